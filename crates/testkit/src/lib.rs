@@ -1,0 +1,17 @@
+//! The test harness: starts Larder and the reference servers, runs transcripts, compares replies.
+//! Invariant: nothing here knows what a command means; only the reference servers do.
+//! Read next: tests/README.md for the transcripts, then `run.rs`.
+
+#![forbid(unsafe_code)]
+
+pub mod client;
+pub mod difftest;
+pub mod known;
+pub mod run;
+pub mod server;
+pub mod transcript;
+pub mod value;
+
+pub use client::Client;
+pub use server::{Larder, Redis70, Redis82, Server, Valkey};
+pub use value::Value;

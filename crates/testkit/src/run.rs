@@ -1,0 +1,350 @@
+//! Runs transcripts: against recorded expectations, against two servers at once, or to record.
+//! Invariant: every case starts on an emptied server with connections of its own, and leaves the
+//! server's configuration as it was.
+//! Read next: `known.rs` for differences that are meant.
+
+use crate::client::{Client, is_disconnect};
+use crate::transcript::{Action, Arg, Case, Reference, Step, Transcript, expectation_lines};
+use crate::value::Value;
+use std::collections::BTreeMap;
+use std::{fmt, fs, io, thread};
+
+/// What a case did on one server in one protocol version: the reply lines of each step.
+pub type Seen = Vec<Vec<String>>;
+
+/// A case that went wrong.
+#[derive(Debug)]
+pub struct Failure {
+    /// `folder/file.rt: title`
+    pub case: String,
+    /// Line of the step in its file.
+    pub line: usize,
+    /// 2 or 3.
+    pub protocol: u8,
+    /// What went wrong, in several lines.
+    pub problem: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} (line {}, RESP{})", self.case, self.line, self.protocol)?;
+        self.problem.lines().try_for_each(|line| writeln!(f, "    {line}"))
+    }
+}
+
+/// Runs every case of a file and compares with its recorded expectations.
+/// Returns the failures and how many runs there were (a case runs once per protocol).
+pub fn replay(transcript: &Transcript, address: &str) -> (Vec<Failure>, usize) {
+    let mut failures = Vec::new();
+    let mut runs = 0;
+    for case in &transcript.cases {
+        if !has_what_it_needs(case, address) {
+            continue;
+        }
+        for &protocol in &case.settings.protocols {
+            runs += 1;
+            let outcome = run_case(case, address, protocol).and_then(|seen| {
+                let expected = case.steps.iter().map(|step| step.expected_in(protocol));
+                check_steps(case, &seen, expected, "recorded")
+            });
+            failures.extend(outcome.err().map(|p| p.into_failure(transcript, case, protocol)));
+        }
+    }
+    (failures, runs)
+}
+
+/// Runs every case of a file on two servers and compares what they answer.
+pub fn compare(transcript: &Transcript, ours: &str, theirs: &str) -> (Vec<Failure>, usize) {
+    let mut failures = Vec::new();
+    let mut runs = 0;
+    for case in &transcript.cases {
+        if !has_what_it_needs(case, ours) || !has_what_it_needs(case, theirs) {
+            continue;
+        }
+        for &protocol in &case.settings.protocols {
+            runs += 1;
+            let outcome = run_case(case, theirs, protocol).and_then(|reference| {
+                let seen = run_case(case, ours, protocol)?;
+                check_steps(case, &seen, reference.into_iter(), "reference")
+            });
+            failures.extend(outcome.err().map(|p| p.into_failure(transcript, case, protocol)));
+        }
+    }
+    (failures, runs)
+}
+
+/// Runs the cases for which a server is the reference and writes its answers into the file.
+/// Answers that cannot be recorded (no reply, a pattern that does not match) come back as failures.
+pub fn record(
+    transcript: &Transcript,
+    address: &str,
+    reference: Reference,
+) -> io::Result<Vec<Failure>> {
+    let mut after_line: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    let mut failures = Vec::new();
+    for case in &transcript.cases {
+        if case.settings.reference != reference {
+            keep_expectations(case, &mut after_line);
+            continue;
+        }
+        let mut seen_by_protocol = Vec::new();
+        for &protocol in &case.settings.protocols {
+            match run_case(case, address, protocol) {
+                Ok(seen) => seen_by_protocol.push((protocol, seen)),
+                Err(problem) => failures.push(problem.into_failure(transcript, case, protocol)),
+            }
+        }
+        for (index, step) in case.steps.iter().enumerate() {
+            let lines_of = |seen: &Seen| seen.get(index).cloned().unwrap_or_default();
+            let seen: Vec<_> = seen_by_protocol.iter().map(|(p, seen)| (*p, lines_of(seen))).collect();
+            for (protocol, lines) in &seen {
+                let problem = check_patterns(step, lines).err();
+                failures.extend(problem.map(|p| p.into_failure(transcript, case, *protocol)));
+            }
+            if step.has_reply() && step.matches.is_empty() {
+                after_line.insert(step.source, expectation_lines(&seen));
+            }
+        }
+    }
+    let mut text = String::new();
+    for (index, line) in transcript.lines.iter().enumerate() {
+        for line in std::iter::once(line).chain(after_line.get(&index).into_iter().flatten()) {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    fs::write(&transcript.path, text)?;
+    Ok(failures)
+}
+
+fn keep_expectations(case: &Case, after_line: &mut BTreeMap<usize, Vec<String>>) {
+    for step in &case.steps {
+        let lines = step.expected.iter().map(|(protocol, line)| match protocol {
+            Some(protocol) => format!("<{protocol} {line}"),
+            None => format!("< {line}"),
+        });
+        after_line.insert(step.source, lines.collect());
+    }
+}
+
+/// Something wrong at a line; the case is added on the way out.
+struct Problem {
+    line: usize,
+    text: String,
+}
+
+impl Problem {
+    fn into_failure(self, transcript: &Transcript, case: &Case, protocol: u8) -> Failure {
+        let case = format!("{}: {}", transcript.name, case.title);
+        Failure { case, line: self.line, protocol, problem: self.text }
+    }
+}
+
+fn check_steps(
+    case: &Case,
+    seen: &Seen,
+    expected: impl Iterator<Item = Vec<String>>,
+    name: &str,
+) -> Result<(), Problem> {
+    for ((step, seen), expected) in case.steps.iter().zip(seen).zip(expected) {
+        check_patterns(step, seen)?;
+        if step.has_reply() && step.matches.is_empty() && *seen != expected {
+            let text = format!("{name}:\n{}\ngot:\n{}", indented(&expected), indented(seen));
+            return Err(Problem { line: step.line, text });
+        }
+    }
+    Ok(())
+}
+
+fn check_patterns(step: &Step, seen: &[String]) -> Result<(), Problem> {
+    let text = seen.join("\n");
+    for pattern in &step.matches {
+        if !pattern.is_match(&text) {
+            let text = format!("the pattern {pattern} does not match\n{}", indented(seen));
+            return Err(Problem { line: step.line, text });
+        }
+    }
+    Ok(())
+}
+
+fn indented(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("  {line}\n")).collect()
+}
+
+/// A command that stands for a value type or feature in `@needs`; others stand for themselves.
+fn needed_command(name: &str) -> &str {
+    match name {
+        "list" => "rpush",
+        "hash" => "hset",
+        "set" => "sadd",
+        "zset" => "zadd",
+        "stream" => "xadd",
+        "scripts" => "eval",
+        "transactions" => "multi",
+        "pubsub" => "subscribe",
+        other => other,
+    }
+}
+
+fn has_what_it_needs(case: &Case, address: &str) -> bool {
+    case.settings.needs.iter().all(|name| {
+        let reply = Client::connect(address)
+            .and_then(|mut client| client.command(&["COMMAND", "INFO", needed_command(name)]));
+        let found = reply.ok().and_then(|reply| Some(reply.items()?.first()?.items()?.len() > 1));
+        found.unwrap_or(false)
+    })
+}
+
+/// Runs a case and returns what each step saw. An error stands for what no server may do: to change
+/// data while answering an error, or to keep a connection open that it should close.
+fn run_case(case: &Case, address: &str, protocol: u8) -> Result<Seen, Problem> {
+    let at = |line: usize| move |error: io::Error| Problem { line, text: error.to_string() };
+    let mut observer = Observer::prepare(address, case).map_err(at(case.line))?;
+    let mut clients = Clients { address, protocol, open: BTreeMap::new(), saved: BTreeMap::new() };
+    let mut seen = Vec::new();
+    let mut outcome = Ok(());
+    for step in &case.steps {
+        let checked = step.expects_error(protocol) && !step.unchecked;
+        let before = if checked { observer.keyspace().map_err(at(step.line))? } else { Vec::new() };
+        match clients.run(step) {
+            Ok(lines) => seen.push(lines),
+            Err(error) => {
+                outcome = Err(at(step.line)(error));
+                break;
+            }
+        }
+        if checked && observer.keyspace().map_err(at(step.line))? != before {
+            outcome = Err(at(step.line)(io::Error::other("the error reply came with a change of data")));
+            break;
+        }
+    }
+    drop(clients);
+    observer.restore().map_err(at(case.line))?;
+    outcome.map(|()| seen)
+}
+
+/// The connections of a running case and the replies it has kept.
+struct Clients<'a> {
+    address: &'a str,
+    protocol: u8,
+    open: BTreeMap<String, Client>,
+    saved: BTreeMap<String, Vec<u8>>,
+}
+
+impl Clients<'_> {
+    /// Does what a step says; the result is its notation, or a line in parentheses in place of a
+    /// reply that does not come.
+    fn run(&mut self, step: &Step) -> io::Result<Vec<String>> {
+        let args = match &step.action {
+            Action::Command(args) | Action::Send(args) => self.fill_in(args)?,
+            _ => Vec::new(),
+        };
+        if !self.open.contains_key(&step.client) {
+            let client = Client::connect_with(self.address, self.protocol)?;
+            self.open.insert(step.client.clone(), client);
+        }
+        let client = self.open.get_mut(&step.client).expect("it was just inserted");
+        let reply = match &step.action {
+            Action::Sleep(time) => {
+                thread::sleep(*time);
+                return Ok(Vec::new());
+            }
+            Action::Closed if client.is_closed() => return Ok(Vec::new()),
+            Action::Closed => return Err(io::Error::other("the connection is still open")),
+            Action::Send(_) => return client.send(&args).map(|()| Vec::new()),
+            Action::SendRaw(bytes) => return client.send_raw(bytes).map(|()| Vec::new()),
+            Action::Command(_) => client.command(&args),
+            Action::Raw(bytes) => client.send_raw(bytes).and_then(|()| client.read()),
+            Action::Read => client.read(),
+        };
+        match reply {
+            Ok(value) => Ok(self.keep(step, value)),
+            Err(error) if is_disconnect(&error) => Ok(vec!["(closed)".into()]),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn keep(&mut self, step: &Step, mut value: Value) -> Vec<String> {
+        if let Some(name) = &step.save {
+            let bytes = match value.integer() {
+                Some(number) => number.to_string().into_bytes(),
+                None => value.bytes().unwrap_or_default().to_vec(),
+            };
+            self.saved.insert(name.clone(), bytes);
+        }
+        if step.unordered {
+            value.sort();
+        }
+        value.notation()
+    }
+
+    fn fill_in(&self, args: &[Arg]) -> io::Result<Vec<Vec<u8>>> {
+        let filled = args.iter().map(|arg| match arg {
+            Arg::Bytes(bytes) => Ok(bytes.clone()),
+            Arg::Saved(name) => self.saved.get(name).cloned().ok_or_else(|| {
+                io::Error::other(format!("nothing was saved as {name}"))
+            }),
+        });
+        filled.collect()
+    }
+}
+
+/// A connection beside the case: it empties the server, sets and restores its configuration, and
+/// looks at the data without touching it.
+struct Observer {
+    client: Client,
+    restore: Vec<(String, Vec<u8>)>,
+}
+
+impl Observer {
+    fn prepare(address: &str, case: &Case) -> io::Result<Self> {
+        let mut observer = Self { client: Client::connect(address)?, restore: Vec::new() };
+        observer.client.run("CLIENT NO-TOUCH ON")?;
+        observer.must(&["FLUSHALL"])?;
+        for (name, value) in &case.settings.config {
+            let old = observer.client.command(&["CONFIG", "GET", name])?;
+            let old = old.field(name).unwrap_or(Value::Null);
+            observer.restore.push((name.clone(), old.bytes().unwrap_or_default().to_vec()));
+            observer.must(&["CONFIG", "SET", name, value.trim_matches('"')])?;
+        }
+        Ok(observer)
+    }
+
+    fn restore(mut self) -> io::Result<()> {
+        for (name, value) in std::mem::take(&mut self.restore) {
+            self.must(&[b"CONFIG".as_slice(), b"SET", name.as_bytes(), &value])?;
+        }
+        Ok(())
+    }
+
+    fn must<A: AsRef<[u8]>>(&mut self, args: &[A]) -> io::Result<()> {
+        let reply = self.client.command(args)?;
+        if reply.is_error() {
+            let words: Vec<_> = args.iter().map(|arg| String::from_utf8_lossy(arg.as_ref())).collect();
+            return Err(io::Error::other(format!("{}: {}", words.join(" "), reply.text())));
+        }
+        Ok(())
+    }
+
+    /// Every key of database 0 with its serialized value and expiry time, sorted by key.
+    fn keyspace(&mut self) -> io::Result<Vec<Value>> {
+        keyspace(&mut self.client)
+    }
+}
+
+/// Every key of the client's database with its serialized value and expiry time, sorted by key.
+pub fn keyspace(client: &mut Client) -> io::Result<Vec<Value>> {
+    let keys = client.command(&["KEYS", "*"])?;
+    let mut keys: Vec<Vec<u8>> = match keys.items() {
+        Some(items) => items.iter().filter_map(|key| key.bytes().map(<[u8]>::to_vec)).collect(),
+        None => return Err(io::Error::other(format!("KEYS *: {}", keys.text()))),
+    };
+    keys.sort();
+    let mut entries = Vec::new();
+    for key in keys {
+        let dump = client.command(&[b"DUMP".as_slice(), &key])?;
+        let expiry = client.command(&[b"PEXPIRETIME".as_slice(), &key])?;
+        entries.push(Value::Array(vec![Value::Bulk(key), dump, expiry]));
+    }
+    Ok(entries)
+}

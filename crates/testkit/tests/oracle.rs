@@ -1,0 +1,48 @@
+//! The transcripts run live on Larder and on the reference servers: the same answers, now.
+//! Invariant: with the variable CI set, a missing reference server is a failure and not a pass.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use larder_testkit::known::KnownDifferences;
+use larder_testkit::run::compare;
+use larder_testkit::server::repository_root;
+use larder_testkit::transcript::{Reference, Transcript};
+use larder_testkit::{Larder, Redis82, Server, Valkey};
+use std::fs;
+
+#[test]
+fn transcripts_agree_with_redis() {
+    compare_all(Reference::Redis82, Redis82::start());
+}
+
+#[test]
+fn transcripts_agree_with_valkey_on_what_only_it_has() {
+    compare_all(Reference::Valkey91, Valkey::start());
+}
+
+fn compare_all(reference: Reference, server: Result<Server, String>) {
+    let theirs = match server {
+        Ok(server) => server,
+        Err(problem) if std::env::var_os("CI").is_none() => return println!("skipped: {problem}"),
+        Err(problem) => panic!("{problem}"),
+    };
+    let ours = Larder::start_with_threads("1").unwrap();
+    let tests = repository_root().join("tests");
+    let known = KnownDifferences::load(&tests.join("known_differences.toml")).unwrap();
+    let mut list = String::new();
+    for entry in fs::read_dir(&tests).unwrap() {
+        let folder = entry.unwrap().path();
+        if !folder.is_dir() {
+            continue;
+        }
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        for mut transcript in Transcript::load_folder(&folder).unwrap() {
+            transcript.cases.retain(|case| case.settings.reference == reference);
+            let (failures, _) = compare(&transcript, &ours.address(), &theirs.address());
+            let (unknown, _) = known.sort_out(&name, failures);
+            list.extend(unknown.iter().map(ToString::to_string));
+        }
+    }
+    assert!(list.is_empty(), "answers differ from the reference server's:\n{list}");
+}
