@@ -49,8 +49,14 @@ impl Zipf {
     /// The law with exponent `theta` (0.99 is the usual benchmark) over `keys` ranks.
     pub(crate) fn new(keys: u64, theta: f64) -> Zipf {
         let keys = keys.max(1);
-        let mut zipf =
-            Zipf { keys, theta, integral_first: 0.0, integral_last: 0.0, accept_below: 0.0, scatter: scatter(keys) };
+        let mut zipf = Zipf {
+            keys,
+            theta,
+            integral_first: 0.0,
+            integral_last: 0.0,
+            accept_below: 0.0,
+            scatter: scatter(keys),
+        };
         zipf.integral_first = zipf.integral(1.5) - 1.0;
         zipf.integral_last = zipf.integral(keys as f64 + 0.5);
         zipf.accept_below = 2.0 - zipf.integral_inverse(zipf.integral(2.5) - zipf.density(2.0));
@@ -144,7 +150,10 @@ mod tests {
                 let expected = f64::from(rank).powf(-theta) / total;
                 let got = seen[rank as usize];
                 let tolerance = 5.0 * (expected / 400_000.0).sqrt() + 1e-6;
-                assert!((got - expected).abs() < tolerance, "theta {theta} rank {rank}: {got} for {expected}");
+                assert!(
+                    (got - expected).abs() < tolerance,
+                    "theta {theta} rank {rank}: {got} for {expected}"
+                );
             }
             let tail: f64 = seen[501..].iter().sum();
             let tail_expected: f64 = (501..=keys).map(|rank| f64::from(rank).powf(-theta) / total).sum();

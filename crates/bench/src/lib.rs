@@ -2,10 +2,71 @@
 //! Everything is reached through [`run`]; the binary `larder-bench` only calls it.
 #![forbid(unsafe_code)]
 
-mod distribution;
-mod random;
+mod cli;
+mod null;
+mod scan;
 
-/// Runs the command line and returns the process's exit code.
-pub fn run() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+mod distribution;
+mod load;
+mod outcome;
+mod random;
+mod reply;
+mod schedule;
+mod template;
+mod workload;
+
+mod endpoint;
+mod process;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+/// Runs the command line and returns the process's exit code: 0, or 1 after a message on standard error.
+pub fn run() -> ExitCode {
+    match dispatch(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "larder-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<()> {
+    process::raise_open_files();
+    match cli.command {
+        Command::Load(args) => run_load(args.plan()?, args.cpu, args.json),
+        Command::Fill(args) => run_load(args.plan()?, args.cpu, args.json),
+        Command::Null(args) => {
+            bind(args.cpu)?;
+            null::serve(&null::NullSpec {
+                port: args.port,
+                threads: args.threads,
+                value_bytes: args.value_bytes,
+            })
+        }
+    }
+}
+
+fn run_load(plan: (load::LoadSpec, workload::Workload), cpu: Option<usize>, json: bool) -> Result<()> {
+    bind(cpu)?;
+    let (spec, workload) = plan;
+    let outcome = load::run(&spec, workload, &mut |_| ())?;
+    say(&if json { outcome.json() + "\n" } else { outcome.text() })
+}
+
+fn bind(cpu: Option<usize>) -> Result<()> {
+    cpu.map_or(Ok(()), |core| process::Cores::single(core).bind_this_thread())
+}
+
+/// Writes to standard output.
+fn say(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
 }

@@ -63,7 +63,8 @@ mod tests {
     #[test]
     fn unit_is_never_zero_and_never_above_one() {
         let mut random = Random::new(3);
-        let mean = (0..20_000).map(|_| random.unit()).inspect(|u| assert!(*u > 0.0 && *u <= 1.0)).sum::<f64>();
+        let mean =
+            (0..20_000).map(|_| random.unit()).inspect(|u| assert!(*u > 0.0 && *u <= 1.0)).sum::<f64>();
         assert!((mean / 20_000.0 - 0.5).abs() < 0.01);
     }
 }
