@@ -3,6 +3,7 @@
 //! Read next: `client.rs` talks to it.
 
 use crate::client::Client;
+use crate::transcript::Reference;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -48,11 +49,22 @@ impl Larder {
         })
     }
 
-    /// Starts Larder with a number of worker threads. A reference server given as `LARDER_BIN`,
-    /// which proves the harness and the recordings, starts without the option.
+    /// Starts Larder with a number of worker threads.
     pub fn start_with_threads(threads: &str) -> Result<Server, String> {
-        let is_larder = Self::binary()?.file_name().is_some_and(|name| name == "larder");
-        if is_larder { Self::start(&["--threads", threads]) } else { Self::start(&[]) }
+        match Self::stand_in() {
+            None => Self::start(&["--threads", threads]),
+            Some(_) => Self::start(&REFERENCE_OPTIONS),
+        }
+    }
+
+    /// The reference server that `LARDER_BIN` names in Larder's place, to prove the harness.
+    pub fn stand_in() -> Option<Reference> {
+        let binary = Self::binary().ok()?;
+        match binary.file_name()?.to_str()? {
+            "redis-server" => Some(Reference::Redis82),
+            "valkey-server" => Some(Reference::Valkey91),
+            _ => None,
+        }
     }
 }
 

@@ -378,14 +378,28 @@ fn parse_quoted(text: &str) -> Result<(Arg, &str), String> {
     }
     let after = rest.get(1..).unwrap_or_default();
     let (suffix, after) = after.split_once(' ').unwrap_or((after, ""));
-    match suffix.strip_prefix('*') {
-        Some(times) => {
-            let times = times.parse().map_err(|_| "a number follows the * after a string")?;
-            Ok((Arg::Bytes(bytes.repeat(times)), after))
-        }
-        None if suffix.is_empty() => Ok((Arg::Bytes(bytes), after)),
-        None => Err("a closing quote is followed by a space or *count".into()),
+    Ok((Arg::Bytes(with_suffix(bytes, suffix)?), after))
+}
+
+/// What stands behind a closing quote: nothing, `*count` or `+crc`.
+fn with_suffix(mut bytes: Vec<u8>, suffix: &str) -> Result<Vec<u8>, String> {
+    if suffix == "+crc" {
+        let checksum = crc64(&bytes).to_le_bytes();
+        bytes.extend_from_slice(&checksum);
+    } else if let Some(times) = suffix.strip_prefix('*') {
+        bytes = bytes.repeat(times.parse().map_err(|_| "a number follows the * after a string")?);
+    } else if !suffix.is_empty() {
+        return Err("a closing quote is followed by a space, *count or +crc".into());
     }
+    Ok(bytes)
+}
+
+/// The checksum at the end of a DUMP payload: CRC-64 by Jones, reflected, bit by bit.
+fn crc64(bytes: &[u8]) -> u64 {
+    const POLYNOMIAL: u64 = 0x95ac_9329_ac4b_c9b5;
+    bytes.iter().fold(0, |crc, &byte| {
+        (0..8).fold(crc ^ u64::from(byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { POLYNOMIAL } else { 0 })
+    })
 }
 
 /// The byte that an escape stands for, and the escape's length.
@@ -426,6 +440,12 @@ mod tests {
         assert_eq!(words, expected.concat());
         assert!(parse_words("\"open").is_err());
         assert!(parse_words(r#""a"b"#).is_err());
+    }
+
+    #[test]
+    fn the_checksum_is_the_one_of_dump_payloads() {
+        assert_eq!(crc64(b"123456789"), 0xe9c6_d914_c4b8_d9ca);
+        assert_eq!(parse_words("\"1\"+crc").unwrap(), [Arg::Bytes([b"1".as_slice(), &crc64(b"1").to_le_bytes()].concat())]);
     }
 
     #[test]

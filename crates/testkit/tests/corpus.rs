@@ -38,7 +38,10 @@ fn check_family(family: &str) {
         let server = Larder::start_with_threads(threads).unwrap();
         let mut failures = Vec::new();
         let mut runs = 0;
-        for transcript in Transcript::load_folder(&tests.join(family)).unwrap() {
+        for mut transcript in Transcript::load_folder(&tests.join(family)).unwrap() {
+            if let Some(stand_in) = Larder::stand_in() {
+                transcript.cases.retain(|case| case.settings.reference == stand_in);
+            }
             let (failed, ran) = replay(&transcript, &server.address());
             failures.extend(failed);
             runs += ran;
