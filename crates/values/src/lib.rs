@@ -1,0 +1,13 @@
+//! Plain data structures and byte algorithms that know nothing of keyspaces, sockets or replies.
+//!
+//! Everything here is a function of its arguments: no I/O, no clock, no randomness of its own.
+//! Read next: `number` for text and numbers, `hll` for the largest structure.
+#![forbid(unsafe_code)]
+
+pub mod number;
+
+pub mod glob;
+
+pub mod bits;
+
+pub mod hll;
