@@ -1,0 +1,747 @@
+//! The table of options: everything that is known about each stands in one row, and nowhere else.
+//!
+//! Invariant: every option of redis-server 8.2.3 has a row in one of three parts. `live`: the server acts on it, and
+//! it has a field in [`Settings`]. `fixed`: readable, since clients read it, but it has one possible value, which
+//! tells how the server behaves. `later`: not here; a file may give its default. To implement an option, move its
+//! row up. Read next: `value.rs` for the types, `access.rs` for CONFIG GET and SET.
+
+use crate::kind::{Kind, Reason};
+use crate::value::{
+    Addresses, Choice, Context, Directory, Guard, HashFunction, KeyspaceEvents, LogFormat, LogLevel,
+    MaxmemoryPolicy, MemoryOrPercent, OomScores, OutputLimits, Percentiles, SanitizePayload, SaveRules,
+    Setting, Text, Words,
+};
+
+/// How far an option is implemented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    /// The server acts on it.
+    Live,
+    /// Readable; the only value it can have is its default.
+    Fixed,
+    /// Unknown to CONFIG GET. A file may give Redis' default, which is ignored with a warning.
+    Later,
+}
+
+/// What may be done with an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flags(u8);
+
+impl Flags {
+    /// Nothing special.
+    pub const NONE: Flags = Flags(0);
+    /// Only set at start.
+    pub const IMMUTABLE: Flags = Flags(1);
+    /// Set by CONFIG SET only as `enable-protected-configs` allows.
+    pub const PROTECTED: Flags = Flags(1 << 1);
+    /// Its value must not be logged.
+    pub const SENSITIVE: Flags = Flags(1 << 2);
+    /// May stand on several lines of a file, which add up.
+    pub const MULTI: Flags = Flags(1 << 3);
+
+    /// Whether all of these are set.
+    #[must_use]
+    pub const fn has(self, flags: Flags) -> bool {
+        self.0 & flags.0 == flags.0
+    }
+}
+
+/// The headings under which the help text and the example file list options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Sockets and connections.
+    Network,
+    /// The process, its files and threads.
+    General,
+    /// Passwords and guards.
+    Security,
+    /// The memory limit, eviction and freeing.
+    Memory,
+    /// What one client may hold.
+    Clients,
+    /// Logs of slow commands and latency.
+    Observation,
+    /// When small values change to their large form.
+    Encodings,
+    /// Scripts and notifications.
+    Features,
+    /// Snapshots and the append-only file.
+    Persistence,
+    /// Replicas.
+    Replication,
+    /// Cluster mode.
+    Cluster,
+    /// Encrypted connections.
+    Tls,
+}
+
+impl Group {
+    /// Every group, in the order of the help text.
+    pub const ALL: [Group; 12] = [
+        Group::Network,
+        Group::General,
+        Group::Security,
+        Group::Memory,
+        Group::Clients,
+        Group::Observation,
+        Group::Encodings,
+        Group::Features,
+        Group::Persistence,
+        Group::Replication,
+        Group::Cluster,
+        Group::Tls,
+    ];
+
+    /// The heading.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Group::Network => "Network",
+            Group::General => "Process, files, threads",
+            Group::Security => "Security",
+            Group::Memory => "Memory, eviction, expiry",
+            Group::Clients => "Limits of a client",
+            Group::Observation => "Slow log and latency",
+            Group::Encodings => "Compact forms of values",
+            Group::Features => "Scripts and notifications",
+            Group::Persistence => "Persistence",
+            Group::Replication => "Replication",
+            Group::Cluster => "Cluster",
+            Group::Tls => "TLS",
+        }
+    }
+}
+
+/// All that is known about an option.
+#[derive(Debug)]
+pub struct OptionSpec {
+    /// The name, in lower case.
+    pub name: &'static str,
+    /// An older or other name for the same value.
+    pub alias: Option<&'static str>,
+    /// The form of the value.
+    pub kind: Kind,
+    /// The default as a file would give it.
+    pub default: &'static str,
+    /// When it may be set.
+    pub flags: Flags,
+    /// How far it is implemented.
+    pub support: Support,
+    /// Where it is listed.
+    pub group: Group,
+    /// The unit of the value, empty if none.
+    pub unit: &'static str,
+    /// What it does, in a line.
+    pub doc: &'static str,
+    pub(crate) ops: Ops,
+}
+
+/// Takes over the words of a value.
+type Assign = fn(&mut Settings, &OptionSpec, &[&[u8]], Context) -> Result<(), Reason>;
+
+/// How to reach the option's value in [`Settings`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ops {
+    pub(crate) assign: Assign,
+    pub(crate) show: fn(&Settings, &OptionSpec, &mut Vec<u8>),
+    pub(crate) lines: fn(&Settings, &OptionSpec) -> Vec<Vec<u8>>,
+    pub(crate) same: fn(&Settings, &Settings) -> bool,
+}
+
+impl OptionSpec {
+    /// Whether CONFIG SET may change it at all.
+    #[must_use]
+    pub fn is_modifiable(&self) -> bool {
+        self.support == Support::Live && !self.flags.has(Flags::IMMUTABLE)
+    }
+
+    /// Why its default is not that of Redis, if it is not.
+    #[must_use]
+    pub fn difference(&self) -> Option<&'static Difference> {
+        DIFFERS.iter().find(|difference| difference.name == self.name)
+    }
+
+    /// Whether `name` is this option's name or alias, in any case.
+    #[must_use]
+    pub fn is_named(&self, name: &[u8]) -> bool {
+        self.names().any(|known| known.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// Its name, then its alias.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.alias)
+    }
+}
+
+/// The words of a value given as one string. Several blanks in a row make empty words, as in Redis.
+pub(crate) fn words_of<'a>(kind: &Kind, value: &'a [u8]) -> Vec<&'a [u8]> {
+    if kind.takes_words() { value.split(|&byte| byte == b' ').collect() } else { vec![value] }
+}
+
+/// A default that is not that of Redis.
+#[derive(Debug)]
+pub struct Difference {
+    /// The option.
+    pub name: &'static str,
+    /// Redis' default, as CONFIG GET answers it.
+    pub redis: &'static str,
+    /// Why ours is another.
+    pub reason: &'static str,
+}
+
+/// Every option whose default is not that of redis-server 8.2.3.
+pub static DIFFERS: &[Difference] = &[
+    Difference { name: "save", redis: "3600 1 300 100 60 10000", reason: "this version writes no snapshots" },
+    Difference {
+        name: "threads",
+        redis: "1",
+        reason: "0 is one worker for each core, and every worker runs commands",
+    },
+    Difference { name: "jemalloc-bg-thread", redis: "yes", reason: "Larder does not use jemalloc" },
+];
+
+/// Names that Redis still reads in a file but no longer acts on: ignored with a warning, whatever their value.
+pub static RETIRED: &[&str] =
+    &["io-threads-do-reads", "list-max-ziplist-entries", "list-max-ziplist-value", "lua-replicate-commands"];
+
+/// The option of this name or alias, in any case. O(options).
+#[must_use]
+pub fn lookup(name: &[u8]) -> Option<&'static OptionSpec> {
+    OPTIONS.iter().find(|spec| spec.is_named(name))
+}
+
+const I32_MAX: i64 = i32::MAX as i64;
+const U32_MAX: i64 = u32::MAX as i64;
+const MIB: i64 = 1 << 20;
+
+const fn int(min: i64, max: i64) -> Kind {
+    Kind::Int { min, max, unsigned: false }
+}
+
+const fn unsigned(min: i64, max: i64) -> Kind {
+    Kind::Int { min, max, unsigned: true }
+}
+
+const fn memory(min: i64) -> Kind {
+    Kind::Memory { min, max: i64::MAX, unsigned: true }
+}
+
+const fn signed_memory(min: i64) -> Kind {
+    Kind::Memory { min, max: i64::MAX, unsigned: false }
+}
+
+const fn choice(names: &'static [&'static str]) -> Kind {
+    Kind::Choice { names, later: &[] }
+}
+
+const PORT: Kind = int(0, 65_535);
+const SECONDS: Kind = int(0, I32_MAX);
+const ENTRIES: Kind = unsigned(0, i64::MAX);
+
+/// Builds [`Settings`] with an accessor for each live option, and the table of all options.
+macro_rules! options {
+    (
+        live { $($lgroup:ident $lname:literal $(/ $lalias:literal)? $field:ident: $ltype:ty, $lkind:expr,
+            $ldefault:literal $($lunit:literal)?, [$($lflag:ident)?] $ldoc:literal;)* }
+        fixed { $($fgroup:ident $fname:literal $(/ $falias:literal)?: $ftype:ty, $fkind:expr,
+            $fdefault:literal $($funit:literal)?, [$($fflag:ident)?] $fdoc:literal;)* }
+        later { $($tgroup:ident $tname:literal $(/ $talias:literal)?: $ttype:ty, $tkind:expr,
+            $tdefault:literal $($tunit:literal)?, [$($tflag:ident)?] $tdoc:literal;)* }
+    ) => {
+        /// The values of all live options. Plain data: cheap to read, cloned to change.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Settings {
+            $($field: $ltype,)*
+        }
+
+        impl Settings {
+            $(
+                #[doc = $ldoc]
+                #[must_use]
+                pub fn $field(&self) -> <$ltype as Setting>::View<'_> {
+                    self.$field.view()
+                }
+            )*
+        }
+
+        impl Default for Settings {
+            /// Every option at its default; `dir` is the directory the process runs in.
+            fn default() -> Settings {
+                Settings {
+                    $($field: initial::<$ltype>(&$lkind, $ldefault),)*
+                }
+            }
+        }
+
+        /// Every option, live ones first.
+        pub static OPTIONS: &[OptionSpec] = &[
+            $(OptionSpec {
+                name: $lname, alias: optional!($($lalias)?), kind: $lkind, default: $ldefault, flags: flags!($($lflag)?),
+                support: Support::Live, group: Group::$lgroup, unit: concat!($($lunit)?), doc: $ldoc,
+                ops: Ops {
+                    assign: |settings, spec, words, context| settings.$field.assign(&spec.kind, words, context),
+                    show: |settings, spec, out| settings.$field.show(&spec.kind, out),
+                    lines: |settings, spec| settings.$field.lines(&spec.kind),
+                    same: |one, other| one.$field == other.$field,
+                },
+            },)*
+            $(OptionSpec {
+                name: $fname, alias: optional!($($falias)?), kind: $fkind, default: $fdefault, flags: flags!($($fflag)?),
+                support: Support::Fixed, group: Group::$fgroup, unit: concat!($($funit)?), doc: $fdoc,
+                ops: only_default::<$ftype>(),
+            },)*
+            $(OptionSpec {
+                name: $tname, alias: optional!($($talias)?), kind: $tkind, default: $tdefault, flags: flags!($($tflag)?),
+                support: Support::Later, group: Group::$tgroup, unit: concat!($($tunit)?), doc: $tdoc,
+                ops: only_default::<$ttype>(),
+            },)*
+        ];
+    };
+}
+
+macro_rules! optional {
+    () => {
+        None
+    };
+    ($value:literal) => {
+        Some($value)
+    };
+}
+
+macro_rules! flags {
+    () => {
+        Flags::NONE
+    };
+    (SECRET_AT_START) => {
+        Flags(Flags::SENSITIVE.0 | Flags::IMMUTABLE.0)
+    };
+    ($flag:ident) => {
+        Flags::$flag
+    };
+}
+
+options! {
+    live {
+        Network "bind" bind: Addresses, Kind::Bind, "* -::*", []
+            "Addresses to listen on. '*' is every IPv4, '::*' every IPv6 address; with a '-' before it, one that is missing is no error.";
+        Network "port" port: u16, PORT, "6379", []
+            "TCP port to listen on; 0 for none.";
+        Network "protected-mode" protected_mode: bool, Kind::Bool, "yes", []
+            "Refuse other machines as long as no password is set.";
+        Network "tcp-backlog" tcp_backlog: u32, int(0, I32_MAX), "511" "connections", [IMMUTABLE]
+            "How many connections may wait to be accepted; the kernel's somaxconn caps it.";
+        Network "tcp-keepalive" tcp_keepalive: u32, SECONDS, "300" "seconds", []
+            "Ask a silent peer for a sign of life this often; 0 for never.";
+        Network "timeout" timeout: u32, SECONDS, "0" "seconds", []
+            "Close a connection that is idle for so long; 0 for never.";
+        Network "maxclients" maxclients: u32, unsigned(1, U32_MAX), "10000" "connections", []
+            "Most connections at a time.";
+        Network "unixsocket" unixsocket: Text, Kind::Text, "", [IMMUTABLE]
+            "Path of a unix socket to listen on as well.";
+        Network "unixsocketperm" unixsocketperm: u16, Kind::Octal { max: 0o777 }, "0", [IMMUTABLE]
+            "File mode of the unix socket, octal; 0 leaves it to the umask.";
+
+        General "threads" / "io-threads" threads: u32, int(0, 128), "0", [IMMUTABLE]
+            "Worker threads, each with its own connections, all of them running commands; 0 is one for each core the cgroup grants. io-threads is another name for it.";
+        General "databases" databases: u32, int(1, I32_MAX), "16", [IMMUTABLE]
+            "How many databases SELECT can choose from.";
+        General "hash-function" hash_function: HashFunction, HashFunction::KIND, "siphash", [IMMUTABLE]
+            "Keyed hash of the keyspace: siphash withstands crafted keys, fast trusts its clients.";
+        General "dir" dir: Directory, Kind::Directory, ".", [PROTECTED]
+            "Working directory: relative file names count from here.";
+        General "dbfilename" dbfilename: Text, Kind::FileName, "dump.rdb", [PROTECTED]
+            "Name of the snapshot file within dir.";
+        General "pidfile" pidfile: Text, Kind::Text, "", [IMMUTABLE]
+            "File that holds the process id while the server runs.";
+        General "loglevel" loglevel: LogLevel, LogLevel::KIND, "notice", []
+            "The least important messages to log.";
+        General "logfile" logfile: Text, Kind::Text, "", [IMMUTABLE]
+            "File to log to; empty for the standard error stream.";
+        General "log-format" log_format: LogFormat, LogFormat::KIND, "text", [IMMUTABLE]
+            "Form of log lines: text for people, json for programs.";
+        General "always-show-logo" always_show_logo: bool, Kind::Bool, "no", [IMMUTABLE]
+            "Print the start-up banner even when the log is no terminal.";
+        General "set-proc-title" set_proc_title: bool, Kind::Bool, "yes", [IMMUTABLE]
+            "Let the server name its process after what it does.";
+        General "hz" hz: u32, Kind::Clamped { low: 1, high: 500 }, "10" "per second", []
+            "How often periodic background work runs.";
+        General "dynamic-hz" dynamic_hz: bool, Kind::Bool, "yes", []
+            "Run periodic work more often when there are many clients.";
+
+        Security "requirepass" requirepass: Text, Kind::Text, "", [SENSITIVE]
+            "Password that AUTH asks of the default user; empty for none.";
+        Security "enable-protected-configs" enable_protected_configs: Guard, Guard::KIND, "no", [IMMUTABLE]
+            "Who may change protected options (dir, dbfilename) by CONFIG SET.";
+        Security "enable-debug-command" enable_debug_command: Guard, Guard::KIND, "no", [IMMUTABLE]
+            "Who may use DEBUG.";
+        Security "acllog-max-len" acllog_max_len: u64, ENTRIES_SIGNED, "128" "entries", []
+            "Most entries of ACL LOG.";
+
+        Memory "maxmemory" maxmemory: u64, memory(0), "0" "bytes", []
+            "Most memory for data and clients; 0 for no limit.";
+        Memory "maxmemory-policy" maxmemory_policy: MaxmemoryPolicy, MaxmemoryPolicy::KIND, "noeviction", []
+            "What gives way when maxmemory is reached.";
+        Memory "maxmemory-samples" maxmemory_samples: u32, int(1, 64), "5" "keys", []
+            "Keys looked at to choose one to evict.";
+        Memory "maxmemory-eviction-tenacity" maxmemory_eviction_tenacity: u32, int(0, 100), "10", []
+            "How much time a command may spend on eviction: 0 least, 100 all it takes.";
+        Memory "active-expire-effort" active_expire_effort: u32, int(1, 10), "1", []
+            "How much time goes to finding expired keys: 1 least, 10 most.";
+        Memory "lfu-log-factor" lfu_log_factor: u32, int(0, I32_MAX), "10", []
+            "How slowly the counter of a key's uses grows.";
+        Memory "lfu-decay-time" lfu_decay_time: u32, int(0, I32_MAX), "1" "minutes", []
+            "How long until the counter of a key's uses goes down by one.";
+        Memory "lazyfree-lazy-eviction" lazyfree_lazy_eviction: bool, Kind::Bool, "no", []
+            "Free evicted values in the background.";
+        Memory "lazyfree-lazy-expire" lazyfree_lazy_expire: bool, Kind::Bool, "no", []
+            "Free expired values in the background.";
+        Memory "lazyfree-lazy-server-del" lazyfree_lazy_server_del: bool, Kind::Bool, "no", []
+            "Free values that a command replaces in the background.";
+        Memory "lazyfree-lazy-user-del" lazyfree_lazy_user_del: bool, Kind::Bool, "no", []
+            "Let DEL free in the background, as UNLINK does.";
+        Memory "lazyfree-lazy-user-flush" lazyfree_lazy_user_flush: bool, Kind::Bool, "no", []
+            "Let FLUSHDB and FLUSHALL free in the background unless they say SYNC.";
+
+        Clients "client-output-buffer-limit" client_output_buffer_limit: OutputLimits, Kind::OutputLimits,
+            "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", [MULTI]
+            "Close a client of this class (normal, replica, pubsub) whose unread replies pass a hard limit, or a soft limit for so many seconds.";
+        Clients "client-query-buffer-limit" client_query_buffer_limit: u64, memory(MIB), "1073741824" "bytes", []
+            "Most bytes of requests a client may have waiting.";
+        Clients "proto-max-bulk-len" proto_max_bulk_len: u64, signed_memory(MIB), "536870912" "bytes", []
+            "Longest single argument of a request.";
+        Clients "tracking-table-max-keys" tracking_table_max_keys: u64, ENTRIES, "1000000" "keys", []
+            "Most keys remembered for client-side caching; 0 for no limit.";
+
+        Observation "slowlog-log-slower-than" slowlog_log_slower_than: i64, int(-1, i64::MAX), "10000" "microseconds", []
+            "Commands at least this slow go to the slow log; 0 for all, -1 for none.";
+        Observation "slowlog-max-len" slowlog_max_len: u64, ENTRIES_SIGNED, "128" "entries", []
+            "Most entries of the slow log.";
+        Observation "latency-monitor-threshold" latency_monitor_threshold: u64, ENTRIES_SIGNED, "0" "milliseconds", []
+            "Events at least this slow go to LATENCY HISTORY; 0 for none.";
+        Observation "latency-tracking" latency_tracking: bool, Kind::Bool, "yes", []
+            "Keep a histogram of each command's duration.";
+        Observation "latency-tracking-info-percentiles" latency_tracking_info_percentiles: Percentiles, Kind::Percentiles,
+            "50 99 99.9", [] "Percentiles that INFO latencystats shows.";
+
+        Encodings "hash-max-listpack-entries" / "hash-max-ziplist-entries" hash_max_listpack_entries: u64, ENTRIES, "512" "fields", []
+            "Largest hash in compact form.";
+        Encodings "hash-max-listpack-value" / "hash-max-ziplist-value" hash_max_listpack_value: u64, memory(0), "64" "bytes", []
+            "Longest field or value in a compact hash.";
+        Encodings "list-max-listpack-size" / "list-max-ziplist-size" list_max_listpack_size: i32, int(i32::MIN as i64, I32_MAX), "-2", []
+            "Size of one chunk of a list: elements if positive, -1 to -5 for 4 to 64 KiB.";
+        Encodings "list-compress-depth" list_compress_depth: u32, int(0, I32_MAX), "0" "chunks", []
+            "Chunks at both ends of a list that are never compressed; 0 compresses none.";
+        Encodings "set-max-intset-entries" set_max_intset_entries: u64, ENTRIES, "512" "members", []
+            "Largest set of integers in compact form.";
+        Encodings "set-max-listpack-entries" set_max_listpack_entries: u64, ENTRIES, "128" "members", []
+            "Largest set in compact form.";
+        Encodings "set-max-listpack-value" set_max_listpack_value: u64, ENTRIES, "64" "bytes", []
+            "Longest member in a compact set.";
+        Encodings "zset-max-listpack-entries" / "zset-max-ziplist-entries" zset_max_listpack_entries: u64, ENTRIES, "128" "members", []
+            "Largest sorted set in compact form.";
+        Encodings "zset-max-listpack-value" / "zset-max-ziplist-value" zset_max_listpack_value: u64, memory(0), "64" "bytes", []
+            "Longest member in a compact sorted set.";
+        Encodings "stream-node-max-bytes" stream_node_max_bytes: u64, memory(0), "4096" "bytes", []
+            "Largest node of a stream; 0 for no limit.";
+        Encodings "stream-node-max-entries" stream_node_max_entries: u64, ENTRIES_SIGNED, "100" "entries", []
+            "Most entries in a node of a stream; 0 for no limit.";
+        Encodings "hll-sparse-max-bytes" hll_sparse_max_bytes: u64, memory(0), "3000" "bytes", []
+            "Largest HyperLogLog in sparse form.";
+
+        Features "notify-keyspace-events" notify_keyspace_events: KeyspaceEvents, Kind::KeyspaceEvents, "", []
+            "Classes of events to publish: K and E choose the channels, g$lshzxetdmn the classes, A all but m and n.";
+        Features "busy-reply-threshold" / "lua-time-limit" busy_reply_threshold: u64, ENTRIES_SIGNED, "5000" "milliseconds", []
+            "After so long a script is reported as BUSY and may be killed.";
+        Features "sanitize-dump-payload" sanitize_dump_payload: SanitizePayload, SanitizePayload::KIND, "no", []
+            "Whether RESTORE checks its payload to the last byte; Larder always does.";
+    }
+    fixed {
+        Network "socket-mark-id": u32, unsigned(0, U32_MAX), "0", [IMMUTABLE]
+            "Mark of the sockets for the kernel's packet filter.";
+        General "daemonize": bool, Kind::Bool, "no", [IMMUTABLE]
+            "Run in the background; leave that to the service manager.";
+        General "supervised": Choice, choice(&["upstart", "systemd", "auto", "no"]), "no", [IMMUTABLE]
+            "Tell a service manager about the state of the server.";
+        General "syslog-enabled": bool, Kind::Bool, "no", [IMMUTABLE]
+            "Log to the system logger.";
+        General "crash-log-enabled": bool, Kind::Bool, "yes", []
+            "Log what is known when the server crashes.";
+        General "disable-thp": bool, Kind::Bool, "yes", [IMMUTABLE]
+            "Keep transparent huge pages off for this process.";
+        General "oom-score-adj": Choice, choice(&["no", "yes", "relative", "absolute"]), "no", []
+            "Change how readily the kernel kills the server when memory runs out.";
+        General "oom-score-adj-values": OomScores, Kind::OomScores, "0 200 800", []
+            "The scores for oom-score-adj.";
+        General "shutdown-timeout": u32, SECONDS, "10" "seconds", []
+            "How long a shutdown waits for replicas.";
+        General "shutdown-on-sigint": Words, Kind::Words, "default", []
+            "How SIGINT shuts down.";
+        General "shutdown-on-sigterm": Words, Kind::Words, "default", []
+            "How SIGTERM shuts down.";
+        General "locale-collate": Text, Kind::Text, "", []
+            "Locale by which strings are compared.";
+        Security "aclfile": Text, Kind::Text, "", [IMMUTABLE]
+            "File with users and their rights.";
+        Security "acl-pubsub-default": Choice, choice(&["allchannels", "resetchannels"]), "resetchannels", []
+            "Channels of a new user.";
+        Security "enable-module-command": Choice, choice(&["no", "yes", "local"]), "no", [IMMUTABLE]
+            "Who may use MODULE.";
+        Memory "maxmemory-clients": MemoryOrPercent, Kind::MemoryOrPercent, "0" "bytes", []
+            "Most memory of all clients together; 0 for no limit.";
+        Memory "activedefrag": bool, Kind::Bool, "no", []
+            "Move values together to give memory back.";
+        Memory "activerehashing": bool, Kind::Bool, "yes", []
+            "Tables grow in small steps at all times.";
+        Memory "jemalloc-bg-thread": bool, Kind::Bool, "no", []
+            "Background thread of the jemalloc allocator.";
+        Persistence "save": SaveRules, Kind::SaveRules, "", [MULTI]
+            "When to write a snapshot by itself.";
+        Persistence "appendonly": bool, Kind::Bool, "no", []
+            "Log every change to a file.";
+        Persistence "appendfilename": Text, Kind::Text, "appendonly.aof", [IMMUTABLE]
+            "Base name of the append-only files.";
+        Persistence "appenddirname": Text, Kind::Text, "appendonlydir", [IMMUTABLE]
+            "Directory of the append-only files.";
+        Persistence "appendfsync": Choice, choice(&["everysec", "always", "no"]), "everysec", []
+            "When the append-only file is forced to disk.";
+        Persistence "no-appendfsync-on-rewrite": bool, Kind::Bool, "no", []
+            "Do not force to disk while a rewrite runs.";
+        Persistence "auto-aof-rewrite-percentage": u32, int(0, I32_MAX), "100" "percent", []
+            "Growth of the append-only file that starts a rewrite.";
+        Persistence "auto-aof-rewrite-min-size": u64, signed_memory(0), "67108864" "bytes", []
+            "Smallest append-only file that is rewritten by itself.";
+        Persistence "aof-load-truncated": bool, Kind::Bool, "yes", []
+            "Start although the end of the append-only file is cut off.";
+        Persistence "aof-use-rdb-preamble": bool, Kind::Bool, "yes", []
+            "Begin a rewritten append-only file with a snapshot.";
+        Persistence "aof-timestamp-enabled": bool, Kind::Bool, "no", []
+            "Write times into the append-only file.";
+        Persistence "aof-rewrite-incremental-fsync": bool, Kind::Bool, "yes", []
+            "Force a rewritten append-only file to disk bit by bit.";
+        Persistence "rdbcompression": bool, Kind::Bool, "yes", []
+            "Compress strings in snapshots and DUMP.";
+        Persistence "rdbchecksum": bool, Kind::Bool, "yes", [IMMUTABLE]
+            "End a snapshot with a checksum.";
+        Persistence "rdb-del-sync-files": bool, Kind::Bool, "no", []
+            "Remove snapshots that only served replication.";
+        Persistence "rdb-save-incremental-fsync": bool, Kind::Bool, "yes", []
+            "Force a snapshot to disk bit by bit.";
+        Persistence "stop-writes-on-bgsave-error": bool, Kind::Bool, "yes", []
+            "Refuse writes after a snapshot failed.";
+        Replication "replicaof" / "slaveof": Words, Kind::Words, "", [IMMUTABLE]
+            "Host and port of the primary to copy.";
+        Replication "masterauth": Text, Kind::Text, "", [SENSITIVE]
+            "Password for the primary.";
+        Replication "masteruser": Text, Kind::Text, "", []
+            "User for the primary.";
+        Replication "replica-read-only" / "slave-read-only": bool, Kind::Bool, "yes", []
+            "Refuse writes by clients on a replica.";
+        Replication "replica-serve-stale-data" / "slave-serve-stale-data": bool, Kind::Bool, "yes", []
+            "Answer on a replica that has lost its primary.";
+        Replication "replica-priority" / "slave-priority": u32, int(0, I32_MAX), "100", []
+            "Rank of this replica at a fail-over.";
+        Replication "replica-announced": bool, Kind::Bool, "yes", []
+            "Let Sentinel report this replica.";
+        Replication "replica-announce-ip" / "slave-announce-ip": Text, Kind::Text, "", []
+            "Address that a replica reports.";
+        Replication "replica-announce-port" / "slave-announce-port": u16, PORT, "0", []
+            "Port that a replica reports.";
+        Replication "replica-ignore-maxmemory" / "slave-ignore-maxmemory": bool, Kind::Bool, "yes", []
+            "A replica leaves eviction to its primary.";
+        Replication "replica-lazy-flush" / "slave-lazy-flush": bool, Kind::Bool, "no", []
+            "A replica empties itself in the background.";
+        Replication "replica-ignore-disk-write-errors": bool, Kind::Bool, "no", []
+            "A replica goes on when it can't write to disk.";
+        Replication "replica-full-sync-buffer-limit": u64, signed_memory(0), "0" "bytes", []
+            "Most changes a replica holds during a full copy.";
+        Replication "min-replicas-to-write" / "min-slaves-to-write": u32, int(0, I32_MAX), "0", []
+            "Replicas that must be there to accept writes.";
+        Replication "min-replicas-max-lag" / "min-slaves-max-lag": u32, SECONDS, "10" "seconds", []
+            "How far behind such a replica may be.";
+        Replication "repl-backlog-size": u64, signed_memory(1), "1048576" "bytes", []
+            "Changes kept for replicas that come back.";
+        Replication "repl-backlog-ttl": u64, ENTRIES_SIGNED, "3600" "seconds", []
+            "How long they are kept without replicas.";
+        Replication "repl-timeout": u32, int(1, I32_MAX), "60" "seconds", []
+            "Silence after which a replication link is given up.";
+        Replication "repl-ping-replica-period" / "repl-ping-slave-period": u32, int(1, I32_MAX), "10" "seconds", []
+            "How often a primary pings its replicas.";
+        Replication "repl-disable-tcp-nodelay": bool, Kind::Bool, "no", []
+            "Send to replicas in fewer, larger packets.";
+        Replication "repl-diskless-sync": bool, Kind::Bool, "yes", []
+            "Send a full copy without a file in between.";
+        Replication "repl-diskless-sync-delay": u32, SECONDS, "5" "seconds", []
+            "Wait so long for more replicas before a full copy.";
+        Replication "repl-diskless-sync-max-replicas": u32, int(0, I32_MAX), "0", []
+            "Do not wait longer when so many are there.";
+        Replication "repl-diskless-load": Choice, choice(&["disabled", "on-empty-db", "swapdb"]), "disabled", []
+            "How a replica takes in a full copy.";
+        Cluster "cluster-enabled": bool, Kind::Bool, "no", [IMMUTABLE]
+            "Be a node of a cluster.";
+        Tls "tls-port": u16, PORT, "0", []
+            "Port for encrypted connections.";
+        Tls "tls-replication": bool, Kind::Bool, "no", []
+            "Encrypt replication links.";
+        Tls "tls-cluster": bool, Kind::Bool, "no", []
+            "Encrypt links between nodes of a cluster.";
+    }
+    later {
+        Network "bind-source-addr": Text, Kind::Text, "", [] "Address that outgoing connections come from.";
+        Network "max-new-connections-per-cycle": u32, unsigned(1, 1000), "10", [] "Connections accepted in one turn.";
+        Network "max-new-tls-connections-per-cycle": u32, unsigned(1, 1000), "1", [] "Encrypted connections accepted in one turn.";
+        General "proc-title-template": Text, Kind::Text, "{title} {listen-addr} {server-mode}", [] "Form of the process title.";
+        General "crash-memcheck-enabled": bool, Kind::Bool, "yes", [] "Test the memory after a crash.";
+        General "ignore-warnings": Text, Kind::Text, "", [] "Start-up warnings to leave out.";
+        General "hide-user-data-from-log": bool, Kind::Bool, "no", [] "Keep keys and values out of the log.";
+        General "propagation-error-behavior": Choice, choice(&["ignore", "panic", "panic-on-replicas"]), "ignore", [] "What an error on a replicated command does.";
+        General "syslog-ident": Text, Kind::Text, "redis", [IMMUTABLE] "Name in the system log.";
+        General "syslog-facility": Choice, choice(&["user", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"]), "local0", [IMMUTABLE] "Facility in the system log.";
+        General "server-cpulist" / "server_cpulist": Text, Kind::Text, "", [IMMUTABLE] "Cores for the main threads.";
+        General "bio-cpulist" / "bio_cpulist": Text, Kind::Text, "", [IMMUTABLE] "Cores for background threads.";
+        General "aof-rewrite-cpulist" / "aof_rewrite_cpulist": Text, Kind::Text, "", [IMMUTABLE] "Cores for rewriting the append-only file.";
+        General "bgsave-cpulist" / "bgsave_cpulist": Text, Kind::Text, "", [IMMUTABLE] "Cores for writing snapshots.";
+        Features "vset-force-single-threaded-execution": bool, Kind::Bool, "no", [] "Run vector set commands on one thread.";
+        Memory "active-defrag-cycle-min": u32, int(1, 99), "1" "percent", [] "Least time for moving values together.";
+        Memory "active-defrag-cycle-max": u32, int(1, 99), "25" "percent", [] "Most time for moving values together.";
+        Memory "active-defrag-ignore-bytes": u64, memory(1), "104857600" "bytes", [] "Waste that is not worth the work.";
+        Memory "active-defrag-threshold-lower": u32, int(0, 1000), "10" "percent", [] "Waste at which the work begins.";
+        Memory "active-defrag-threshold-upper": u32, int(0, 1000), "100" "percent", [] "Waste at which it is done with most effort.";
+        Memory "active-defrag-max-scan-fields": u64, int(1, i64::MAX), "1000", [] "Elements of one value moved in a step.";
+        Cluster "cluster-config-file": Text, Kind::Text, "nodes.conf", [IMMUTABLE] "File with the state of the cluster.";
+        Cluster "cluster-node-timeout": u64, ENTRIES_SIGNED, "15000" "milliseconds", [] "Silence after which a node is down.";
+        Cluster "cluster-port": u16, PORT, "0", [IMMUTABLE] "Port of the cluster bus.";
+        Cluster "cluster-announce-ip": Text, Kind::Text, "", [] "Address that a node reports.";
+        Cluster "cluster-announce-port": u16, PORT, "0", [] "Port that a node reports.";
+        Cluster "cluster-announce-tls-port": u16, PORT, "0", [] "Encrypted port that a node reports.";
+        Cluster "cluster-announce-bus-port": u16, PORT, "0", [] "Bus port that a node reports.";
+        Cluster "cluster-announce-hostname": Text, Kind::Text, "", [] "Host name that a node reports.";
+        Cluster "cluster-announce-human-nodename": Text, Kind::Text, "", [] "Name of a node for people.";
+        Cluster "cluster-preferred-endpoint-type": Choice, choice(&["ip", "hostname", "unknown-endpoint"]), "ip", [] "What redirections name.";
+        Cluster "cluster-migration-barrier": u32, int(0, I32_MAX), "1", [] "Replicas a primary keeps when others need one.";
+        Cluster "cluster-allow-replica-migration": bool, Kind::Bool, "yes", [] "Let replicas move to another primary.";
+        Cluster "cluster-replica-validity-factor" / "cluster-slave-validity-factor": u32, int(0, I32_MAX), "10", [] "How old a replica's data may be at a fail-over.";
+        Cluster "cluster-replica-no-failover" / "cluster-slave-no-failover": bool, Kind::Bool, "no", [] "Never promote this replica by itself.";
+        Cluster "cluster-require-full-coverage": bool, Kind::Bool, "yes", [] "Answer only when all slots are served.";
+        Cluster "cluster-allow-reads-when-down": bool, Kind::Bool, "no", [] "Answer reads while the cluster is down.";
+        Cluster "cluster-allow-pubsubshard-when-down": bool, Kind::Bool, "yes", [] "Serve sharded channels while the cluster is down.";
+        Cluster "cluster-link-sendbuf-limit": u64, memory(0), "0" "bytes", [] "Most bytes waiting on a link of the bus.";
+        Cluster "cluster-compatibility-sample-ratio": u32, int(0, 100), "0" "percent", [] "Commands checked for use in a cluster.";
+        Cluster "cluster-slot-stats-enabled": bool, Kind::Bool, "no", [] "Count the use of each slot.";
+        Tls "tls-cert-file": Text, Kind::Text, "", [] "Certificate of the server.";
+        Tls "tls-key-file": Text, Kind::Text, "", [] "Key of the certificate.";
+        Tls "tls-key-file-pass": Text, Kind::Text, "", [SENSITIVE] "Password of that key.";
+        Tls "tls-client-cert-file": Text, Kind::Text, "", [] "Certificate for outgoing connections.";
+        Tls "tls-client-key-file": Text, Kind::Text, "", [] "Key for outgoing connections.";
+        Tls "tls-client-key-file-pass": Text, Kind::Text, "", [SENSITIVE] "Password of that key.";
+        Tls "tls-dh-params-file": Text, Kind::Text, "", [] "Parameters of the key exchange.";
+        Tls "tls-ca-cert-file": Text, Kind::Text, "", [] "Certificates that are trusted.";
+        Tls "tls-ca-cert-dir": Text, Kind::Text, "", [] "Directory of certificates that are trusted.";
+        Tls "tls-auth-clients": Choice, choice(&["no", "yes", "optional"]), "yes", [] "Whether clients need a certificate.";
+        Tls "tls-protocols": Text, Kind::Text, "", [] "Versions of TLS.";
+        Tls "tls-ciphers": Text, Kind::Text, "", [] "Ciphers up to TLS 1.2.";
+        Tls "tls-ciphersuites": Text, Kind::Text, "", [] "Ciphers of TLS 1.3.";
+        Tls "tls-prefer-server-ciphers": bool, Kind::Bool, "no", [] "The server chooses the cipher.";
+        Tls "tls-session-caching": bool, Kind::Bool, "yes", [] "Let clients resume sessions.";
+        Tls "tls-session-cache-size": u32, int(0, I32_MAX), "20480", [] "Sessions kept for that.";
+        Tls "tls-session-cache-timeout": u32, SECONDS, "300" "seconds", [] "How long they are kept.";
+    }
+}
+
+const ENTRIES_SIGNED: Kind = int(0, i64::MAX);
+
+/// The value of a live option before anything was set.
+fn initial<T: Setting>(kind: &Kind, default: &str) -> T {
+    let mut value = T::default();
+    // A default of the table that its own kind refuses is caught by a test; here it leaves the type's default.
+    let _refused = value.assign(kind, &words_of(kind, default.as_bytes()), Context::First);
+    value
+}
+
+/// The operations of an option that has no field, since it can only have its default.
+const fn only_default<T: Setting>() -> Ops {
+    Ops {
+        assign: |_, spec, words, _| {
+            let mut wanted = T::default();
+            wanted.assign(&spec.kind, words, Context::First)?;
+            if wanted == initial::<T>(&spec.kind, spec.default) {
+                return Ok(());
+            }
+            let why =
+                spec.difference().map_or_else(String::new, |difference| format!(": {}", difference.reason));
+            Err(Reason::new(format!(
+                "this version of Larder supports only {} '{}'{why}",
+                spec.name, spec.default
+            )))
+        },
+        show: |_, spec, out| out.extend_from_slice(spec.default.as_bytes()),
+        lines: |_, spec| initial::<T>(&spec.kind, spec.default).lines(&spec.kind),
+        same: |_, _| true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn shown(settings: &Settings, spec: &OptionSpec) -> String {
+        let mut out = Vec::new();
+        (spec.ops.show)(settings, spec, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn every_default_is_accepted_by_its_own_kind_and_shown_as_written() {
+        let mut settings = Settings::default();
+        for spec in OPTIONS {
+            (spec.ops.assign)(
+                &mut settings,
+                spec,
+                &words_of(&spec.kind, spec.default.as_bytes()),
+                Context::Set,
+            )
+            .expect(spec.name);
+            if spec.name != "dir" {
+                assert_eq!(shown(&settings, spec), spec.default, "{}", spec.name);
+            }
+        }
+        assert_eq!(settings, Settings::default());
+    }
+
+    #[test]
+    fn names_and_aliases_are_unique_and_in_lower_case() {
+        let mut seen = BTreeSet::new();
+        for name in OPTIONS.iter().flat_map(OptionSpec::names).chain(RETIRED.iter().copied()) {
+            assert!(seen.insert(name), "{name} stands twice");
+            assert_eq!(name, name.to_ascii_lowercase());
+        }
+    }
+
+    #[test]
+    fn every_row_has_a_sentence_and_every_difference_a_row() {
+        for spec in OPTIONS {
+            assert!(spec.doc.ends_with('.') && !spec.doc.contains('\n'), "{}", spec.name);
+        }
+        for difference in DIFFERS {
+            let spec = lookup(difference.name.as_bytes()).expect(difference.name);
+            assert_ne!(spec.default, difference.redis, "{}", spec.name);
+            assert!(spec.difference().is_some());
+        }
+    }
+
+    #[test]
+    fn the_bounds_of_a_number_fit_its_type() {
+        for spec in OPTIONS {
+            let (Kind::Int { min, max, .. } | Kind::Memory { min, max, .. }) = spec.kind else { continue };
+            if spec.support != Support::Live {
+                continue;
+            }
+            for bound in [min, max] {
+                let mut settings = Settings::default();
+                (spec.ops.assign)(&mut settings, spec, &[bound.to_string().as_bytes()], Context::Set)
+                    .expect(spec.name);
+                assert_eq!(shown(&settings, spec), bound.to_string(), "{}", spec.name);
+            }
+        }
+    }
+}
