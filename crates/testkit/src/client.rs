@@ -165,10 +165,7 @@ pub fn encode<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
 
 /// Whether an error means that the other side is gone, rather than slow or wrong.
 pub fn is_disconnect(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
-    )
+    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
 fn number(text: &[u8]) -> io::Result<i64> {
@@ -205,10 +202,7 @@ mod tests {
         )]);
         let attributes = vec![(Value::Simple(b"a".to_vec()), Value::Integer(1))];
         assert_eq!(client.read().unwrap(), Value::Attribute(attributes, Box::new(map)));
-        assert_eq!(
-            client.read().unwrap(),
-            Value::Push(vec![Value::Verbatim(b"txt:x".to_vec())])
-        );
+        assert_eq!(client.read().unwrap(), Value::Push(vec![Value::Verbatim(b"txt:x".to_vec())]));
         assert_eq!(client.read().unwrap(), Value::BlobError(b"ERR".to_vec()));
         assert_eq!(client.read().unwrap(), Value::Double(b"1.50".to_vec()));
         assert_eq!(client.read().unwrap(), Value::BigNumber(b"123".to_vec()));

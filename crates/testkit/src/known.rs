@@ -19,7 +19,8 @@ impl KnownDifferences {
         let lines = text.lines().map(str::trim).enumerate();
         let entries = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
         let entries = entries.map(|(index, line)| {
-            parse_entry(line).ok_or_else(|| format!("{}:{}: not \"pattern\" = \"reason\"", path.display(), index + 1))
+            parse_entry(line)
+                .ok_or_else(|| format!("{}:{}: not \"pattern\" = \"reason\"", path.display(), index + 1))
         });
         Ok(Self { entries: entries.collect::<Result<_, _>>()? })
     }

@@ -75,11 +75,7 @@ pub fn compare(transcript: &Transcript, ours: &str, theirs: &str) -> (Vec<Failur
 
 /// Runs the cases for which a server is the reference and writes its answers into the file.
 /// Answers that cannot be recorded (no reply, a pattern that does not match) come back as failures.
-pub fn record(
-    transcript: &Transcript,
-    address: &str,
-    reference: Reference,
-) -> io::Result<Vec<Failure>> {
+pub fn record(transcript: &Transcript, address: &str, reference: Reference) -> io::Result<Vec<Failure>> {
     let mut after_line: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     let mut failures = Vec::new();
     for case in &transcript.cases {
@@ -152,11 +148,25 @@ fn check_steps(
     for ((step, seen), expected) in case.steps.iter().zip(seen).zip(expected) {
         check_patterns(step, seen)?;
         if step.has_reply() && step.matches.is_empty() && *seen != expected {
-            let text = format!("{name}:\n{}\ngot:\n{}", indented(&expected), indented(seen));
-            return Err(Problem { line: step.line, text });
+            return Err(Problem { line: step.line, text: difference(name, &expected, seen) });
         }
     }
     Ok(())
+}
+
+/// Lines shown of a long reply: some before the first difference, some after it.
+const LINES_BEFORE: usize = 3;
+const LINES_SHOWN: usize = 12;
+
+fn difference(name: &str, expected: &[String], seen: &[String]) -> String {
+    let same = expected.iter().zip(seen).take_while(|(a, b)| a == b).count();
+    let skipped = same.saturating_sub(LINES_BEFORE);
+    let part = |lines: &[String]| {
+        let shown: Vec<String> = lines.iter().skip(skipped).take(LINES_SHOWN).cloned().collect();
+        indented(&shown)
+    };
+    let note = if skipped == 0 { String::new() } else { format!(", after {skipped} lines") };
+    format!("{name}{note}:\n{}got{note}:\n{}", part(expected), part(seen))
 }
 
 fn check_patterns(step: &Step, seen: &[String]) -> Result<(), Problem> {
@@ -284,9 +294,11 @@ impl Clients<'_> {
     fn fill_in(&self, args: &[Arg]) -> io::Result<Vec<Vec<u8>>> {
         let filled = args.iter().map(|arg| match arg {
             Arg::Bytes(bytes) => Ok(bytes.clone()),
-            Arg::Saved(name) => self.saved.get(name).cloned().ok_or_else(|| {
-                io::Error::other(format!("nothing was saved as {name}"))
-            }),
+            Arg::Saved(name) => self
+                .saved
+                .get(name)
+                .cloned()
+                .ok_or_else(|| io::Error::other(format!("nothing was saved as {name}"))),
         });
         filled.collect()
     }

@@ -232,7 +232,8 @@ fn find(variable: &str, program: &str, version: &str) -> Result<PathBuf, String>
     let named = env::var_os(variable).map(PathBuf::from);
     let path = env::var_os("PATH").unwrap_or_else(OsString::new);
     let fetched = [peers_dir().join(program)];
-    let candidates = named.into_iter().chain(fetched).chain(env::split_paths(&path).map(|dir| dir.join(program)));
+    let candidates =
+        named.into_iter().chain(fetched).chain(env::split_paths(&path).map(|dir| dir.join(program)));
     for candidate in candidates.filter(|candidate| candidate.is_file()) {
         let output = Command::new(&candidate).arg("--version").output();
         if output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(version)) {

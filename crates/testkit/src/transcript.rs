@@ -68,7 +68,7 @@ pub struct Step {
     pub action: Action,
     /// Whether the order of elements in the reply means nothing.
     pub unordered: bool,
-    /// Whether an error here may have changed data.
+    /// Whether an error here goes without the check for changed data, which other clients can see.
     pub unchecked: bool,
     /// Name under which the reply is kept for `${name}`.
     pub save: Option<String>,
@@ -107,10 +107,14 @@ pub enum Arg {
 }
 
 impl Step {
-    /// The lines expected in a protocol version. In RESP3 both nils of RESP2 are the null.
+    /// The lines expected in a protocol version. Where both share a line, RESP2's nils stand for
+    /// RESP3's null.
     pub fn expected_in(&self, protocol: u8) -> Vec<String> {
-        let fitting = self.expected.iter().filter(|(only, _)| only.is_none_or(|p| p == protocol));
-        fitting.map(|(_, line)| in_protocol(line, protocol)).collect()
+        let lines = self.expected.iter().filter_map(|(only, line)| match only {
+            None => Some(in_protocol(line, protocol)),
+            Some(only) => (*only == protocol).then(|| line.clone()),
+        });
+        lines.collect()
     }
 
     /// Whether the recorded reply is an error.
@@ -141,9 +145,8 @@ pub fn expectation_lines(seen: &[(u8, Vec<String>)]) -> Vec<String> {
     if seen.iter().all(same) {
         return first.iter().map(|line| format!("< {line}")).collect();
     }
-    let marked = seen.iter().flat_map(|(protocol, lines)| {
-        lines.iter().map(move |line| format!("<{protocol} {line}"))
-    });
+    let marked =
+        seen.iter().flat_map(|(protocol, lines)| lines.iter().map(move |line| format!("<{protocol} {line}")));
     marked.collect()
 }
 
@@ -431,12 +434,7 @@ mod tests {
     #[test]
     fn words_are_quoted_as_in_redis_cli() {
         let words = parse_words(r#"SET "a b\x00\"" ${id} "xy"*2"#).unwrap();
-        let expected = [
-            bytes("SET"),
-            bytes("a b\0\""),
-            vec![Arg::Saved("id".into())],
-            bytes("xyxy"),
-        ];
+        let expected = [bytes("SET"), bytes("a b\0\""), vec![Arg::Saved("id".into())], bytes("xyxy")];
         assert_eq!(words, expected.concat());
         assert!(parse_words("\"open").is_err());
         assert!(parse_words(r#""a"b"#).is_err());
@@ -445,7 +443,10 @@ mod tests {
     #[test]
     fn the_checksum_is_the_one_of_dump_payloads() {
         assert_eq!(crc64(b"123456789"), 0xe9c6_d914_c4b8_d9ca);
-        assert_eq!(parse_words("\"1\"+crc").unwrap(), [Arg::Bytes([b"1".as_slice(), &crc64(b"1").to_le_bytes()].concat())]);
+        assert_eq!(
+            parse_words("\"1\"+crc").unwrap(),
+            [Arg::Bytes([b"1".as_slice(), &crc64(b"1").to_le_bytes()].concat())]
+        );
     }
 
     #[test]

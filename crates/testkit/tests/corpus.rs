@@ -50,7 +50,11 @@ fn check_family(family: &str) {
         let list: String = failures.iter().map(ToString::to_string).collect();
         println!("{family}: {runs} runs with {threads} threads");
         assert!(runs > 0, "no transcript of {family} ran");
-        assert!(failures.is_empty(), "{} of {runs} runs with {threads} threads differ:\n{list}", failures.len());
+        assert!(
+            failures.is_empty(),
+            "{} of {runs} runs with {threads} threads differ:\n{list}",
+            failures.len()
+        );
         assert!(stale.is_empty(), "known differences that are none: {stale:?}");
     }
 }
