@@ -1,0 +1,107 @@
+//! Which crate of the workspace may use which, and what must not be linked into the data path.
+
+use crate::metadata::Metadata;
+
+/// Each member with the members it may use. An arrow that is not here does not exist:
+/// `table <- store <- commands <- server`, the protocol and the formats beside them.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("larder-table", &[]),
+    ("larder-values", &[]),
+    ("larder-resp", &[]),
+    ("larder-config", &[]),
+    ("larder-persist", &["larder-values"]),
+    ("larder-store", &["larder-table", "larder-values"]),
+    ("larder-commands", &["larder-store", "larder-values", "larder-persist", "larder-resp"]),
+    (
+        "larder-server",
+        &[
+            "larder-commands",
+            "larder-config",
+            "larder-persist",
+            "larder-resp",
+            "larder-store",
+            "larder-table",
+            "larder-values",
+        ],
+    ),
+    ("larder-bench", &["larder-resp", "larder-values"]),
+    ("larder-testkit", &["larder-resp", "larder-server"]),
+    ("xtask", &["larder-commands", "larder-config", "larder-testkit"]),
+];
+
+/// What tests of any member may use besides.
+const TESTS_MAY_USE: &str = "larder-testkit";
+
+/// Crates that must not be linked into these members: they bring a runtime of their own.
+const NOT_LINKED: &[&str] = &["async-std", "axum", "hyper", "mio", "reqwest", "smol", "tokio"];
+
+/// All members that are the server or below it.
+const DATA_PATH: &[&str] = &[
+    "larder-table",
+    "larder-values",
+    "larder-resp",
+    "larder-config",
+    "larder-persist",
+    "larder-store",
+    "larder-commands",
+    "larder-server",
+];
+
+/// Problems with what members use.
+pub fn check(metadata: &Metadata) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (member, used) in &metadata.member_imports {
+        let Some(allowed) = may_use(member) else {
+            problems.push(format!("{member}: add it to MAY_USE in xtask/src/tidy/imports.rs"));
+            continue;
+        };
+        let wrong = used.iter().filter(|name| !allowed.contains(&name.as_str()));
+        problems.extend(wrong.map(|name| format!("{member} must not use {name}: imports run one way")));
+        let in_tests = metadata.member_dev_imports.get(member).into_iter().flatten();
+        let wrong =
+            in_tests.filter(|name| !allowed.contains(&name.as_str()) && name.as_str() != TESTS_MAY_USE);
+        problems
+            .extend(wrong.map(|name| format!("tests of {member} must not use {name}: imports run one way")));
+    }
+    for member in DATA_PATH {
+        let linked = metadata.linked.get(*member).into_iter().flatten();
+        let wrong = linked.filter(|name| NOT_LINKED.contains(&name.as_str()));
+        problems
+            .extend(wrong.map(|name| format!("{member} must not link {name}: the data path is synchronous")));
+    }
+    problems
+}
+
+fn may_use(member: &str) -> Option<&'static [&'static str]> {
+    MAY_USE.iter().find(|(name, _)| *name == member).map(|(_, allowed)| *allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn metadata(member: &str, used: &str, linked: &str) -> Metadata {
+        let one = |name: &str| BTreeMap::from([(member.to_owned(), BTreeSet::from([name.to_owned()]))]);
+        Metadata { member_imports: one(used), member_dev_imports: BTreeMap::new(), linked: one(linked) }
+    }
+
+    #[test]
+    fn an_upward_import_is_a_problem() {
+        assert!(check(&metadata("larder-store", "larder-table", "memchr")).is_empty());
+        assert_eq!(check(&metadata("larder-store", "larder-commands", "memchr")).len(), 1);
+        assert_eq!(check(&metadata("larder-store", "larder-table", "tokio")).len(), 1);
+        assert_eq!(check(&metadata("larder-new", "larder-table", "memchr")).len(), 1);
+    }
+
+    #[test]
+    fn allowed_imports_have_no_circle() {
+        let mut done: Vec<&str> = Vec::new();
+        while done.len() < MAY_USE.len() {
+            let next = MAY_USE
+                .iter()
+                .find(|(name, used)| !done.contains(name) && used.iter().all(|below| done.contains(below)));
+            done.push(next.expect("some member uses only what is done").0);
+        }
+    }
+}
