@@ -11,3 +11,11 @@ pub mod glob;
 pub mod bits;
 
 pub mod hll;
+
+pub mod digest;
+
+pub mod lcs;
+
+pub mod ascii7;
+
+pub mod lru;

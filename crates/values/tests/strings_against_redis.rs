@@ -4,7 +4,7 @@
 mod oracle;
 
 use larder_values::bits::{self, Field, FieldKind, Operation, Overflow, Range, Unit};
-use larder_values::{glob, hll};
+use larder_values::{digest, glob, hll, lcs};
 use oracle::{Oracle, Random, Reply};
 
 #[test]
@@ -261,5 +261,63 @@ fn broken_hyperloglogs_fail_alike() {
         let counted =
             hll::count(&mut value.clone()).map_or_else(text, |(count, _)| Reply::Integer(count as i64));
         assert_eq!(counted, replies[3], "{}", value.escape_ascii());
+    }
+}
+
+#[test]
+fn common_subsequences_are_those_of_lcs() {
+    let Some(mut oracle) = Oracle::start() else { return };
+    let mut random = Random(0x1c5);
+    for _ in 0..1500 {
+        let alphabet = random.pick(&[b"ab".as_slice(), b"abcdefgh", b"abcdefghijklmnopqrstuvwxyz0123"]);
+        let (a, b) = (random.text(alphabet, 140), random.text(alphabet, 140));
+        let len_min = random.below(4);
+        let mut replies = oracle.pipeline(&[
+            command!["SET", "a", a],
+            command!["SET", "b", b],
+            command!["LCS", "a", "b"],
+            command!["LCS", "a", "b", "LEN"],
+            command!["LCS", "a", "b", "IDX", "MINMATCHLEN", len_min.to_string()],
+        ]);
+        let found = replies.pop().unwrap().array();
+        let (runs, total) = lcs::matches(&a, &b, len_min);
+        let pair = |(from, to): (usize, usize)| {
+            Reply::Array(vec![Reply::Integer(from as i64), Reply::Integer(to as i64)])
+        };
+        let runs = runs.into_iter().map(|run| Reply::Array(vec![pair(run.a), pair(run.b)])).collect();
+        assert_eq!(found[1], Reply::Array(runs), "{} {}", a.escape_ascii(), b.escape_ascii());
+        assert_eq!(found[3], Reply::Integer(total as i64));
+        assert_eq!(replies.pop().unwrap(), Reply::Integer(lcs::length(&a, &b) as i64));
+        assert_eq!(replies.pop().unwrap(), Reply::Bulk(lcs::subsequence(&a, &b)));
+    }
+}
+
+#[test]
+fn datasets_digest_as_debug_digest_says() {
+    let Some(mut oracle) = Oracle::start() else { return };
+    let mut random = Random(0xd16e57);
+    for _ in 0..50 {
+        oracle.call(&["FLUSHALL"]);
+        let mut expected = digest::DatasetDigest::new();
+        for database in [0_u32, 5, 15] {
+            oracle.call(&["SELECT", &database.to_string()]);
+            for number in 0..random.below(20) {
+                if number == 0 {
+                    expected.start_database(database);
+                }
+                let key = format!("{number}-{}", random.next() >> random.below(64)).into_bytes();
+                let value = random.text(b"0123456789 ab", 4);
+                let has_deadline = random.below(3) == 0;
+                let mut command = command!["SET", key, value];
+                if has_deadline {
+                    command.extend(command!["EX", "1000"]);
+                }
+                let replies = oracle.pipeline(&[command, command!["DEBUG", "DIGEST-VALUE", key]]);
+                let alone = digest::DatasetDigest::of_string(&value, has_deadline);
+                assert_eq!(replies[1], Reply::Array(vec![Reply::Status(alone.hex().to_vec())]));
+                expected.join_string_key(&key, &value, has_deadline);
+            }
+        }
+        assert_eq!(oracle.call(&["DEBUG", "DIGEST"]), Reply::Status(expected.hex().to_vec()));
     }
 }

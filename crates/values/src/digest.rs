@@ -1,0 +1,107 @@
+//! Digests that clients see: DIGEST's hash of a value, and DEBUG DIGEST's hash of a dataset.
+//!
+//! Invariant: `DatasetDigest` does not depend on the order in which keys are visited.
+
+use sha1::{Digest as _, Sha1};
+
+/// The value's XXH3-64 as the 16 hexadecimal digits that DIGEST answers and IFDEQ takes.
+pub fn digest_hex(value: &[u8]) -> [u8; 16] {
+    let hash = xxhash_rust::xxh3::xxh3_64(value);
+    std::array::from_fn(|at| hex_digit((hash >> (60 - 4 * at)) as u8 & 15))
+}
+
+fn hex_digit(digit: u8) -> u8 {
+    if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
+}
+
+/// What joins a key's digest if the key has a deadline, which itself is left out: it differs
+/// between a server and its copy.
+const HAS_DEADLINE: &[u8] = b"!!expire!!";
+
+/// Redis' number for values of type string.
+const TYPE_STRING: u32 = 0;
+
+/// A running SHA-1 digest as DEBUG DIGEST and DEBUG DIGEST-VALUE build it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatasetDigest([u8; 20]);
+
+impl DatasetDigest {
+    /// The digest of nothing: zeros.
+    pub fn new() -> DatasetDigest {
+        DatasetDigest::default()
+    }
+
+    /// Joins bytes whose order among others does not matter: members of a set, keys of a database.
+    pub fn join_unordered(&mut self, bytes: &[u8]) {
+        let hash = Sha1::digest(bytes);
+        self.0.iter_mut().zip(hash).for_each(|(digest, hash)| *digest ^= hash);
+    }
+
+    /// Joins bytes that come after what was joined before.
+    pub fn join_ordered(&mut self, bytes: &[u8]) {
+        self.join_unordered(bytes);
+        self.0 = Sha1::digest(self.0).into();
+    }
+
+    /// Starts a database that has keys; databases are visited in ascending order.
+    pub fn start_database(&mut self, number: u32) {
+        self.join_ordered(&number.to_be_bytes());
+    }
+
+    /// Joins one string key of the database started last.
+    pub fn join_string_key(&mut self, key: &[u8], value: &[u8], has_deadline: bool) {
+        let mut digest = DatasetDigest::new();
+        digest.join_ordered(key);
+        digest.join_string(value, has_deadline);
+        self.join_unordered(&digest.0);
+    }
+
+    /// The digest of a string value alone, as DEBUG DIGEST-VALUE answers.
+    pub fn of_string(value: &[u8], has_deadline: bool) -> DatasetDigest {
+        let mut digest = DatasetDigest::new();
+        digest.join_string(value, has_deadline);
+        digest
+    }
+
+    fn join_string(&mut self, value: &[u8], has_deadline: bool) {
+        self.join_ordered(&TYPE_STRING.to_be_bytes());
+        self.join_ordered(value);
+        if has_deadline {
+            self.join_unordered(HAS_DEADLINE);
+        }
+    }
+
+    /// The 40 hexadecimal digits that clients see.
+    pub fn hex(&self) -> [u8; 40] {
+        std::array::from_fn(|at| hex_digit(self.0[at / 2] >> (4 * (1 - at % 2)) & 15))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_hash_as_the_documentation_shows() {
+        assert_eq!(&digest_hex(b"Hello world"), b"b6acb9d84a38ff74");
+        assert_eq!(&digest_hex(b"hello"), b"9555e8555c62dcfd");
+    }
+
+    #[test]
+    fn datasets_hash_as_redis_hashes_them() {
+        assert_eq!(&DatasetDigest::of_string(b"1", false).hex(), b"b4fc66738120fba0b5aa500ab5c2bf89cea1c5da");
+        assert_eq!(
+            &DatasetDigest::of_string(b"hello", true).hex(),
+            b"d037c4eb8a8b36b602fbced4000daeab0714c1e3"
+        );
+        let mut all = DatasetDigest::new();
+        assert_eq!(&all.hex(), &[b'0'; 40]);
+        all.start_database(0);
+        all.join_string_key(b"b", b"hello", true);
+        all.join_string_key(b"a", b"1", false);
+        assert_eq!(&all.hex(), b"669dc7955c0119edb82e7cfeb40ea4a28f89f902");
+        all.start_database(3);
+        all.join_string_key(b"c", b"x", false);
+        assert_eq!(&all.hex(), b"a7f05cbca741230dd3f265769629c113ddbc05b6");
+    }
+}
