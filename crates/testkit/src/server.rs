@@ -4,7 +4,6 @@
 
 use crate::client::Client;
 use crate::transcript::Reference;
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -230,7 +229,7 @@ pub fn peers_dir() -> PathBuf {
 /// Finds a reference server whose `--version` contains `version`.
 fn find(variable: &str, program: &str, version: &str) -> Result<PathBuf, String> {
     let named = env::var_os(variable).map(PathBuf::from);
-    let path = env::var_os("PATH").unwrap_or_else(OsString::new);
+    let path = env::var_os("PATH").unwrap_or_default();
     let fetched = [peers_dir().join(program)];
     let candidates =
         named.into_iter().chain(fetched).chain(env::split_paths(&path).map(|dir| dir.join(program)));

@@ -48,7 +48,7 @@ fn check_family(family: &str) {
         }
         let (failures, stale) = known.sort_out(family, failures);
         let list: String = failures.iter().map(ToString::to_string).collect();
-        println!("{family}: {runs} runs with {threads} threads");
+        eprintln!("{family}: {runs} runs with {threads} threads");
         assert!(runs > 0, "no transcript of {family} ran");
         assert!(
             failures.is_empty(),

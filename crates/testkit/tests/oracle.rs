@@ -24,7 +24,7 @@ fn transcripts_agree_with_valkey_on_what_only_it_has() {
 fn compare_all(reference: Reference, server: Result<Server, String>) {
     let theirs = match server {
         Ok(server) => server,
-        Err(problem) if std::env::var_os("CI").is_none() => return println!("skipped: {problem}"),
+        Err(problem) if std::env::var_os("CI").is_none() => return eprintln!("skipped: {problem}"),
         Err(problem) => panic!("{problem}"),
     };
     let ours = Larder::start_with_threads("1").unwrap();
