@@ -29,7 +29,7 @@ pub enum SetError {
     },
     /// The option can't have this value, or not in this way, or not together with the others.
     Refused {
-        /// The name as given.
+        /// The name as given; in lower case, as in Redis, when it is the value that is refused.
         name: Vec<u8>,
         /// Why.
         reason: Reason,
@@ -131,7 +131,7 @@ impl Settings {
         for ((name, value), spec) in pairs.iter().zip(&specs) {
             settings
                 .assign(spec, &words_of(&spec.kind, value))
-                .map_err(|reason| SetError::Refused { name: name.to_vec(), reason })?;
+                .map_err(|reason| SetError::Refused { name: name.to_ascii_lowercase(), reason })?;
         }
         let mut changed: Vec<_> =
             specs.into_iter().filter(|spec| !(spec.ops.same)(self, &settings)).collect();

@@ -201,9 +201,14 @@ impl Setting for MemoryOrPercent {
 
     fn assign(&mut self, _: &Kind, words: &[&[u8]], _: Context) -> Result<(), Reason> {
         const MALFORMED: &str = "argument must be a memory or percent value";
+        const TOO_MUCH: &str = "percentage argument must be less or equal to 100";
         let word = single(words)?;
         let Some(digits) = word.strip_suffix(b"%") else {
             let bytes = kind::memory(word).ok_or_else(|| Reason::new(MALFORMED))?;
+            if i64::try_from(bytes).is_err() {
+                // Redis keeps percentages as negative numbers, and so takes this for one.
+                return Err(Reason::new(TOO_MUCH));
+            }
             *self = MemoryOrPercent::Bytes(bytes);
             return Ok(());
         };
@@ -212,7 +217,7 @@ impl Setting for MemoryOrPercent {
         *self = match u8::try_from(percent) {
             Ok(0) => MemoryOrPercent::Bytes(0),
             Ok(percent @ 1..=100) => MemoryOrPercent::Percent(percent),
-            _ => return Err(Reason::new("percentage argument must be less or equal to 100")),
+            _ => return Err(Reason::new(TOO_MUCH)),
         };
         Ok(())
     }
@@ -258,7 +263,7 @@ fn chosen(kind: &Kind, words: &[&[u8]]) -> Result<usize, Reason> {
     let word = single(words)?;
     let Kind::Choice { names, later } = kind else { return Err(Reason::new("argument is not a choice")) };
     let is_word = |name: &&str| name.as_bytes().eq_ignore_ascii_case(word);
-    if let Some(index) = names.iter().position(|name| is_word(name)) {
+    if let Some(index) = names.iter().position(is_word) {
         return Ok(index);
     }
     let choices = names.join(", ");

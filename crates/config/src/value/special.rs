@@ -18,6 +18,8 @@ pub struct SaveRule {
 }
 
 /// The `save` option: any number of rules, none for no snapshots.
+///
+// Differs from Redis: an empty word is no number, where Redis takes it for zero changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SaveRules(Vec<SaveRule>);
 
@@ -327,6 +329,8 @@ impl Setting for KeyspaceEvents {
 }
 
 /// The `latency-tracking-info-percentiles` option.
+///
+// Differs from Redis: a percentile is a decimal number; hexadecimal ones are refused.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Percentiles(Vec<f64>);
 
@@ -379,6 +383,8 @@ impl Setting for Percentiles {
 }
 
 /// The `oom-score-adj-values` option: for the server, a replica, and a background process.
+///
+// Differs from Redis: an empty word is no number, where Redis takes it for zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OomScores([i16; 3]);
 

@@ -1,0 +1,455 @@
+//! The table, CONFIG GET and CONFIG SET against a real redis-server 8.2.3, named by the variable REDIS_SERVER.
+//!
+//! Invariant: every difference from that server is named in this file or in `DIFFERS`, with its reason.
+#![expect(clippy::unwrap_used, reason = "a test ends when its reference server does something unexpected")]
+
+use larder_config::{
+    Action, DIFFERS, OPTIONS, OptionSpec, RETIRED, Settings, Support, from_args_and, from_text, lookup,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Options of our own.
+const OURS: &[&str] = &["threads", "hash-function", "log-format"];
+
+/// Options whose accepted values, or whose refusal, depend on the machine or on what is implemented here.
+const VALUES_DIFFER: &[(&str, &str)] = &[
+    ("bind", "the server puts it into effect, which this crate does not"),
+    ("port", "as above"),
+    ("maxclients", "Redis also asks the limit of open files, which is the server's part here"),
+    ("maxmemory-policy", "not all policies are here"),
+    ("dir", "the test's directory is changed by it"),
+];
+
+/// Single values that Redis takes for numbers and we refuse.
+const NO_NUMBERS: &[(&str, &str)] =
+    &[("latency-tracking-info-percentiles", "0x10"), ("oom-score-adj-values", "50  60"), ("save", "7 ")];
+
+/// Values for every option, good and bad ones.
+const VALUES: &[&str] = &[
+    "",
+    "0",
+    "1",
+    "-1",
+    "-2",
+    "-5",
+    "2",
+    "10",
+    "64",
+    "65",
+    "100",
+    "101",
+    "501",
+    "65535",
+    "65536",
+    "2147483647",
+    "2147483648",
+    "4294967295",
+    "4294967296",
+    "-2147483648",
+    "-2147483649",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775808",
+    "18446744073709551615",
+    "99999999999999999999",
+    "007",
+    "+7",
+    " 7",
+    "7 ",
+    "0x10",
+    "1e3",
+    "-0",
+    "1kb",
+    "1k",
+    "1KB",
+    "2m",
+    "2MB",
+    "1g",
+    "1gb",
+    "1b",
+    "10000000000gb",
+    "1.5gb",
+    "5%",
+    "1kbx",
+    "1 kb",
+    "yes",
+    "NO",
+    "Yes",
+    "true",
+    "local",
+    "clients",
+    "AKE",
+    "KEA",
+    "Kmdx",
+    "xt",
+    "zxd",
+    "en",
+    "KEg$lshzxetd",
+    "KEg$lshzxedtm",
+    "AKEn",
+    "q",
+    "K E",
+    "50 99 99.9",
+    "50  60",
+    "100.1",
+    "50.0 99.90",
+    "33.333333333333",
+    "nan",
+    "inf",
+    ".5",
+    "99 50",
+    "x",
+    "zz zz",
+    "a/b",
+    "normal 0 0 5",
+    "replica 1mb 2mb 3",
+    "slave 1 2 3 pubsub 1k 2k 3",
+    "Pubsub 5 5 5",
+    "master 1 1 1",
+    "normal -1 0 0",
+    "normal 1x 0 0",
+    "normal 0 0 -1",
+    "normal 0 0",
+    "normal  0 0 0",
+    "pubsub 1 1 1 pubsub 2 2 2",
+    "debug",
+    "Notice",
+    "silent",
+];
+
+/// A running reference server and a connection to it.
+struct Oracle {
+    child: Child,
+    directory: tempfile::TempDir,
+    stream: BufReader<TcpStream>,
+}
+
+impl Drop for Oracle {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn binary() -> Option<OsString> {
+    let binary = std::env::var_os("REDIS_SERVER");
+    if binary.is_none() {
+        eprintln!("skipped: REDIS_SERVER names no redis-server 8.2.3");
+    }
+    binary
+}
+
+impl Oracle {
+    fn start(options: &[&str]) -> Option<Oracle> {
+        let binary = binary()?;
+        let directory = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new(binary)
+            .args(["--port", &port.to_string()])
+            .args(options)
+            .current_dir(directory.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let stream = (0..200).find_map(|_| {
+            std::thread::sleep(Duration::from_millis(50));
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+        let stream = stream.expect("the reference server answers");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut oracle = Oracle { child, directory, stream: BufReader::new(stream) };
+        // Of use to the one test that sets it; the others are told that there is no password.
+        oracle.call(&["AUTH", "--hz"]);
+        let version = oracle.call(&["INFO", "server"]).concat();
+        assert!(version.contains("redis_version:8.2.3"), "REDIS_SERVER is another version: {version}");
+        Some(oracle)
+    }
+
+    /// A reply as strings: one for a simple one, several for an array.
+    fn call(&mut self, args: &[&str]) -> Vec<String> {
+        let mut request = format!("*{}\r\n", args.len());
+        for arg in args {
+            request.push_str(&format!("${}\r\n{arg}\r\n", arg.len()));
+        }
+        self.stream.get_mut().write_all(request.as_bytes()).unwrap();
+        self.reply()
+    }
+
+    fn reply(&mut self) -> Vec<String> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        let line = line.trim_end();
+        let (kind, rest) = line.split_at(1);
+        match kind {
+            "*" => (0..rest.parse::<usize>().unwrap()).flat_map(|_| self.reply()).collect(),
+            "$" => {
+                let mut bytes = vec![0; rest.parse::<usize>().unwrap() + 2];
+                self.stream.read_exact(&mut bytes).unwrap();
+                bytes.truncate(bytes.len() - 2);
+                vec![String::from_utf8(bytes).unwrap()]
+            }
+            _ => vec![rest.to_owned()],
+        }
+    }
+
+    fn get(&mut self, patterns: &[&str]) -> BTreeMap<String, String> {
+        let reply = self.call(&[&["CONFIG", "GET"], patterns].concat());
+        reply.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+    }
+
+    fn set(&mut self, args: &[&str]) -> String {
+        self.call(&[&["CONFIG", "SET"], args].concat()).concat()
+    }
+}
+
+fn set(settings: &Settings, args: &[&str]) -> (Settings, String) {
+    let args: Vec<_> = args.iter().map(|arg| arg.as_bytes()).collect();
+    match settings.plan_set_args(&args, true) {
+        Ok(change) => (change.settings, "OK".into()),
+        Err(error) => (settings.clone(), String::from_utf8(error.text()).unwrap()),
+    }
+}
+
+fn shown(settings: &Settings, spec: &OptionSpec) -> String {
+    String::from_utf8(settings.show(spec)).unwrap()
+}
+
+/// A matcher that knows the star only.
+fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    match pattern.split_first() {
+        None => name.is_empty(),
+        Some((b'*', rest)) => (0..=name.len()).any(|start| fits(rest, &name[start..])),
+        Some((byte, rest)) => name
+            .split_first()
+            .is_some_and(|(first, name)| first.eq_ignore_ascii_case(byte) && fits(rest, name)),
+    }
+}
+
+#[test]
+fn names_and_defaults_are_those_of_redis() {
+    let Some(mut oracle) = Oracle::start(&[]) else { return };
+    let theirs = oracle.get(&["*"]);
+    for name in theirs.keys() {
+        assert!(lookup(name.as_bytes()).is_some(), "{name} has no row");
+    }
+    let settings = Settings::default();
+    for spec in OPTIONS.iter().filter(|spec| !OURS.contains(&spec.name)) {
+        for name in spec.names() {
+            let is_built_in = !name.starts_with("tls-") || theirs.contains_key("tls-cert-file");
+            let Some(redis) = theirs.get(name) else {
+                assert!(!is_built_in, "{name} is no option of Redis");
+                continue;
+            };
+            let ours = shown(&settings, spec);
+            match DIFFERS.iter().find(|difference| difference.name == spec.name) {
+                Some(difference) => assert_eq!(difference.redis, redis, "{name}"),
+                None if matches!(spec.name, "dir" | "port") => {}
+                None => assert_eq!(&ours, redis, "{name}"),
+            }
+        }
+    }
+    let io_threads = lookup(b"io-threads").and_then(OptionSpec::difference).unwrap();
+    assert_eq!(theirs["io-threads"], io_threads.redis);
+    for name in RETIRED.iter().chain(OURS) {
+        assert!(!theirs.contains_key(*name), "{name} is an option of Redis");
+    }
+}
+
+#[test]
+fn what_may_be_changed_at_run_time_is_as_in_redis() {
+    let Some(mut oracle) = Oracle::start(&["--save", ""]) else { return };
+    let settings = Settings::default();
+    for spec in
+        OPTIONS.iter().filter(|spec| spec.support != Support::Later && !matches!(spec.name, "port" | "dir"))
+    {
+        for name in spec.names().filter(|name| !OURS.contains(name)) {
+            let value = shown(&settings, spec);
+            assert_eq!(set(&settings, &[name, &value]).1, oracle.set(&[name, &value]), "{name} '{value}'");
+        }
+    }
+    assert_eq!(set(&settings, &["dir", "/"]).1, oracle.set(&["dir", "/"]));
+}
+
+#[test]
+fn every_value_is_taken_or_refused_as_by_redis_and_reads_back_the_same() {
+    let Some(mut oracle) = Oracle::start(&["--save", "", "--enable-protected-configs", "yes"]) else {
+        return;
+    };
+    let mut base = Settings::default();
+    base.assign(lookup(b"enable-protected-configs").unwrap(), &[b"yes"]).unwrap();
+    let exempt: BTreeSet<_> =
+        VALUES_DIFFER.iter().map(|(name, _)| *name).chain(OURS.iter().copied()).collect();
+    let mut wrong = Vec::new();
+    for spec in OPTIONS.iter().filter(|spec| spec.support == Support::Live && !exempt.contains(spec.name)) {
+        let original = shown(&base, spec);
+        for value in VALUES.iter().filter(|value| !NO_NUMBERS.contains(&(spec.name, value))) {
+            let (settings, ours) = set(&base, &[spec.name, value]);
+            let theirs = oracle.set(&[spec.name, value]);
+            let value_read = (shown(&settings, spec), oracle.get(&[spec.name]).remove(spec.name).unwrap());
+            if ours != theirs || value_read.0 != value_read.1 {
+                wrong.push(format!("{} '{value}': {ours} / {theirs}; {value_read:?}", spec.name));
+            }
+            oracle.set(&[spec.name, &original]);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn faulty_values_of_fixed_options_are_refused_in_the_words_of_redis() {
+    let Some(mut oracle) = Oracle::start(&["--save", ""]) else { return };
+    let settings = Settings::default();
+    let mut wrong = Vec::new();
+    for spec in OPTIONS.iter().filter(|spec| spec.support == Support::Fixed && !spec.name.starts_with("tls-"))
+    {
+        for value in VALUES.iter().filter(|value| !NO_NUMBERS.contains(&(spec.name, value))) {
+            let theirs = oracle.set(&[spec.name, value]);
+            let ours = set(&settings, &[spec.name, value]).1;
+            oracle.set(&[spec.name, spec.default]);
+            // What Redis takes, we take or refuse in our own words.
+            let is_ours = ours == "OK" || ours.contains("this version of Larder supports only");
+            // These have a check of their own in Redis, beyond the form of the value.
+            let has_own_check =
+                matches!(spec.name, "locale-collate" | "shutdown-on-sigint" | "shutdown-on-sigterm");
+            if ours != theirs && !(theirs == "OK" && is_ours) && !has_own_check {
+                wrong.push(format!("{} '{value}': {ours} / {theirs}", spec.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn sets_of_several_options_fail_in_the_same_order_and_words() {
+    let Some(mut oracle) = Oracle::start(&["--save", ""]) else { return };
+    let settings = Settings::default();
+    let too_many = vec!["127.0.0.1"; 17].join(" ");
+    for args in [
+        &["nope", "1"][..],
+        &["maxmemory", "1", "nope", "2"],
+        &["maxmemory", "0", "maxmemory", "0"],
+        &["maxmemory", "0", "MAXMEMORY", "0"],
+        &["daemonize", "no", "nope", "1"],
+        &["nope", "1", "daemonize", "no"],
+        &["hz", "x", "daemonize", "yes"],
+        &["hz", "x", "timeout", "y"],
+        &["TimeOut", "y", "hz", "x"],
+        &["Slave-Priority", "x"],
+        &["maxmemory", "1", "timeout"],
+        &["dbfilename", "x", "hz", "x"],
+        &["replica-priority", "100", "slave-priority", "100"],
+        &["hz", "10", "hz", "10", "daemonize", "no"],
+        &["daemonize", "no", "daemonize", "no"],
+        &["a\r\nb", "1"],
+        &["include", "x"],
+        &["rename-command", "a b"],
+        &["", ""],
+        &["bind", &too_many],
+        &["unixsocket", "x"],
+        &["enable-protected-configs", "yes"],
+    ] {
+        assert_eq!(set(&settings, args).1, oracle.set(args), "{args:?}");
+    }
+    assert_eq!(
+        oracle.call(&["CONFIG", "REWRITE"]).concat().as_bytes(),
+        larder_config::RewriteError::NoFile.text()
+    );
+}
+
+#[test]
+fn names_are_found_and_answered_as_by_redis() {
+    let Some(mut oracle) = Oracle::start(&["--save", ""]) else { return };
+    let settings = Settings::default();
+    for patterns in [
+        &["HZ"][..],
+        &["hz", "HZ", "h*z"],
+        &["maxmemory", "maxm*"],
+        &["REPLICA-priority", "slave-priority", "slave-p*", "replica-priority"],
+        &["*-priority"],
+        &["nope", "", "maxmemory "],
+        &["*listpack*", "*ziplist*"],
+        &["*OUTPUT*"],
+        &["lua-time-limit"],
+    ] {
+        let as_bytes: Vec<_> = patterns.iter().map(|pattern| pattern.as_bytes()).collect();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let ours: Vec<_> =
+            settings.get(&as_bytes, fits).iter().map(|(name, value)| (text(name), text(value))).collect();
+        let theirs: Vec<_> = oracle.get(patterns).into_iter().collect();
+        let sorted: BTreeMap<_, _> = ours.iter().cloned().collect();
+        assert_eq!(sorted.len(), ours.len(), "{patterns:?}");
+        assert_eq!(sorted.into_iter().collect::<Vec<_>>(), theirs, "{patterns:?}");
+    }
+}
+
+#[test]
+fn faulty_files_are_refused_at_the_same_line_for_the_same_reason() {
+    let Some(binary) = binary() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.conf");
+    for text in [
+        "port 1 2\n",
+        "timeout 5\n\n# c\nmaxmemory-samples 0\n",
+        "requirepass \"abc\n",
+        "requirepass \"abc\"d\n",
+        "requirepass ''x\n",
+        "save 1\n",
+        "save \"\" 1\n",
+        "client-output-buffer-limit normal 1\n",
+        "client-output-buffer-limit nobody 1 1 1\n",
+        "port 5 # c\n",
+        "TIMEOUT -1\r\n",
+        "dir\n",
+        "dir /no/such/directory\n",
+        "dir /etc/passwd\n",
+        "timeout 0\nport 77777\n",
+        "unixsocketperm 888\n",
+        "unixsocketperm 1000\n",
+        "tcp-backlog -1\n",
+        "databases 0\n",
+        "hz yes\n",
+        "oom-score-adj-values 1 2\n",
+        "latency-tracking-info-percentiles 101\n",
+        "rdbchecksum x\n",
+        "notify-keyspace-events Q\n",
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let output = Command::new(&binary).arg(&path).current_dir(directory.path()).output().unwrap();
+        let theirs = String::from_utf8_lossy(&output.stderr).into_owned();
+        let problem = from_text(text.as_bytes()).expect_err(text).problems.remove(0);
+        assert!(theirs.contains(&format!("at line {}\n", problem.line)), "{text}: {theirs}");
+        assert_eq!(Some(problem.reason.text()), theirs.lines().last(), "{text}");
+    }
+}
+
+#[test]
+fn command_lines_mean_what_they_mean_to_redis() {
+    for (args, names) in [
+        (&["--hz", "20", "--timeout", "5", "--save"][..], &["hz", "timeout", "save"][..]),
+        (&["--save", "--hz", "30"], &["hz", "save"]),
+        (&["--requirepass", "--hz", "--hz 40"], &["requirepass", "hz"]),
+        (&["--bind", "127.0.0.1", "-::1", "--save", "", "--hz", "5", "--HZ", "6"], &["bind", "hz"]),
+        (
+            &["--client-output-buffer-limit", "pubsub", "1kb", "2k", "3", "--dir", "/tmp"],
+            &["client-output-buffer-limit", "dir"],
+        ),
+        (
+            &["--maxmemory 1gb", "--logfile", "", "--notify-keyspace-events", "KEA"],
+            &["maxmemory", "logfile", "notify-keyspace-events"],
+        ),
+    ] {
+        let Some(mut oracle) = Oracle::start(args) else { return };
+        let plan = from_args_and(args.iter().map(OsString::from), &mut std::io::empty()).unwrap();
+        assert_eq!(plan.action, Action::Start);
+        for name in names {
+            let ours = shown(&plan.settings, lookup(name.as_bytes()).unwrap());
+            assert_eq!(ours, oracle.get(&[name])[*name], "{args:?} {name}");
+        }
+        assert!(oracle.directory.path().exists());
+    }
+}
