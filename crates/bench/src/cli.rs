@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
+use crate::compare::CompareArgs;
 use crate::distribution::{Distribution, Zipf};
 use crate::endpoint::Endpoint;
 use crate::load::{Aside, LoadSpec, Stop};
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Fill(FillArgs),
     /// Answer every request with a fixed reply and store nothing: the yardstick.
     Null(NullArgs),
+    /// Measure Larder and its peers in turns and write docs/BENCHMARKS.md.
+    Compare(CompareArgs),
 }
 
 /// Which server, which keys, which values.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod compare;
 mod null;
 mod scan;
 
@@ -16,7 +17,9 @@ mod template;
 mod workload;
 
 mod endpoint;
+mod peers;
 mod process;
+mod svg;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -42,6 +45,7 @@ fn dispatch(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Load(args) => run_load(args.plan()?, args.cpu, args.json),
         Command::Fill(args) => run_load(args.plan()?, args.cpu, args.json),
+        Command::Compare(args) => compare::run(&args),
         Command::Null(args) => {
             bind(args.cpu)?;
             null::serve(&null::NullSpec {
