@@ -1,0 +1,48 @@
+//! The shared hash table of Larder: byte strings to inline bytes or boxed values, in shards, ordered by hash.
+//!
+//! It is the only data structure with unsafe code. It knows bytes, hashes, deadlines and sizes, and nothing of commands.
+//!
+//! - A [`Table`] has shards; [`Table::lock`] gives a [`Shard`], and all reading and writing goes through it.
+//! - An entry is one allocation: header, key and value. A slot of a cache-line bucket points to it.
+//! - A batch of lookups overlaps its cache misses with [`Table::prefetch_shard`], [`Table::prefetch_bucket`] and
+//!   [`Table::prefetch_entry`], which read without locks; [`Epochs`] keep what they read from being freed.
+//! - [`Table::scan`] iterates by position in hash space and so survives growth; [`Shard::expire_due`] finds what is due.
+//!
+//! Invariant: no safe call, in whatever order and from whatever threads, can read freed or foreign memory.
+//! Read next: `table.rs`, then `shard.rs`, `segment.rs`, `bucket.rs`, `entry.rs`; memory is in `arena/`.
+
+mod arena;
+mod audit;
+mod bucket;
+mod deadline;
+mod detach;
+mod directory;
+mod entry;
+mod epoch;
+mod hash;
+mod occupied;
+mod segment;
+mod shard;
+mod sync;
+mod table;
+
+pub use detach::Detached;
+pub use entry::{ACCESS_MAX, Entry, KINDS, NewEntry, Payload, PayloadRef, Removed};
+pub use epoch::{Epochs, Participant};
+pub use hash::Hasher;
+pub use occupied::{DeadlineChange, Occupied};
+pub use shard::Shard;
+pub use table::{SHARD_BITS_MAX, Table, TableConfig, TableMemory};
+
+/// Asks for the cache line at an address, which need not be valid.
+#[inline(always)]
+fn prefetch<T>(address: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: prefetching has no effect but on the cache, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = address;
+}

@@ -1,0 +1,412 @@
+//! The table: shards, arenas, retired blocks, and what concerns all of them.
+//!
+//! Invariant: shard i holds the hashes whose top bits are i, so shard order is hash order; shard i allocates from
+//! arena i / (shards / arenas). Locks are taken shard first, arena second; several shards in ascending order.
+//! Read next: `shard.rs`.
+
+use crate::arena::{Arena, Mapped, Use};
+use crate::bucket::{Bucket, Pattern, bits};
+use crate::detach::Detached;
+use crate::directory::{Root, tag_of};
+use crate::entry::Entry;
+use crate::epoch::{Epochs, Participant};
+use crate::hash::Hasher;
+use crate::segment::SegmentRef;
+use crate::shard::{Core, Shard, ShardHeader};
+use parking_lot::Mutex;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+/// Most shards a table can have, as bits of the hash.
+pub const SHARD_BITS_MAX: u8 = 16;
+/// Arenas of a table, as bits of the hash; fewer when there are fewer shards.
+const ARENA_BITS: u32 = 5;
+/// Retired blocks an arena lets gather before it looks which can go.
+const RETIRED_BATCH: usize = 4;
+/// What one SCAN step may skip: empty shards cost 1, empty buckets 4.
+const SCAN_SKIPS: usize = 256;
+/// SCAN cursors are this many top bits of a hash.
+const CURSOR_BITS: u32 = 48;
+
+/// How to build a table.
+#[derive(Clone, Debug)]
+pub struct TableConfig {
+    /// The table has two to this power shards; at most [`SHARD_BITS_MAX`]. 10 suits a server, 0 to 4 tests.
+    pub shard_bits: u8,
+    /// The hash function.
+    pub hasher: Hasher,
+}
+
+/// What a table takes, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableMemory {
+    /// Live entries, each rounded to its size class.
+    pub entries: usize,
+    /// Segments, directories, deadline codes, and replaced ones not yet freed.
+    pub index: usize,
+    /// Of the two above, what is too large for the arenas and lives in the global allocator.
+    pub outside: usize,
+    /// Spans in use, full or not.
+    pub spans: usize,
+    /// Address space mapped for spans; the untouched part of it takes no memory.
+    pub mapped: usize,
+    /// Shard headers, arenas and chunk records.
+    pub fixed: usize,
+    /// Entries, index and fixed: what the table has allocated for its contents.
+    pub all: usize,
+}
+
+/// A block that left the structure but may still be read by prefetchers.
+pub(crate) struct Retired {
+    pub(crate) block: NonNull<u8>,
+    pub(crate) bytes: usize,
+    pub(crate) stamp: u64,
+}
+
+// SAFETY: a retired block belongs to whoever holds this record.
+unsafe impl Send for Retired {}
+
+/// The table without the payload's type.
+pub(crate) struct Inner {
+    pub(crate) shards: Mapped<ShardHeader>,
+    pub(crate) arenas: Mapped<Arena>,
+    pub(crate) retired: Box<[Mutex<Vec<Retired>>]>,
+    pub(crate) hasher: Hasher,
+    pub(crate) epochs: Arc<Epochs>,
+    pub(crate) shard_bits: u32,
+    /// Shards per arena, as a shift.
+    pub(crate) arena_shift: u32,
+    pub(crate) boxed_bytes: usize,
+}
+
+impl Inner {
+    fn new(config: TableConfig, epochs: Arc<Epochs>, boxed_bytes: usize) -> Self {
+        assert!(config.shard_bits <= SHARD_BITS_MAX, "too many shards");
+        let shard_bits = u32::from(config.shard_bits);
+        let arena_bits = shard_bits.min(ARENA_BITS);
+        Self {
+            shards: Mapped::new(1 << shard_bits),
+            arenas: Mapped::new(1 << arena_bits),
+            retired: (0..1 << arena_bits).map(|_| Mutex::new(Vec::new())).collect(),
+            hasher: config.hasher,
+            epochs,
+            shard_bits,
+            arena_shift: shard_bits - arena_bits,
+            boxed_bytes,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn shard_of(&self, hash: u64) -> usize {
+        // In two steps, since a shift by 64 is none.
+        (hash >> 1 >> (u64::BITS - 1 - self.shard_bits)) as usize
+    }
+
+    /// The lowest hash of a shard.
+    #[inline]
+    pub(crate) fn start_of(&self, shard: usize) -> u64 {
+        (shard as u64).checked_shl(u64::BITS - self.shard_bits).unwrap_or(0)
+    }
+
+    #[inline]
+    pub(crate) fn arena(&self, shard: usize) -> &Arena {
+        &self.arenas[shard >> self.arena_shift]
+    }
+
+    /// Frees a block that was just unlinked, once no participant can be reading it.
+    pub(crate) fn retire(&self, shard: usize, block: NonNull<u8>, bytes: usize) {
+        let arena = shard >> self.arena_shift;
+        let mut retired = self.retired[arena].lock();
+        retired.push(Retired { block, bytes, stamp: self.epochs.stamp() });
+        if retired.len() >= RETIRED_BATCH {
+            self.reclaim(arena, &mut retired);
+        }
+    }
+
+    /// Frees the retired blocks nobody can be reading any more.
+    pub(crate) fn reclaim(&self, arena: usize, retired: &mut Vec<Retired>) {
+        let horizon = self.epochs.horizon();
+        retired.retain(|block| {
+            if block.stamp < horizon {
+                // SAFETY: the block was allocated from this arena with this size and is unlinked; everybody who could
+                // have found it has ended that turn.
+                unsafe { self.arenas[arena].free(block.block, block.bytes, Use::Lines) };
+            }
+            block.stamp >= horizon
+        });
+    }
+
+    /// The word for a hash, read without the lock.
+    ///
+    /// # Safety
+    /// The calling thread is an entered participant of this table's epochs, and uses the word before it leaves.
+    #[inline]
+    unsafe fn glimpse(&self, hash: u64) -> SegmentRef {
+        // Acquire: pairs with the Release in `set_root`: the block's words are there.
+        let root = self.shards[self.shard_of(hash)].root.load(Acquire);
+        // SAFETY: the root was read while entered, so its directory is not freed before the participant leaves.
+        unsafe { Root::read(root).find(hash, self.shard_bits) }
+    }
+}
+
+/// A concurrent hash table from byte strings to inline bytes or values of type `B`, ordered by hash.
+pub struct Table<B: Send + Sync + 'static> {
+    pub(crate) inner: Inner,
+    payloads: PhantomData<B>,
+}
+
+impl<B: Send + Sync + 'static> Table<B> {
+    /// An empty table: its memory is mapped but not touched.
+    ///
+    /// # Panics
+    /// When `config.shard_bits` is above [`SHARD_BITS_MAX`].
+    #[must_use]
+    pub fn new(config: TableConfig, epochs: Arc<Epochs>) -> Self {
+        const { assert!(size_of::<B>() <= 16 && align_of::<B>() <= 8, "a boxed payload is a pointer or two") };
+        Self { inner: Inner::new(config, epochs, size_of::<B>()), payloads: PhantomData }
+    }
+
+    /// The hash of a key.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.inner.hasher.hash(key)
+    }
+
+    /// Number of shards.
+    #[inline]
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.inner.shards.len()
+    }
+
+    /// The shard a hash belongs to.
+    #[inline]
+    #[must_use]
+    pub fn shard_of(&self, hash: u64) -> usize {
+        self.inner.shard_of(hash)
+    }
+
+    /// Locks a shard; spins briefly, then sleeps. Whoever locks several does so in ascending order.
+    ///
+    /// # Panics
+    /// When there is no such shard.
+    #[inline]
+    #[must_use]
+    pub fn lock(&self, shard: usize) -> Shard<'_, B> {
+        self.inner.shards[shard].lock();
+        // SAFETY: locked just now, by this thread.
+        Shard::new(unsafe { Core::held(&self.inner, shard) })
+    }
+
+    /// Locks a shard unless somebody else holds it.
+    ///
+    /// # Panics
+    /// When there is no such shard.
+    #[inline]
+    #[must_use]
+    pub fn try_lock(&self, shard: usize) -> Option<Shard<'_, B>> {
+        // SAFETY: locked just now, by this thread.
+        self.inner.shards[shard].try_lock().then(|| Shard::new(unsafe { Core::held(&self.inner, shard) }))
+    }
+
+    /// First step of prefetching a key: its shard's header.
+    #[inline]
+    pub fn prefetch_shard(&self, hash: u64) {
+        crate::prefetch(&raw const self.inner.shards[self.inner.shard_of(hash)]);
+    }
+
+    /// Second step: the bucket's line and its neighbour's. Reads without the lock, which only an entered participant of
+    /// the table's epochs may do; for others it does nothing.
+    #[inline]
+    pub fn prefetch_bucket(&self, participant: &Participant, hash: u64) {
+        if !participant.may_read(&self.inner.epochs) {
+            return;
+        }
+        // SAFETY: checked above; nothing is kept.
+        let word = unsafe { self.inner.glimpse(hash) };
+        if !word.is_vacant() {
+            let home = word.home(tag_of(hash, self.inner.shard_bits + word.depth()));
+            crate::prefetch(word.bucket(home));
+            crate::prefetch(word.bucket(word.after(home)));
+        }
+    }
+
+    /// Third step: the lines of the entry, as far as the bucket's tags tell which it is. As `prefetch_bucket`.
+    #[inline]
+    pub fn prefetch_entry(&self, participant: &Participant, hash: u64) {
+        if !participant.may_read(&self.inner.epochs) {
+            return;
+        }
+        // SAFETY: checked above.
+        let word = unsafe { self.inner.glimpse(hash) };
+        if word.is_vacant() {
+            return;
+        }
+        let tag = tag_of(hash, self.inner.shard_bits + word.depth());
+        let home = word.home(tag);
+        // SAFETY: the segment was found while entered, so it is not freed before the participant leaves.
+        if !unsafe { prefetch_matches(word.bucket(home), Pattern::new(tag, false)) } {
+            // SAFETY: as above.
+            unsafe { prefetch_matches(word.bucket(word.after(home)), Pattern::new(tag, true)) };
+        }
+    }
+
+    /// Entries; exact when nobody writes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.inner.shards.iter().map(|shard| shard.len.load(Relaxed) as usize).sum()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.inner.shards.iter().all(|shard| shard.len.load(Relaxed) == 0)
+    }
+
+    /// Entries with a deadline; exact when nobody writes.
+    #[must_use]
+    pub fn len_with_deadline(&self) -> usize {
+        self.inner.shards.iter().map(|shard| shard.timed.load(Relaxed) as usize).sum()
+    }
+
+    /// Entries of a shard, read without its lock.
+    #[inline]
+    #[must_use]
+    pub fn shard_len(&self, shard: usize) -> usize {
+        self.inner.shards[shard].len.load(Relaxed) as usize
+    }
+
+    /// A time, Unix ms, not above any deadline in the shard, read without its lock; `u64::MAX` when there is none.
+    #[inline]
+    #[must_use]
+    pub fn next_due(&self, shard: usize) -> u64 {
+        self.inner.shards[shard].due()
+    }
+
+    /// What the table takes. O(arenas); exact when nobody writes.
+    #[must_use]
+    pub fn memory(&self) -> TableMemory {
+        let mut memory = TableMemory {
+            fixed: self.inner.shards.bytes() + self.inner.arenas.bytes(),
+            ..Default::default()
+        };
+        for arena in self.inner.arenas.iter() {
+            let stats = arena.stats();
+            memory.entries += stats.entries.load(Relaxed);
+            memory.index += stats.index.load(Relaxed);
+            memory.outside += stats.outside.load(Relaxed);
+            memory.spans += stats.spans.load(Relaxed);
+            memory.mapped += stats.mapped.load(Relaxed);
+            memory.fixed += arena.record_bytes();
+        }
+        memory.all = memory.entries + memory.index + memory.fixed;
+        memory
+    }
+
+    /// Bytes of live entries and index. O(arenas), cheap enough to ask before each write.
+    #[inline]
+    #[must_use]
+    pub fn live_bytes(&self) -> usize {
+        let live = |arena: &Arena| {
+            arena.stats().entries.load(Relaxed).wrapping_add(arena.stats().index.load(Relaxed))
+        };
+        self.inner.arenas.iter().map(live).sum()
+    }
+
+    /// Bytes of live entries and index that lie in the arenas, not in the global allocator. O(arenas).
+    #[inline]
+    #[must_use]
+    pub fn arena_bytes(&self) -> usize {
+        let inside = |arena: &Arena| {
+            let stats = arena.stats();
+            let live = stats.entries.load(Relaxed).wrapping_add(stats.index.load(Relaxed));
+            live.saturating_sub(stats.outside.load(Relaxed))
+        };
+        self.inner.arenas.iter().map(inside).sum()
+    }
+
+    /// One step of an iteration over all entries: visits those at home in the next bucket that has any, and returns the
+    /// next cursor, 0 when done. Start with 0. Cursors are below 2^48.
+    /// An entry that is there during the whole iteration is visited at least once, whatever grows, splits or shrinks
+    /// meanwhile. `visit` runs under the shard's lock and must not lock a shard of this table. A step skips a bounded
+    /// stretch of empty space, so it may visit nothing and yet not be done.
+    pub fn scan(&self, cursor: u64, visit: &mut dyn FnMut(&Entry<'_, B>)) -> u64 {
+        let end = 1u64 << CURSOR_BITS;
+        let mut position = cursor & (end - 1);
+        let mut skipped = 0;
+        loop {
+            let hash = position << (u64::BITS - CURSOR_BITS);
+            let shard = self.shard_of(hash);
+            // Acquire: whoever inserted an entry before this iteration began is seen.
+            let (count, next) = if self.inner.shards[shard].root.load(Acquire) == 0 {
+                skipped += 1;
+                (0, (shard as u64 + 1) << (CURSOR_BITS - self.inner.shard_bits))
+            } else {
+                skipped += 4;
+                self.lock(shard).scan_bucket(hash, visit)
+            };
+            if next >= end {
+                return 0;
+            }
+            position = next;
+            if count > 0 || skipped >= SCAN_SKIPS {
+                return position;
+            }
+        }
+    }
+
+    /// Takes all contents out, leaving the table empty. O(shards). The caller keeps others out meanwhile, or accepts that
+    /// what they insert may or may not be taken. Must not be called while the thread holds a shard.
+    #[must_use]
+    pub fn detach_all(&self) -> Detached<B> {
+        Detached::take(&self.inner)
+    }
+
+    /// Gives memory that serves nothing back to the system: free spans and empty chunks. Returns how many bytes.
+    pub fn release_unused(&self) -> usize {
+        self.inner.epochs.collect();
+        for (arena, retired) in self.inner.retired.iter().enumerate() {
+            self.inner.reclaim(arena, &mut retired.lock());
+        }
+        self.inner.arenas.iter().map(Arena::release_unused).sum()
+    }
+
+    /// Checks all invariants of all shards and the accounting. For tests and audits, when nobody writes.
+    ///
+    /// # Panics
+    /// When one is broken.
+    pub fn check(&self) {
+        crate::audit::check(self);
+    }
+}
+
+impl<B: Send + Sync + 'static> Drop for Table<B> {
+    fn drop(&mut self) {
+        drop(self.detach_all());
+    }
+}
+
+/// Prefetches the entries whose slots match; whether there was one.
+///
+/// # Safety
+/// The bucket is not freed meanwhile. Its slots may be written.
+#[inline]
+unsafe fn prefetch_matches(bucket: *const Bucket, pattern: Pattern) -> bool {
+    // SAFETY: the caller's promise; the slots are read as atomics.
+    let bucket = unsafe { &*bucket };
+    let mut any = false;
+    for at in bits(bucket.matches_portable(pattern)) {
+        let slot = bucket.get(at);
+        if !slot.is_empty() {
+            // The entry may be gone: its address is only prefetched, never read.
+            let entry = slot.entry().as_ptr();
+            crate::prefetch(entry);
+            crate::prefetch(entry.wrapping_add(64));
+            any = true;
+        }
+    }
+    any
+}
