@@ -1,0 +1,116 @@
+//! What a command gets: its keys, a reply writer, the limits in force. Nothing else exists for it.
+
+use crate::args::Args;
+use crate::error::Error;
+use larder_resp::Reply;
+use larder_store::{Db, DbIndex, Hashed, Keyspace, Local, Str};
+use larder_values::number;
+
+/// Settings that data commands obey. A snapshot taken once per loop turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// `proto-max-bulk-len`, in bytes: no string grows beyond it.
+    pub string_bytes_max: usize,
+    /// `hll-sparse-max-bytes`.
+    pub hll_sparse_bytes_max: usize,
+    /// Whether the eviction policy counts frequency (OBJECT FREQ answers, OBJECT IDLETIME does not).
+    pub counts_frequency: bool,
+    /// `lfu-decay-time`, in minutes.
+    pub lfu_decay_minutes: u32,
+    /// `lazyfree-lazy-user-flush`: FLUSHALL without an option is asynchronous.
+    pub flush_is_lazy: bool,
+    /// `maxmemory` is set: OBJECT REFCOUNT never answers that small integers are shared.
+    pub maxmemory_is_set: bool,
+}
+
+/// What a command on declared keys gets.
+pub struct Ctx<'a> {
+    /// The keys.
+    pub db: Db<'a>,
+    /// Where the answer goes.
+    pub reply: Reply<'a>,
+    /// Settings in force.
+    pub limits: &'a Limits,
+    /// Position and hash of the first key, which the executor has computed.
+    first_key: (usize, u64),
+}
+
+impl<'a> Ctx<'a> {
+    /// A context for a command whose first key is the word at `first_key.0` with hash `first_key.1`.
+    #[inline]
+    pub fn new(db: Db<'a>, reply: Reply<'a>, limits: &'a Limits, first_key: (usize, u64)) -> Self {
+        Ctx { db, reply, limits, first_key }
+    }
+
+    /// The key at word `index`, with its hash.
+    #[inline]
+    pub fn key<'k>(&self, args: &Args<'k>, index: usize) -> Hashed<'k> {
+        let bytes = args.get(index);
+        if index == self.first_key.0 { Hashed { bytes, hash: self.first_key.1 } } else { self.db.key(bytes) }
+    }
+}
+
+/// What a command on whole databases gets. It locks what it needs through the keyspace, shard by
+/// shard; an `Exclusive` command runs while no other thread touches any key.
+pub struct KeyspaceCtx<'a> {
+    /// All databases.
+    pub keyspace: &'a Keyspace,
+    /// The connection's database.
+    pub db: DbIndex,
+    /// The thread's companion.
+    pub local: &'a mut Local,
+    /// Where the answer goes.
+    pub reply: Reply<'a>,
+    /// Settings in force.
+    pub limits: &'a Limits,
+}
+
+impl KeyspaceCtx<'_> {
+    /// Runs `work` on keys of one database with their shards locked.
+    pub fn with_keys<R>(&mut self, db: DbIndex, keys: &[&[u8]], work: impl FnOnce(&mut Db<'_>) -> R) -> R {
+        let hashes: smallvec::SmallVec<[u64; 4]> = keys.iter().map(|key| self.keyspace.hash(key)).collect();
+        let locked = self.keyspace.lock_many(db, &hashes);
+        work(&mut Db::new(self.keyspace, db, locked, self.local))
+    }
+
+    /// A database number given as an argument.
+    pub fn database(&self, text: &[u8]) -> Result<DbIndex, Error> {
+        let number = number::parse_i64(text).ok_or(Error::NotAnInteger)?;
+        match u32::try_from(number) {
+            Ok(number) if number < self.keyspace.databases() => Ok(DbIndex(number)),
+            _ => Err(Error::DbOutOfRange),
+        }
+    }
+}
+
+/// Strings as replies. Large ones go out without a copy.
+pub trait ReplyStr {
+    /// The string as a bulk string.
+    fn string(&mut self, value: &Str<'_>);
+    /// The string as a bulk string, or null where there is none.
+    fn string_or_null(&mut self, value: Option<Str<'_>>);
+}
+
+/// A string at least this long is sent from where it lies.
+const SHARED_BYTES_MIN: usize = 16 * 1024;
+
+impl ReplyStr for Reply<'_> {
+    #[inline]
+    fn string(&mut self, value: &Str<'_>) {
+        match value {
+            Str::Bytes(bytes) => self.bulk(bytes),
+            Str::Blob(blob) if blob.len() >= SHARED_BYTES_MIN => self.bulk_shared(std::sync::Arc::clone(blob)),
+            Str::Blob(blob) => self.bulk(blob),
+            Str::Int(integer) => self.bulk_integer(*integer),
+            Str::Ascii7(..) => self.bulk_with(value.len(), |out| value.write_to(out)),
+        }
+    }
+
+    #[inline]
+    fn string_or_null(&mut self, value: Option<Str<'_>>) {
+        match value {
+            Some(value) => self.string(&value),
+            None => self.null(),
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Every data command: one declaration that holds its name, arity, flags, keys, categories,
+//! arguments and documentation, beside the function that carries it out.
+//!
+//! A command is synchronous and knows no socket, thread or clock: a test calls it in microseconds.
+//! From the declarations come dispatch, arity errors, COMMAND and its subcommands, locking, the
+//! memory check, routing and the documentation.
+//!
+//! Read next: `spec.rs` (what a declaration says), `cx.rs` (what a command gets), then any family,
+//! for example `string/`.
+#![forbid(unsafe_code)]
+
+mod args;
+mod cx;
+mod error;
+mod keys_of;
+pub mod spec;
+
+pub use args::Args;
+pub use cx::{Ctx, KeyspaceCtx, Limits, ReplyStr};
+pub use error::Error;
+pub use keys_of::{KeyAt, KeysError, keys_of};
+pub use spec::{Command, Run, Spec};
+
+/// Every command of this crate.
+pub fn commands() -> impl Iterator<Item = &'static Command> {
+    FAMILIES.iter().flat_map(|family| family.iter().copied())
+}
+
+/// The families, each a table that stands at the end of its file.
+static FAMILIES: &[&[&Command]] = &[];

@@ -1,0 +1,555 @@
+//! What a declaration says about a command, and the words it is said in.
+//!
+//! All of it is plain `static` data. `well_formed` checks a family's table; a test calls it for all.
+
+use crate::args::Args;
+use crate::cx::{Ctx, KeyspaceCtx};
+use crate::error::Error;
+
+/// A command: what it is and what it does.
+pub struct Command {
+    /// The declaration.
+    pub spec: Spec,
+    /// The implementation.
+    pub run: Run,
+    /// Subcommands of a container such as OBJECT; their `spec.name` is the subcommand's own word.
+    pub subcommands: &'static [&'static Command],
+}
+
+/// How a command is carried out.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// On its declared keys, whose shards are locked before it runs.
+    Keys(fn(&mut Ctx<'_>, &Args<'_>) -> Result<(), Error>),
+    /// On whole databases; locks what it needs itself, in bounded steps.
+    Keyspace(fn(&mut KeyspaceCtx<'_>, &Args<'_>) -> Result<(), Error>),
+    /// On whole databases, while no other thread touches any key.
+    Exclusive(fn(&mut KeyspaceCtx<'_>, &Args<'_>) -> Result<(), Error>),
+    /// Only through its subcommands.
+    Container,
+}
+
+/// The declaration of a command.
+#[derive(Debug, Clone, Copy)]
+pub struct Spec {
+    /// Name in lower case; of a subcommand only its own word.
+    pub name: &'static str,
+    /// What it does, in one sentence of our own.
+    pub summary: &'static str,
+    /// The version of Redis (or Valkey) that had it first.
+    pub since: &'static str,
+    /// The family.
+    pub group: Group,
+    /// Its cost, in terms of its arguments.
+    pub complexity: &'static str,
+    /// Words it takes, name included; negative: at least so many.
+    pub arity: i32,
+    /// What kind of command it is.
+    pub flags: Flags,
+    /// Access categories beside those that follow from the flags.
+    pub acl: Acl,
+    /// Where its keys are.
+    pub keys: &'static [KeySpec],
+    /// Its grammar.
+    pub args: &'static [Arg],
+    /// Hints for clients and proxies, in Redis' words.
+    pub tips: &'static [&'static str],
+    /// Changes over Redis' versions: (version, what changed).
+    pub history: &'static [(&'static str, &'static str)],
+    /// Since when and for what it is deprecated: (version, replacement).
+    pub deprecated: Option<(&'static str, &'static str)>,
+}
+
+impl Spec {
+    /// A declaration with nothing said, to be completed by `..Spec::EMPTY`.
+    pub const EMPTY: Spec = Spec {
+        name: "",
+        summary: "",
+        since: "1.0.0",
+        group: Group::Generic,
+        complexity: "O(1)",
+        arity: 0,
+        flags: Flags::NONE,
+        acl: Acl::NONE,
+        keys: &[],
+        args: &[],
+        tips: &[],
+        history: &[],
+        deprecated: None,
+    };
+
+    /// Whether `words` words, the name included, are a count the command takes.
+    #[inline]
+    pub fn takes(&self, words: usize) -> bool {
+        let words = words as i64;
+        if self.arity >= 0 { words == i64::from(self.arity) } else { words >= -i64::from(self.arity) }
+    }
+
+    /// The access categories, those that follow from the flags included.
+    pub fn categories(&self) -> Acl {
+        let mut acl = self.acl;
+        let mut follow = |flag: Flags, category: Acl| {
+            if self.flags.has(flag) {
+                acl = acl.or(category);
+            }
+        };
+        follow(Flags::WRITE, Acl::WRITE);
+        follow(Flags::ADMIN, Acl::ADMIN.or(Acl::DANGEROUS));
+        follow(Flags::PUBSUB, Acl::PUBSUB);
+        follow(Flags::BLOCKING, Acl::BLOCKING);
+        follow(Flags::FAST, Acl::FAST);
+        if self.flags.has(Flags::READONLY) && !acl.has(Acl::SCRIPTING) {
+            acl = acl.or(Acl::READ);
+        }
+        if !acl.has(Acl::FAST) {
+            acl = acl.or(Acl::SLOW);
+        }
+        acl
+    }
+}
+
+/// The family of a command, as COMMAND DOCS names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Group {
+    Generic,
+    String,
+    List,
+    Set,
+    SortedSet,
+    Hash,
+    PubSub,
+    Transactions,
+    Connection,
+    Server,
+    Scripting,
+    HyperLogLog,
+    Cluster,
+    Sentinel,
+    Geo,
+    Stream,
+    Bitmap,
+}
+
+impl Group {
+    /// The word COMMAND DOCS answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Group::Generic => "generic",
+            Group::String => "string",
+            Group::List => "list",
+            Group::Set => "set",
+            Group::SortedSet => "sorted-set",
+            Group::Hash => "hash",
+            Group::PubSub => "pubsub",
+            Group::Transactions => "transactions",
+            Group::Connection => "connection",
+            Group::Server => "server",
+            Group::Scripting => "scripting",
+            Group::HyperLogLog => "hyperloglog",
+            Group::Cluster => "cluster",
+            Group::Sentinel => "sentinel",
+            Group::Geo => "geo",
+            Group::Stream => "stream",
+            Group::Bitmap => "bitmap",
+        }
+    }
+}
+
+macro_rules! bits {
+    ($(#[$type_doc:meta])* $type:ident { $($(#[$doc:meta])* $name:ident = $bit:literal $word:literal;)* }) => {
+        $(#[$type_doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub struct $type(u32);
+
+        impl $type {
+            /// None.
+            pub const NONE: $type = $type(0);
+            $($(#[$doc])* pub const $name: $type = $type(1 << $bit);)*
+
+            /// The words of all bits, in the order of the bits.
+            pub const WORDS: &'static [($type, &'static str)] = &[$(($type::$name, $word),)*];
+
+            /// Both.
+            pub const fn or(self, other: $type) -> $type {
+                $type(self.0 | other.0)
+            }
+
+            /// Whether every bit of `other` is set.
+            #[inline]
+            pub const fn has(self, other: $type) -> bool {
+                self.0 & other.0 == other.0
+            }
+
+            /// The words of the bits that are set.
+            pub fn words(self) -> impl Iterator<Item = &'static str> {
+                Self::WORDS.iter().filter(move |(bit, _)| self.has(*bit)).map(|(_, word)| *word)
+            }
+        }
+    };
+}
+
+bits! {
+    /// What kind of command it is; the words are those of COMMAND INFO.
+    Flags {
+        /// May change data.
+        WRITE = 0 "write";
+        /// Reads data and changes none.
+        READONLY = 1 "readonly";
+        /// Refused when memory is over its limit and nothing can leave.
+        DENY_OOM = 2 "denyoom";
+        /// For administrators.
+        ADMIN = 3 "admin";
+        /// Publish and subscribe.
+        PUBSUB = 4 "pubsub";
+        /// Not from scripts.
+        NO_SCRIPT = 5 "noscript";
+        /// May wait.
+        BLOCKING = 6 "blocking";
+        /// Answered while data is loaded.
+        LOADING = 7 "loading";
+        /// Answered by a replica that lost its master.
+        STALE = 8 "stale";
+        /// Not shown by MONITOR.
+        SKIP_MONITOR = 9 "skip_monitor";
+        /// Not in the slow log.
+        SKIP_SLOWLOG = 10 "skip_slowlog";
+        /// Follows a cluster redirection by itself.
+        ASKING = 11 "asking";
+        /// Constant or logarithmic time.
+        FAST = 12 "fast";
+        /// Answered before AUTH.
+        NO_AUTH = 13 "no_auth";
+        /// Keys cannot be told from first, last and step; set by the registry, not by declarations.
+        MOVABLE_KEYS = 14 "movablekeys";
+        /// Answered while a script runs too long.
+        ALLOW_BUSY = 15 "allow_busy";
+        /// Not inside MULTI.
+        NO_MULTI = 16 "no_multi";
+        /// May run without the keys its grammar has.
+        NO_MANDATORY_KEYS = 17 "no_mandatory_keys";
+        /// Not while data is loaded asynchronously.
+        NO_ASYNC_LOADING = 18 "no_async_loading";
+    }
+}
+
+bits! {
+    /// Access categories; the words are those of ACL CAT.
+    Acl {
+        /// `@keyspace`
+        KEYSPACE = 0 "keyspace";
+        /// `@read`
+        READ = 1 "read";
+        /// `@write`
+        WRITE = 2 "write";
+        /// `@set`
+        SET = 3 "set";
+        /// `@sortedset`
+        SORTED_SET = 4 "sortedset";
+        /// `@list`
+        LIST = 5 "list";
+        /// `@hash`
+        HASH = 6 "hash";
+        /// `@string`
+        STRING = 7 "string";
+        /// `@bitmap`
+        BITMAP = 8 "bitmap";
+        /// `@hyperloglog`
+        HYPERLOGLOG = 9 "hyperloglog";
+        /// `@geo`
+        GEO = 10 "geo";
+        /// `@stream`
+        STREAM = 11 "stream";
+        /// `@pubsub`
+        PUBSUB = 12 "pubsub";
+        /// `@admin`
+        ADMIN = 13 "admin";
+        /// `@fast`
+        FAST = 14 "fast";
+        /// `@slow`
+        SLOW = 15 "slow";
+        /// `@blocking`
+        BLOCKING = 16 "blocking";
+        /// `@dangerous`
+        DANGEROUS = 17 "dangerous";
+        /// `@connection`
+        CONNECTION = 18 "connection";
+        /// `@transaction`
+        TRANSACTION = 19 "transaction";
+        /// `@scripting`
+        SCRIPTING = 20 "scripting";
+    }
+}
+
+bits! {
+    /// What a command does with the keys of one key specification, in Redis' words.
+    KeyFlags {
+        /// Reads the value.
+        RO = 0 "RO";
+        /// Reads and changes the value.
+        RW = 1 "RW";
+        /// Overwrites the value whatever it was.
+        OW = 2 "OW";
+        /// Removes the key.
+        RM = 3 "RM";
+        /// Answers from the value.
+        ACCESS = 4 "access";
+        /// Changes the value.
+        UPDATE = 5 "update";
+        /// Adds to the value.
+        INSERT = 6 "insert";
+        /// Takes from the value.
+        DELETE = 7 "delete";
+        /// Not a key, but routed like one.
+        NOT_KEY = 8 "not_key";
+        /// Not all keys are found by this specification.
+        INCOMPLETE = 9 "incomplete";
+        /// What is done depends on the arguments.
+        VARIABLE_FLAGS = 10 "variable_flags";
+    }
+}
+
+/// Where a group of keys is and what is done with them.
+#[derive(Debug, Clone, Copy)]
+pub struct KeySpec {
+    /// What is done with them.
+    pub flags: KeyFlags,
+    /// Where the search begins.
+    pub begin: Begin,
+    /// How keys are found from there.
+    pub find: Find,
+    /// A remark for readers of COMMAND INFO.
+    pub notes: Option<&'static str>,
+}
+
+impl KeySpec {
+    /// The one key at word `index`.
+    pub const fn at(index: u32, flags: KeyFlags) -> KeySpec {
+        KeySpec::range(index, 0, 1, flags)
+    }
+
+    /// Keys from word `index` on: `last` counts from the first key, or from the end when negative;
+    /// every `step`th word is a key.
+    pub const fn range(index: u32, last: i32, step: u32, flags: KeyFlags) -> KeySpec {
+        KeySpec { flags, begin: Begin::Index(index), find: Find::Range { last, step, limit: 0 }, notes: None }
+    }
+
+    /// Keys counted by a number at word `index`.
+    pub const fn counted(index: u32, flags: KeyFlags) -> KeySpec {
+        KeySpec {
+            flags,
+            begin: Begin::Index(index),
+            find: Find::Counted { number_at: 0, first: 1, step: 1 },
+            notes: None,
+        }
+    }
+}
+
+/// Where the search for keys begins.
+#[derive(Debug, Clone, Copy)]
+pub enum Begin {
+    /// At this word.
+    Index(u32),
+    /// Behind this word (in upper case), searched from word `from` on; from the end when negative.
+    Keyword {
+        /// The word.
+        word: &'static str,
+        /// Where the search for it starts.
+        from: i32,
+    },
+    /// Not told.
+    Unknown,
+}
+
+/// How keys are found from where the search begins.
+#[derive(Debug, Clone, Copy)]
+pub enum Find {
+    /// By first, last and step.
+    Range {
+        /// Last key, relative to the first; from the end when negative.
+        last: i32,
+        /// Distance from key to key.
+        step: u32,
+        /// With `last` -1: the keys are the first 1/limit of the words; 0 and 1: all.
+        limit: u32,
+    },
+    /// By a number of keys among the words.
+    Counted {
+        /// Where the number is, relative to the beginning.
+        number_at: u32,
+        /// Where the first key is, relative to the beginning.
+        first: u32,
+        /// Distance from key to key.
+        step: u32,
+    },
+    /// Not told.
+    Unknown,
+}
+
+/// One element of a command's grammar.
+#[derive(Debug, Clone, Copy)]
+pub struct Arg {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: ArgKind,
+    /// The word that introduces it.
+    pub token: Option<&'static str>,
+    /// Which key specification finds it.
+    pub key_spec: Option<u8>,
+    /// May be left out.
+    pub optional: bool,
+    /// May be repeated.
+    pub multiple: bool,
+    /// Its token is repeated with it.
+    pub multiple_token: bool,
+    /// The version that had it first, when later than the command.
+    pub since: Option<&'static str>,
+    /// The version that deprecated it.
+    pub deprecated_since: Option<&'static str>,
+    /// How it is shown, when not by its name.
+    pub display: Option<&'static str>,
+    /// What it is made of.
+    pub args: &'static [Arg],
+}
+
+/// What an element of a grammar is, in Redis' words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum ArgKind {
+    String,
+    Integer,
+    Double,
+    Key,
+    Pattern,
+    UnixTime,
+    PureToken,
+    OneOf,
+    Block,
+}
+
+impl ArgKind {
+    /// The word COMMAND DOCS answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            ArgKind::String => "string",
+            ArgKind::Integer => "integer",
+            ArgKind::Double => "double",
+            ArgKind::Key => "key",
+            ArgKind::Pattern => "pattern",
+            ArgKind::UnixTime => "unix-time",
+            ArgKind::PureToken => "pure-token",
+            ArgKind::OneOf => "oneof",
+            ArgKind::Block => "block",
+        }
+    }
+}
+
+impl Arg {
+    /// An element of the given kind.
+    pub const fn new(name: &'static str, kind: ArgKind) -> Arg {
+        Arg {
+            name,
+            kind,
+            token: None,
+            key_spec: None,
+            optional: false,
+            multiple: false,
+            multiple_token: false,
+            since: None,
+            deprecated_since: None,
+            display: None,
+            args: &[],
+        }
+    }
+
+    /// A key found by key specification `spec`.
+    pub const fn key(name: &'static str, spec: u8) -> Arg {
+        let mut arg = Arg::new(name, ArgKind::Key);
+        arg.key_spec = Some(spec);
+        arg
+    }
+
+    /// A string.
+    pub const fn string(name: &'static str) -> Arg {
+        Arg::new(name, ArgKind::String)
+    }
+
+    /// An integer.
+    pub const fn integer(name: &'static str) -> Arg {
+        Arg::new(name, ArgKind::Integer)
+    }
+
+    /// A double.
+    pub const fn double(name: &'static str) -> Arg {
+        Arg::new(name, ArgKind::Double)
+    }
+
+    /// A pattern.
+    pub const fn pattern(name: &'static str) -> Arg {
+        Arg::new(name, ArgKind::Pattern)
+    }
+
+    /// A moment in Unix time.
+    pub const fn unix_time(name: &'static str) -> Arg {
+        Arg::new(name, ArgKind::UnixTime)
+    }
+
+    /// A word that stands for itself.
+    pub const fn word(name: &'static str, token: &'static str) -> Arg {
+        let mut arg = Arg::new(name, ArgKind::PureToken);
+        arg.token = Some(token);
+        arg
+    }
+
+    /// One of several.
+    pub const fn one_of(name: &'static str, args: &'static [Arg]) -> Arg {
+        let mut arg = Arg::new(name, ArgKind::OneOf);
+        arg.args = args;
+        arg
+    }
+
+    /// Several in sequence.
+    pub const fn block(name: &'static str, args: &'static [Arg]) -> Arg {
+        let mut arg = Arg::new(name, ArgKind::Block);
+        arg.args = args;
+        arg
+    }
+
+    /// May be left out.
+    pub const fn optional(mut self) -> Arg {
+        self.optional = true;
+        self
+    }
+
+    /// May be repeated.
+    pub const fn multiple(mut self) -> Arg {
+        self.multiple = true;
+        self
+    }
+
+    /// May be repeated together with its token.
+    pub const fn multiple_with_token(mut self) -> Arg {
+        self.multiple = true;
+        self.multiple_token = true;
+        self
+    }
+
+    /// Introduced by a word.
+    pub const fn token(mut self, token: &'static str) -> Arg {
+        self.token = Some(token);
+        self
+    }
+
+    /// First in this version.
+    pub const fn since(mut self, version: &'static str) -> Arg {
+        self.since = Some(version);
+        self
+    }
+
+    /// Shown by this name.
+    pub const fn display(mut self, text: &'static str) -> Arg {
+        self.display = Some(text);
+        self
+    }
+}

@@ -1,0 +1,519 @@
+//! What a command can do with the keys it declared.
+//!
+//! Invariants: a key whose time has come does not exist for any caller of this file; a lookup
+//! removes it on the way. An edit that fails has changed nothing. The access field is written on
+//! reads and writes of values, not when a key is merely looked at.
+
+use crate::effects::Event;
+use crate::keyspace::{DbIndex, Garbage, Hashed, Keyspace, Locked};
+use crate::local::{Local, Millis};
+use crate::string::{self, Encoding, INLINE_BYTES_MAX, Object, Str, Type, kind};
+use larder_table::{DeadlineChange, Entry, NewEntry, Occupied, Payload, PayloadRef, Table};
+use larder_values::number;
+use std::sync::Arc;
+
+/// Values at least this long are freed by the background when a command asks for lazy freeing.
+const LAZY_FREE_BYTES_MIN: usize = 64 * 1024;
+
+/// The key holds another type than the command works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrongType;
+
+/// What a write does to the time to live of the key it writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expire {
+    /// Leaves it as it is.
+    Keep,
+    /// Takes it away.
+    Clear,
+    /// Sets it.
+    At(Millis),
+}
+
+/// How a string may be kept when it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// The smallest form.
+    Any,
+    /// Never as an integer.
+    Text,
+    /// As assembled: OBJECT ENCODING answers `raw`.
+    Edited,
+}
+
+/// A look at one live key.
+#[derive(Clone, Copy)]
+pub struct Item<'a> {
+    entry: Entry<'a, Object>,
+}
+
+impl<'a> Item<'a> {
+    #[inline]
+    pub(crate) fn new(entry: Entry<'a, Object>) -> Self {
+        Item { entry }
+    }
+
+    /// The key.
+    pub fn key(&self) -> &'a [u8] {
+        self.entry.key()
+    }
+
+    /// The type of the value.
+    #[inline]
+    pub fn value_type(&self) -> Type {
+        match self.entry.kind() {
+            kind::TEXT | kind::TEXT7 | kind::TEXT7_SHORT | kind::INT | kind::EDITED | kind::BLOB => Type::String,
+            other => unreachable!("no value has kind {other}"),
+        }
+    }
+
+    /// The value as a string.
+    #[inline]
+    pub fn string(&self) -> Result<Str<'a>, WrongType> {
+        match self.value_type() {
+            Type::String => Ok(Str::decode(self.entry.kind(), self.entry.payload())),
+        }
+    }
+
+    /// What OBJECT ENCODING answers.
+    pub fn encoding(&self) -> Encoding {
+        match self.value_type() {
+            Type::String => string::encoding(self.entry.kind(), &Str::decode(self.entry.kind(), self.entry.payload())),
+        }
+    }
+
+    /// When the key ends, if it does.
+    #[inline]
+    pub fn deadline(&self) -> Option<Millis> {
+        self.entry.deadline().map(Millis)
+    }
+
+    /// The 24-bit access field.
+    pub fn access(&self) -> u32 {
+        self.entry.access()
+    }
+
+    /// Owners of the value: 1, or more while replies that hold it are being sent.
+    pub fn references(&self) -> usize {
+        match self.entry.payload() {
+            PayloadRef::Boxed(Object::Blob(blob)) => Arc::strong_count(blob),
+            PayloadRef::Inline(_) => 1,
+        }
+    }
+
+    /// Memory the key and its value take, in bytes, from the system's point of view.
+    pub fn memory(&self) -> usize {
+        let apart = match self.entry.payload() {
+            PayloadRef::Boxed(Object::Blob(blob)) => blob.capacity() + size_of::<Vec<u8>>() + 2 * size_of::<usize>(),
+            PayloadRef::Inline(_) => 0,
+        };
+        self.entry.size() + apart
+    }
+
+    /// A copy of the value that stands on its own.
+    pub fn to_value(&self) -> Value {
+        Value {
+            kind: self.entry.kind(),
+            access: self.entry.access(),
+            deadline: self.deadline(),
+            payload: match self.entry.payload() {
+                PayloadRef::Inline(bytes) => Owned::Inline(bytes.into()),
+                PayloadRef::Boxed(object) => Owned::Boxed(object.clone()),
+            },
+        }
+    }
+}
+
+/// A value outside of the keyspace, with all that belongs to it, on its way to another key.
+#[derive(Debug)]
+pub struct Value {
+    kind: u8,
+    access: u32,
+    /// When it ends, if it does.
+    pub deadline: Option<Millis>,
+    payload: Owned,
+}
+
+#[derive(Debug)]
+enum Owned {
+    Inline(Box<[u8]>),
+    Boxed(Object),
+}
+
+/// The keys of one command in one database.
+pub struct Db<'t> {
+    table: &'t Table<Object>,
+    locked: Locked<'t>,
+    index: DbIndex,
+    /// The calling thread's companion.
+    pub local: &'t mut Local,
+}
+
+impl<'t> Db<'t> {
+    /// Access to the keys whose shards `locked` holds.
+    #[inline]
+    pub fn new(keyspace: &'t Keyspace, index: DbIndex, locked: Locked<'t>, local: &'t mut Local) -> Self {
+        Db { table: keyspace.table(index), locked, index, local }
+    }
+
+    /// The database's number.
+    pub fn index(&self) -> DbIndex {
+        self.index
+    }
+
+    /// The time of this turn.
+    #[inline]
+    pub fn now(&self) -> Millis {
+        self.local.now
+    }
+
+    /// A key with its hash.
+    #[inline]
+    pub fn key<'k>(&self, bytes: &'k [u8]) -> Hashed<'k> {
+        Hashed { bytes, hash: self.table.hash(bytes) }
+    }
+
+    /// The live entry of a key; one whose time has come is removed on the way.
+    #[inline]
+    fn find(&mut self, key: &Hashed<'_>) -> Option<Occupied<'_, 't, Object>> {
+        let shard = self.locked.shard_mut(self.table.shard_of(key.hash));
+        let occupied = shard.find_mut(key.hash, key.bytes)?;
+        if let Some(deadline) = occupied.view().deadline()
+            && deadline <= self.local.now.0
+            && !self.local.keep_expired
+        {
+            occupied.remove();
+            expired(self.local, self.index, key.bytes);
+            return None;
+        }
+        Some(occupied)
+    }
+
+    /// Looks at a key without counting or touching it.
+    #[inline]
+    pub fn peek(&mut self, key: &Hashed<'_>) -> Option<Item<'_>> {
+        self.find(key).map(|occupied| Item::new(occupied.into_view()))
+    }
+
+    /// Looks at a key and counts a hit or a miss, without touching it.
+    pub fn look(&mut self, key: &Hashed<'_>) -> Option<Item<'_>> {
+        if !self.exists(key) {
+            missed(self.local, self.index, key.bytes);
+            return None;
+        }
+        self.local.stats.hits.add(1);
+        self.peek(key)
+    }
+
+    /// Reads a key: counts a hit or a miss and records the access.
+    #[inline]
+    pub fn read(&mut self, key: &Hashed<'_>) -> Option<Item<'_>> {
+        let shard = self.locked.shard_mut(self.table.shard_of(key.hash));
+        let Some(occupied) = shard.find_mut(key.hash, key.bytes) else {
+            missed(self.local, self.index, key.bytes);
+            return None;
+        };
+        let entry = occupied.view();
+        if let Some(deadline) = entry.deadline()
+            && deadline <= self.local.now.0
+            && !self.local.keep_expired
+        {
+            occupied.remove();
+            expired(self.local, self.index, key.bytes);
+            missed(self.local, self.index, key.bytes);
+            return None;
+        }
+        if !self.local.no_touch {
+            entry.set_access(self.local.access_touched(entry.access()));
+        }
+        self.local.stats.hits.add(1);
+        Some(Item::new(occupied.into_view()))
+    }
+
+    /// Reads a key that must hold a string.
+    #[inline]
+    pub fn string(&mut self, key: &Hashed<'_>) -> Result<Option<Str<'_>>, WrongType> {
+        self.read(key).map(|item| item.string()).transpose()
+    }
+
+    /// Looks at a string that is about to be changed: no hit or miss is counted.
+    pub fn string_for_edit(&mut self, key: &Hashed<'_>) -> Result<Option<Str<'_>>, WrongType> {
+        self.peek(key).map(|item| item.string()).transpose()
+    }
+
+    /// Whether a key exists.
+    pub fn exists(&mut self, key: &Hashed<'_>) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// Stores a string in its smallest form, whatever the key held. Answers whether it existed.
+    ///
+    /// O(length). Announces nothing but the birth of a key: the command says what it did.
+    #[inline]
+    pub fn put_string(&mut self, key: &Hashed<'_>, value: &[u8], expire: Expire) -> bool {
+        self.put(key, value, Form::Any, expire)
+    }
+
+    /// Stores a string that Redis would not keep as an integer.
+    pub fn put_text(&mut self, key: &Hashed<'_>, value: &[u8], expire: Expire) -> bool {
+        self.put(key, value, Form::Text, expire)
+    }
+
+    /// Stores a string that a command assembled.
+    pub fn put_edited(&mut self, key: &Hashed<'_>, value: &[u8], expire: Expire) -> bool {
+        self.put(key, value, Form::Edited, expire)
+    }
+
+    /// Stores an integer, whatever the key held. Answers whether it existed.
+    pub fn put_integer(&mut self, key: &Hashed<'_>, value: i64, expire: Expire) -> bool {
+        self.put_payload(key, kind::INT, Payload::Inline(&value.to_le_bytes()), expire)
+    }
+
+    #[inline]
+    fn put(&mut self, key: &Hashed<'_>, value: &[u8], form: Form, expire: Expire) -> bool {
+        if value.len() > INLINE_BYTES_MAX {
+            let blob = Payload::Boxed(Object::Blob(Arc::new(value.to_vec())));
+            return self.put_payload(key, kind::BLOB, blob, expire);
+        }
+        if form == Form::Edited {
+            return self.put_payload(key, kind::EDITED, Payload::Inline(value), expire);
+        }
+        if form == Form::Any
+            && value.len() <= 20
+            && let Some(integer) = number::parse_i64(value)
+        {
+            return self.put_payload(key, kind::INT, Payload::Inline(&integer.to_le_bytes()), expire);
+        }
+        let fixed = ENTRY_HEADER_BYTES + key.bytes.len() + if matches!(expire, Expire::At(_)) { 6 } else { 0 };
+        let mut scratch = [0; INLINE_BYTES_MAX];
+        let (kind, payload) = string::choose(value, fixed, &mut scratch);
+        self.put_payload(key, kind, Payload::Inline(payload), expire)
+    }
+
+    /// Replaces or inserts an entry's payload.
+    #[inline]
+    fn put_payload(&mut self, key: &Hashed<'_>, kind: u8, payload: Payload<'_, Object>, expire: Expire) -> bool {
+        let access = self.local.access_of_new();
+        let shard = self.locked.shard_mut(self.table.shard_of(key.hash));
+        if let Some(mut occupied) = shard.find_mut(key.hash, key.bytes) {
+            let dead = occupied.view().deadline().is_some_and(|deadline| deadline <= self.local.now.0)
+                && !self.local.keep_expired;
+            let deadline = match expire {
+                Expire::Keep if !dead => DeadlineChange::Keep,
+                Expire::Keep | Expire::Clear => DeadlineChange::Set(None),
+                Expire::At(at) => DeadlineChange::Set(Some(at.0)),
+            };
+            // LFU keeps the frequency of a key that is overwritten; LRU starts again.
+            let field = match self.local.access {
+                _ if dead => access,
+                crate::local::Access::Lru => access,
+                crate::local::Access::Lfu { .. } => self.local.access_touched(occupied.view().access()),
+            };
+            let removed = occupied.replace(kind, payload, deadline);
+            occupied.view().set_access(field);
+            discard(self.local, removed.boxed);
+            if dead {
+                expired(self.local, self.index, key.bytes);
+                self.local.effects.notify(self.index, key.bytes, Event::NEW);
+            }
+            return !dead;
+        }
+        let deadline = match expire {
+            Expire::At(at) => Some(at.0),
+            Expire::Keep | Expire::Clear => None,
+        };
+        shard.insert(key.hash, key.bytes, NewEntry { kind, access, deadline, payload });
+        self.local.effects.notify(self.index, key.bytes, Event::NEW);
+        false
+    }
+
+    /// Changes an integer in place, or stores a first one.
+    ///
+    /// `change` gets the present value, `None` where the key is absent, and answers the new one.
+    /// `Err(None)` says that the key holds no integer.
+    pub fn edit_integer<E>(
+        &mut self,
+        key: &Hashed<'_>,
+        change: impl FnOnce(i64) -> Result<i64, E>,
+    ) -> Result<i64, EditIntegerError<E>> {
+        let Some(mut occupied) = self.find(key) else {
+            let value = change(0).map_err(EditIntegerError::Refused)?;
+            self.put_integer(key, value, Expire::Clear);
+            return Ok(value);
+        };
+        let item = Item::new(occupied.view());
+        let string = item.string().map_err(|WrongType| EditIntegerError::WrongType)?;
+        let present = string.to_i64().ok_or(EditIntegerError::NotAnInteger)?;
+        let value = change(present).map_err(EditIntegerError::Refused)?;
+        if matches!(string, Str::Int(_))
+            && let Some(bytes) = occupied.inline_mut()
+        {
+            bytes.copy_from_slice(&value.to_le_bytes());
+        } else {
+            let removed = occupied.replace(kind::INT, Payload::Inline(&value.to_le_bytes()), DeadlineChange::Keep);
+            debug_assert!(removed.boxed.is_none());
+        }
+        Ok(value)
+    }
+
+    /// Changes a string's bytes through a buffer; an absent key starts empty. Answers what `edit`
+    /// answers.
+    ///
+    /// A long string is edited where it lies unless a reply still holds it. `edit` says through its
+    /// second answer whether the value is to be stored; a value left empty and unstored creates no
+    /// key. The time to live stays.
+    pub fn edit_string<R>(
+        &mut self,
+        key: &Hashed<'_>,
+        edit: impl FnOnce(&mut Vec<u8>) -> (R, bool),
+    ) -> Result<R, WrongType> {
+        let mut buffer = std::mem::take(&mut self.local.scratch);
+        buffer.clear();
+        let result = self.edit_string_with(key, &mut buffer, edit);
+        buffer.clear();
+        if buffer.capacity() <= 64 * 1024 {
+            self.local.scratch = buffer;
+        }
+        result
+    }
+
+    fn edit_string_with<R>(
+        &mut self,
+        key: &Hashed<'_>,
+        buffer: &mut Vec<u8>,
+        edit: impl FnOnce(&mut Vec<u8>) -> (R, bool),
+    ) -> Result<R, WrongType> {
+        if let Some(mut occupied) = self.find(key) {
+            Item::new(occupied.view()).string()?;
+            if let Some(Object::Blob(blob)) = occupied.boxed_mut() {
+                let (answer, _) = edit(Arc::make_mut(blob));
+                return Ok(answer);
+            }
+            Item::new(occupied.view()).string()?.write_to(buffer);
+        }
+        let (answer, store) = edit(buffer);
+        if store {
+            if buffer.len() > INLINE_BYTES_MAX {
+                // The buffer becomes the value: no second copy.
+                let blob = Payload::Boxed(Object::Blob(Arc::new(std::mem::take(buffer))));
+                self.put_payload(key, kind::BLOB, blob, Expire::Keep);
+            } else {
+                self.put_payload(key, kind::EDITED, Payload::Inline(buffer), Expire::Keep);
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Removes a key. Answers whether it existed.
+    pub fn remove(&mut self, key: &Hashed<'_>) -> bool {
+        match self.find(key) {
+            Some(occupied) => {
+                let removed = occupied.remove();
+                discard(self.local, removed.boxed);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes a value out, to be put under another key.
+    pub fn take(&mut self, key: &Hashed<'_>) -> Option<Value> {
+        let occupied = self.find(key)?;
+        let view = occupied.view();
+        let (kind, access, deadline) = (view.kind(), view.access(), view.deadline().map(Millis));
+        let inline: Option<Box<[u8]>> = match view.payload() {
+            PayloadRef::Inline(bytes) => Some(bytes.into()),
+            PayloadRef::Boxed(_) => None,
+        };
+        let removed = occupied.remove();
+        let payload = match (removed.boxed, inline) {
+            (Some(object), _) => Owned::Boxed(object),
+            (None, inline) => Owned::Inline(inline.unwrap_or_default()),
+        };
+        Some(Value { kind, access, deadline, payload })
+    }
+
+    /// Puts a value under a key that does not exist.
+    pub fn put_value(&mut self, key: &Hashed<'_>, value: Value) {
+        let expire = value.deadline.map_or(Expire::Clear, Expire::At);
+        let payload = match &value.payload {
+            Owned::Inline(bytes) => Payload::Inline(bytes),
+            Owned::Boxed(object) => Payload::Boxed(object.clone()),
+        };
+        self.put_payload(key, value.kind, payload, expire);
+        self.set_access(key, value.access);
+    }
+
+    /// Writes the access field (RESTORE's IDLETIME and FREQ).
+    pub fn set_access(&mut self, key: &Hashed<'_>, field: u32) {
+        if let Some(occupied) = self.find(key) {
+            occupied.view().set_access(field);
+        }
+    }
+
+    /// When a key ends: `None` for no such key, `Some(None)` for one that does not end.
+    pub fn deadline(&mut self, key: &Hashed<'_>) -> Option<Option<Millis>> {
+        self.find(key).map(|occupied| occupied.view().deadline().map(Millis))
+    }
+
+    /// Sets or takes away a key's end. Answers whether the key exists.
+    pub fn set_deadline(&mut self, key: &Hashed<'_>, deadline: Option<Millis>) -> bool {
+        match self.find(key) {
+            Some(mut occupied) => {
+                occupied.set_deadline(deadline.map(|at| at.0));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Announces a change of a key; see [`crate::Effects`].
+    #[inline]
+    pub fn changed(&mut self, key: &Hashed<'_>, event: Event) {
+        self.local.effects.changed(self.index, key.bytes, event);
+    }
+
+    /// Announces a further event of a change already counted.
+    pub fn notify(&mut self, key: &Hashed<'_>, event: Event) {
+        self.local.effects.notify(self.index, key.bytes, event);
+    }
+}
+
+/// Why an integer could not be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EditIntegerError<E> {
+    /// The key holds no string.
+    WrongType,
+    /// The string spells no integer.
+    NotAnInteger,
+    /// The change itself was refused.
+    Refused(E),
+}
+
+/// Bytes of an entry beside key, payload and deadline: the header word and two short lengths.
+const ENTRY_HEADER_BYTES: usize = 6;
+
+#[cold]
+pub(crate) fn expired(local: &mut Local, db: DbIndex, key: &[u8]) {
+    local.stats.expired.add(1);
+    local.effects.changed(db, key, Event::EXPIRED);
+}
+
+#[inline]
+fn missed(local: &mut Local, db: DbIndex, key: &[u8]) {
+    local.stats.misses.add(1);
+    local.effects.notify(db, key, Event::MISS);
+}
+
+/// Frees what an entry owned: at once when small, by the background when large.
+#[inline]
+fn discard(local: &mut Local, object: Option<Object>) {
+    if let Some(object) = object {
+        let large = match &object {
+            Object::Blob(blob) => blob.capacity() >= LAZY_FREE_BYTES_MIN,
+        };
+        if large {
+            local.garbage.push(Garbage::Object(object));
+        }
+    }
+}

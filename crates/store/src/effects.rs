@@ -1,0 +1,168 @@
+//! The one place that sees every change: database, key, what happened, in order.
+//!
+//! A command that changes something says so once, here. Nobody listening costs one addition; a
+//! listener (keyspace notifications, a log, replicas, tracking) gets the effects of a command in the
+//! order they were made, before the locks of its keys are released.
+
+use crate::keyspace::DbIndex;
+
+/// The class of an event, as `notify-keyspace-events` names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum EventClass {
+    /// `g`: commands of any type, such as DEL, EXPIRE, RENAME.
+    Generic = 1 << 2,
+    /// `$`: strings.
+    String = 1 << 3,
+    /// `l`: lists.
+    List = 1 << 4,
+    /// `s`: sets.
+    Set = 1 << 5,
+    /// `h`: hashes.
+    Hash = 1 << 6,
+    /// `z`: sorted sets.
+    SortedSet = 1 << 7,
+    /// `x`: a key's time had come.
+    Expired = 1 << 8,
+    /// `e`: a key left to make room.
+    Evicted = 1 << 9,
+    /// `t`: streams.
+    Stream = 1 << 10,
+    /// `m`: a read missed.
+    Miss = 1 << 11,
+    /// `d`: module types.
+    Module = 1 << 13,
+    /// `n`: a key came into being.
+    New = 1 << 14,
+}
+
+/// What happened to a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// The class by which listeners choose.
+    pub class: EventClass,
+    /// The name that listeners are told.
+    pub name: &'static str,
+}
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $constant:ident = $class:ident $name:literal;)*) => {
+        impl Event {
+            $($(#[$doc])* pub const $constant: Event = Event { class: EventClass::$class, name: $name };)*
+        }
+    };
+}
+
+events! {
+    /// A string was stored.
+    SET = String "set";
+    /// A string grew at its end.
+    APPEND = String "append";
+    /// A part of a string was overwritten.
+    SETRANGE = String "setrange";
+    /// A bit was set or cleared.
+    SETBIT = String "setbit";
+    /// An integer was increased or decreased.
+    INCRBY = String "incrby";
+    /// A float was increased or decreased.
+    INCRBYFLOAT = String "incrbyfloat";
+    /// A HyperLogLog gained elements.
+    PFADD = String "pfadd";
+    /// A key was removed by a command.
+    DEL = Generic "del";
+    /// A key got a time to live.
+    EXPIRE = Generic "expire";
+    /// A key lost its time to live.
+    PERSIST = Generic "persist";
+    /// A key was renamed: the old name.
+    RENAME_FROM = Generic "rename_from";
+    /// A key was renamed: the new name.
+    RENAME_TO = Generic "rename_to";
+    /// A key left for another database.
+    MOVE_FROM = Generic "move_from";
+    /// A key came from another database.
+    MOVE_TO = Generic "move_to";
+    /// A key was made by copying another.
+    COPY_TO = Generic "copy_to";
+    /// A key was made from a serialised value.
+    RESTORE = Generic "restore";
+    /// A sorted result was stored.
+    SORTSTORE = List "sortstore";
+    /// A key's time had come.
+    EXPIRED = Expired "expired";
+    /// A key left to make room.
+    EVICTED = Evicted "evicted";
+    /// A key came into being.
+    NEW = New "new";
+    /// A read missed.
+    MISS = Miss "keymiss";
+}
+
+/// One change of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effect {
+    /// The database of the key.
+    pub db: DbIndex,
+    /// What happened.
+    pub event: Event,
+    /// The key.
+    pub key: Box<[u8]>,
+}
+
+/// Collects what the commands of one thread change.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Union of the [`EventClass`] bits somebody wants to hear of.
+    interest: u32,
+    changes: u64,
+    log: Vec<Effect>,
+}
+
+impl Effects {
+    /// States which classes are listened to, as a union of [`EventClass`] bits.
+    pub fn set_interest(&mut self, classes: u32) {
+        self.interest = classes;
+    }
+
+    /// Records a change of a key.
+    #[inline]
+    pub fn changed(&mut self, db: DbIndex, key: &[u8], event: Event) {
+        self.changes += 1;
+        self.notify(db, key, event);
+    }
+
+    /// Records an event that changes no data by itself, or a second event of one change.
+    #[inline]
+    pub fn notify(&mut self, db: DbIndex, key: &[u8], event: Event) {
+        if self.interest & event.class as u32 != 0 {
+            self.record(db, key, event);
+        }
+    }
+
+    /// Counts changes that have no single key, such as a flush.
+    pub fn changed_many(&mut self, count: u64) {
+        self.changes += count;
+    }
+
+    #[cold]
+    fn record(&mut self, db: DbIndex, key: &[u8], event: Event) {
+        self.log.push(Effect { db, event, key: key.into() });
+    }
+
+    /// Changes counted since the last call.
+    #[inline]
+    pub fn take_changes(&mut self) -> u64 {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Whether anything waits to be delivered.
+    #[inline]
+    pub fn has_log(&self) -> bool {
+        !self.log.is_empty()
+    }
+
+    /// The effects recorded since the last call, in order.
+    pub fn take_log(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.log)
+    }
+}

@@ -1,0 +1,345 @@
+//! Databases, which table each of them is, and the one place where shards are locked.
+//!
+//! Invariants: shards are locked in ascending order of (table, shard), never in another; the world
+//! lock is taken before any shard; no lock is held across I/O. SWAPDB exchanges which table a
+//! database number means, so it costs the same for any size.
+
+use crate::local::{Local, Millis};
+use crate::string::Object;
+use crate::world::World;
+use larder_table::{Detached, Epochs, Hasher, Participant, Shard, Table, TableConfig};
+use smallvec::SmallVec;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// Shards of a table, as a power of two.
+const SHARD_BITS: u8 = 10;
+
+/// The number of a database, checked against `databases` when a client names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct DbIndex(pub u32);
+
+/// A key and its hash, computed once per command.
+#[derive(Debug, Clone, Copy)]
+pub struct Hashed<'a> {
+    /// The key.
+    pub bytes: &'a [u8],
+    /// Its hash under the keyspace's hasher.
+    pub hash: u64,
+}
+
+/// Shards locked for one command, in ascending order.
+pub struct Locked<'t> {
+    pub(crate) shards: SmallVec<[(u32, Shard<'t, Object>); 1]>,
+}
+
+impl<'t> Locked<'t> {
+    /// The locked shard that holds keys of this hash.
+    ///
+    /// # Panics
+    /// When the shard was not declared: a bug in a command's key specification, caught at the
+    /// command boundary.
+    #[inline]
+    pub(crate) fn shard_mut(&mut self, shard: usize) -> &mut Shard<'t, Object> {
+        // One key is the common case: no search.
+        let at = match self.shards.len() {
+            1 => 0,
+            _ => self.shards.partition_point(|(number, _)| (*number as usize) < shard),
+        };
+        match self.shards.get_mut(at) {
+            Some((number, guard)) if *number as usize == shard => guard,
+            _ => panic!("a command reached for a key it did not declare"),
+        }
+    }
+}
+
+/// What was taken out of the keyspace and is still to be freed.
+pub enum Garbage {
+    /// One value.
+    Object(Object),
+    /// A whole database.
+    Database(Detached<Object>),
+}
+
+impl std::fmt::Debug for Garbage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Garbage")
+    }
+}
+
+/// Where the keyspace's memory goes, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeyspaceMemory {
+    /// Entries, rounded to their size classes.
+    pub entries: usize,
+    /// Segments, directories and deadline codes of the tables.
+    pub index: usize,
+    /// Shard headers and the arenas' own records.
+    pub fixed: usize,
+    /// Spans that serve entries or index, full or not.
+    pub spans: usize,
+    /// Of entries and index, what lives in the global allocator.
+    pub outside: usize,
+}
+
+/// All databases.
+pub struct Keyspace {
+    /// Tables, made when their database is first used.
+    tables: Box<[OnceLock<Table<Object>>]>,
+    /// Which table each database is.
+    table_of: Box<[AtomicU32]>,
+    hasher: Hasher,
+    epochs: Arc<Epochs>,
+    /// The lock over everything.
+    pub world: World,
+    /// The number of the last effect, when somebody orders them.
+    sequence: AtomicU64,
+}
+
+impl Keyspace {
+    /// `databases` empty databases for `workers` worker threads.
+    pub fn new(databases: u32, workers: usize, hasher: Hasher, epochs: Arc<Epochs>) -> Self {
+        Keyspace {
+            tables: (0..databases).map(|_| OnceLock::new()).collect(),
+            table_of: (0..databases).map(AtomicU32::new).collect(),
+            hasher,
+            epochs,
+            world: World::new(workers),
+            sequence: AtomicU64::new(0),
+        }
+    }
+
+    /// Number of databases.
+    pub fn databases(&self) -> u32 {
+        self.table_of.len() as u32
+    }
+
+    /// All database numbers.
+    pub fn indexes(&self) -> impl Iterator<Item = DbIndex> + use<> {
+        (0..self.databases()).map(DbIndex)
+    }
+
+    /// The hash of a key, the same in every database.
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash(key)
+    }
+
+    /// The table behind a database, made when it is first asked for.
+    #[inline]
+    pub(crate) fn table(&self, db: DbIndex) -> &Table<Object> {
+        let table = self.table_of[db.0 as usize].load(Ordering::Relaxed) as usize;
+        self.tables[table].get_or_init(|| {
+            Table::new(TableConfig { shard_bits: SHARD_BITS, hasher: self.hasher.clone() }, Arc::clone(&self.epochs))
+        })
+    }
+
+    /// The table behind a database, if anything was ever stored there.
+    pub(crate) fn table_if_used(&self, db: DbIndex) -> Option<&Table<Object>> {
+        self.tables[self.table_of[db.0 as usize].load(Ordering::Relaxed) as usize].get()
+    }
+
+    /// The tables in use, whichever database they are.
+    pub(crate) fn tables_in_use(&self) -> impl Iterator<Item = &Table<Object>> {
+        self.tables.iter().filter_map(OnceLock::get)
+    }
+
+    /// First stage of prefetching a key: the head of its shard.
+    #[inline]
+    pub fn prefetch_shard(&self, db: DbIndex, hash: u64) {
+        self.table(db).prefetch_shard(hash);
+    }
+
+    /// Second stage: the bucket. The caller is a registered participant inside a turn.
+    #[inline]
+    pub fn prefetch_bucket(&self, participant: &Participant, db: DbIndex, hash: u64) {
+        self.table(db).prefetch_bucket(participant, hash);
+    }
+
+    /// Third stage: the entry.
+    #[inline]
+    pub fn prefetch_entry(&self, participant: &Participant, db: DbIndex, hash: u64) {
+        self.table(db).prefetch_entry(participant, hash);
+    }
+
+    /// Locks the shard of one key, or answers `None` when another thread holds it.
+    #[inline]
+    pub fn try_lock_one(&self, db: DbIndex, hash: u64) -> Option<Locked<'_>> {
+        let table = self.table(db);
+        let shard = table.shard_of(hash);
+        let mut shards = SmallVec::new();
+        shards.push((shard as u32, table.try_lock(shard)?));
+        Some(Locked { shards })
+    }
+
+    /// Locks the shards of several keys, all or none.
+    pub fn try_lock_many(&self, db: DbIndex, hashes: &[u64]) -> Option<Locked<'_>> {
+        let table = self.table(db);
+        let mut numbers: SmallVec<[u32; 16]> = hashes.iter().map(|hash| table.shard_of(*hash) as u32).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let mut shards = SmallVec::with_capacity(numbers.len());
+        for number in numbers {
+            shards.push((number, table.try_lock(number as usize)?));
+        }
+        Some(Locked { shards })
+    }
+
+    /// Locks the shards of several keys, waiting for each in turn.
+    pub fn lock_many(&self, db: DbIndex, hashes: &[u64]) -> Locked<'_> {
+        let table = self.table(db);
+        let mut numbers: SmallVec<[u32; 16]> = hashes.iter().map(|hash| table.shard_of(*hash) as u32).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        let shards = numbers.into_iter().map(|number| (number, table.lock(number as usize))).collect();
+        Locked { shards }
+    }
+
+    /// Locks one key in each of two different databases.
+    pub fn lock_across(&self, (db, hash): (DbIndex, u64), (other_db, other_hash): (DbIndex, u64)) -> (Locked<'_>, Locked<'_>) {
+        let order = |db: DbIndex| self.table_of[db.0 as usize].load(Ordering::Relaxed);
+        debug_assert_ne!(order(db), order(other_db));
+        if order(db) < order(other_db) {
+            let first = self.lock_many(db, &[hash]);
+            (first, self.lock_many(other_db, &[other_hash]))
+        } else {
+            let other = self.lock_many(other_db, &[other_hash]);
+            (self.lock_many(db, &[hash]), other)
+        }
+    }
+
+    /// Keys in a database, expired ones that nobody has met yet included.
+    pub fn len(&self, db: DbIndex) -> usize {
+        self.table_if_used(db).map_or(0, Table::len)
+    }
+
+    /// Whether no database holds a key.
+    pub fn is_empty(&self) -> bool {
+        self.tables_in_use().all(|table| table.len() == 0)
+    }
+
+    /// Keys with a time to live in a database.
+    pub fn len_with_deadline(&self, db: DbIndex) -> usize {
+        self.table_if_used(db).map_or(0, Table::len_with_deadline)
+    }
+
+    /// Mean time to live of the keys of a database that have one, in milliseconds, from a sample of
+    /// at most a few hundred keys.
+    pub fn mean_ttl(&self, db: DbIndex, local: &mut Local) -> u64 {
+        let Some(table) = self.table_if_used(db) else { return 0 };
+        if table.len_with_deadline() == 0 {
+            return 0;
+        }
+        let (now, mut sum, mut count) = (local.now.0, 0u128, 0u128);
+        for _ in 0..32 {
+            let random = local.random();
+            let shard = table.lock(random as usize % table.shards());
+            shard.sample(local.random(), 16, &mut |entry| {
+                if let Some(deadline) = entry.deadline() {
+                    sum += u128::from(deadline.saturating_sub(now));
+                    count += 1;
+                }
+            });
+        }
+        sum.checked_div(count).map_or(0, |mean| u64::try_from(mean).unwrap_or(u64::MAX))
+    }
+
+    /// One bounded step of a scan: visits the live keys at `cursor` and answers the next cursor,
+    /// zero when the scan is through. Every key that exists for the whole of a scan is visited at
+    /// least once, whatever grows or shrinks meanwhile.
+    pub fn scan(
+        &self,
+        db: DbIndex,
+        cursor: u64,
+        now: Millis,
+        visit: &mut dyn FnMut(crate::db::Item<'_>),
+    ) -> u64 {
+        let Some(table) = self.table_if_used(db) else { return 0 };
+        table.scan(cursor, &mut |entry| {
+            if entry.deadline().is_none_or(|deadline| deadline > now.0) {
+                visit(crate::db::Item::new(*entry));
+            }
+        })
+    }
+
+    /// A random live key of a database, or `None` when there is none.
+    pub fn random_key(&self, db: DbIndex, local: &mut Local) -> Option<Vec<u8>> {
+        let table = self.table_if_used(db)?;
+        let now = local.now.0;
+        // Few attempts find a key unless nearly all are expired or the table is nearly empty; then
+        // the shards are walked from a random one on.
+        for _ in 0..64 {
+            let shard = local.random() as usize % table.shards();
+            if let Some(key) = random_in_shard(table, shard, now, local) {
+                return Some(key);
+            }
+        }
+        let start = local.random() as usize % table.shards();
+        (0..table.shards()).find_map(|step| random_in_shard(table, (start + step) % table.shards(), now, local))
+    }
+
+    /// Takes everything out of a database. The caller is exclusive; O(shards).
+    pub fn flush(&self, db: DbIndex) -> Option<Garbage> {
+        let table = self.table_if_used(db)?;
+        if table.len() == 0 { None } else { Some(Garbage::Database(table.detach_all())) }
+    }
+
+    /// Exchanges two databases. The caller is exclusive; O(1).
+    pub fn swap(&self, one: DbIndex, other: DbIndex) {
+        let (one, other) = (&self.table_of[one.0 as usize], &self.table_of[other.0 as usize]);
+        let table = one.load(Ordering::Relaxed);
+        one.store(other.load(Ordering::Relaxed), Ordering::Relaxed);
+        other.store(table, Ordering::Relaxed);
+    }
+
+    /// Where memory goes. O(tables x shards).
+    pub fn memory(&self) -> KeyspaceMemory {
+        self.tables_in_use().fold(KeyspaceMemory::default(), |sum, table| {
+            let memory = table.memory();
+            KeyspaceMemory {
+                entries: sum.entries + memory.entries,
+                index: sum.index + memory.index,
+                fixed: sum.fixed + memory.fixed,
+                spans: sum.spans + memory.spans,
+                outside: sum.outside + memory.outside,
+            }
+        })
+    }
+
+    /// Bytes that the tables' own arenas hold for entries and index; what they take from the global
+    /// allocator is counted there. O(arenas), cheap enough to ask before a write.
+    pub fn arena_bytes(&self) -> usize {
+        self.tables_in_use().map(Table::arena_bytes).sum()
+    }
+
+    /// Gives unused memory back to the system and answers how many bytes.
+    pub fn release_unused(&self) -> usize {
+        self.tables_in_use().map(Table::release_unused).sum()
+    }
+
+    /// Reserves `count` places in the order of effects and answers the first. Called while the
+    /// locks of the changed keys are held, so that the order of effects is the order of execution.
+    pub fn reserve_sequence(&self, count: u64) -> u64 {
+        self.sequence.fetch_add(count, Ordering::Relaxed) + 1
+    }
+}
+
+fn random_in_shard(table: &Table<Object>, shard: usize, now: u64, local: &mut Local) -> Option<Vec<u8>> {
+    let guard = table.lock(shard);
+    if guard.is_empty() {
+        return None;
+    }
+    let (mut seen, mut found) = (0, None);
+    let (position, mut pick) = (local.random(), local.random());
+    guard.sample(position, 8, &mut |entry| {
+        if entry.deadline().is_none_or(|deadline| deadline > now) {
+            seen += 1;
+            pick = pick.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            // Reservoir of one: each of the sampled keys is as likely.
+            if pick % seen == 0 {
+                found = Some(entry.key().to_vec());
+            }
+        }
+    });
+    found
+}

@@ -1,0 +1,30 @@
+//! The keyspace: which keys exist, what they hold, when they end, who may touch them when.
+//!
+//! A command never sees a lock: the executor locks the shards of the command's keys through
+//! [`Keyspace`] and hands the command a [`Db`], which reaches those keys only. Time enters through
+//! [`Local::now`]; nothing here reads a clock, opens a file or knows the protocol.
+//!
+//! Read next: `keyspace.rs` (databases and locking), `db.rs` (what a command can do), `string.rs`
+//! (how strings are kept), `effects.rs` (who hears of changes), `world.rs` (everything at once).
+#![forbid(unsafe_code)]
+
+mod db;
+mod effects;
+mod evict;
+mod keyspace;
+mod local;
+mod stats;
+mod string;
+mod sweep;
+mod world;
+
+pub use db::{Db, EditIntegerError, Expire, Item, Value, WrongType};
+pub use effects::{Effect, Effects, Event, EventClass};
+pub use evict::{Evictor, Policy};
+pub use keyspace::{DbIndex, Garbage, Hashed, Keyspace, KeyspaceMemory, Locked};
+pub use local::{Access, Local, Millis};
+pub use stats::{Counter, StoreStats};
+pub use string::{Encoding, INLINE_BYTES_MAX, Object, Str, Type};
+pub use world::{Exclusive, Turn, World};
+
+pub use larder_table::{Epochs, Hasher, Participant};

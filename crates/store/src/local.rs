@@ -1,0 +1,97 @@
+//! What one thread brings to the keyspace: the time, random numbers, counters, scratch memory and
+//! the place where effects go.
+
+use crate::effects::Effects;
+use crate::keyspace::Garbage;
+use crate::stats::StoreStats;
+use larder_values::lru::{self, Lfu};
+use std::sync::Arc;
+
+/// Milliseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Millis(pub u64);
+
+/// How an access is written into an entry's 24-bit field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// A clock of seconds: the key's idle time can be told.
+    Lru,
+    /// A logarithmic counter that decays: the key's frequency can be told.
+    Lfu {
+        /// `lfu-log-factor`.
+        log_factor: u32,
+        /// `lfu-decay-time`, in minutes.
+        decay_minutes: u32,
+    },
+}
+
+/// Per-thread companion of every access to the keyspace.
+#[derive(Debug)]
+pub struct Local {
+    /// The time of this loop turn; all commands of a turn see the same.
+    pub now: Millis,
+    /// How accesses are recorded.
+    pub access: Access,
+    /// Whether reads leave the access field alone (`CLIENT NO-TOUCH`).
+    pub no_touch: bool,
+    /// Whether lazy expiry is off (`DEBUG SET-ACTIVE-EXPIRE 0` leaves it on; importing turns it off).
+    pub keep_expired: bool,
+    /// Counters of this thread.
+    pub stats: Arc<StoreStats>,
+    /// Where changes are announced.
+    pub effects: Effects,
+    /// Memory for values that must be assembled before they are stored. Never holds anything
+    /// between two commands.
+    pub scratch: Vec<u8>,
+    /// Values to be freed by the background; the thread hands them on after each turn.
+    pub garbage: Vec<Garbage>,
+    random: u64,
+}
+
+impl Local {
+    /// A companion whose random numbers start from `seed`.
+    pub fn new(seed: u64, stats: Arc<StoreStats>) -> Self {
+        Local {
+            now: Millis(0),
+            access: Access::Lru,
+            no_touch: false,
+            keep_expired: false,
+            stats,
+            effects: Effects::default(),
+            scratch: Vec::new(),
+            garbage: Vec::new(),
+            random: seed | 1,
+        }
+    }
+
+    /// The next random number: SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), not for secrets.
+    pub fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// The access field of a key that is created now.
+    #[inline]
+    pub fn access_of_new(&self) -> u32 {
+        match self.access {
+            Access::Lru => lru::clock_at(self.now.0),
+            Access::Lfu { .. } => Lfu::new(lru::minute_at(self.now.0)).to_bits(),
+        }
+    }
+
+    /// The access field of a key whose field is `field` and that is read now.
+    #[inline]
+    pub fn access_touched(&mut self, field: u32) -> u32 {
+        match self.access {
+            Access::Lru => lru::clock_at(self.now.0),
+            Access::Lfu { log_factor, decay_minutes } => {
+                let random = self.random();
+                let minute = lru::minute_at(self.now.0);
+                Lfu::from_bits(field).touched(minute, decay_minutes, log_factor, random).to_bits()
+            }
+        }
+    }
+}

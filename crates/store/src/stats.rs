@@ -1,0 +1,49 @@
+//! Counters that one thread writes and any thread reads.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A counter with a single writer: adding is a load and a store, not an atomic read-modify-write.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `count`. Only the owning thread may call this.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
+    }
+
+    /// Sets the value. Only the owning thread may call this.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// The value as last written.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Starts again from zero (`CONFIG RESETSTAT`); an addition under way may survive.
+    pub fn reset(&self) {
+        self.0.store(0, Relaxed);
+    }
+}
+
+/// What one thread counts about the keyspace.
+#[derive(Debug, Default)]
+pub struct StoreStats {
+    /// Reads that found their key.
+    pub hits: Counter,
+    /// Reads that did not.
+    pub misses: Counter,
+    /// Keys removed because their time had come.
+    pub expired: Counter,
+    /// Keys removed to make room.
+    pub evicted: Counter,
+    /// Changes made to the data.
+    pub changes: Counter,
+    /// Objects handed to background freeing.
+    pub lazy_freed: Counter,
+}

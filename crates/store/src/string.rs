@@ -1,0 +1,225 @@
+//! How strings are kept: four forms, chosen so that a value takes the least memory that keeps reads
+//! cheap.
+//!
+//! - an integer takes eight bytes and is changed in place;
+//! - a short string lies in its entry as it is;
+//! - a short string of ASCII is packed, eight bytes in seven, when that saves a size class;
+//! - a long string lies apart in a shared buffer, so that a reply can hold it without a copy.
+//!
+//! What OBJECT ENCODING answers is Redis' word for the same value and history, not our form.
+
+use larder_table::PayloadRef;
+use larder_values::{ascii7, number};
+use std::sync::Arc;
+
+/// Longest string kept inside its entry, in bytes.
+pub const INLINE_BYTES_MAX: usize = 1024;
+
+/// Longest string that Redis keeps in one allocation with its object header, in bytes; OBJECT
+/// ENCODING answers `embstr` up to it.
+const EMBSTR_BYTES_MAX: usize = 44;
+
+/// Values that lie apart from their entry.
+#[derive(Debug, Clone)]
+pub enum Object {
+    /// A long string, shared with replies that are being sent.
+    Blob(Arc<Vec<u8>>),
+}
+
+/// The type of a value, as TYPE names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// Strings, bitmaps and HyperLogLogs.
+    String,
+}
+
+impl Type {
+    /// The name TYPE answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Type::String => "string",
+        }
+    }
+}
+
+/// Forms of a value, as the entry's 5-bit kind names them.
+pub(crate) mod kind {
+    /// Bytes as they are, never changed since they were stored whole.
+    pub const TEXT: u8 = 0;
+    /// ASCII packed eight in seven; the length is not one short of a multiple of eight.
+    pub const TEXT7: u8 = 1;
+    /// An `i64` in little-endian order.
+    pub const INT: u8 = 2;
+    /// Bytes as they are, assembled by a command such as APPEND.
+    pub const EDITED: u8 = 3;
+    /// A long string.
+    pub const BLOB: u8 = 4;
+    /// ASCII packed eight in seven; the length is one short of a multiple of eight.
+    pub const TEXT7_SHORT: u8 = 5;
+}
+
+/// What OBJECT ENCODING answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// `int`
+    Int,
+    /// `embstr`
+    Embstr,
+    /// `raw`
+    Raw,
+}
+
+impl Encoding {
+    /// The word OBJECT ENCODING answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Encoding::Int => "int",
+            Encoding::Embstr => "embstr",
+            Encoding::Raw => "raw",
+        }
+    }
+}
+
+/// A string as it is kept.
+#[derive(Debug, Clone, Copy)]
+pub enum Str<'a> {
+    /// An integer.
+    Int(i64),
+    /// Bytes as they are.
+    Bytes(&'a [u8]),
+    /// Packed ASCII: the packed bytes and the length of the text.
+    Ascii7(&'a [u8], usize),
+    /// A long string apart.
+    Blob(&'a Arc<Vec<u8>>),
+}
+
+impl<'a> Str<'a> {
+    /// Reads an entry's payload of a string kind.
+    #[inline]
+    pub(crate) fn decode(kind: u8, payload: PayloadRef<'a, Object>) -> Str<'a> {
+        match payload {
+            PayloadRef::Boxed(Object::Blob(blob)) => Str::Blob(blob),
+            PayloadRef::Inline(bytes) => match kind {
+                kind::INT => Str::Int(decode_int(bytes)),
+                kind::TEXT7 => Str::Ascii7(bytes, bytes.len() + bytes.len() / 7),
+                kind::TEXT7_SHORT => Str::Ascii7(bytes, (bytes.len() + bytes.len() / 7).saturating_sub(1)),
+                _ => Str::Bytes(bytes),
+            },
+        }
+    }
+
+    /// Length in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self {
+            Str::Int(value) => number::i64_len(*value),
+            Str::Bytes(bytes) => bytes.len(),
+            Str::Ascii7(_, len) => *len,
+            Str::Blob(blob) => blob.len(),
+        }
+    }
+
+    /// Whether the string has no byte.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends the string's bytes. O(length).
+    #[inline]
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        match self {
+            Str::Int(value) => number::write_i64(out, *value),
+            Str::Bytes(bytes) => out.extend_from_slice(bytes),
+            Str::Ascii7(packed, len) => {
+                let whole = ascii7::unpack_into(packed, *len, out);
+                debug_assert!(whole, "the length was told by the packed bytes");
+            }
+            Str::Blob(blob) => out.extend_from_slice(blob),
+        }
+    }
+
+    /// The string's bytes, assembled in `scratch` where they are not kept as they are.
+    #[inline]
+    pub fn bytes<'s>(&self, scratch: &'s mut Vec<u8>) -> &'s [u8]
+    where
+        'a: 's,
+    {
+        match self {
+            Str::Bytes(bytes) => bytes,
+            Str::Blob(blob) => blob,
+            Str::Int(_) | Str::Ascii7(..) => {
+                scratch.clear();
+                self.write_to(scratch);
+                scratch
+            }
+        }
+    }
+
+    /// The string's bytes in a buffer of their own.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.len());
+        self.write_to(&mut bytes);
+        bytes
+    }
+
+    /// The integer the string spells, if it spells one as Redis requires.
+    #[inline]
+    pub fn to_i64(&self) -> Option<i64> {
+        match self {
+            Str::Int(value) => Some(*value),
+            Str::Bytes(bytes) => number::parse_i64(bytes),
+            Str::Ascii7(_, len) if *len > 20 => None,
+            Str::Ascii7(..) => number::parse_i64(&self.to_vec()),
+            Str::Blob(_) => None,
+        }
+    }
+}
+
+/// Redis' word for the form of a string.
+pub(crate) fn encoding(kind: u8, value: &Str<'_>) -> Encoding {
+    match (kind, value) {
+        (_, Str::Int(_)) => Encoding::Int,
+        (kind::EDITED | kind::BLOB, _) => Encoding::Raw,
+        (_, value) if value.len() <= EMBSTR_BYTES_MAX => Encoding::Embstr,
+        _ => Encoding::Raw,
+    }
+}
+
+#[inline]
+fn decode_int(bytes: &[u8]) -> i64 {
+    match bytes.try_into() {
+        Ok(array) => i64::from_le_bytes(array),
+        // An INT entry has eight bytes: `put` wrote them.
+        Err(_) => 0,
+    }
+}
+
+/// The form a string is stored in: kind and payload bytes. `scratch` holds a packed form.
+///
+/// `fixed` is what the entry takes beside the payload, in bytes; packing must save a size class.
+#[inline]
+pub(crate) fn choose<'v>(value: &'v [u8], fixed: usize, scratch: &'v mut [u8; INLINE_BYTES_MAX]) -> (u8, &'v [u8]) {
+    let saves = (fixed + value.len()).div_ceil(8) > (fixed + ascii7::packed_len(value.len())).div_ceil(8);
+    if saves && let Some(len) = ascii7::pack(value, scratch) {
+        let kind = if value.len() % 8 == 7 { kind::TEXT7_SHORT } else { kind::TEXT7 };
+        return (kind, scratch.get(..len).unwrap_or_default());
+    }
+    (kind::TEXT, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_packed_text_has_the_length_it_had(text in "[\\x00-\\x7f]{1,200}") {
+            let mut scratch = [0; INLINE_BYTES_MAX];
+            let (kind, payload) = choose(text.as_bytes(), 22, &mut scratch);
+            let value = Str::decode(kind, PayloadRef::Inline(payload));
+            prop_assert_eq!(value.len(), text.len());
+            prop_assert_eq!(value.to_vec(), text.into_bytes());
+        }
+    }
+}
