@@ -71,6 +71,15 @@ pub struct StartPlan {
     pub renames: Vec<Rename>,
 }
 
+impl StartPlan {
+    /// What `--check-config` prints for a configuration without errors: the warnings, then `OK`.
+    #[must_use]
+    pub fn check_report(&self) -> String {
+        let warnings = self.warnings.iter().map(|warning| format!("Warning: {warning}\n"));
+        warnings.chain(["OK\n".to_owned()]).collect()
+    }
+}
+
 /// Where a line of configuration stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {

@@ -273,6 +273,10 @@ macro_rules! options {
             }
         }
 
+        /// The name and the accessor of each live option.
+        #[cfg(test)]
+        const ACCESSORS: &[(&str, &str)] = &[$(($lname, stringify!($field))),*];
+
         /// Every option, live ones first.
         pub static OPTIONS: &[OptionSpec] = &[
             $(OptionSpec {
@@ -363,7 +367,7 @@ options! {
             "Print the start-up banner even when the log is no terminal.";
         General "set-proc-title" set_proc_title: bool, Kind::Bool, "yes", [IMMUTABLE]
             "Let the server name its process after what it does.";
-        General "hz" hz: u32, Kind::Clamped { low: 1, high: 500 }, "10" "per second", []
+        General "hz" hz: u32, Kind::Clamped { low: 1, high: 500 }, "10" "turns a second", []
             "How often periodic background work runs.";
         General "dynamic-hz" dynamic_hz: bool, Kind::Bool, "yes", []
             "Run periodic work more often when there are many clients.";
@@ -714,6 +718,13 @@ mod tests {
         for name in OPTIONS.iter().flat_map(OptionSpec::names).chain(RETIRED.iter().copied()) {
             assert!(seen.insert(name), "{name} stands twice");
             assert_eq!(name, name.to_ascii_lowercase());
+        }
+    }
+
+    #[test]
+    fn an_accessor_is_called_as_its_option() {
+        for (name, accessor) in ACCESSORS {
+            assert_eq!(name.replace('-', "_"), *accessor);
         }
     }
 

@@ -3,6 +3,7 @@
 //! Invariant: the example, as it is and with every option uncommented, is accepted and equals the defaults.
 //! Read next: `options.rs`, from which every word about an option comes.
 
+use crate::kind::{Kind, memory_in_units};
 use crate::options::{Flags, Group, OPTIONS, OptionSpec, Settings, Support};
 use crate::value::as_word;
 use std::fmt::Write as _;
@@ -81,7 +82,7 @@ fn describe(spec: &OptionSpec, text: &mut String) {
     }
     text.push('\n');
     wrap("        ", spec.doc, text);
-    let unit = if spec.unit.is_empty() { String::new() } else { format!(" {}", spec.unit) };
+    let unit = if spec.unit.is_empty() { String::new() } else { format!(" (in {})", spec.unit) };
     let _ = writeln!(text, "        Default: {}{unit}", shown_default(spec));
 }
 
@@ -90,7 +91,7 @@ fn example(spec: &OptionSpec, text: &mut String) {
     wrap("# ", spec.doc, text);
     let _ = write!(text, "# {}", spec.kind.shape());
     if !spec.unit.is_empty() {
-        let _ = write!(text, ", {}", spec.unit);
+        let _ = write!(text, ", in {}", spec.unit);
     }
     if spec.flags.has(Flags::IMMUTABLE) {
         text.push_str(", only at start");
@@ -110,8 +111,12 @@ fn example_lines(spec: &OptionSpec, text: &mut String) {
     }
 }
 
+/// The default as a person would write it.
 fn shown_default(spec: &OptionSpec) -> String {
-    if spec.default.contains(' ') {
+    if let (Kind::Memory { .. }, Ok(bytes)) = (spec.kind, spec.default.parse()) {
+        return memory_in_units(bytes);
+    }
+    if spec.kind.takes_words() && !spec.default.is_empty() {
         return spec.default.to_owned();
     }
     String::from_utf8_lossy(&as_word(spec.default.as_bytes())).into_owned()

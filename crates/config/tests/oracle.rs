@@ -25,9 +25,14 @@ const VALUES_DIFFER: &[(&str, &str)] = &[
     ("dir", "the test's directory is changed by it"),
 ];
 
-/// Single values that Redis takes for numbers and we refuse.
-const NO_NUMBERS: &[(&str, &str)] =
-    &[("latency-tracking-info-percentiles", "0x10"), ("oom-score-adj-values", "50  60"), ("save", "7 ")];
+/// Single values that Redis misreads as numbers and we refuse.
+const NO_NUMBERS: &[(&str, &str)] = &[
+    ("latency-tracking-info-percentiles", "0x10"),
+    ("oom-score-adj-values", "50  60"),
+    ("save", "7 "),
+    ("maxmemory-clients", "18446744073709551615"),
+    ("maxmemory-clients", "99999999999999999999"),
+];
 
 /// Values for every option, good and bad ones.
 const VALUES: &[&str] = &[

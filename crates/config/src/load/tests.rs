@@ -143,6 +143,8 @@ fn options_to_come_are_ignored_at_their_default_and_refused_otherwise() {
     let plan = from_text(b"tls-cert-file \"\"\nproc-title-template \"{title} {listen-addr} {server-mode}\"")
         .unwrap();
     assert_eq!(plan.warnings.len(), 2);
+    assert_eq!(plan.check_report().matches("Warning: ").count(), 2);
+    assert!(plan.check_report().ends_with("\nOK\n"));
     assert!(plan.warnings[0].reason.text().contains("ignored"));
     assert_eq!(
         refusal(from_text(b"tls-cert-file x")),
