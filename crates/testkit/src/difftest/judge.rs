@@ -1,0 +1,227 @@
+//! Sends the same to both servers and says whether they agree.
+//! Invariant: replies must be equal to the byte but for what time and file versions decide: times to
+//! live within a tolerance, DUMP without its footer, and orders that mean nothing.
+
+use super::Request;
+use super::grammar::Grammar;
+use crate::client::Client;
+use crate::value::{Value, quote};
+use std::collections::BTreeMap;
+use std::io;
+
+/// How far apart two times to live may be.
+const TOLERANCE_MS: u64 = 3000;
+/// Version and checksum at the end of a DUMP.
+const DUMP_FOOTER_BYTES: usize = 10;
+/// Databases that are compared; the grammar selects no others.
+const DATABASES: [&str; 3] = ["0", "1", "2"];
+
+/// Two servers.
+pub struct Judge {
+    left: Side,
+    right: Side,
+    protocol: u8,
+}
+
+struct Side {
+    address: String,
+    /// A connection for RESP2 and one for RESP3.
+    clients: BTreeMap<u8, Client>,
+}
+
+/// Where two servers disagree.
+pub struct Mismatch {
+    /// How many requests it takes to see it.
+    pub length: usize,
+    /// What differs.
+    pub description: String,
+    /// The reference server's replies to those requests and to the probe.
+    pub reference: Vec<Value>,
+    /// Requests that show a difference of data after the sequence.
+    pub probe: Vec<Request>,
+}
+
+impl Judge {
+    /// Connects to both.
+    pub fn connect(left: &str, right: &str) -> io::Result<Self> {
+        let side = |address: &str| Side { address: address.to_owned(), clients: BTreeMap::new() };
+        let mut judge = Self { left: side(left), right: side(right), protocol: 2 };
+        judge.left.client(2)?;
+        judge.right.client(2)?;
+        Ok(judge)
+    }
+
+    /// The protocol version for what follows.
+    pub fn use_protocol(&mut self, protocol: u8) {
+        self.protocol = protocol;
+    }
+
+    /// Asks the server under test something, outside of a sequence.
+    pub fn ask_left(&mut self, line: &str) -> io::Result<Value> {
+        self.left.client(2)?.run(line)
+    }
+
+    /// Asks the reference server something, outside of a sequence.
+    pub fn ask_right(&mut self, line: &str) -> io::Result<Value> {
+        self.right.client(2)?.run(line)
+    }
+
+    /// Runs a sequence on both servers, emptied, and finds the first difference.
+    pub fn differs(&mut self, grammar: &Grammar, sequence: &[Request]) -> io::Result<Option<Mismatch>> {
+        let reference = self.right.play(self.protocol, sequence)?;
+        let seen = match self.left.play(self.protocol, sequence) {
+            Ok(seen) => seen,
+            // The connection broke: some prefix is enough to break it, which shrinking finds.
+            Err(error) => {
+                self.left.clients.clear();
+                let description = format!("the server under test fails: {error}");
+                let (length, probe) = (sequence.len(), Vec::new());
+                return Ok(Some(Mismatch { length, description, reference, probe }));
+            }
+        };
+        for (index, (request, (ours, theirs))) in sequence.iter().zip(seen.iter().zip(&reference)).enumerate()
+        {
+            if !agree(grammar, request, ours, theirs) {
+                let length = index + 1;
+                let description = format!(
+                    "the reference answers\n{}\nthe server under test\n{}",
+                    theirs.notation().join("\n"),
+                    ours.notation().join("\n")
+                );
+                let reference = reference.iter().take(length).cloned().collect();
+                return Ok(Some(Mismatch { length, description, reference, probe: Vec::new() }));
+            }
+        }
+        self.data_differs(sequence.len(), reference)
+    }
+
+    fn data_differs(&mut self, length: usize, mut reference: Vec<Value>) -> io::Result<Option<Mismatch>> {
+        for database in DATABASES {
+            let ours = self.left.data(self.protocol, database)?;
+            let theirs = self.right.data(self.protocol, database)?;
+            let different = |key: &&Vec<u8>| !agree_on_entry(ours.get(*key), theirs.get(*key));
+            let Some(key) = ours.keys().chain(theirs.keys()).find(different) else { continue };
+            let show =
+                |entry: Option<&Entry>| entry.map_or("no such key".to_owned(), |entry| format!("{entry:?}"));
+            let description = format!(
+                "database {database}, key {}: the reference has {}, the server under test {}",
+                quote(key),
+                show(theirs.get(key)),
+                show(ours.get(key))
+            );
+            let words = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect::<Request>();
+            let probe = vec![
+                words(&[b"SELECT", database.as_bytes()]),
+                words(&[b"DUMP", key]),
+                words(&[b"PEXPIRETIME", key]),
+            ];
+            for request in &probe {
+                reference.push(self.right.client(self.protocol)?.command(request)?);
+            }
+            return Ok(Some(Mismatch { length, description, reference, probe }));
+        }
+        Ok(None)
+    }
+}
+
+impl Side {
+    fn client(&mut self, protocol: u8) -> io::Result<&mut Client> {
+        if !self.clients.contains_key(&protocol) {
+            self.clients.insert(protocol, Client::connect_with(&self.address, protocol)?);
+        }
+        Ok(self.clients.get_mut(&protocol).expect("it was just inserted"))
+    }
+
+    fn play(&mut self, protocol: u8, sequence: &[Request]) -> io::Result<Vec<Value>> {
+        let client = self.client(protocol)?;
+        client.run("SELECT 0")?;
+        client.run("FLUSHALL")?;
+        client.pipeline(sequence)
+    }
+
+    /// Everything in a database, found by SCAN.
+    fn data(&mut self, protocol: u8, database: &str) -> io::Result<BTreeMap<Vec<u8>, Entry>> {
+        let client = self.client(protocol)?;
+        client.command(&["SELECT", database])?;
+        let mut data = BTreeMap::new();
+        for key in scan(client)? {
+            let kind = client.command(&[b"TYPE".as_slice(), &key])?.text();
+            let value = match kind.as_str() {
+                "string" => without_footer(client.command(&[b"DUMP".as_slice(), &key])?),
+                _ => client.command(&[b"DEBUG".as_slice(), b"DIGEST-VALUE", &key])?,
+            };
+            let expiry = client.command(&[b"PEXPIRETIME".as_slice(), &key])?;
+            data.insert(key, Entry { kind, value, expiry });
+        }
+        Ok(data)
+    }
+}
+
+/// What a key holds.
+#[derive(Debug)]
+struct Entry {
+    kind: String,
+    value: Value,
+    expiry: Value,
+}
+
+fn agree_on_entry(ours: Option<&Entry>, theirs: Option<&Entry>) -> bool {
+    let (Some(ours), Some(theirs)) = (ours, theirs) else { return false };
+    ours.kind == theirs.kind
+        && ours.value == theirs.value
+        && agree_on_time(&ours.expiry, &theirs.expiry, TOLERANCE_MS)
+}
+
+fn agree(grammar: &Grammar, request: &Request, ours: &Value, theirs: &Value) -> bool {
+    if ours == theirs {
+        return true;
+    }
+    let name = request.first().map(|name| name.to_ascii_lowercase()).unwrap_or_default();
+    match name.as_slice() {
+        b"pttl" | b"pexpiretime" => agree_on_time(ours, theirs, TOLERANCE_MS),
+        b"ttl" | b"expiretime" => agree_on_time(ours, theirs, TOLERANCE_MS / 1000),
+        b"dump" => without_footer(ours.clone()) == without_footer(theirs.clone()),
+        _ if grammar.is_unordered(request) => sorted(ours) == sorted(theirs),
+        _ => false,
+    }
+}
+
+fn agree_on_time(ours: &Value, theirs: &Value, tolerance: u64) -> bool {
+    match (ours.integer(), theirs.integer()) {
+        // -1 and -2 say that there is no time or no key.
+        (Some(ours), Some(theirs)) if ours >= 0 && theirs >= 0 => ours.abs_diff(theirs) <= tolerance,
+        _ => ours == theirs,
+    }
+}
+
+fn without_footer(dump: Value) -> Value {
+    match dump {
+        Value::Bulk(mut bytes) => {
+            bytes.truncate(bytes.len().saturating_sub(DUMP_FOOTER_BYTES));
+            Value::Bulk(bytes)
+        }
+        other => other,
+    }
+}
+
+fn sorted(value: &Value) -> Value {
+    let mut value = value.clone();
+    value.sort();
+    value
+}
+
+fn scan(client: &mut Client) -> io::Result<Vec<Vec<u8>>> {
+    let mut keys = Vec::new();
+    let mut cursor = b"0".to_vec();
+    loop {
+        let reply = client.command(&[b"SCAN".as_slice(), &cursor])?;
+        let [Value::Bulk(next), Value::Array(found)] = reply.items().unwrap_or_default() else {
+            return Err(io::Error::other(format!("SCAN: {:?}", reply.notation())));
+        };
+        keys.extend(found.iter().filter_map(|key| Some(key.bytes()?.to_vec())));
+        if next == b"0" {
+            return Ok(keys);
+        }
+        cursor = next.clone();
+    }
+}

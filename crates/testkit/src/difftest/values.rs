@@ -1,0 +1,175 @@
+//! Values for arguments: few keys, so that commands meet, and the edges of every kind of number.
+//! Invariant: no time to live ends while the test runs, and no offset makes a value of many
+//! megabytes, so nothing depends on how fast a server is.
+
+use super::random::Random;
+
+const KEYS: [&[u8]; 9] = [b"a", b"b", b"c", b"d", b"e", b"f", b"", b"\x00k\xff", b"long key with spaces"];
+
+const STRINGS: [&[u8]; 23] = [
+    b"",
+    b"a",
+    b"b",
+    b"hello",
+    b"0",
+    b"1",
+    b"-1",
+    b"10",
+    b"007",
+    b"-0",
+    b"+1",
+    b" 1",
+    b"1 ",
+    b"1.5",
+    b"3.0e3",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"9223372036854775808",
+    b"inf",
+    b"nan",
+    b"\x00",
+    b"\xff\x00\x80",
+    b"ohmytext",
+];
+
+const INTEGERS: [&[u8]; 21] = [
+    b"0",
+    b"1",
+    b"2",
+    b"3",
+    b"-1",
+    b"-2",
+    b"5",
+    b"8",
+    b"100",
+    b"-100",
+    b"2147483647",
+    b"2147483648",
+    b"-2147483649",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"9223372036854775808",
+    b"abc",
+    b"",
+    b"1.5",
+    b"+1",
+    b"01",
+];
+
+const DOUBLES: [&[u8]; 14] = [
+    b"0",
+    b"1",
+    b"-1",
+    b"1.5",
+    b"-0.1",
+    b"1e10",
+    b"1e-5",
+    b"3.0e3",
+    b"inf",
+    b"-inf",
+    b"nan",
+    b"abc",
+    b"",
+    b"9223372036854775807",
+];
+
+const OFFSETS: [&[u8]; 18] = [
+    b"0",
+    b"1",
+    b"2",
+    b"7",
+    b"8",
+    b"9",
+    b"15",
+    b"63",
+    b"64",
+    b"100",
+    b"1000",
+    b"-1",
+    b"#1",
+    b"#2",
+    b"4294967296",
+    b"9223372036854775807",
+    b"abc",
+    b"",
+];
+
+/// Seconds or milliseconds: far away, past or impossible.
+const DURATIONS: [&[u8]; 12] = [
+    b"10000000",
+    b"20000000",
+    b"30000000",
+    b"10000000",
+    b"20000000",
+    b"30000000",
+    b"0",
+    b"-1",
+    b"9223372036854775807",
+    b"9223372036854775",
+    b"-9223372036854775808",
+    b"abc",
+];
+
+/// Unix times in seconds or milliseconds, likewise.
+const TIMES: [&[u8]; 9] = [
+    b"33177117420000",
+    b"33177117421000",
+    b"33177117430000",
+    b"1",
+    b"0",
+    b"-1",
+    b"9223372036854775807",
+    b"9223372036854775",
+    b"abc",
+];
+
+const DATABASES: [&[u8]; 10] =
+    [b"0", b"0", b"1", b"2", b"1", b"2", b"16", b"-1", b"abc", b"9223372036854775808"];
+const PATTERNS: [&[u8]; 9] = [b"*", b"a*", b"?", b"[a-c]", b"[^a]", b"\\a", b"", b"w*", b"#"];
+const FIELD_TYPES: [&[u8]; 12] =
+    [b"u1", b"u8", b"i8", b"i5", b"u13", b"i16", b"u63", b"i64", b"u64", b"i65", b"u0", b"x8"];
+
+/// A body, version 9 and checksum, as DUMP makes them; the last one is broken.
+const PAYLOADS: [&[u8]; 3] = [
+    b"\x00\x05hello\x09\x00\xb3\x80\x8e\xba\x31\xb2\x43\xbb",
+    b"\x00\xc0\x0a\x09\x00\xbe\x6d\x06\x89\x5a\x28\x00\x0a",
+    b"\x00\x05hello\x09\x00\x00\x00\x00\x00\x00\x00\x00\x01",
+];
+
+/// A key from the small set.
+pub fn key(random: &mut Random) -> Vec<u8> {
+    // The first four come up most often.
+    let keys = if random.one_in(4) { &KEYS[..] } else { &KEYS[..4] };
+    random.pick(keys).to_vec()
+}
+
+/// Any bytes: edges, encodings' limits, or noise.
+pub fn string(random: &mut Random) -> Vec<u8> {
+    match random.below(10) {
+        0 => vec![b'x'; *random.pick(&[20, 21, 44, 45, 100, 300])],
+        1 => (0..random.below(40)).map(|_| b"abcde "[random.below(6)]).collect(),
+        2 => (0..random.below(80)).map(|_| random.next().to_le_bytes()[0]).collect(),
+        3 => random.below(100_000).to_string().into_bytes(),
+        _ => random.pick(&STRINGS).to_vec(),
+    }
+}
+
+/// A value for an argument by its type and name in COMMAND DOCS.
+pub fn value(kind: &str, name: &str, random: &mut Random) -> Vec<u8> {
+    let fitting: &[&[u8]] = match (kind, name) {
+        ("key", _) => return key(random),
+        ("unix-time", _) => &TIMES,
+        (_, "seconds" | "milliseconds" | "ttl") => &DURATIONS,
+        (_, "offset") => &OFFSETS,
+        (_, "encoding") => &FIELD_TYPES,
+        (_, "serialized-value") => &PAYLOADS,
+        (_, "numkeys") => &[b"1", b"1", b"2", b"2", b"3", b"0", b"-1", b"abc"],
+        (_, "destination-db" | "db" | "index" | "index1" | "index2") => &DATABASES,
+        ("integer", "bit" | "value") => &[b"0", b"1", b"0", b"1", b"2", b"-1", b"abc"],
+        ("integer", _) => &INTEGERS,
+        ("double", _) => &DOUBLES,
+        ("pattern", _) => &PATTERNS,
+        _ => return string(random),
+    };
+    random.pick(fitting).to_vec()
+}
