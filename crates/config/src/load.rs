@@ -467,6 +467,7 @@ impl Loader {
         match name.to_ascii_lowercase().as_slice() {
             b"include" => self.include(spot, &values),
             b"rename-command" => self.rename(spot, &values),
+            b"user" if is_default_user(&values) => {}
             b"user" | b"loadmodule" | b"sentinel" => {
                 let name = String::from_utf8_lossy(name);
                 self.fail(
@@ -538,6 +539,14 @@ impl Spot<'_> {
     fn problem(&self, reason: Reason) -> Problem {
         Problem { source: self.source.clone(), line: self.line, text: self.text.to_owned(), reason }
     }
+}
+
+/// Whether a `user` line says what is so without one. Redis writes this line into every file that it rewrites.
+fn is_default_user(values: &[&[u8]]) -> bool {
+    const RULES: [&[u8]; 5] = [b"on", b"nopass", b"~*", b"&*", b"+@all"];
+    let [b"default", rules @ ..] = values else { return false };
+    RULES.iter().all(|rule| rules.contains(rule))
+        && rules.iter().all(|rule| RULES.contains(rule) || *rule == b"sanitize-payload")
 }
 
 fn unbalanced() -> Reason {

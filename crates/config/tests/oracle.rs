@@ -155,8 +155,8 @@ impl Oracle {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new(binary)
-            .args(["--port", &port.to_string()])
             .args(options)
+            .args(["--port", &port.to_string()])
             .current_dir(directory.path())
             .stdout(Stdio::null())
             .spawn()
@@ -456,5 +456,63 @@ fn command_lines_mean_what_they_mean_to_redis() {
             assert_eq!(ours, oracle.get(&[name])[*name], "{args:?} {name}");
         }
         assert!(oracle.directory.path().exists());
+    }
+}
+
+#[test]
+fn a_file_that_larder_rewrote_means_the_same_to_redis() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.conf");
+    std::fs::write(&path, "# kept\nbind 127.0.0.1\nhz 20\nslave-priority 100\n").unwrap();
+    let plan = from_args_and([OsString::from(&path)], &mut std::io::empty()).unwrap();
+    let changes = [
+        ("maxmemory", "3gb"),
+        ("timeout", "7"),
+        ("notify-keyspace-events", "KEA"),
+        ("client-output-buffer-limit", "pubsub 1mb 2k 3 normal 0 0 9"),
+        ("latency-tracking-info-percentiles", "50 99.5"),
+        ("maxmemory-policy", "allkeys-lru"),
+        ("requirepass", "--hz"),
+        ("slowlog-log-slower-than", "-1"),
+        ("list-max-listpack-size", "-5"),
+        ("lazyfree-lazy-expire", "yes"),
+        ("hz", "30"),
+        ("bind", "127.0.0.1 -::1"),
+    ];
+    let args: Vec<_> = changes.iter().flat_map(|(name, value)| [*name, *value]).collect();
+    let (settings, outcome) = set(&plan.settings, &args);
+    assert_eq!(outcome, "OK");
+    plan.config_file.unwrap().rewrite(&settings).unwrap();
+    let Some(mut oracle) = Oracle::start(&[path.to_str().unwrap()]) else { return };
+    for (name, _) in changes {
+        assert_eq!(shown(&settings, lookup(name.as_bytes()).unwrap()), oracle.get(&[name])[name], "{name}");
+    }
+}
+
+#[test]
+fn a_file_that_redis_rewrote_means_the_same_to_larder() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.conf");
+    std::fs::write(&path, "# kept\nbind 127.0.0.1\nhz 20\nsave \"\"\n").unwrap();
+    let Some(mut oracle) = Oracle::start(&[path.to_str().unwrap()]) else { return };
+    let changes = [
+        ("maxmemory", "3gb"),
+        ("notify-keyspace-events", "KEx"),
+        ("client-output-buffer-limit", "pubsub 1mb 2k 3 normal 0 0 9"),
+        ("latency-tracking-info-percentiles", "50 99.5"),
+        ("hash-max-listpack-entries", "7"),
+        ("hz", "30"),
+    ];
+    for (name, value) in changes {
+        assert_eq!(oracle.set(&[name, value]), "OK");
+    }
+    assert_eq!(oracle.call(&["CONFIG", "REWRITE"]), ["OK"]);
+    let plan = from_args_and([OsString::from(&path)], &mut std::io::empty()).unwrap();
+    for (name, _) in changes {
+        assert_eq!(
+            shown(&plan.settings, lookup(name.as_bytes()).unwrap()),
+            oracle.get(&[name])[name],
+            "{name}"
+        );
     }
 }

@@ -163,6 +163,19 @@ fn options_to_come_are_ignored_at_their_default_and_refused_otherwise() {
 }
 
 #[test]
+fn the_user_line_of_a_file_that_redis_wrote_is_taken_and_other_users_are_not() {
+    assert!(from_text(b"user default on nopass sanitize-payload ~* &* +@all").is_ok());
+    for line in [
+        "user default on nopass ~* &* -@all",
+        "user default on nopass ~* +@all",
+        "user bob on nopass ~* &* +@all",
+        "user",
+    ] {
+        assert!(refusal(from_text(line.as_bytes())).contains("not in this version"), "{line}");
+    }
+}
+
+#[test]
 fn aliases_set_the_same_value() {
     assert_eq!(from_text(b"io-threads 4").unwrap().settings.threads(), 4);
     assert_eq!(from_text(b"hash-max-ziplist-entries 7").unwrap().settings.hash_max_listpack_entries(), 7);
