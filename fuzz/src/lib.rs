@@ -1,0 +1,24 @@
+//! Fuzz targets as plain functions: each takes any bytes and panics when something is wrong.
+//!
+//! Invariant: a target depends on nothing but its bytes. `fuzz_targets/` hands them to libFuzzer,
+//! `tests/seeds.rs` runs them over `seeds/` and over seeded noise on a stable compiler.
+
+mod glob;
+mod hll;
+mod request;
+
+pub use glob::glob;
+pub use hll::hll;
+pub use request::request;
+
+/// A configuration that is accepted survives being rewritten; no text panics.
+pub fn config(data: &[u8]) {
+    larder_config::fuzz_config(data);
+}
+
+/// A target: any bytes in, a panic when something is wrong.
+pub type Target = fn(&[u8]);
+
+/// Every target under its name, which is also that of its folder in `seeds/`.
+pub const TARGETS: &[(&str, Target)] =
+    &[("config", config), ("glob", glob), ("hll", hll), ("request", request)];
