@@ -4,9 +4,15 @@
 //! Read next: `rewrite.rs` for CONFIG REWRITE.
 
 use crate::kind::Reason;
+use crate::load::LINE_BYTES_MAX;
 use crate::nearest::nearest;
 use crate::options::{Flags, OPTIONS, OptionSpec, Settings, Support, lookup, words_of};
 use crate::value::Context;
+
+/// Longest value that CONFIG SET takes, in bytes: quoted, it still fits a line of a file.
+pub const VALUE_BYTES_MAX: usize = 128 << 10;
+
+const _: () = assert!(VALUE_BYTES_MAX * 4 < LINE_BYTES_MAX - 1024);
 
 /// A CONFIG SET that can take effect.
 #[derive(Debug, Clone)]
@@ -129,9 +135,11 @@ impl Settings {
         }
         let mut settings = self.clone();
         for ((name, value), spec) in pairs.iter().zip(&specs) {
-            settings
-                .assign(spec, &words_of(&spec.kind, value))
-                .map_err(|reason| SetError::Refused { name: name.to_ascii_lowercase(), reason })?;
+            let refused = |reason| SetError::Refused { name: name.to_ascii_lowercase(), reason };
+            if value.len() > VALUE_BYTES_MAX {
+                return Err(refused(Reason::new(format!("argument is longer than {VALUE_BYTES_MAX} bytes"))));
+            }
+            settings.assign(spec, &words_of(&spec.kind, value)).map_err(refused)?;
         }
         let mut changed: Vec<_> =
             specs.into_iter().filter(|spec| !(spec.ops.same)(self, &settings)).collect();
@@ -275,6 +283,18 @@ mod tests {
         );
         let unknown = settings.plan_set(&[(b"maxmemry", b"1")], false).unwrap_err();
         assert_eq!(unknown.nearest_option(), Some("maxmemory"));
+    }
+
+    #[test]
+    fn a_value_longer_than_a_file_could_hold_is_refused() {
+        let settings = Settings::default();
+        let value = vec![0_u8; VALUE_BYTES_MAX];
+        let change = settings.plan_set(&[(b"requirepass", &value)], false).unwrap();
+        let text = crate::rewritten(b"", &change.settings).unwrap();
+        assert_eq!(crate::from_text(&text).unwrap().settings, change.settings);
+        let longer = [&value[..], b"x"].concat();
+        let error = settings.plan_set(&[(b"requirepass", &longer)], false).unwrap_err();
+        assert!(error.text().ends_with(b"longer than 131072 bytes"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod rewrite;
 mod text;
 mod value;
 
-pub use access::{Change, SetError};
+pub use access::{Change, SetError, VALUE_BYTES_MAX};
 pub use kind::{BIND_ADDRESSES_MAX, Kind, Reason};
 pub use load::{
     Action, ConfigError, FILE_BYTES_MAX, FILES_MAX, INCLUDE_DEPTH_MAX, LINE_BYTES_MAX, Problem, Rename,

@@ -6,7 +6,7 @@
 
 use crate::kind::Reason;
 use crate::line;
-use crate::load::from_contents;
+use crate::load::{FILE_BYTES_MAX, from_contents};
 use crate::options::{Flags, OPTIONS, OptionSpec, Settings, Support, lookup, words_of};
 use crate::value::Context;
 use std::fs::{self, File, OpenOptions};
@@ -95,6 +95,9 @@ impl ConfigFile {
             Err(error) => return Err(from_io(error)),
         };
         let old = if metadata.is_some() { fs::read(&path).map_err(from_io)? } else { Vec::new() };
+        if old.len() > FILE_BYTES_MAX {
+            return Err(Reason::new(format!("the file is larger than {FILE_BYTES_MAX} bytes")));
+        }
         let new = renewed(&old, settings, Some(self))?;
         if metadata.is_some() && new == old {
             return Ok(());
