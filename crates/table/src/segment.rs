@@ -2,7 +2,7 @@
 //!
 //! Invariants. An entry's home bucket follows from its tag, monotonically: table order is hash order. It lives at home,
 //! or displaced in the bucket after it (the last one's is the first), and the latter only while its home is full: so a
-//! search that finds room in the home bucket is over. What fits nowhere is in the overflow list, which stays empty
+//! search that finds room in the home bucket is over, unless the segment overflows. What fits nowhere is in the overflow list, which stays empty
 //! unless many hashes are equal. Each timed slot has its code at the same index.
 //! Read next: `directory.rs` for growing, splitting and merging.
 
@@ -278,7 +278,7 @@ impl<'a> Segment<'a> {
         if let Some(index) = self.find_in(home, Pattern::new(tag, false), key) {
             return Some(index);
         }
-        if !self.bucket(home).is_full() {
+        if !self.bucket(home).is_full() && !self.word.is_overflowing() {
             return None;
         }
         self.find_beyond(home, tag, key)

@@ -226,12 +226,14 @@ impl Arena {
     pub(crate) fn charge_index(&self, bytes: usize) {
         let _held = self.hold();
         add(&self.stats.index, bytes);
+        add(&self.stats.outside, bytes);
     }
 
     /// Takes such a charge back.
     pub(crate) fn discharge_index(&self, bytes: usize) {
         let _held = self.hold();
         subtract(&self.stats.index, bytes);
+        subtract(&self.stats.outside, bytes);
     }
 
     /// Unmaps empty chunks and gives the pages of free spans back; returns how many bytes of address space or pages.
