@@ -322,9 +322,9 @@ choices! {
     /// What gives way when `maxmemory` is reached.
     MaxmemoryPolicy {
         /// The least recently used of a sample of all keys.
-        AllkeysLru = "allkeys-lru",
+        AllKeysLru = "allkeys-lru",
         /// Any key.
-        AllkeysRandom = "allkeys-random",
+        AllKeysRandom = "allkeys-random",
         /// Nothing: commands that need memory are refused.
         #[default]
         NoEviction = "noeviction",
