@@ -27,7 +27,7 @@ fn take_word<'a>(mut line: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
     loop {
         match line {
             [] | [0, ..] => return Some(line),
-            [byte, ..] if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') => return Some(line),
+            [b' ' | b'\n' | b'\r' | b'\t', ..] => return Some(line),
             [b'"', rest @ ..] => return closed(take_double_quoted(rest, word)?),
             [b'\'', rest @ ..] => return closed(take_single_quoted(rest, word)?),
             [byte, rest @ ..] => {

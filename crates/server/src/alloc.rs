@@ -1,0 +1,141 @@
+//! The process' allocator: mimalloc, with every byte counted.
+//!
+//! INFO's `used_memory` and `maxmemory` need a figure that is true at any moment and cheap to ask
+//! for. Each thread counts in one of a few padded slots; the sum over the slots is what the
+//! allocator holds for us, in usable bytes. Entries of the keyspace come from the tables' own arenas,
+//! which map memory themselves and count themselves.
+#![expect(unsafe_code, reason = "an allocator is unsafe by its nature")]
+
+use crossbeam_utils::CachePadded;
+use mimalloc::MiMalloc;
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::Relaxed};
+
+/// mimalloc with counted bytes.
+pub struct Counted;
+
+/// Slots threads count in. More threads than slots share; sharing is correct, only slower.
+const SLOTS: usize = 32;
+
+static COUNTS: [CachePadded<AtomicIsize>; SLOTS] = [const { CachePadded::new(AtomicIsize::new(0)) }; SLOTS];
+static NEXT_SLOT: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    // Const-initialised and without a destructor: usable from inside the allocator at any time.
+    static SLOT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+#[inline]
+fn count(bytes: isize) {
+    let slot = SLOT.with(|slot| {
+        if slot.get() == usize::MAX {
+            slot.set(NEXT_SLOT.fetch_add(1, Relaxed) % SLOTS);
+        }
+        slot.get()
+    });
+    COUNTS[slot].fetch_add(bytes, Relaxed);
+}
+
+/// Bytes the allocator holds for us now.
+pub fn allocated_bytes() -> usize {
+    let sum: isize = COUNTS.iter().map(|count| count.load(Relaxed)).sum();
+    // A free may be counted before its allocation by a concurrent sum.
+    usize::try_from(sum).unwrap_or(0)
+}
+
+/// Gives pages that hold nothing back to the system.
+pub fn purge() {
+    // SAFETY: mi_collect may be called at any time from any thread.
+    unsafe { libmimalloc_sys::mi_collect(true) }
+}
+
+/// The allocator's own statistics, as text for people.
+pub fn statistics() -> Vec<u8> {
+    extern "C" fn append(text: *const std::ffi::c_char, out: *mut c_void) {
+        // SAFETY: mimalloc hands us a NUL-terminated text and the pointer we gave it below, which is
+        // to a live Vec that nothing else uses during the call.
+        unsafe {
+            let out = &mut *out.cast::<Vec<u8>>();
+            out.extend_from_slice(std::ffi::CStr::from_ptr(text).to_bytes());
+        }
+    }
+    let mut out = Vec::new();
+    // SAFETY: `append` matches the callback's signature and `out` outlives the call.
+    unsafe { libmimalloc_sys::mi_stats_print_out(Some(append), std::ptr::from_mut(&mut out).cast()) }
+    out
+}
+
+/// Usable bytes of a block that mimalloc gave out.
+///
+/// # Safety
+/// `block` is null or a live block of mimalloc.
+#[inline]
+unsafe fn usable(block: *mut u8) -> isize {
+    // SAFETY: the caller's promise; null answers zero.
+    unsafe { libmimalloc_sys::mi_usable_size(block.cast::<c_void>()) as isize }
+}
+
+// SAFETY: every call is handed on to mimalloc unchanged; counting touches no block.
+unsafe impl GlobalAlloc for Counted {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps GlobalAlloc's contract, and so do we; `block` is null or live.
+        unsafe {
+            let block = MiMalloc.alloc(layout);
+            count(usable(block));
+            block
+        }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as for `alloc`.
+        unsafe {
+            let block = MiMalloc.alloc_zeroed(layout);
+            count(usable(block));
+            block
+        }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: `block` is live until mimalloc gets it.
+        unsafe {
+            count(-usable(block));
+            MiMalloc.dealloc(block, layout);
+        }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: `block` is live before the call; after it, either `moved` is live or, when it is
+        // null, `block` still is and its count stays.
+        unsafe {
+            let before = usable(block);
+            let moved = MiMalloc.realloc(block, layout, new_size);
+            if !moved.is_null() {
+                count(usable(moved) - before);
+            }
+            moved
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allocations_are_counted_and_uncounted() {
+        let before = allocated_bytes();
+        let block = vec![1u8; 10_000_000];
+        let during = allocated_bytes();
+        drop(block);
+        let after = allocated_bytes();
+        // Other tests allocate meanwhile, far less than this.
+        assert!(during >= before + 9_000_000, "{before} {during}");
+        assert!(after + 9_000_000 <= during, "{during} {after}");
+    }
+}

@@ -1,0 +1,117 @@
+//! Work that nobody waits for, done by each worker in slices between turns.
+//!
+//! Each task has a period and is given a slice of time; one with a backlog runs again after the next
+//! turn, so that requests are never held up for longer than a slice.
+
+use crate::clock;
+use crate::connection::{Connection, Parked};
+use crate::execute::Core;
+use crate::worker::TokenHash;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+/// Longest slice of background work after one turn.
+const SLICE: Duration = Duration::from_micros(300);
+/// How often due keys are looked for.
+const EXPIRE_PERIOD: Duration = Duration::from_millis(10);
+/// How often connections are looked at.
+const CONNECTIONS_PERIOD: Duration = Duration::from_millis(1000);
+/// How long an idle worker sleeps when nothing has a deadline.
+const IDLE: Duration = Duration::from_millis(100);
+/// Bites of expiry between two looks at the clock.
+const BITES: u32 = 4;
+
+/// The background work of one worker.
+#[derive(Debug)]
+pub struct Background {
+    worker: usize,
+    workers: usize,
+    next_expire: Instant,
+    next_connections: Instant,
+    expire_backlog: bool,
+    expired_connections: Vec<u64>,
+}
+
+impl Background {
+    /// The background work of `worker` of `workers`.
+    pub fn new(worker: usize, workers: usize) -> Background {
+        let now = clock::now();
+        Background {
+            worker,
+            workers,
+            next_expire: now,
+            next_connections: now,
+            expire_backlog: false,
+            expired_connections: Vec::new(),
+        }
+    }
+
+    /// Whether a task stopped because its slice was over.
+    pub fn has_backlog(&self) -> bool {
+        self.expire_backlog
+    }
+
+    /// How long nothing has to be done.
+    pub fn time_to_next(&self, core: &Core) -> Duration {
+        let now = clock::now();
+        let keyspace = &core.server.keyspace;
+        let any_deadline = keyspace.indexes().any(|db| keyspace.len_with_deadline(db) > 0);
+        let expire = if any_deadline { self.next_expire.saturating_duration_since(now) } else { IDLE };
+        let pause_ms = core.server.pause.until_ms.load(Relaxed).saturating_sub(clock::unix_millis().0);
+        let pause = if pause_ms == 0 { IDLE } else { Duration::from_millis(pause_ms) };
+        expire.min(self.next_connections.saturating_duration_since(now)).min(pause).min(IDLE)
+    }
+
+    /// Runs what is due, for at most a slice.
+    pub fn run(&mut self, core: &mut Core, connections: &mut HashMap<u64, Box<Connection>, TokenHash>) {
+        let start = clock::now();
+        if self.expire_backlog || start >= self.next_expire {
+            self.expire(core, start);
+        }
+        if start >= self.next_connections {
+            self.next_connections = start + CONNECTIONS_PERIOD;
+            self.look_at_connections(core, connections);
+            core.server.used_memory();
+        }
+    }
+
+    /// Connections that were idle for too long, since the last call.
+    pub fn take_expired_connections(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.expired_connections)
+    }
+
+    fn expire(&mut self, core: &mut Core, start: Instant) {
+        self.next_expire = start + EXPIRE_PERIOD;
+        if !core.server.active_expire.load(Relaxed) {
+            self.expire_backlog = false;
+            return;
+        }
+        core.open_turn();
+        let (server, mut bites) = (core.server, 0);
+        let done = server.keyspace.sweep_expired((self.worker, self.workers), &mut core.local, &mut || {
+            bites += 1;
+            bites % BITES != 0 || start.elapsed() < SLICE
+        });
+        core.close_turn();
+        self.expire_backlog = !done;
+        if bites > 0 {
+            let changes = core.local.effects.take_changes();
+            core.stats.store.changes.add(changes);
+            core.stats.expire_nanos.add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        }
+    }
+
+    fn look_at_connections(&mut self, core: &Core, connections: &HashMap<u64, Box<Connection>, TokenHash>) {
+        let idle_ms_max = u64::from(core.settings.timeout()) * 1000;
+        if idle_ms_max == 0 {
+            return;
+        }
+        let now = core.local.now.0;
+        self.expired_connections.extend(connections.iter().filter_map(|(token, conn)| {
+            let waits = matches!(conn.parked, Some(Parked::Ticket(_))) || conn.monitor;
+            let idle = now.saturating_sub(conn.client.active_ms.load(Relaxed));
+            (!waits && idle > idle_ms_max).then_some(*token)
+        }));
+    }
+}

@@ -1,0 +1,161 @@
+//! What other threads may know of a connection: the registry behind CLIENT LIST and CLIENT KILL.
+//!
+//! The owning worker writes its connections' figures with relaxed stores once per turn; readers see
+//! them a turn late at most.
+
+use larder_store::Counter;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// What a client says about itself.
+#[derive(Debug, Default, Clone)]
+pub struct ClientNames {
+    /// CLIENT SETNAME.
+    pub name: Vec<u8>,
+    /// CLIENT SETINFO LIB-NAME.
+    pub library: Vec<u8>,
+    /// CLIENT SETINFO LIB-VER.
+    pub library_version: Vec<u8>,
+    /// The user it authenticated as.
+    pub user: Vec<u8>,
+}
+
+/// One connection, as all threads see it.
+#[derive(Debug)]
+pub struct Client {
+    /// Its number, never given twice.
+    pub id: u64,
+    /// Worker that owns it.
+    pub worker: usize,
+    /// The peer's address, `ip:port` or `path:0`.
+    pub address: String,
+    /// Our side's address.
+    pub local_address: String,
+    /// The socket's number.
+    pub socket: i32,
+    /// Whether it came by the Unix socket.
+    pub is_unix: bool,
+    /// When it connected, in milliseconds of Unix time.
+    pub created_ms: u64,
+    /// What it says about itself.
+    pub names: Mutex<ClientNames>,
+    /// When it last asked something, in milliseconds of Unix time.
+    pub active_ms: AtomicU64,
+    /// Its database.
+    pub db: AtomicU32,
+    /// 2 or 3.
+    pub protocol: AtomicU8,
+    /// Monitoring.
+    pub monitor: AtomicBool,
+    /// CLIENT NO-EVICT.
+    pub no_evict: AtomicBool,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: AtomicBool,
+    /// Closing once its replies are out.
+    pub closing: AtomicBool,
+    /// Parked: waiting for something.
+    pub parked: AtomicBool,
+    /// Bytes waiting in the query buffer.
+    pub query_bytes: AtomicUsize,
+    /// Capacity of the query buffer that is free.
+    pub query_free: AtomicUsize,
+    /// Bytes of arguments of an incomplete request.
+    pub argv_bytes: AtomicUsize,
+    /// Reply bytes waiting.
+    pub output_bytes: AtomicUsize,
+    /// Memory held for the connection, in bytes.
+    pub memory: AtomicUsize,
+    /// `Row::id` of the last command plus one.
+    pub last_command: AtomicUsize,
+    /// Bytes read from it.
+    pub bytes_in: Counter,
+    /// Bytes sent to it.
+    pub bytes_out: Counter,
+    /// Commands it ran.
+    pub commands: Counter,
+}
+
+impl Client {
+    /// A client that has just connected.
+    pub fn new(id: u64, worker: usize, address: String, local_address: String, socket: i32, is_unix: bool, now_ms: u64) -> Self {
+        Client {
+            id,
+            worker,
+            address,
+            local_address,
+            socket,
+            is_unix,
+            created_ms: now_ms,
+            names: Mutex::new(ClientNames { user: b"default".to_vec(), ..ClientNames::default() }),
+            active_ms: AtomicU64::new(now_ms),
+            db: AtomicU32::new(0),
+            protocol: AtomicU8::new(2),
+            monitor: AtomicBool::new(false),
+            no_evict: AtomicBool::new(false),
+            no_touch: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            parked: AtomicBool::new(false),
+            query_bytes: AtomicUsize::new(0),
+            query_free: AtomicUsize::new(0),
+            argv_bytes: AtomicUsize::new(0),
+            output_bytes: AtomicUsize::new(0),
+            memory: AtomicUsize::new(0),
+            last_command: AtomicUsize::new(0),
+            bytes_in: Counter::default(),
+            bytes_out: Counter::default(),
+            commands: Counter::default(),
+        }
+    }
+}
+
+/// All connections.
+#[derive(Debug, Default)]
+pub struct Clients {
+    next_id: AtomicU64,
+    by_id: Mutex<BTreeMap<u64, Arc<Client>>>,
+    count: AtomicUsize,
+}
+
+impl Clients {
+    /// A number for a new connection.
+    pub fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Makes a connection known.
+    pub fn add(&self, client: Arc<Client>) {
+        self.by_id.lock().insert(client.id, client);
+    }
+
+    /// Forgets a connection.
+    pub fn remove(&self, id: u64) {
+        self.by_id.lock().remove(&id);
+    }
+
+    /// The connection of this number.
+    pub fn get(&self, id: u64) -> Option<Arc<Client>> {
+        self.by_id.lock().get(&id).cloned()
+    }
+
+    /// All connections by ascending number.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        self.by_id.lock().values().cloned().collect()
+    }
+
+    /// Connections now, those still on their way to their worker included.
+    pub fn count(&self) -> usize {
+        self.count.load(Relaxed)
+    }
+
+    /// Takes a place under `limit`, or answers false.
+    pub fn take_place(&self, limit: usize) -> bool {
+        self.count.fetch_update(Relaxed, Relaxed, |count| (count < limit).then_some(count + 1)).is_ok()
+    }
+
+    /// Gives a place back.
+    pub fn give_place(&self) {
+        self.count.fetch_sub(1, Relaxed);
+    }
+}

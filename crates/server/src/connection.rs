@@ -1,0 +1,131 @@
+//! One client's connection: its socket, what it has sent and not been answered, what it is owed.
+//!
+//! Invariant: `input` starts at the first byte of a request, and `parser` and `spans` say how far
+//! that request has been read. An idle connection holds no buffer.
+
+use crate::clients::Client;
+use crate::io::Socket;
+use larder_resp::{Output, Protocol, RequestParser, Span};
+use larder_store::DbIndex;
+use std::sync::Arc;
+
+/// How a connection's replies are treated (CLIENT REPLY).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReplyMode {
+    /// Sent.
+    #[default]
+    On,
+    /// Not sent until it is turned on again.
+    Off,
+    /// The next command's is not sent.
+    SkipNext,
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Closing {
+    /// Not at all.
+    #[default]
+    No,
+    /// Once everything it is owed is sent.
+    AfterReplies,
+    /// Now.
+    Now,
+}
+
+/// Why a connection's requests are not carried out for the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parked {
+    /// CLIENT PAUSE is in force; its next request is kept.
+    Paused,
+    /// A key of its next request was locked by another thread for longer than we spin.
+    Busy,
+    /// It waits for something another thread does; a message with this ticket wakes it.
+    Ticket(u64),
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// What other threads know of it.
+    pub client: Arc<Client>,
+    /// The socket.
+    pub socket: Socket,
+    /// Bytes of requests not carried out yet, from the start of a request on.
+    pub input: Vec<u8>,
+    /// How far the first incomplete request has been read.
+    pub parser: RequestParser,
+    /// Arguments found of that request.
+    pub spans: Vec<Span>,
+    /// A lower bound of its length, in bytes.
+    pub wanted: usize,
+    /// Replies not sent yet.
+    pub output: Output,
+    /// The protocol it speaks.
+    pub protocol: Protocol,
+    /// Its database.
+    pub db: DbIndex,
+    /// Whether it may ask anything.
+    pub authenticated: bool,
+    /// CLIENT REPLY.
+    pub reply_mode: ReplyMode,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+    /// MONITOR.
+    pub monitor: bool,
+    /// Whether and how it ends.
+    pub closing: Closing,
+    /// Whether its requests wait.
+    pub parked: Option<Parked>,
+    /// What the poller watches: reading, writing.
+    pub interest: (bool, bool),
+    /// Since when its output is above the soft limit, in milliseconds of Unix time; 0 for not.
+    pub over_soft_limit_ms: u64,
+    /// Whether replies wait to be flushed this turn.
+    pub in_flush_list: bool,
+}
+
+impl Connection {
+    /// A connection that has just been accepted.
+    pub fn new(client: Arc<Client>, socket: Socket, authenticated: bool) -> Connection {
+        Connection {
+            client,
+            socket,
+            input: Vec::new(),
+            parser: RequestParser::default(),
+            spans: Vec::new(),
+            wanted: 0,
+            output: Output::default(),
+            protocol: Protocol::Resp2,
+            db: DbIndex(0),
+            authenticated,
+            reply_mode: ReplyMode::On,
+            no_touch: false,
+            monitor: false,
+            closing: Closing::No,
+            parked: None,
+            interest: (true, false),
+            over_soft_limit_ms: 0,
+            in_flush_list: false,
+        }
+    }
+
+    /// Memory held for the connection, shared values of its replies not counted, in bytes.
+    pub fn memory(&self) -> usize {
+        size_of::<Connection>()
+            + size_of::<Client>()
+            + self.input.capacity()
+            + self.spans.capacity() * size_of::<Span>()
+            + self.output.memory()
+    }
+
+    /// Puts the connection back into the state it had when it was accepted (RESET).
+    pub fn reset(&mut self, authenticated: bool) {
+        self.protocol = Protocol::Resp2;
+        self.db = DbIndex(0);
+        self.authenticated = authenticated;
+        self.reply_mode = ReplyMode::On;
+        self.no_touch = false;
+        self.monitor = false;
+    }
+}

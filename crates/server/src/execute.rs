@@ -1,0 +1,505 @@
+//! From a request to its reply: who may ask, is there room, lock the keys, run, count.
+//!
+//! One path for every command. A panic in a command ends here: its connection gets an error and is
+//! closed, its locks are released by their guards, no other client notices.
+
+use crate::connection::{Closing, Connection, Parked, ReplyMode};
+use crate::registry::{Row, RowRun};
+use crate::server::{Message, Server};
+use crate::slowlog::{SlowEntry, shorten};
+use crate::stats::WorkerStats;
+use crate::{clock, monitor};
+use larder_commands::spec::Flags;
+use larder_commands::{Args, Ctx, Error, KeyspaceCtx, Limits, keys_of};
+use larder_config::{MaxmemoryPolicy, Settings};
+use larder_resp::{Output, Reply};
+use larder_store::{Access, Db, DbIndex, Evictor, Keyspace, Local, Locked, Policy, Turn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// How often a locked shard is asked for again before the connection is parked.
+const LOCK_SPINS: u32 = 200;
+/// Of how many runs of a constant-time command one is timed.
+const TIMED_ONE_IN: u32 = 16;
+/// Writes between two looks at the memory in use.
+const MEMORY_CHECK_EVERY: u32 = 16;
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was answered.
+    Done,
+    /// It waits: nothing was done and it is to be asked again.
+    Later,
+}
+
+/// What one worker brings to every command.
+pub struct Core {
+    /// The worker's number.
+    pub id: usize,
+    /// The shared state.
+    pub server: &'static Server,
+    /// Companion of the keyspace.
+    pub local: Local,
+    /// The worker's counters.
+    pub stats: Arc<WorkerStats>,
+    /// Settings of this turn.
+    pub settings: Arc<Settings>,
+    /// Settings that data commands obey.
+    pub limits: Limits,
+    generation: u64,
+    /// The open turn; closed while a command has everything to itself.
+    turn: Option<Turn<'static>>,
+    stopwatch: clock::Stopwatch,
+    evictor: Evictor,
+    untimed: u32,
+    until_memory_check: u32,
+    over_limit: bool,
+    /// Commands at least this slow are logged, in nanoseconds; `u64::MAX` for none.
+    slow_nanos_min: u64,
+    /// Every command is timed: the slow log asks for it.
+    time_all: bool,
+}
+
+/// What a command that needs the server gets.
+pub struct Host<'a> {
+    /// The worker.
+    pub core: &'a mut Core,
+    /// The connection that asks.
+    pub conn: &'a mut Connection,
+    /// Where the answer goes; see [`Host::reply`].
+    pub out: &'a mut Output,
+}
+
+impl Host<'_> {
+    /// The shared state.
+    pub fn server(&self) -> &'static Server {
+        self.core.server
+    }
+
+    /// A writer for the connection's protocol.
+    pub fn reply(&mut self) -> Reply<'_> {
+        Reply::new(self.out, self.conn.protocol)
+    }
+
+    /// Parks the connection until [`Message::Answer`] brings the reply under the ticket.
+    pub fn park(&mut self) -> u64 {
+        let ticket = self.server().next_ticket();
+        self.conn.parked = Some(Parked::Ticket(ticket));
+        self.conn.client.parked.store(true, Relaxed);
+        ticket
+    }
+}
+
+impl Core {
+    /// What worker `id` brings.
+    pub fn new(id: usize, server: &'static Server, seed: u64) -> Core {
+        let stats = Arc::clone(&server.stats[id]);
+        let settings = server.settings();
+        let mut core = Core {
+            id,
+            server,
+            local: Local::new(seed, Arc::clone(&stats.store)),
+            stats,
+            limits: limits_of(&settings),
+            settings,
+            generation: 0,
+            turn: None,
+            stopwatch: clock::Stopwatch::new(),
+            evictor: Evictor::default(),
+            untimed: 0,
+            until_memory_check: 0,
+            over_limit: false,
+            slow_nanos_min: u64::MAX,
+            time_all: false,
+        };
+        core.refresh_settings();
+        core
+    }
+
+    /// Opens a turn: takes the time and looks whether settings have changed.
+    #[inline]
+    pub fn open_turn(&mut self) {
+        self.local.now = clock::unix_millis();
+        if self.generation != self.server.generation() {
+            self.refresh_settings();
+        }
+        self.turn = Some(self.server.keyspace.world.enter(self.id));
+    }
+
+    /// Closes the turn and hands garbage to the background.
+    #[inline]
+    pub fn close_turn(&mut self) {
+        self.turn = None;
+        if !self.local.garbage.is_empty() {
+            let garbage = std::mem::take(&mut self.local.garbage);
+            self.stats.store.lazy_freed.add(garbage.len() as u64);
+            self.server.reaper.free(garbage);
+        }
+    }
+
+    fn refresh_settings(&mut self) {
+        self.generation = self.server.generation();
+        self.settings = self.server.settings();
+        self.limits = limits_of(&self.settings);
+        self.local.access = if self.limits.counts_frequency {
+            Access::Lfu {
+                log_factor: self.settings.lfu_log_factor(),
+                decay_minutes: self.settings.lfu_decay_time(),
+            }
+        } else {
+            Access::Lru
+        };
+        let slower_than = self.settings.slowlog_log_slower_than();
+        self.slow_nanos_min = u64::try_from(slower_than).map_or(u64::MAX, |micros| micros.saturating_mul(1000));
+        // Below this a constant-time command could be slow enough to be logged.
+        self.time_all = self.slow_nanos_min < 1_000_000 || self.settings.latency_monitor_threshold() > 0;
+        self.until_memory_check = 0;
+    }
+
+    /// Carries out one request, answering into `out`.
+    ///
+    /// `hash` is that of the first key, where `row` has a fixed one.
+    pub fn execute(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: Option<&'static Row>,
+        args: &Args<'_>,
+        hash: u64,
+    ) -> Outcome {
+        let mark = out.mark();
+        let mode = conn.reply_mode;
+        if mode == ReplyMode::SkipNext {
+            conn.reply_mode = ReplyMode::On;
+        }
+        let outcome = self.admit(conn, out, row, args, hash);
+        if outcome == Outcome::Later {
+            conn.reply_mode = mode;
+            out.truncate(mark);
+            return outcome;
+        }
+        let hidden = mode == ReplyMode::SkipNext || conn.reply_mode != ReplyMode::On;
+        if hidden && conn.closing == Closing::No {
+            out.truncate(mark);
+        }
+        outcome
+    }
+
+    /// Everything that may refuse a command before it runs.
+    fn admit(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: Option<&'static Row>,
+        args: &Args<'_>,
+        hash: u64,
+    ) -> Outcome {
+        let row = match self.resolve(row, args) {
+            Ok(row) => row,
+            Err((row, error)) => return self.refuse(out, row, &error),
+        };
+        if !conn.authenticated && !row.has(Flags::NO_AUTH) {
+            return self.refuse(out, Some(row), &Error::of("NOAUTH Authentication required."));
+        }
+        if self.settings.maxmemory() != 0
+            && row.has(Flags::DENY_OOM)
+            && !self.make_room()
+        {
+            return self.refuse(out, Some(row), &Error::OutOfMemory);
+        }
+        if self.server.pause.until_ms.load(Relaxed) != 0
+            && self.server.is_paused(self.local.now, row.has(Flags::WRITE))
+            && !is_exempt_from_pause(row)
+        {
+            conn.parked = Some(Parked::Paused);
+            return Outcome::Later;
+        }
+        if self.server.monitors.load(Relaxed) != 0 && !row.has(Flags::SKIP_MONITOR) && !row.has(Flags::ADMIN) {
+            self.feed_monitors(conn, row, args);
+        }
+        self.run(conn, out, row, args, hash)
+    }
+
+    /// Finds the subcommand where there is one, and checks the number of words.
+    fn resolve(&self, row: Option<&'static Row>, args: &Args<'_>) -> Result<&'static Row, (Option<&'static Row>, Error)> {
+        let Some(row) = row else { return Err((None, unknown_command(args))) };
+        if row.subcommands.is_empty() {
+            return if row.spec.takes(args.len()) { Ok(row) } else { Err((Some(row), Error::arity(&row.name))) };
+        }
+        let Some(word) = args.try_get(1) else {
+            return match row.run {
+                RowRun::Container => Err((Some(row), Error::arity(&row.name))),
+                _ => Ok(row),
+            };
+        };
+        let Some(sub) = row.subcommand(word) else { return Err((Some(row), unknown_subcommand(row, word))) };
+        if sub.spec.takes(args.len()) { Ok(sub) } else { Err((Some(sub), Error::arity(&sub.name))) }
+    }
+
+    fn refuse(&self, out: &mut Output, row: Option<&'static Row>, error: &Error) -> Outcome {
+        if let Some(stats) = row.and_then(|row| self.stats.by_command.get(row.id)) {
+            stats.rejected.add(1);
+        }
+        self.stats.errors.add(1);
+        Reply::new(out, larder_resp::Protocol::Resp2).error(error.text());
+        Outcome::Done
+    }
+
+    /// Runs an admitted command, timing it where that matters.
+    #[inline]
+    fn run(&mut self, conn: &mut Connection, out: &mut Output, row: &'static Row, args: &Args<'_>, hash: u64) -> Outcome {
+        self.local.no_touch = conn.no_touch;
+        self.untimed += 1;
+        let scale = if !row.has(Flags::FAST) || self.time_all { 1 } else { u64::from(TIMED_ONE_IN) };
+        let timed = scale == 1 || self.untimed >= TIMED_ONE_IN;
+        if timed {
+            self.untimed = 0;
+        }
+        let start = if timed { self.stopwatch.ticks() } else { 0 };
+        let mark = out.mark();
+        let result = catch_unwind(AssertUnwindSafe(|| self.dispatch(conn, out, row, args, hash)));
+        let failed = match result {
+            Ok(Ok(true)) => false,
+            Ok(Ok(false)) => {
+                conn.parked = Some(Parked::Busy);
+                return Outcome::Later;
+            }
+            Ok(Err(error)) => {
+                out.truncate(mark);
+                Reply::new(out, conn.protocol).error(error.text());
+                true
+            }
+            Err(_panic) => {
+                out.truncate(mark);
+                self.after_panic(conn, out, row);
+                true
+            }
+        };
+        let stats = &self.stats.by_command[row.id];
+        stats.calls.add(1);
+        self.stats.commands.add(1);
+        if failed {
+            stats.failed.add(1);
+            self.stats.errors.add(1);
+        }
+        let changes = self.local.effects.take_changes();
+        if changes != 0 {
+            self.stats.store.changes.add(changes);
+        }
+        if timed {
+            let nanos = self.stopwatch.nanos(start, self.stopwatch.ticks());
+            stats.nanos.add(nanos * scale);
+            if nanos >= self.slow_nanos_min || self.settings.latency_monitor_threshold() > 0 {
+                self.note_slow(conn, row, args, nanos);
+            }
+        }
+        Outcome::Done
+    }
+
+    /// Calls the implementation with what it needs. `Ok(false)`: a key is locked elsewhere.
+    #[inline]
+    fn dispatch(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: &'static Row,
+        args: &Args<'_>,
+        hash: u64,
+    ) -> Result<bool, Error> {
+        match row.run {
+            RowRun::Keys(run) => {
+                let keyspace: &Keyspace = &self.server.keyspace;
+                let Some(locked) = lock(keyspace, conn.db, row, args, hash) else { return Ok(false) };
+                let db = Db::new(keyspace, conn.db, locked, &mut self.local);
+                let mut cx = Ctx::new(db, Reply::new(out, conn.protocol), &self.limits, (row.first_key, hash));
+                run(&mut cx, args)?;
+            }
+            RowRun::Keyspace(run) => {
+                run(&mut self.keyspace_cx(conn, out), args)?;
+            }
+            RowRun::Exclusive(run) => {
+                self.alone(|core| run(&mut core.keyspace_cx(conn, out), args))?;
+            }
+            RowRun::Host(run) => run(&mut Host { core: self, conn, out }, args)?,
+            RowRun::HostExclusive(run) => self.alone(|core| run(&mut Host { core, conn, out }, args))?,
+            RowRun::Container => return Err(Error::arity(&row.name)),
+        }
+        Ok(true)
+    }
+
+    fn keyspace_cx<'c>(&'c mut self, conn: &Connection, out: &'c mut Output) -> KeyspaceCtx<'c> {
+        KeyspaceCtx {
+            keyspace: &self.server.keyspace,
+            db: conn.db,
+            reply: Reply::new(out, conn.protocol),
+            limits: &self.limits,
+            local: &mut self.local,
+        }
+    }
+
+    /// Runs `work` while no other worker is inside a turn.
+    fn alone<R>(&mut self, work: impl FnOnce(&mut Core) -> R) -> R {
+        // Our own turn must be closed, or two workers that both want everything would wait for each
+        // other.
+        self.turn = None;
+        let server = self.server;
+        let exclusive = server.keyspace.world.exclusive();
+        let result = work(self);
+        drop(exclusive);
+        self.turn = Some(server.keyspace.world.enter(self.id));
+        result
+    }
+
+    /// Makes sure that memory in use is below the limit, evicting where the policy allows it.
+    fn make_room(&mut self) -> bool {
+        if self.until_memory_check > 0 && !self.over_limit {
+            self.until_memory_check -= 1;
+            return true;
+        }
+        self.until_memory_check = MEMORY_CHECK_EVERY;
+        let limit = usize::try_from(self.settings.maxmemory()).unwrap_or(usize::MAX);
+        let policy = policy_of(self.settings.maxmemory_policy());
+        let samples = self.settings.maxmemory_samples() as usize;
+        while self.server.used_memory() > limit {
+            // Large values are freed here and now: the limit is about them.
+            self.local.garbage.clear();
+            if self.evictor.evict_one(&self.server.keyspace, policy, samples, &mut self.local).is_none() {
+                self.over_limit = true;
+                return false;
+            }
+        }
+        self.over_limit = false;
+        true
+    }
+
+    /// Logs a command that was slow.
+    #[cold]
+    fn note_slow(&mut self, conn: &Connection, row: &'static Row, args: &Args<'_>, nanos: u64) {
+        let threshold_ms = self.settings.latency_monitor_threshold();
+        let millis = nanos / 1_000_000;
+        if threshold_ms > 0 && millis >= threshold_ms {
+            let event = if row.has(Flags::FAST) { "fast-command" } else { "command" };
+            self.server.latency.add(event, self.local.now.0 / 1000, millis);
+        }
+        if nanos < self.slow_nanos_min || row.has(Flags::SKIP_SLOWLOG) {
+            return;
+        }
+        let length_max = usize::try_from(self.settings.slowlog_max_len()).unwrap_or(usize::MAX);
+        let entry = SlowEntry {
+            id: 0,
+            unix_secs: self.local.now.0 / 1000,
+            micros: nanos / 1000,
+            words: shorten(monitor::redacted(row, args)),
+            address: conn.client.address.clone(),
+            name: conn.client.names.lock().name.clone(),
+        };
+        self.server.slowlog.lock().add(entry, length_max);
+    }
+
+    /// A command panicked: its connection ends, the server goes on.
+    #[cold]
+    fn after_panic(&mut self, conn: &mut Connection, out: &mut Output, row: &'static Row) {
+        tracing::error!(command = %row.name, client = conn.client.id, "a command panicked; its connection is closed");
+        self.local.scratch = Vec::new();
+        if self.turn.is_none() {
+            self.turn = Some(self.server.keyspace.world.enter(self.id));
+        }
+        let text = format!("ERR internal error in '{}': the connection is closed, the data is unharmed", row.name);
+        Reply::new(out, conn.protocol).error(text.as_bytes());
+        conn.closing = Closing::AfterReplies;
+    }
+
+    #[cold]
+    fn feed_monitors(&self, conn: &Connection, row: &'static Row, args: &Args<'_>) {
+        let line = Arc::new(monitor::line(conn, row, args, clock::unix_micros()));
+        for mailbox in &self.server.mailboxes {
+            mailbox.send(Message::Monitor(Arc::clone(&line)));
+        }
+    }
+}
+
+/// Locks the shards of the command's keys, or answers `None` after a short while.
+#[inline]
+fn lock<'k>(keyspace: &'k Keyspace, db: DbIndex, row: &Row, args: &Args<'_>, hash: u64) -> Option<Locked<'k>> {
+    if row.single_key {
+        for _ in 0..LOCK_SPINS {
+            if let Some(locked) = keyspace.try_lock_one(db, hash) {
+                return Some(locked);
+            }
+            std::hint::spin_loop();
+        }
+        return None;
+    }
+    // A key specification that finds no keys leaves it to the command to say what is wrong.
+    let keys = keys_of(row.spec, args).unwrap_or_default();
+    let hashes: smallvec::SmallVec<[u64; 16]> =
+        keys.iter().map(|key| keyspace.hash(args.get(key.index as usize))).collect();
+    for _ in 0..LOCK_SPINS {
+        if let Some(locked) = keyspace.try_lock_many(db, &hashes) {
+            return Some(locked);
+        }
+        std::hint::spin_loop();
+    }
+    None
+}
+
+/// Commands that a pause does not hold back: those by which it is ended or looked at.
+fn is_exempt_from_pause(row: &Row) -> bool {
+    row.name.starts_with("client|") || matches!(row.name.as_str(), "hello" | "auth" | "reset" | "quit")
+}
+
+fn policy_of(policy: MaxmemoryPolicy) -> Policy {
+    match policy {
+        MaxmemoryPolicy::NoEviction => Policy::NoEviction,
+        MaxmemoryPolicy::AllKeysRandom => Policy::AllKeysRandom,
+        MaxmemoryPolicy::AllKeysLru => Policy::AllKeysLru,
+    }
+}
+
+fn limits_of(settings: &Settings) -> Limits {
+    Limits {
+        string_bytes_max: usize::try_from(settings.proto_max_bulk_len()).unwrap_or(usize::MAX),
+        hll_sparse_bytes_max: usize::try_from(settings.hll_sparse_max_bytes()).unwrap_or(usize::MAX),
+        counts_frequency: false,
+        lfu_decay_minutes: settings.lfu_decay_time(),
+        flush_is_lazy: settings.lazyfree_lazy_user_flush(),
+        maxmemory_is_set: settings.maxmemory() != 0,
+    }
+}
+
+/// The error for a name that no command has, with the beginning of what was asked.
+fn unknown_command(args: &Args<'_>) -> Error {
+    const SHOWN: usize = 128;
+    let mut text = b"ERR unknown command '".to_vec();
+    text.extend_from_slice(head(args.get(0), SHOWN));
+    text.extend_from_slice(b"', with args beginning with: ");
+    let mut shown = 0;
+    for word in args.from(1) {
+        if shown >= SHOWN {
+            break;
+        }
+        let part = head(word, SHOWN - shown);
+        text.push(b'\'');
+        text.extend_from_slice(part);
+        text.extend_from_slice(b"' ");
+        shown += part.len() + 3;
+    }
+    Error::custom(text)
+}
+
+fn unknown_subcommand(row: &Row, word: &[u8]) -> Error {
+    let mut text = b"ERR unknown subcommand '".to_vec();
+    text.extend_from_slice(head(word, 128));
+    text.extend_from_slice(b"'. Try ");
+    text.extend_from_slice(row.name.to_ascii_uppercase().as_bytes());
+    text.extend_from_slice(b" HELP.");
+    Error::custom(text)
+}
+
+/// The first `max` bytes of `word`, up to a NUL.
+fn head(word: &[u8], max: usize) -> &[u8] {
+    let word = word.get(..max).unwrap_or(word);
+    word.split(|byte| *byte == 0).next().unwrap_or_default()
+}

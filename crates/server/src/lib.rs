@@ -1,0 +1,35 @@
+//! The server: event loops, connections, execution, and the commands that need them.
+//!
+//! From socket to data: `worker.rs` (one turn of the event loop), `execute.rs` (one request),
+//! `registry.rs` (the commands), then `larder-commands` and `larder-store`.
+//!
+//! `unsafe` stands in `alloc.rs` only; the kernel is reached through safe wrappers.
+#![deny(unsafe_code)]
+
+pub mod alloc;
+mod background;
+mod clients;
+mod clock;
+mod commands;
+mod connection;
+mod execute;
+mod io;
+mod latency;
+mod listen;
+pub mod logging;
+mod mailbox;
+mod monitor;
+mod reaper;
+mod registry;
+mod server;
+mod slowlog;
+mod start;
+mod stats;
+mod worker;
+
+pub use start::run;
+
+/// The version of Larder.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The version of Redis whose commands and replies are spoken: what INFO and HELLO tell clients.
+pub const REDIS_VERSION: &str = "8.2.3";

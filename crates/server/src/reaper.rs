@@ -1,0 +1,79 @@
+//! Frees large values and whole databases on a thread of its own, so that no worker ever stalls for
+//! the size of what it removed.
+
+use larder_store::Garbage;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{Sender, channel};
+
+/// Entries freed between two looks at the clock of others: a slice of a database.
+const SLICE: usize = 4096;
+
+enum Work {
+    Free(Vec<Garbage>),
+    /// Everything sent before has been freed: tell.
+    Then(Box<dyn FnOnce() + Send>),
+}
+
+/// The background thread that frees.
+pub struct Reaper {
+    work: parking_lot::Mutex<Sender<Work>>,
+    pending: Arc<AtomicUsize>,
+}
+
+impl Reaper {
+    /// Starts the thread.
+    ///
+    /// # Panics
+    /// When the system gives no thread: the server cannot run then.
+    pub fn start() -> Reaper {
+        let (work, queue) = channel::<Work>();
+        let pending = Arc::new(AtomicUsize::new(0));
+        let left = Arc::clone(&pending);
+        std::thread::Builder::new()
+            .name("larder-lazyfree".into())
+            .spawn(move || {
+                for item in queue {
+                    match item {
+                        Work::Free(garbage) => {
+                            for piece in garbage {
+                                free(piece);
+                                left.fetch_sub(1, Relaxed);
+                            }
+                        }
+                        Work::Then(tell) => tell(),
+                    }
+                }
+            })
+            .expect("the system gives the server its background thread");
+        Reaper { work: parking_lot::Mutex::new(work), pending }
+    }
+
+    /// Hands garbage over.
+    pub fn free(&self, garbage: Vec<Garbage>) {
+        self.pending.fetch_add(garbage.len(), Relaxed);
+        // The thread ends with the process only.
+        let _ = self.work.lock().send(Work::Free(garbage));
+    }
+
+    /// Calls `tell` once everything handed over before has been freed.
+    pub fn after(&self, tell: impl FnOnce() + Send + 'static) {
+        let _ = self.work.lock().send(Work::Then(Box::new(tell)));
+    }
+
+    /// Objects handed over and not freed yet.
+    pub fn pending(&self) -> usize {
+        self.pending.load(Relaxed)
+    }
+}
+
+fn free(garbage: Garbage) {
+    match garbage {
+        Garbage::Object(object) => drop(object),
+        Garbage::Database(mut contents) => {
+            while !contents.free_some(SLICE) {
+                std::thread::yield_now();
+            }
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! All commands by name: those on data and those that need the server.
+//!
+//! Built once at start and never changed, so that every thread reads it without a lock.
+
+use crate::execute::Host;
+use larder_commands::spec::{Begin, Find, Flags};
+use larder_commands::{Args, Command, Ctx, Error, KeyspaceCtx, Run, Spec};
+
+/// A command that needs the server: connections, settings, other threads.
+pub struct HostCommand {
+    /// The declaration.
+    pub spec: Spec,
+    /// The implementation.
+    pub run: HostRun,
+    /// Subcommands of a container such as CLIENT.
+    pub subcommands: &'static [&'static HostCommand],
+}
+
+/// How a command that stands in this crate is carried out.
+#[derive(Clone, Copy)]
+pub enum HostRun {
+    /// With the server at hand.
+    Host(fn(&mut Host<'_>, &Args<'_>) -> Result<(), Error>),
+    /// With the server at hand, while no other thread touches any key.
+    HostExclusive(fn(&mut Host<'_>, &Args<'_>) -> Result<(), Error>),
+    /// On its declared keys, as data commands are: for containers that hold both.
+    Keys(fn(&mut Ctx<'_>, &Args<'_>) -> Result<(), Error>),
+    /// Only through its subcommands.
+    Container,
+}
+
+/// How a command is carried out, wherever it is declared.
+#[derive(Clone, Copy)]
+pub enum RowRun {
+    /// On its declared keys.
+    Keys(fn(&mut Ctx<'_>, &Args<'_>) -> Result<(), Error>),
+    /// On whole databases.
+    Keyspace(fn(&mut KeyspaceCtx<'_>, &Args<'_>) -> Result<(), Error>),
+    /// On whole databases, alone.
+    Exclusive(fn(&mut KeyspaceCtx<'_>, &Args<'_>) -> Result<(), Error>),
+    /// With the server at hand.
+    Host(fn(&mut Host<'_>, &Args<'_>) -> Result<(), Error>),
+    /// With the server at hand, alone.
+    HostExclusive(fn(&mut Host<'_>, &Args<'_>) -> Result<(), Error>),
+    /// Only through its subcommands.
+    Container,
+}
+
+/// A command as the executor needs it.
+pub struct Row {
+    /// Index for per-command counters; dense over commands and subcommands.
+    pub id: usize,
+    /// The declaration.
+    pub spec: &'static Spec,
+    /// Name in lower case, `container|word` for subcommands.
+    pub name: String,
+    /// How it is carried out.
+    pub run: RowRun,
+    /// Subcommands, in alphabetical order.
+    pub subcommands: Vec<Row>,
+    /// The word that is the only key, or the first, where that is a fixed one; 0 for none.
+    pub first_key: usize,
+    /// Whether `first_key` is the only key the command can have.
+    pub single_key: bool,
+}
+
+/// All commands by name.
+pub struct Registry {
+    rows: Vec<Row>,
+    /// Open addressing: index + 1 of a row, 0 for none.
+    slots: Vec<u16>,
+    /// Number of rows, subcommands included.
+    ids: usize,
+}
+
+/// Longest command name, in bytes.
+const NAME_BYTES_MAX: usize = 32;
+
+impl Registry {
+    /// All commands of the data crate and of this one. `renames` gives commands new names, or takes
+    /// them away where the new name is empty.
+    pub fn new(host: &[&'static HostCommand], renames: &[(Vec<u8>, Vec<u8>)]) -> Registry {
+        let mut ids = 0;
+        let mut rows: Vec<Row> =
+            larder_commands::commands().map(|command| data_row(command, "", &mut ids)).collect();
+        rows.extend(host.iter().map(|command| host_row(command, "", &mut ids)));
+        rename(&mut rows, renames);
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut slots = vec![0u16; (rows.len() * 4).next_power_of_two()];
+        for (index, row) in rows.iter().enumerate() {
+            let mut at = hash(row.name.as_bytes()) & (slots.len() - 1);
+            while slots[at] != 0 {
+                at = (at + 1) & (slots.len() - 1);
+            }
+            slots[at] = index as u16 + 1;
+        }
+        Registry { rows, slots, ids }
+    }
+
+    /// Commands in alphabetical order.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Number of commands and subcommands together; every [`Row::id`] is below it.
+    pub fn ids(&self) -> usize {
+        self.ids
+    }
+
+    /// All commands and subcommands.
+    pub fn all(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().flat_map(|row| std::iter::once(row).chain(&row.subcommands))
+    }
+
+    /// The command of this name, in any case. O(1).
+    #[inline]
+    pub fn find(&self, name: &[u8]) -> Option<&Row> {
+        if name.len() > NAME_BYTES_MAX {
+            return None;
+        }
+        let mut at = hash(name) & (self.slots.len() - 1);
+        loop {
+            let row = self.rows.get((*self.slots.get(at)? as usize).checked_sub(1)?)?;
+            if row.name.len() == name.len() && row.name.as_bytes().eq_ignore_ascii_case(name) {
+                return Some(row);
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+    }
+
+    /// The command or subcommand of this name, such as `get` or `client|list`, in any case.
+    pub fn find_full(&self, name: &[u8]) -> Option<&Row> {
+        match name.iter().position(|byte| *byte == b'|') {
+            Some(bar) => self.find(name.get(..bar)?)?.subcommand(name.get(bar + 1..)?),
+            None => self.find(name),
+        }
+    }
+}
+
+impl Row {
+    /// The subcommand of this word, in any case.
+    #[inline]
+    pub fn subcommand(&self, word: &[u8]) -> Option<&Row> {
+        self.subcommands.iter().find(|row| row.spec.name.as_bytes().eq_ignore_ascii_case(word))
+    }
+
+    /// Whether the declaration has this flag.
+    #[inline]
+    pub fn has(&self, flag: Flags) -> bool {
+        self.spec.flags.has(flag)
+    }
+}
+
+fn rename(rows: &mut Vec<Row>, renames: &[(Vec<u8>, Vec<u8>)]) {
+    for (from, to) in renames {
+        if to.is_empty() {
+            rows.retain(|row| !row.name.as_bytes().eq_ignore_ascii_case(from));
+        } else if let Some(row) = rows.iter_mut().find(|row| row.name.as_bytes().eq_ignore_ascii_case(from)) {
+            row.name = String::from_utf8_lossy(to).to_ascii_lowercase();
+        }
+    }
+}
+
+fn data_row(command: &'static Command, container: &str, ids: &mut usize) -> Row {
+    let run = match command.run {
+        Run::Keys(run) => RowRun::Keys(run),
+        Run::Keyspace(run) => RowRun::Keyspace(run),
+        Run::Exclusive(run) => RowRun::Exclusive(run),
+        Run::Container => RowRun::Container,
+    };
+    let mut row = new_row(&command.spec, run, container, ids);
+    row.subcommands = command.subcommands.iter().map(|sub| data_row(sub, command.spec.name, ids)).collect();
+    row
+}
+
+fn host_row(command: &'static HostCommand, container: &str, ids: &mut usize) -> Row {
+    let run = match command.run {
+        HostRun::Host(run) => RowRun::Host(run),
+        HostRun::HostExclusive(run) => RowRun::HostExclusive(run),
+        HostRun::Keys(run) => RowRun::Keys(run),
+        HostRun::Container => RowRun::Container,
+    };
+    let mut row = new_row(&command.spec, run, container, ids);
+    row.subcommands = command.subcommands.iter().map(|sub| host_row(sub, command.spec.name, ids)).collect();
+    row
+}
+
+fn new_row(spec: &'static Spec, run: RowRun, container: &str, ids: &mut usize) -> Row {
+    let id = *ids;
+    *ids += 1;
+    let name = if container.is_empty() { spec.name.to_owned() } else { format!("{container}|{}", spec.name) };
+    let first = match spec.keys {
+        [first, ..] => match (first.begin, first.find) {
+            (Begin::Index(index), Find::Range { .. }) => index as usize,
+            _ => 0,
+        },
+        [] => 0,
+    };
+    let single_key = matches!(spec.keys, [only] if first != 0 && matches!(only.find, Find::Range { last: 0, .. }));
+    Row { id, spec, name, run, subcommands: Vec::new(), first_key: first, single_key }
+}
+
+/// Case-folding hash of a command name: FNV-1a over letters with the case bit set.
+#[inline]
+fn hash(name: &[u8]) -> usize {
+    let folded = name.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte | 0x20)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (folded ^ (folded >> 32)) as usize
+}

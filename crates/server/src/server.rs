@@ -1,0 +1,240 @@
+//! What all threads share: the keyspace, the commands, the settings, who is connected.
+//!
+//! One `Server` lives as long as the process. Everything in it is read without a lock on the path
+//! of a command, or behind a lock that only commands for administrators take.
+
+use crate::clients::{Client, Clients};
+use crate::latency::LatencyMonitor;
+use crate::mailbox::Mailbox;
+use crate::reaper::Reaper;
+use crate::registry::Registry;
+use crate::slowlog::SlowLog;
+use crate::stats::WorkerStats;
+use crate::{alloc, clock};
+use arc_swap::ArcSwap;
+use larder_config::{Settings, StartPlan};
+use larder_store::{Epochs, Keyspace, Millis};
+use parking_lot::Mutex;
+use rustix::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
+
+/// What one thread tells a worker.
+#[derive(Debug)]
+pub enum Message {
+    /// A connection to take over.
+    Accept(OwnedFd, Arc<Client>),
+    /// Close this connection, if it is still there.
+    Kill(u64),
+    /// What the connection of this number waited for under this ticket is there: the reply.
+    Answer(u64, u64, Vec<u8>),
+    /// Bytes for every connection that monitors.
+    Monitor(Arc<Vec<u8>>),
+    /// Look again at parked connections.
+    Resume,
+    /// Stop.
+    Shutdown,
+}
+
+/// CLIENT PAUSE.
+#[derive(Debug, Default)]
+pub struct Pause {
+    /// Until when, in milliseconds of Unix time; 0 for not.
+    pub until_ms: AtomicU64,
+    /// Whether only commands that may write wait.
+    pub writes_only: AtomicBool,
+}
+
+/// The state all threads share.
+pub struct Server {
+    /// The data.
+    pub keyspace: Keyspace,
+    /// Participants of the keyspace's memory reclamation.
+    pub epochs: Arc<Epochs>,
+    /// The commands.
+    pub registry: Registry,
+    settings: ArcSwap<Settings>,
+    generation: AtomicU64,
+    /// How the server was started: file and arguments, for CONFIG REWRITE.
+    pub plan: Mutex<StartPlan>,
+    /// A mailbox per worker.
+    pub mailboxes: Vec<Mailbox<Message>>,
+    /// The counters of each worker.
+    pub stats: Vec<Arc<WorkerStats>>,
+    /// Who is connected.
+    pub clients: Clients,
+    /// Connections refused because of `maxclients`.
+    pub refused: AtomicU64,
+    /// Connections that monitor.
+    pub monitors: AtomicUsize,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
+    /// SLOWLOG.
+    pub slowlog: Mutex<SlowLog>,
+    /// LATENCY.
+    pub latency: LatencyMonitor,
+    /// Frees in the background.
+    pub reaper: Reaper,
+    /// DEBUG SET-ACTIVE-EXPIRE.
+    pub active_expire: AtomicBool,
+    /// When the server started.
+    pub started: Instant,
+    /// When it started, in Unix time.
+    pub started_ms: Millis,
+    /// 40 random hexadecimal digits that tell this run from every other.
+    pub run_id: String,
+    /// The most memory ever in use, in bytes.
+    peak_bytes: AtomicUsize,
+    /// When the peak was reached, in milliseconds of Unix time.
+    peak_ms: AtomicU64,
+    /// Memory in use once started, before any data, in bytes.
+    pub startup_bytes: AtomicUsize,
+    /// Asked to stop: 0 not, 1 once, 2 or more at once.
+    pub stop: AtomicU8,
+    next_ticket: AtomicU64,
+    /// When LASTSAVE says the data was last saved, in seconds of Unix time.
+    pub last_save_secs: AtomicU64,
+}
+
+impl Server {
+    /// A server with `mailboxes` for its workers.
+    pub fn new(
+        plan: StartPlan,
+        settings: Settings,
+        registry: Registry,
+        keyspace: Keyspace,
+        epochs: Arc<Epochs>,
+        mailboxes: Vec<Mailbox<Message>>,
+    ) -> Server {
+        let stats = mailboxes.iter().map(|_| Arc::new(WorkerStats::new(registry.ids()))).collect();
+        let now = clock::unix_millis();
+        Server {
+            keyspace,
+            epochs,
+            registry,
+            settings: ArcSwap::from_pointee(settings),
+            generation: AtomicU64::new(1),
+            plan: Mutex::new(plan),
+            mailboxes,
+            stats,
+            clients: Clients::default(),
+            refused: AtomicU64::new(0),
+            monitors: AtomicUsize::new(0),
+            pause: Pause::default(),
+            slowlog: Mutex::new(SlowLog::default()),
+            latency: LatencyMonitor::default(),
+            reaper: Reaper::start(),
+            active_expire: AtomicBool::new(true),
+            started: clock::now(),
+            started_ms: now,
+            run_id: random_hex(40),
+            peak_bytes: AtomicUsize::new(0),
+            peak_ms: AtomicU64::new(now.0),
+            startup_bytes: AtomicUsize::new(0),
+            stop: AtomicU8::new(0),
+            next_ticket: AtomicU64::new(0),
+            last_save_secs: AtomicU64::new(now.0 / 1000),
+        }
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Which settings are in force; changes with every CONFIG SET.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Relaxed)
+    }
+
+    /// Puts other settings into force; every worker sees them from its next turn on.
+    pub fn set_settings(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+        self.generation.fetch_add(1, std::sync::atomic::Ordering::Release);
+        self.wake_all();
+    }
+
+    /// Lets every worker look at its mailbox and its parked connections.
+    pub fn wake_all(&self) {
+        for mailbox in &self.mailboxes {
+            mailbox.send(Message::Resume);
+        }
+    }
+
+    /// Memory in use: what the allocator holds for us and what the tables map for entries.
+    pub fn used_memory(&self) -> usize {
+        let used = alloc::allocated_bytes() + self.keyspace.arena_bytes();
+        if used > self.peak_bytes.load(Relaxed) {
+            self.peak_bytes.store(used, Relaxed);
+            self.peak_ms.store(clock::unix_millis().0, Relaxed);
+        }
+        used
+    }
+
+    /// The most memory in use so far, in bytes, and when that was, in milliseconds of Unix time.
+    pub fn peak_memory(&self) -> (usize, u64) {
+        let used = self.used_memory();
+        (self.peak_bytes.load(Relaxed).max(used), self.peak_ms.load(Relaxed))
+    }
+
+    /// Forgets the peak (CONFIG RESETSTAT).
+    pub fn reset_peak(&self) {
+        self.peak_bytes.store(0, Relaxed);
+        self.used_memory();
+    }
+
+    /// A ticket for a connection that waits.
+    pub fn next_ticket(&self) -> u64 {
+        self.next_ticket.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Sums one counter over all workers.
+    pub fn sum(&self, counter: impl Fn(&WorkerStats) -> u64) -> u64 {
+        self.stats.iter().map(|stats| counter(stats)).sum()
+    }
+
+    /// Asks all workers to stop; a second call asks them to stop at once.
+    pub fn ask_to_stop(&self) -> u8 {
+        let asked = self.stop.fetch_add(1, Relaxed) + 1;
+        for mailbox in &self.mailboxes {
+            mailbox.send(Message::Shutdown);
+        }
+        asked
+    }
+
+    /// Whether requests of a command that may write (`writes`) or of any command wait.
+    #[inline]
+    pub fn is_paused(&self, now: Millis, writes: bool) -> bool {
+        let until = self.pause.until_ms.load(Relaxed);
+        until != 0 && until > now.0 && (writes || !self.pause.writes_only.load(Relaxed))
+    }
+}
+
+/// `digits` random hexadecimal digits.
+fn random_hex(digits: usize) -> String {
+    let mut bytes = vec![0u8; digits.div_ceil(2)];
+    fill_random(&mut bytes);
+    let mut hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    hex.truncate(digits);
+    hex
+}
+
+/// Fills `bytes` from the kernel's random numbers.
+pub fn fill_random(bytes: &mut [u8]) {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            // Without the system call (kernels before 3.17) the time must do for an identifier.
+            Err(_) => {
+                for (index, byte) in bytes[filled..].iter_mut().enumerate() {
+                    *byte = (clock::unix_micros() >> (index % 8)) as u8;
+                }
+                return;
+            }
+        }
+    }
+}

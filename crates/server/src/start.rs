@@ -1,0 +1,214 @@
+//! From a command line to a running server, and back to an exit code.
+
+use crate::io::Poller;
+use crate::listen::Listeners;
+use crate::mailbox::Mailbox;
+use crate::registry::Registry;
+use crate::server::{Server, fill_random};
+use crate::worker::Worker;
+use crate::{REDIS_VERSION, VERSION, alloc, commands, logging};
+use larder_config::{Action, HashFunction, Settings, StartPlan};
+use larder_store::{Epochs, Hasher, Keyspace};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// File descriptors the server needs beside its connections.
+const OTHER_FILES: u64 = 64;
+
+/// Does what the command line says.
+pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let plan = match larder_config::from_args_and(args, &mut std::io::stdin()) {
+        Ok(plan) => plan,
+        Err(error) => return fail(&error.to_string()),
+    };
+    match plan.action {
+        Action::Help => say(&larder_config::help_text()),
+        Action::Version => say(&format!("Larder {VERSION} (speaks Redis {REDIS_VERSION})\n")),
+        Action::CheckConfig => {
+            for warning in &plan.warnings {
+                say(&format!("warning: {warning}\n"));
+            }
+            say("OK\n")
+        }
+        Action::Start => match start(plan) {
+            Ok(code) => code,
+            Err(text) => fail(&text),
+        },
+    }
+}
+
+fn say(text: &str) -> ExitCode {
+    // Nobody reads: nothing to tell.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn fail(text: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "larder: {text}");
+    ExitCode::FAILURE
+}
+
+/// Runs the server until it is asked to stop.
+fn start(plan: StartPlan) -> Result<ExitCode, String> {
+    let settings = plan.settings.clone();
+    std::env::set_current_dir(settings.dir()).map_err(|error| format!("cannot work in the directory of 'dir': {error}"))?;
+    let level = logging::start(&settings).map_err(|error| format!("cannot open the log file: {error}"))?;
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
+    }
+    let listeners = Listeners::open(&settings)?;
+    raise_file_limit(u64::from(settings.maxclients()));
+    let workers = worker_count(&settings);
+    let (server, pollers) = build(plan, workers)?;
+    commands::set_level_handle(level);
+    write_pid_file(&settings)?;
+    banner(&settings, workers);
+    stop_on_signals(server)?;
+    server.startup_bytes.store(server.used_memory(), Relaxed);
+    let threads = spawn_workers(server, pollers, listeners)?;
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a worker ended by a panic");
+        }
+    }
+    remove_files(&settings);
+    tracing::info!("the server has stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes what the server leaves in the file system while it runs.
+pub fn remove_files(settings: &Settings) {
+    for path in [settings.pidfile(), settings.unixsocket()] {
+        if !path.is_empty() {
+            let _ = std::fs::remove_file(String::from_utf8_lossy(path).as_ref());
+        }
+    }
+}
+
+fn worker_count(settings: &Settings) -> usize {
+    match settings.threads() {
+        // Rust's count respects the scheduler's affinity mask and the cgroup's quota.
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads as usize,
+    }
+}
+
+fn build(plan: StartPlan, workers: usize) -> Result<(&'static Server, Vec<Poller>), String> {
+    let settings = plan.settings.clone();
+    let renames: Vec<_> =
+        plan.renames.iter().map(|rename| (rename.command.clone(), rename.new_name.clone())).collect();
+    let registry = Registry::new(commands::COMMANDS, &renames);
+    let pollers: Vec<Poller> = (0..workers)
+        .map(|_| Poller::new())
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("cannot create an event loop: {error}"))?;
+    let mailboxes = pollers.iter().map(|poller| Mailbox::new(poller.waker())).collect();
+    let hasher = match settings.hash_function() {
+        HashFunction::SipHash => Hasher::random(),
+        HashFunction::Fast => Hasher::fast(random_u64()),
+    };
+    let epochs = Epochs::new(workers);
+    let keyspace = Keyspace::new(settings.databases(), workers, hasher, std::sync::Arc::clone(&epochs));
+    let server = Server::new(plan, settings, registry, keyspace, epochs, mailboxes);
+    Ok((Box::leak(Box::new(server)), pollers))
+}
+
+fn random_u64() -> u64 {
+    let mut bytes = [0; 8];
+    fill_random(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
+
+fn spawn_workers(
+    server: &'static Server,
+    pollers: Vec<Poller>,
+    listeners: Listeners,
+) -> Result<Vec<std::thread::JoinHandle<()>>, String> {
+    let mut listeners = Some(listeners);
+    let mut threads = Vec::new();
+    for (id, poller) in pollers.into_iter().enumerate() {
+        // The first worker accepts for all.
+        let listeners = listeners.take().unwrap_or_default();
+        let mut worker = Worker::new(id, server, poller, listeners, random_u64())
+            .map_err(|error| format!("cannot watch the listening sockets: {error}"))?;
+        let thread = std::thread::Builder::new()
+            .name(format!("larder-{id}"))
+            .spawn(move || worker.run())
+            .map_err(|error| format!("cannot start a worker thread: {error}"))?;
+        threads.push(thread);
+    }
+    Ok(threads)
+}
+
+/// Lets the process open a file for each connection, as far as the system allows it.
+fn raise_file_limit(connections: u64) {
+    let wanted = connections + OTHER_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let maximum = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    if setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum.map(|m| m.max(wanted)) }).is_ok() {
+        return;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: Some(maximum), maximum: limit.maximum }) {
+        Ok(()) if maximum >= wanted => {}
+        _ => tracing::warn!(
+            "the limit of open files allows {} connections, not the {connections} of 'maxclients'; raise it with 'ulimit -n {wanted}'",
+            maximum.saturating_sub(OTHER_FILES)
+        ),
+    }
+}
+
+fn write_pid_file(settings: &Settings) -> Result<(), String> {
+    let path = settings.pidfile();
+    if path.is_empty() {
+        return Ok(());
+    }
+    let path = String::from_utf8_lossy(path);
+    std::fs::write(path.as_ref(), format!("{}\n", std::process::id()))
+        .map_err(|error| format!("cannot write the pid file {path}: {error}"))
+}
+
+/// A few lines that say what is running and where.
+fn banner(settings: &Settings, workers: usize) {
+    let mut places: Vec<String> = Vec::new();
+    if settings.port() != 0 {
+        let addresses: Vec<_> = settings.bind().iter().map(|address| String::from_utf8_lossy(address).into_owned()).collect();
+        places.push(format!("port {} on {}", settings.port(), addresses.join(" ")));
+    }
+    if !settings.unixsocket().is_empty() {
+        places.push(String::from_utf8_lossy(settings.unixsocket()).into_owned());
+    }
+    let limit = match settings.maxmemory() {
+        0 => "no memory limit".to_owned(),
+        bytes => format!("memory limit {} MiB", bytes >> 20),
+    };
+    tracing::info!("Larder {VERSION}, speaks Redis {REDIS_VERSION}, process {}", std::process::id());
+    tracing::info!("{workers} worker thread{}, {limit}", if workers == 1 { "" } else { "s" });
+    tracing::info!("ready for connections: {}", places.join(", "));
+    let _ = alloc::allocated_bytes();
+}
+
+/// Stops the server cleanly on the first SIGTERM or SIGINT, at once on the second.
+fn stop_on_signals(server: &'static Server) -> Result<(), String> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
+        .map_err(|error| format!("cannot handle signals: {error}"))?;
+    std::thread::Builder::new()
+        .name("larder-signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                tracing::info!(signal, "asked to stop");
+                if server.ask_to_stop() > 1 {
+                    remove_files(&server.settings());
+                    std::process::exit(1);
+                }
+            }
+        })
+        .map_err(|error| format!("cannot start the signal thread: {error}"))?;
+    Ok(())
+}

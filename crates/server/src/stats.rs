@@ -1,0 +1,101 @@
+//! Counters of the server: one set per worker, summed when somebody asks.
+
+use larder_store::{Counter, StoreStats};
+use std::sync::Arc;
+
+/// What one worker counts.
+#[derive(Debug)]
+pub struct WorkerStats {
+    /// About the keyspace.
+    pub store: Arc<StoreStats>,
+    /// Commands carried out.
+    pub commands: Counter,
+    /// Connections accepted.
+    pub connections: Counter,
+    /// Bytes read from clients.
+    pub bytes_in: Counter,
+    /// Bytes sent to clients.
+    pub bytes_out: Counter,
+    /// Error replies.
+    pub errors: Counter,
+    /// Requests that violated the protocol.
+    pub protocol_errors: Counter,
+    /// Turns of the event loop.
+    pub turns: Counter,
+    /// Nanoseconds spent in turns, waiting excluded.
+    pub busy_nanos: Counter,
+    /// Reads from sockets.
+    pub reads: Counter,
+    /// Writes to sockets.
+    pub writes: Counter,
+    /// Connections closed because their output passed its limit.
+    pub output_limit_closes: Counter,
+    /// Connections closed because their query buffer passed its limit.
+    pub query_limit_closes: Counter,
+    /// Nanoseconds spent on active expiry.
+    pub expire_nanos: Counter,
+    /// Per command and subcommand, by `Row::id`.
+    pub by_command: Box<[CommandStats]>,
+}
+
+/// What is counted for one command.
+#[derive(Debug, Default)]
+pub struct CommandStats {
+    /// Times it ran.
+    pub calls: Counter,
+    /// Nanoseconds it ran. Commands in constant time are timed now and then and their time scaled.
+    pub nanos: Counter,
+    /// Times it was refused before it ran.
+    pub rejected: Counter,
+    /// Times it answered an error.
+    pub failed: Counter,
+}
+
+impl WorkerStats {
+    /// All zero, for `ids` commands.
+    pub fn new(ids: usize) -> Self {
+        WorkerStats {
+            store: Arc::new(StoreStats::default()),
+            commands: Counter::default(),
+            connections: Counter::default(),
+            bytes_in: Counter::default(),
+            bytes_out: Counter::default(),
+            errors: Counter::default(),
+            protocol_errors: Counter::default(),
+            turns: Counter::default(),
+            busy_nanos: Counter::default(),
+            reads: Counter::default(),
+            writes: Counter::default(),
+            output_limit_closes: Counter::default(),
+            query_limit_closes: Counter::default(),
+            expire_nanos: Counter::default(),
+            by_command: (0..ids).map(|_| CommandStats::default()).collect(),
+        }
+    }
+
+    /// Starts again from zero (CONFIG RESETSTAT).
+    pub fn reset(&self) {
+        let store = &self.store;
+        let counters = [
+            &store.hits,
+            &store.misses,
+            &store.expired,
+            &store.evicted,
+            &self.commands,
+            &self.connections,
+            &self.bytes_in,
+            &self.bytes_out,
+            &self.errors,
+            &self.protocol_errors,
+            &self.reads,
+            &self.writes,
+            &self.output_limit_closes,
+            &self.query_limit_closes,
+            &self.expire_nanos,
+        ];
+        counters.into_iter().for_each(Counter::reset);
+        for command in &self.by_command {
+            [&command.calls, &command.nanos, &command.rejected, &command.failed].into_iter().for_each(Counter::reset);
+        }
+    }
+}
