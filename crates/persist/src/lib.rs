@@ -1,4 +1,16 @@
 //! Formats in which values leave memory: RDB objects, LZF, CRC-64.
 //!
-//! Formats only: no files, no clock.
+//! Formats only: bytes in, bytes out; no files, no clock.
+//! Invariant: what is read is hostile. Nothing panics, and no length is believed before the bytes
+//! that would fill it are there.
+//! Read next: `rdb` for DUMP and RESTORE, which use the other two.
 #![forbid(unsafe_code)]
+
+pub mod rdb;
+
+pub mod lzf;
+
+pub mod crc64;
+
+#[doc(hidden)]
+pub mod fuzz;

@@ -19,3 +19,6 @@ pub mod lcs;
 pub mod ascii7;
 
 pub mod lru;
+
+#[doc(hidden)]
+pub mod fuzz;

@@ -1,0 +1,61 @@
+//! Bodies of fuzz targets, plain functions so that a test on stable Rust runs them too.
+//!
+//! Each takes any bytes and panics only if an invariant is broken.
+
+use crate::lzf;
+use crate::rdb::{Dumped, RestoreError, VERSION, dump_string, restore};
+pub use larder_values::fuzz::{fuzz_glob, fuzz_hll};
+
+const STRING_MAX: usize = 1 << 20;
+
+/// Restores the bytes as a payload, and as the object of a payload whose footer is right.
+pub fn fuzz_restore(bytes: &[u8]) {
+    let _ = restore(bytes, STRING_MAX);
+    let mut payload = bytes.to_vec();
+    payload.extend_from_slice(&VERSION.to_le_bytes());
+    let checksum = crate::crc64::checksum(&payload);
+    payload.extend_from_slice(&checksum.to_le_bytes());
+    match restore(&payload, STRING_MAX) {
+        Ok(Dumped::String(text)) => {
+            assert!(text.len() <= STRING_MAX, "a string passed its bound");
+            let mut again = Vec::new();
+            dump_string(&text, &mut again);
+            assert_eq!(restore(&again, STRING_MAX), Ok(Dumped::String(text)), "a string changed on its way");
+        }
+        Err(error) => assert_ne!(error, RestoreError::VersionOrChecksum, "a right footer was refused"),
+    }
+}
+
+/// Decompresses the bytes to a length taken from the first three, and compresses all of them.
+pub fn fuzz_lzf(bytes: &[u8]) {
+    if let Some((&[a, b, c], rest)) = bytes.split_first_chunk() {
+        let len = u32::from_le_bytes([a, b, c, 0]) as usize;
+        let mut out = Vec::new();
+        let result = lzf::decompress(rest, len, &mut out);
+        assert_eq!(out.len(), if result.is_ok() { len } else { 0 }, "not the length told");
+    }
+    let (mut small, mut back) = (Vec::new(), Vec::new());
+    if lzf::Compressor::new().compress(bytes, bytes.len() + bytes.len() / 8 + 16, &mut small) {
+        assert_eq!(lzf::decompress(&small, bytes.len(), &mut back), Ok(()), "own output was refused");
+        assert_eq!(back, bytes, "own output came back changed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+        #[test]
+        fn no_bytes_break_restore(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            super::fuzz_restore(&bytes);
+            super::fuzz_restore(&[b"\0\xc3", bytes.as_slice()].concat());
+        }
+
+        #[test]
+        fn no_bytes_break_lzf(bytes in proptest::collection::vec(0_u8..70, 0..300)) {
+            super::fuzz_lzf(&bytes);
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! LZF, the compression of long strings in RDB.
+//!
+//! A stream of two things: `000nnnnn` and n + 1 literal bytes; or `lllooooo oooooooo`, a copy of
+//! l + 2 bytes from o + 1 bytes back, where l = 7 is followed by a byte that adds to it (before
+//! the second offset byte). The compressor looks for matches where Redis' does, so that equal
+//! strings give equal bytes.
+//! Invariant: decompression ends with exactly the length it was told, or fails.
+
+/// Bits of the table of places where three bytes were last seen.
+const TABLE_BITS: u32 = 16;
+const TABLE_SIZE: usize = 1 << TABLE_BITS;
+
+/// Longest run of literals.
+const LITERALS_MAX: usize = 1 << 5;
+/// Offsets are below this.
+const OFFSET_LIMIT: usize = 1 << 13;
+/// Longest copy.
+const COPY_MAX: usize = (1 << 8) + (1 << 3);
+/// Shortest copy.
+const COPY_MIN: usize = 3;
+/// Copies of this length and more take three bytes.
+const COPY_LONG: usize = 9;
+
+/// Bytes of output that three bytes of input can give: nothing expands more.
+const EXPANSION_MAX: usize = COPY_MAX;
+
+/// A compressor, kept for its table (256 KiB, made at the first use).
+#[derive(Default)]
+pub struct Compressor {
+    table: Vec<u32>,
+    /// Table entries up to here are of earlier inputs. Position p is entered as base + p, and
+    /// position 0 is never found again.
+    base: u32,
+}
+
+impl Compressor {
+    /// A compressor without its table yet.
+    pub fn new() -> Compressor {
+        Compressor::default()
+    }
+
+    /// Appends the compressed input if that takes at most `limit` bytes; else appends nothing and
+    /// returns false. Linear time. Inputs of 2 GiB and more are refused.
+    pub fn compress(&mut self, input: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
+        let Ok(len) = u32::try_from(input.len()) else { return false };
+        if len == 0 || limit == 0 || len > u32::MAX / 2 {
+            return false;
+        }
+        self.make_room(len);
+        let start = out.len();
+        let mut emitter = Emitter { out, start, limit, literals: 0 };
+        let done = self.run(input, &mut emitter).is_some();
+        if !done {
+            out.truncate(start);
+        }
+        self.base += len;
+        done
+    }
+
+    fn make_room(&mut self, len: u32) {
+        if self.table.is_empty() || self.base.checked_add(len).is_none() {
+            self.table.clear();
+            self.table.resize(TABLE_SIZE, 0);
+            self.base = 0;
+        }
+    }
+
+    /// `None` when the output passes its limit.
+    fn run(&mut self, input: &[u8], emitter: &mut Emitter<'_>) -> Option<()> {
+        emitter.open_run();
+        let mut at = 0;
+        while at + 2 < input.len() {
+            match self.find_and_enter(input, at) {
+                None => {
+                    emitter.literal(input[at])?;
+                    at += 1;
+                }
+                Some(earlier) => {
+                    let len = match_len(input, earlier, at);
+                    emitter.copy(len, at - earlier - 1)?;
+                    at += len;
+                    if at + 2 >= input.len() {
+                        break;
+                    }
+                    // The last two places inside the copy are entered, the others are not.
+                    self.enter(input, at - 2);
+                    self.enter(input, at - 1);
+                }
+            }
+        }
+        emitter.finish(&input[at..])
+    }
+
+    /// Where the three bytes at `at` stood before, if within reach; remembers that they are here.
+    fn find_and_enter(&mut self, input: &[u8], at: usize) -> Option<usize> {
+        let entry = self.enter(input, at);
+        let earlier = entry.checked_sub(self.base).filter(|&earlier| earlier > 0)? as usize;
+        let near = earlier < at && at - earlier <= OFFSET_LIMIT;
+        (near && input[earlier..earlier + 3] == input[at..at + 3]).then_some(earlier)
+    }
+
+    /// Remembers position `at` and returns the entry it replaces. `at + 2` is within the input.
+    fn enter(&mut self, input: &[u8], at: usize) -> u32 {
+        let three = u32::from(input[at]) << 16 | u32::from(input[at + 1]) << 8 | u32::from(input[at + 2]);
+        let slot = (three >> (24 - TABLE_BITS)).wrapping_sub(three.wrapping_mul(5)) as usize % TABLE_SIZE;
+        std::mem::replace(&mut self.table[slot], self.base + at as u32)
+    }
+}
+
+/// How many bytes from `at` equal those from `earlier`, of which three are known to. The search
+/// stops two bytes before the input's end unless more than 16 remained to be compared.
+fn match_len(input: &[u8], earlier: usize, at: usize) -> usize {
+    let bound = (input.len() - at - 2).min(COPY_MAX);
+    let equal = |len: usize| input[earlier + len] == input[at + len];
+    let mut len = COPY_MIN;
+    if bound > 16 {
+        while len <= 18 {
+            if !equal(len) {
+                return len;
+            }
+            len += 1;
+        }
+    }
+    while len < bound && equal(len) {
+        len += 1;
+    }
+    len
+}
+
+/// Writes runs and copies. The control byte of the run at hand is reserved before its literals.
+struct Emitter<'a> {
+    out: &'a mut Vec<u8>,
+    start: usize,
+    limit: usize,
+    literals: usize,
+}
+
+impl Emitter<'_> {
+    fn used(&self) -> usize {
+        self.out.len() - self.start
+    }
+
+    fn open_run(&mut self) {
+        self.literals = 0;
+        self.out.push(0);
+    }
+
+    /// Fills in the control byte of the run at hand, or takes it back if the run is empty.
+    fn close_run(&mut self) {
+        if self.literals == 0 {
+            self.out.pop();
+        } else {
+            let control = self.out.len() - self.literals - 1;
+            self.out[control] = (self.literals - 1) as u8;
+        }
+    }
+
+    fn literal(&mut self, byte: u8) -> Option<()> {
+        if self.used() >= self.limit {
+            return None;
+        }
+        self.push_literal(byte);
+        Some(())
+    }
+
+    fn push_literal(&mut self, byte: u8) {
+        self.out.push(byte);
+        self.literals += 1;
+        if self.literals == LITERALS_MAX {
+            self.close_run();
+            self.open_run();
+        }
+    }
+
+    fn copy(&mut self, len: usize, offset: usize) -> Option<()> {
+        // The limit is tested as the format's first compressor does: room for the longest copy,
+        // the next control byte and one more.
+        let before = self.used() - usize::from(self.literals == 0);
+        if before + 3 + 1 >= self.limit {
+            return None;
+        }
+        self.close_run();
+        let high = (offset >> 8) as u8;
+        if len < COPY_LONG {
+            self.out.push(high | ((len - 2) << 5) as u8);
+        } else {
+            self.out.extend_from_slice(&[high | 7 << 5, (len - COPY_LONG) as u8]);
+        }
+        self.out.push(offset as u8);
+        self.open_run();
+        Some(())
+    }
+
+    /// Writes the last bytes, at most two after a loop that ran to its end.
+    fn finish(&mut self, rest: &[u8]) -> Option<()> {
+        if self.used() + 3 > self.limit {
+            return None;
+        }
+        rest.iter().for_each(|&byte| self.push_literal(byte));
+        self.close_run();
+        Some(())
+    }
+}
+
+/// The input is not LZF, or not of the length told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken;
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("invalid LZF data")
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// Appends the `len` bytes that `input` decompresses to; appends nothing if it does not.
+///
+/// Memory is taken only for a length the input could give: at most 88 times its own.
+pub fn decompress(input: &[u8], len: usize, out: &mut Vec<u8>) -> Result<(), Broken> {
+    if len > input.len().saturating_mul(EXPANSION_MAX.div_ceil(3)) {
+        return Err(Broken);
+    }
+    let start = out.len();
+    out.reserve(len);
+    match expand(input, start, start + len, out) {
+        Some(()) if out.len() == start + len => Ok(()),
+        _ => {
+            out.truncate(start);
+            Err(Broken)
+        }
+    }
+}
+
+/// Appends runs and copies while they fit; `None` if one does not.
+fn expand(mut input: &[u8], start: usize, end: usize, out: &mut Vec<u8>) -> Option<()> {
+    while let Some((&control, rest)) = input.split_first() {
+        let control = usize::from(control);
+        if control < LITERALS_MAX {
+            let (literals, rest) = rest.split_at_checked(control + 1)?;
+            if literals.len() > end - out.len() {
+                return None;
+            }
+            out.extend_from_slice(literals);
+            input = rest;
+            continue;
+        }
+        let (mut len, mut rest) = ((control >> 5) + 2, rest);
+        if len == COPY_LONG {
+            let (&more, after) = rest.split_first()?;
+            (len, rest) = (len + usize::from(more), after);
+        }
+        let (&low, rest) = rest.split_first()?;
+        let distance = ((control & 31) << 8) + usize::from(low) + 1;
+        if distance > out.len() - start || len > end - out.len() {
+            return None;
+        }
+        copy_back(out, distance, len);
+        input = rest;
+    }
+    Some(())
+}
+
+/// Appends `len` bytes from `distance` back; they may overlap what is being appended.
+fn copy_back(out: &mut Vec<u8>, distance: usize, mut len: usize) {
+    let from = out.len() - distance;
+    // What has been copied repeats, so each round can copy all that stands after `from`.
+    while len > 0 {
+        let part = len.min(out.len() - from);
+        out.extend_from_within(from..from + part);
+        len -= part;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn compressed(input: &[u8]) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        Compressor::new().compress(input, usize::MAX / 2, &mut out).then_some(out)
+    }
+
+    #[test]
+    fn bytes_as_redis_writes_them() {
+        assert_eq!(compressed(&[b'a'; 21]).unwrap(), b"\x01aa\xe0\n\0");
+        assert_eq!(compressed(&[b'a'; 22]).unwrap(), b"\x01aa\xe0\n\0\0a");
+        assert_eq!(compressed(&b"abc".repeat(20)).unwrap(), b"\x03abca\xe0-\x02\x01bc");
+        assert_eq!(compressed(b""), None);
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_is_refused_without_memory() {
+        let mut out = Vec::new();
+        assert_eq!(decompress(b"\x01aa\xe0\n\0", 1 << 40, &mut out), Err(Broken));
+        assert_eq!(out.capacity(), 0);
+        for len in [0, 20, 22] {
+            assert_eq!(decompress(b"\x01aa\xe0\n\0", len, &mut out), Err(Broken));
+        }
+        // A copy from before the start, even when the output has bytes there.
+        out.extend_from_slice(b"0123456789");
+        assert_eq!(decompress(b"\x00a\x20\x05", 4, &mut out), Err(Broken));
+        assert_eq!(out, b"0123456789");
+        assert_eq!(decompress(b"\x00a\x20\x00", 4, &mut out), Ok(()));
+        assert_eq!(out, b"0123456789aaaa");
+    }
+
+    fn repetitive() -> impl Strategy<Value = Vec<u8>> {
+        let piece = proptest::collection::vec(proptest::sample::select(b"abc\0\xff".as_slice()), 1..20);
+        proptest::collection::vec((piece, 1_usize..60), 0..20)
+            .prop_map(|pieces| pieces.into_iter().flat_map(|(piece, times)| piece.repeat(times)).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn comes_back_whole(inputs in proptest::collection::vec(repetitive(), 1..4)) {
+            let mut compressor = Compressor::new();
+            for input in &inputs {
+                let mut small = Vec::new();
+                if compressor.compress(input, input.len() * 2 + 10, &mut small) {
+                    // An earlier input leaves no trace.
+                    prop_assert_eq!(compressed(input), Some(small.clone()));
+                    let mut back = Vec::new();
+                    prop_assert_eq!(decompress(&small, input.len(), &mut back), Ok(()));
+                    prop_assert_eq!(&back, input);
+                } else {
+                    prop_assert!(input.is_empty());
+                }
+            }
+        }
+
+        #[test]
+        fn keeps_to_its_limit(input in repetitive(), limit in 0_usize..300) {
+            let mut out = b"before".to_vec();
+            let done = Compressor::new().compress(&input, limit, &mut out);
+            prop_assert!(out.starts_with(b"before"));
+            let added = out.len() - b"before".len();
+            prop_assert!(added <= limit && done == (added > 0));
+        }
+
+        #[test]
+        fn no_bytes_panic(input in proptest::collection::vec(any::<u8>(), 0..200), len in 0_usize..2000) {
+            let mut out = Vec::new();
+            if decompress(&input, len, &mut out).is_ok() {
+                prop_assert_eq!(out.len(), len);
+            } else {
+                prop_assert!(out.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Pieces of Redis' RDB format: lengths, string objects, and the payloads of DUMP and RESTORE.
+//!
+//! Invariant: what is written is what redis-server 8.2 writes; what is read is what it reads.
+//! Read next: `dump` for payloads, `string` for objects, `length` below both.
+
+mod dump;
+mod length;
+mod string;
+
+pub use dump::{Dumped, RestoreError, Writer, dump_string, restore};
+pub use length::{Length, push_length};
+pub use string::StringWriter;
+
+/// The version written, and the highest that is read.
+pub const VERSION: u16 = 12;
+
+/// The data does not follow the format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadData;
+
+/// Reads pieces from bytes that are all there.
+#[derive(Clone, Debug)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// A reader at the start of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { rest: bytes }
+    }
+
+    /// What has not been read.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// One byte.
+    pub fn byte(&mut self) -> Result<u8, BadData> {
+        let (&byte, rest) = self.rest.split_first().ok_or(BadData)?;
+        self.rest = rest;
+        Ok(byte)
+    }
+
+    /// `len` bytes, which must be there.
+    pub fn take(&mut self, len: u64) -> Result<&'a [u8], BadData> {
+        let len = usize::try_from(len).map_err(|_| BadData)?;
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(BadData)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], BadData> {
+        self.take(N as u64)?.try_into().map_err(|_| BadData)
+    }
+}

@@ -1,0 +1,218 @@
+//! String objects: raw, as a small integer, or compressed.
+
+use super::{BadData, Length, Reader, push_length};
+use crate::lzf;
+
+const ENCODED: u8 = 3 << 6;
+const INT8: u8 = 0;
+const INT16: u8 = 1;
+const INT32: u8 = 2;
+const LZF: u8 = 3;
+
+/// Texts longer than this are not tried as integers: the longest 32-bit one has 11 bytes.
+const INTEGER_TEXT_MAX: usize = 11;
+
+/// Texts up to this length are not tried to be compressed.
+const COMPRESS_ABOVE: usize = 20;
+
+/// Compressed data must be at least this many bytes shorter than the text.
+const COMPRESS_GAIN_MIN: usize = 4;
+
+/// Writes string objects; kept for its compressor's table.
+pub struct StringWriter {
+    compressor: lzf::Compressor,
+    compress: bool,
+}
+
+impl StringWriter {
+    /// A writer that compresses, or does not, as `rdbcompression` says.
+    pub fn new(compress: bool) -> StringWriter {
+        StringWriter { compressor: lzf::Compressor::new(), compress }
+    }
+
+    /// Appends a string in the form that Redis gives it.
+    pub fn push(&mut self, out: &mut Vec<u8>, text: &[u8]) {
+        if text.len() <= INTEGER_TEXT_MAX
+            && let Some(value) = larder_values::number::parse_i64(text)
+            && push_small_integer(out, value)
+        {
+            return;
+        }
+        if self.compress && text.len() > COMPRESS_ABOVE && self.push_compressed(out, text) {
+            return;
+        }
+        push_raw(out, text);
+    }
+
+    /// Appends the decimal text of an integer in the form that Redis gives it.
+    pub fn push_integer(&mut self, out: &mut Vec<u8>, value: i64) {
+        if !push_small_integer(out, value) {
+            let mut text = Vec::with_capacity(20);
+            larder_values::number::write_i64(&mut text, value);
+            push_raw(out, &text);
+        }
+    }
+
+    fn push_compressed(&mut self, out: &mut Vec<u8>, text: &[u8]) -> bool {
+        let mut small = Vec::new();
+        if !self.compressor.compress(text, text.len() - COMPRESS_GAIN_MIN, &mut small) {
+            return false;
+        }
+        out.push(ENCODED | LZF);
+        push_length(out, small.len() as u64);
+        push_length(out, text.len() as u64);
+        out.extend_from_slice(&small);
+        true
+    }
+}
+
+fn push_raw(out: &mut Vec<u8>, text: &[u8]) {
+    push_length(out, text.len() as u64);
+    out.extend_from_slice(text);
+}
+
+/// Appends an integer of at most 32 bits; false, with nothing appended, if it is wider.
+fn push_small_integer(out: &mut Vec<u8>, value: i64) -> bool {
+    if let Ok(value) = i8::try_from(value) {
+        out.push(ENCODED | INT8);
+        out.extend_from_slice(&value.to_le_bytes());
+    } else if let Ok(value) = i16::try_from(value) {
+        out.push(ENCODED | INT16);
+        out.extend_from_slice(&value.to_le_bytes());
+    } else if let Ok(value) = i32::try_from(value) {
+        out.push(ENCODED | INT32);
+        out.extend_from_slice(&value.to_le_bytes());
+    } else {
+        return false;
+    }
+    true
+}
+
+/// Why a string object was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StringError {
+    Bad,
+    TooLong,
+}
+
+impl From<BadData> for StringError {
+    fn from(BadData: BadData) -> StringError {
+        StringError::Bad
+    }
+}
+
+impl From<lzf::Broken> for StringError {
+    fn from(lzf::Broken: lzf::Broken) -> StringError {
+        StringError::Bad
+    }
+}
+
+impl Reader<'_> {
+    /// A string object of at most `max` bytes.
+    pub(super) fn string(&mut self, max: usize) -> Result<Vec<u8>, StringError> {
+        let integer = match self.length()? {
+            Length::Plain(len) => {
+                let text = self.take(len)?;
+                return if text.len() > max { Err(StringError::TooLong) } else { Ok(text.to_vec()) };
+            }
+            Length::Encoded(LZF) => return self.compressed(max),
+            Length::Encoded(INT8) => i64::from(i8::from_le_bytes(self.array()?)),
+            Length::Encoded(INT16) => i64::from(i16::from_le_bytes(self.array()?)),
+            Length::Encoded(INT32) => i64::from(i32::from_le_bytes(self.array()?)),
+            Length::Encoded(_) => return Err(StringError::Bad),
+        };
+        let mut text = Vec::new();
+        larder_values::number::write_i64(&mut text, integer);
+        Ok(text)
+    }
+
+    fn compressed(&mut self, max: usize) -> Result<Vec<u8>, StringError> {
+        let packed_len = self.plain_length()?;
+        let len = self.plain_length()?;
+        let packed = self.take(packed_len)?;
+        let mut text = Vec::new();
+        // Redis reads any data of length 0 as the empty string.
+        if len == 0 {
+            return Ok(text);
+        }
+        let len = usize::try_from(len).map_err(|_| StringError::Bad)?;
+        if len > max {
+            return Err(StringError::TooLong);
+        }
+        lzf::decompress(packed, len, &mut text)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn written(text: &[u8], compress: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        StringWriter::new(compress).push(&mut out, text);
+        out
+    }
+
+    #[test]
+    fn each_form() {
+        for (text, bytes) in [
+            (&b""[..], &b"\0"[..]),
+            (b"0", b"\xc0\0"),
+            (b"-128", b"\xc0\x80"),
+            (b"128", b"\xc1\x80\0"),
+            (b"32768", b"\xc2\0\x80\0\0"),
+            (b"-2147483648", b"\xc2\0\0\0\x80"),
+            (b"2147483648", b"\x0a2147483648"),
+            (b"01", b"\x0201"),
+            (b"aaaaaaaaaaaaaaaaaaaa", b"\x14aaaaaaaaaaaaaaaaaaaa"),
+            (b"aaaaaaaaaaaaaaaaaaaaa", b"\xc3\x06\x15\x01aa\xe0\x0a\0"),
+        ] {
+            assert_eq!(written(text, true), bytes, "{}", text.escape_ascii());
+            assert_eq!(Reader::new(bytes).string(100), Ok(text.to_vec()));
+        }
+        assert_eq!(written(&[b'a'; 21], false), b"\x15aaaaaaaaaaaaaaaaaaaaa");
+    }
+
+    #[test]
+    fn broken_and_long_ones() {
+        for bytes in [
+            &b""[..],
+            b"\x05a",
+            b"\xc4a",
+            b"\xc2\xff\xff",
+            b"\xc3\x06\x16\x01aa\xe0\n\0",
+            b"\xc3\xc0\x06\x15",
+        ] {
+            assert_eq!(Reader::new(bytes).string(100), Err(StringError::Bad), "{bytes:?}");
+        }
+        assert_eq!(Reader::new(b"\x02aa").string(1), Err(StringError::TooLong));
+        assert_eq!(Reader::new(b"\xc3\x06\x15\x01aa\xe0\n\0").string(20), Err(StringError::TooLong));
+        assert_eq!(Reader::new(b"\xc3\x02\0\0a").string(20), Ok(Vec::new()));
+    }
+
+    proptest! {
+        #[test]
+        fn integers_are_as_their_text(value: i64, shift in 0_u32..64) {
+            let (value, mut out) = (value >> shift, Vec::new());
+            StringWriter::new(true).push_integer(&mut out, value);
+            prop_assert_eq!(written(value.to_string().as_bytes(), true), out);
+        }
+
+        #[test]
+        fn written_then_read(
+            text in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..100),
+                (proptest::collection::vec(any::<u8>(), 0..20), 0_usize..2000).prop_map(|(part, n)| part.repeat(n)),
+            ],
+            compress: bool,
+        ) {
+            let out = written(&text, compress);
+            prop_assert!(out.len() <= text.len() + 5);
+            let mut reader = Reader::new(&out);
+            prop_assert_eq!(reader.string(text.len()), Ok(text));
+            prop_assert!(reader.rest().is_empty());
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Bodies of fuzz targets, plain functions so that a test on stable Rust runs them too.
+//!
+//! Each takes any bytes and panics only if an invariant is broken.
+
+use crate::{glob, hll};
+
+/// Matches one part of the bytes against the other, and compares with all ways tried at once.
+pub fn fuzz_glob(bytes: &[u8]) {
+    let Some((&cut, rest)) = bytes.split_first() else { return };
+    let (pattern, text) = rest.split_at(usize::from(cut).min(rest.len()));
+    let matched = glob::matches(pattern, text);
+    let _ = glob::matches_with(pattern, text, glob::Case::Ignored);
+    assert_eq!(matched, glob::matches_all_ways(pattern, text), "the retry point missed a way");
+    if matched {
+        assert!(text.starts_with(glob::literal_prefix(pattern)), "the literal prefix is not one");
+    }
+}
+
+/// Does everything to the bytes as a HyperLogLog, and to them as the body of one.
+pub fn fuzz_hll(bytes: &[u8]) {
+    exercise(bytes.to_vec());
+    let mut sparse = hll::create();
+    sparse.truncate(sparse.len() - 2);
+    sparse.extend_from_slice(bytes);
+    exercise(sparse);
+    let mut dense = hll::create();
+    let _ = hll::to_dense(&mut dense);
+    let room = dense.len() - 16;
+    dense[16..16 + bytes.len().min(room)].copy_from_slice(&bytes[..bytes.len().min(room)]);
+    exercise(dense);
+}
+
+fn exercise(mut value: Vec<u8>) {
+    let valid = hll::estimate(&value).is_ok();
+    let before = hll::registers(&value);
+    assert_eq!(before.is_ok(), valid, "reading and counting disagree on what is valid");
+    let _ = (hll::decode(&value), hll::cached_count(&value));
+    for element in [&b"a"[..], b"b", b"", b"12345678"] {
+        let added = hll::add(&mut value, element, 3000);
+        if valid {
+            assert!(added.is_ok(), "a valid one refused an element");
+            assert_eq!(hll::add(&mut value, element, 3000), Ok(false), "an element was added twice");
+        }
+    }
+    if let (Ok(before), Ok(after)) = (before, hll::registers(&value)) {
+        assert!(before.iter().zip(after.iter()).all(|(old, new)| old <= new), "a register fell");
+        let mut union = hll::Union::new();
+        assert_eq!(union.merge(&value), Ok(()));
+        assert_eq!(union.store(&mut value, 3000), Ok(()));
+        assert_eq!(hll::registers(&value), Ok(after), "a union with itself changed it");
+    }
+    let _ = (hll::count(&mut value), hll::to_dense(&mut value));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+        #[test]
+        fn no_bytes_break_globs(
+            cut in 0_u8..20,
+            bytes in proptest::collection::vec(proptest::sample::select(b"ab*?[]^-\\\x80\xff".as_slice()), 0..40),
+        ) {
+            super::fuzz_glob(&[&[cut], bytes.as_slice()].concat());
+        }
+
+        #[test]
+        fn no_bytes_break_hyperloglogs(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            super::fuzz_hll(&bytes);
+        }
+    }
+}
