@@ -1,6 +1,8 @@
 //! The table against a sorted map: the same operations on both, the same answers, and all invariants after each.
 
-use larder_table::{DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Removed, Shard, Table, TableConfig};
+use larder_table::{
+    DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Removed, Shard, Table, TableConfig,
+};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,12 +21,31 @@ struct Stored {
 #[derive(Clone, Debug)]
 enum Op {
     /// Insert or replace a run of keys.
-    Put { first: u16, count: u16, stored: Stored, keep: bool },
-    Remove { first: u16, count: u16 },
-    SetDeadline { first: u16, count: u16, deadline: Option<u64> },
-    Expire { forward: u64, limit: usize },
-    Rewrite { key: u16 },
-    Detach { slice: usize },
+    Put {
+        first: u16,
+        count: u16,
+        stored: Stored,
+        keep: bool,
+    },
+    Remove {
+        first: u16,
+        count: u16,
+    },
+    SetDeadline {
+        first: u16,
+        count: u16,
+        deadline: Option<u64>,
+    },
+    Expire {
+        forward: u64,
+        limit: usize,
+    },
+    Rewrite {
+        key: u16,
+    },
+    Detach {
+        slice: usize,
+    },
     Release,
 }
 
@@ -32,13 +53,15 @@ const KEYS: u16 = 900;
 
 fn stored() -> impl Strategy<Value = Stored> {
     let len = prop_oneof![8 => 0usize..40, 2 => 240usize..600, 1 => 3000usize..6000];
-    (0u8..32, 0u32..1 << 24, deadline(), any::<bool>(), len).prop_map(|(kind, access, deadline, boxed, len)| Stored {
-        kind,
-        access,
-        deadline,
-        boxed,
-        value: vec![kind; len],
-    })
+    (0u8..32, 0u32..1 << 24, deadline(), any::<bool>(), len).prop_map(
+        |(kind, access, deadline, boxed, len)| Stored {
+            kind,
+            access,
+            deadline,
+            boxed,
+            value: vec![kind; len],
+        },
+    )
 }
 
 fn deadline() -> impl Strategy<Value = Option<u64>> {
@@ -91,7 +114,9 @@ impl Pair {
 
     fn apply(&mut self, op: &Op) {
         match op {
-            Op::Put { first, count, stored, keep } => keys(*first, *count).for_each(|key| self.put(&key, stored, *keep)),
+            Op::Put { first, count, stored, keep } => {
+                keys(*first, *count).for_each(|key| self.put(&key, stored, *keep))
+            }
             Op::Remove { first, count } => keys(*first, *count).for_each(|key| self.remove(&key)),
             Op::SetDeadline { first, count, deadline } => {
                 keys(*first, *count).for_each(|key| self.set_deadline(&key, *deadline));
@@ -122,7 +147,7 @@ impl Pair {
         }
         let payload = if stored.boxed { Payload::Boxed(arc) } else { Payload::Inline(&stored.value) };
         let mut stored = stored.clone();
-        match self.model.get(key) {
+        match self.model.get(key).cloned() {
             Some(old) => {
                 let change = if keep { DeadlineChange::Keep } else { DeadlineChange::Set(stored.deadline) };
                 let removed = self.with(key, |shard, hash| {
@@ -132,7 +157,6 @@ impl Pair {
                     assert_eq!(removed.size, size);
                     removed
                 });
-                let old = self.model[key].clone();
                 assert_removed(&removed, &old);
                 stored.access = old.access;
                 if keep {
@@ -177,7 +201,10 @@ impl Pair {
         for shard in 0..self.table.shards() {
             let mut gone = Vec::new();
             let next = self.table.next_due(shard);
-            let count = self.table.lock(shard).expire_due(now, limit, &mut |key, removed| gone.push((key.to_vec(), removed)));
+            let count = self
+                .table
+                .lock(shard)
+                .expire_due(now, limit, &mut |key, removed| gone.push((key.to_vec(), removed)));
             assert!(count <= limit && count == gone.len());
             for (key, removed) in gone {
                 let old = self.model.remove(&key).expect("only what is there expires");
@@ -186,7 +213,11 @@ impl Pair {
             }
             if count < limit {
                 let of_shard = |key: &&Vec<u8>| self.table.shard_of(self.table.hash(key)) == shard;
-                let left = self.model.iter().filter(|(key, _)| of_shard(key)).filter_map(|(_, stored)| stored.deadline);
+                let left = self
+                    .model
+                    .iter()
+                    .filter(|(key, _)| of_shard(key))
+                    .filter_map(|(_, stored)| stored.deadline);
                 assert!(left.min().unwrap_or(u64::MAX) > now, "a due entry was left");
                 // Otherwise the sweeper would come again in vain.
                 assert!(self.table.next_due(shard) > now || now == u64::MAX);
@@ -223,7 +254,13 @@ impl Pair {
                 PayloadRef::Inline(bytes) => (false, bytes.to_vec()),
                 PayloadRef::Boxed(boxed) => (true, boxed.to_vec()),
             };
-            let found = Stored { kind: entry.kind(), access: entry.access(), deadline: entry.deadline(), boxed, value };
+            let found = Stored {
+                kind: entry.kind(),
+                access: entry.access(),
+                deadline: entry.deadline(),
+                boxed,
+                value,
+            };
             assert_eq!(&found, stored);
             assert_eq!(entry.key(), &key[..]);
         }
@@ -241,14 +278,19 @@ fn keys(first: u16, count: u16) -> impl Iterator<Item = Vec<u8>> {
 }
 
 fn assert_removed(removed: &Removed<Boxed>, old: &Stored) {
-    assert_eq!((removed.kind, removed.deadline, removed.boxed.is_some()), (old.kind, old.deadline, old.boxed));
+    assert_eq!(
+        (removed.kind, removed.deadline, removed.boxed.is_some()),
+        (old.kind, old.deadline, old.boxed)
+    );
     if let Some(boxed) = &removed.boxed {
         assert_eq!(**boxed, old.value);
     }
 }
 
 fn number(key: &[u8]) -> u64 {
-    key.iter().take_while(|byte| byte.is_ascii_digit()).fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'))
+    key.iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0'))
 }
 
 /// Hash functions from good to hopeless: a keyed one, all equal, few values at the top, few at the bottom, a long common
@@ -266,8 +308,13 @@ fn hashers() -> impl Strategy<Value = Hasher> {
 }
 
 fn cases(count: u32) -> ProptestConfig {
-    let scale = std::env::var("LARDER_TEST_SCALE").ok().and_then(|scale| scale.parse::<f64>().ok()).unwrap_or(1.0);
-    ProptestConfig { cases: ((f64::from(count) * scale) as u32).max(1), max_shrink_iters: 20_000, ..Default::default() }
+    let scale =
+        std::env::var("LARDER_TEST_SCALE").ok().and_then(|scale| scale.parse::<f64>().ok()).unwrap_or(1.0);
+    ProptestConfig {
+        cases: ((f64::from(count) * scale) as u32).max(1),
+        max_shrink_iters: 20_000,
+        ..Default::default()
+    }
 }
 
 proptest! {

@@ -455,3 +455,6 @@ impl Drop for Chunks {
         while self.unmap_one() {}
     }
 }
+
+#[cfg(test)]
+mod tests;
