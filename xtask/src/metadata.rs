@@ -13,6 +13,8 @@ pub struct Metadata {
     pub member_dev_imports: BTreeMap<String, BTreeSet<String>>,
     /// All that is linked into each member, by name.
     pub linked: BTreeMap<String, BTreeSet<String>>,
+    /// What members name in their manifests and is no member itself.
+    pub foreign: BTreeSet<String>,
 }
 
 /// Asks cargo.
@@ -51,7 +53,12 @@ fn digest(json: &Value) -> Metadata {
         member_imports: BTreeMap::new(),
         member_dev_imports: BTreeMap::new(),
         linked: BTreeMap::new(),
+        foreign: BTreeSet::new(),
     };
+    for package in list(&json["packages"]).iter().filter(|package| members.contains(text(&package["id"]))) {
+        let foreign = list(&package["dependencies"]).iter().filter(|dependency| dependency["path"].is_null());
+        metadata.foreign.extend(foreign.map(|dependency| text(&dependency["name"]).to_owned()));
+    }
     for &member in &members {
         let on_members = |ids: BTreeSet<&str>| -> BTreeSet<String> {
             ids.into_iter().filter(|id| members.contains(id)).map(name).collect()

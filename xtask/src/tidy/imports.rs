@@ -1,6 +1,9 @@
 //! Which crate of the workspace may use which, and what must not be linked into the data path.
 
 use crate::metadata::Metadata;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 /// Each member with the members it may use. An arrow that is not here does not exist:
 /// `table <- store <- commands <- server`, the protocol and the formats beside them.
@@ -34,6 +37,9 @@ const TESTS_MAY_USE: &str = "larder-testkit";
 
 /// Crates that must not be linked into these members: they bring a runtime of their own.
 const NOT_LINKED: &[&str] = &["async-std", "axum", "hyper", "mio", "reqwest", "smol", "tokio"];
+
+/// Where each dependency has its reason.
+const REASONS: &str = "docs/dependencies.md";
 
 /// All members that are the server or below it.
 const DATA_PATH: &[&str] = &[
@@ -72,6 +78,26 @@ pub fn check(metadata: &Metadata) -> Vec<String> {
     problems
 }
 
+/// Problems with the reasons given for dependencies: each has one, and each reason a dependency.
+pub fn check_reasons(metadata: &Metadata, root: &Path) -> Result<Vec<String>, String> {
+    let text = fs::read_to_string(root.join(REASONS)).map_err(|error| format!("{REASONS}: {error}"))?;
+    let given = reasons(&text);
+    let mut problems = Vec::new();
+    for name in metadata.foreign.difference(&given) {
+        problems.push(format!("{REASONS}: has no sentence on {name}"));
+    }
+    for name in given.difference(&metadata.foreign) {
+        problems.push(format!("{REASONS}: no member uses {name}"));
+    }
+    Ok(problems)
+}
+
+/// Lines of the form "- `name`: reason."
+fn reasons(text: &str) -> BTreeSet<String> {
+    let items = text.lines().filter_map(|line| line.strip_prefix("- `")?.split_once("`: "));
+    items.filter(|(_, reason)| !reason.is_empty()).map(|(name, _)| name.to_owned()).collect()
+}
+
 fn may_use(member: &str) -> Option<&'static [&'static str]> {
     MAY_USE.iter().find(|(name, _)| *name == member).map(|(_, allowed)| *allowed)
 }
@@ -79,11 +105,16 @@ fn may_use(member: &str) -> Option<&'static [&'static str]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeMap;
 
     fn metadata(member: &str, used: &str, linked: &str) -> Metadata {
         let one = |name: &str| BTreeMap::from([(member.to_owned(), BTreeSet::from([name.to_owned()]))]);
-        Metadata { member_imports: one(used), member_dev_imports: BTreeMap::new(), linked: one(linked) }
+        Metadata {
+            member_imports: one(used),
+            member_dev_imports: BTreeMap::new(),
+            linked: one(linked),
+            foreign: BTreeSet::new(),
+        }
     }
 
     #[test]
@@ -92,6 +123,12 @@ mod tests {
         assert_eq!(check(&metadata("larder-store", "larder-commands", "memchr")).len(), 1);
         assert_eq!(check(&metadata("larder-store", "larder-table", "tokio")).len(), 1);
         assert_eq!(check(&metadata("larder-new", "larder-table", "memchr")).len(), 1);
+    }
+
+    #[test]
+    fn a_reason_is_a_list_item_with_a_sentence() {
+        let given = reasons("# Title\n- `memchr`: finds bytes.\n- `itoa`\ntext `libc`: no item\n");
+        assert_eq!(given, BTreeSet::from(["memchr".to_owned()]));
     }
 
     #[test]

@@ -15,7 +15,9 @@ use std::path::Path;
 /// Runs every check and tells all problems at once.
 pub fn run(root: &Path, long_functions: LongFunctions) -> Result<(), String> {
     let sources = source::read_all(root, &["crates", "xtask/src"])?;
-    let mut problems = imports::check(&metadata::read(root)?);
+    let metadata = metadata::read(root)?;
+    let mut problems = imports::check(&metadata);
+    problems.extend(imports::check_reasons(&metadata, root)?);
     problems.extend(text::check(&sources));
     problems.extend(long::check(root, &sources, long_functions)?);
     if problems.is_empty() {
