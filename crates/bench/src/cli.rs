@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
+use crate::check::CheckArgs;
 use crate::compare::CompareArgs;
 use crate::distribution::{Distribution, Zipf};
 use crate::endpoint::Endpoint;
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Null(NullArgs),
     /// Measure Larder and its peers in turns and write docs/BENCHMARKS.md.
     Compare(CompareArgs),
+    /// Run our generator and redis-benchmark on the same servers and print both.
+    Check(CheckArgs),
 }
 
 /// Which server, which keys, which values.

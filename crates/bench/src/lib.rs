@@ -2,6 +2,7 @@
 //! Everything is reached through [`run`]; the binary `larder-bench` only calls it.
 #![forbid(unsafe_code)]
 
+mod check;
 mod cli;
 mod compare;
 mod null;
@@ -46,6 +47,7 @@ fn dispatch(cli: Cli) -> Result<()> {
         Command::Load(args) => run_load(args.plan()?, args.cpu, args.json),
         Command::Fill(args) => run_load(args.plan()?, args.cpu, args.json),
         Command::Compare(args) => compare::run(&args),
+        Command::Check(args) => say(&check::run(&args)?),
         Command::Null(args) => {
             bind(args.cpu)?;
             null::serve(&null::NullSpec {

@@ -183,11 +183,6 @@ impl Template {
             }
         }
     }
-
-    /// The length of every request of this template, in bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
-    }
 }
 
 /// When a written key expires.
@@ -263,7 +258,7 @@ mod tests {
     fn rendered(template: &Template) -> String {
         let mut out = Vec::new();
         template.append(&mut out, &mut Counted(11));
-        assert_eq!(out.len(), template.len());
+        assert_eq!(out.len(), template.bytes.len());
         String::from_utf8(out).unwrap()
     }
 

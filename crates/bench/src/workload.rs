@@ -130,17 +130,6 @@ impl Workload {
         let ticket = self.source.random.below(total);
         self.weights_below.iter().position(|&below| ticket < below).unwrap_or(0)
     }
-
-    /// The mean length of a request in bytes, by weight.
-    pub(crate) fn request_bytes_mean(&self) -> f64 {
-        let mut before = 0;
-        let mut sum = 0.0;
-        for (template, &below) in self.templates.iter().zip(&self.weights_below) {
-            sum += template.len() as f64 * (below - before) as f64;
-            before = below;
-        }
-        sum / (before.max(1)) as f64
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! `larder-bench compare`: starts the peers, measures them in turns, and writes docs/BENCHMARKS.md.
 //! Read next: `rig.rs` for how, `throughput.rs`, `latency.rs`, `memory.rs` for what.
 
+mod latency;
+mod memory;
+pub(crate) mod redis_benchmark;
+mod throughput;
+
 mod document;
 mod rig;
 mod sample;
 mod table;
-mod throughput;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -98,6 +102,12 @@ pub(crate) enum Suite {
     Threads,
     /// redis-benchmark's string commands and large values.
     Commands,
+    /// Open loop: latencies while nothing and while much happens.
+    Latency,
+    /// Bytes a key, empty server, idle connections, start.
+    Memory,
+    /// The real redis-benchmark.
+    RedisBenchmark,
 }
 
 /// What a suite needs.
@@ -137,6 +147,9 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
             Suite::Cpu => throughput::cpu(&cx)?,
             Suite::Threads => throughput::threads(&cx)?,
             Suite::Commands => throughput::commands(&cx)?,
+            Suite::Latency => latency::run(&cx)?,
+            Suite::Memory => memory::run(&cx)?,
+            Suite::RedisBenchmark => redis_benchmark::run(&cx)?,
         }
     }
     Ok(())

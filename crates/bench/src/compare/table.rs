@@ -61,6 +61,16 @@ impl Table {
         self.markdown("operations a second", Sample::per_second, |spread| crate::svg::short(spread.median))
     }
 
+    /// Latencies of each row and column.
+    pub(crate) fn latencies(&self) -> String {
+        let mut text = self.head("latency in microseconds");
+        for row in &self.rows {
+            let cells = row.samples.iter().map(|samples| latency_text(samples).unwrap_or("-".to_owned()));
+            text.push_str(&format!("| {} | {} |\n", row.name, cells.collect::<Vec<_>>().join(" | ")));
+        }
+        text
+    }
+
     /// Larder's CPU for each operation divided by each other's, beside the targets.
     pub(crate) fn ratios(&self) -> String {
         let Some(ours) = self.columns.iter().position(|column| column.kind == Kind::Larder) else {
@@ -149,8 +159,8 @@ impl Table {
 /// The first line of the records that [`Table::csv`] writes.
 pub(crate) const CSV_HEAD: &str = "date,machine,suite,cell,server,version,round,requests,seconds,cpu_ns,errors,absent,p50_ns,p99_ns,p999_ns,max_ns";
 
-/// Latencies of a sample in microseconds, for tables.
-pub(crate) fn latency_text(samples: &[Sample]) -> Option<String> {
+/// Latencies of some rounds in microseconds, for tables.
+fn latency_text(samples: &[Sample]) -> Option<String> {
     let median = |index: usize| {
         Spread::of(samples.iter().map(|sample| sample.latency_ns.get(index).copied().unwrap_or(0) as f64))
     };
