@@ -32,6 +32,19 @@ pub const fn packed_len(len: usize) -> usize {
     len - len / 8
 }
 
+/// Whether the text can be packed: all bytes are below 128. Some tenths of a nanosecond for 8 bytes.
+#[inline]
+pub fn is_packable(text: &[u8]) -> bool {
+    let (words, rest) = text.as_chunks::<8>();
+    let seen = words.iter().fold(0, |seen, word| seen | u64::from_le_bytes(*word));
+    let seen_rest = match text.last_chunk::<8>() {
+        // The last word overlaps the one before: cheaper than byte by byte.
+        Some(last) => u64::from_le_bytes(*last),
+        None => rest.iter().fold(0, |seen, &byte| seen | u64::from(byte)),
+    };
+    (seen | seen_rest) & HIGH == 0
+}
+
 /// Packs ASCII text into the start of `out`; how many bytes were written.
 ///
 /// `None` if the text is not ASCII or `out` is shorter than `packed_len`: then `out` holds nothing
@@ -196,6 +209,7 @@ mod tests {
             let mut text = vec![b'x'; 200];
             text[at] = 0x80;
             assert_eq!(pack(&text, &mut [0; 200]), None, "{at}");
+            assert!(!is_packable(&text) && is_packable(&text[..at]) && is_packable(&text[at + 1..]));
         }
         assert_eq!(pack(b"12345678", &mut [0; 6]), None);
         assert!(!unpack_into(&[0; 6], 8, &mut Vec::new()));

@@ -23,18 +23,34 @@ fn read_group(group: &[u8]) -> u32 {
     u32::from(group[0]) | u32::from(group[1]) << 8 | u32::from(group[2]) << 16
 }
 
-fn unpack_group(group: &[u8]) -> [u8; 4] {
-    let bits = read_group(group);
-    [bits & 63, bits >> 6 & 63, bits >> 12 & 63, bits >> 18].map(|register| register as u8)
-}
+/// 64 registers at a time.
+const BLOCK: usize = 64;
+const BLOCK_PACKED: usize = BLOCK * 6 / 8;
 
 /// Raises each of `registers` to at least the packed one.
 pub(super) fn merge_into(packed: &[u8], registers: &mut [u8; REGISTERS]) {
-    for (group, four) in packed.chunks_exact(3).zip(registers.chunks_exact_mut(4)) {
-        for (register, value) in four.iter_mut().zip(unpack_group(group)) {
+    let (blocks, _) = packed.as_chunks::<BLOCK_PACKED>();
+    for (block, registers) in blocks.iter().zip(registers.as_chunks_mut::<BLOCK>().0) {
+        for (register, value) in registers.iter_mut().zip(unpack_block(block)) {
             *register = (*register).max(value);
         }
     }
+}
+
+fn unpack_block(packed: &[u8; BLOCK_PACKED]) -> [u8; BLOCK] {
+    let mut block = [0; BLOCK];
+    let (eights, _) = block.as_chunks_mut::<8>();
+    for (&[a, b, c, d, e, f], eight) in packed.as_chunks::<6>().0.iter().zip(eights) {
+        *eight = spread(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])).to_le_bytes();
+    }
+    block
+}
+
+/// Eight registers of 6 bits, side by side, to a byte each: halved three times.
+fn spread(bits: u64) -> u64 {
+    let bits = (bits & 0x00ff_ffff) | (bits & 0xffff_ff00_0000) << 8;
+    let bits = (bits & 0x0000_0fff_0000_0fff) | (bits & 0x00ff_f000_00ff_f000) << 4;
+    (bits & 0x003f_003f_003f_003f) | (bits & 0x0fc0_0fc0_0fc0_0fc0) << 2
 }
 
 /// Appends the registers packed.
@@ -48,28 +64,33 @@ pub(super) fn push_packed(out: &mut Vec<u8>, registers: &[u8; REGISTERS]) {
 
 /// Counts packed registers by value.
 pub(super) fn histogram(packed: &[u8]) -> Histogram {
-    // Four tables, so that equal neighbours do not wait for each other's increment.
-    let mut lanes = [[0_u32; 64]; 4];
-    for group in packed.chunks_exact(3) {
-        for (lane, register) in lanes.iter_mut().zip(unpack_group(group)) {
-            lane[usize::from(register)] += 1;
+    let mut lanes = EMPTY_LANES;
+    for &[a, b, c, d, e, f] in packed.as_chunks::<6>().0 {
+        let bits = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+        for (lane, table) in lanes.iter_mut().enumerate() {
+            table[(bits >> (6 * lane) & 63) as usize] += 1;
+            table[(bits >> (24 + 6 * lane) & 63) as usize] += 1;
         }
     }
     sum(&lanes)
 }
+
+/// Four tables, so that equal neighbours do not wait for each other's increment.
+type HistogramLanes = [Histogram; 4];
+const EMPTY_LANES: HistogramLanes = [[0; 64]; 4];
 
 /// Counts registers by value.
 pub(super) fn histogram_of(registers: &[u8; REGISTERS]) -> Histogram {
-    let mut lanes = [[0_u32; 64]; 4];
-    for four in registers.chunks_exact(4) {
-        for (lane, &register) in lanes.iter_mut().zip(four) {
-            lane[usize::from(register & 63)] += 1;
+    let mut lanes = EMPTY_LANES;
+    for four in registers.as_chunks::<4>().0 {
+        for (table, register) in lanes.iter_mut().zip(four) {
+            table[usize::from(register & 63)] += 1;
         }
     }
     sum(&lanes)
 }
 
-fn sum(lanes: &[Histogram; 4]) -> Histogram {
+fn sum(lanes: &HistogramLanes) -> Histogram {
     std::array::from_fn(|value| lanes.iter().map(|lane| lane[value]).sum())
 }
 
