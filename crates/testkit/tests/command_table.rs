@@ -1,0 +1,81 @@
+//! What COMMAND says about each command is what redis-server 8.2 says.
+//! Invariant: flags, positions, key specs, categories and tips decide how clients and proxies route
+//! and what access rules allow, so they must be equal; texts for people are Larder's own.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use larder_testkit::known::KnownDifferences;
+use larder_testkit::run::Failure;
+use larder_testkit::server::repository_root;
+use larder_testkit::{Client, Larder, Redis82, Value};
+use std::collections::BTreeSet;
+
+#[test]
+fn commands_are_described_as_in_redis() {
+    let redis = match Redis82::start() {
+        Ok(redis) => redis,
+        Err(problem) => {
+            assert!(std::env::var_os("CI").is_none(), "{problem}");
+            return eprintln!("skipped: {problem}");
+        }
+    };
+    let larder = Larder::start_with_threads("1").unwrap();
+    let (mut ours, mut theirs) = (larder.client(), redis.client());
+    let shared: Vec<String> = names(&mut ours).intersection(&names(&mut theirs)).cloned().collect();
+    assert!(shared.len() > 50, "only {} commands are shared", shared.len());
+    let mut failures = Vec::new();
+    for name in &shared {
+        let (seen, expected) = (info(&mut ours, name), info(&mut theirs, name));
+        failures.extend(difference(format!("command_table/info: {name}"), &seen, &expected));
+        for field in ["since", "group", "arguments"] {
+            let (seen, expected) = (doc(&mut ours, name, field), doc(&mut theirs, name, field));
+            failures.extend(difference(format!("command_table/docs: {name} {field}"), &seen, &expected));
+        }
+    }
+    let tests = repository_root().join("tests");
+    let known = KnownDifferences::load(&tests.join("known_differences.toml")).unwrap();
+    let (unknown, stale) = known.sort_out("command_table", failures);
+    let list: String = unknown.iter().map(ToString::to_string).collect();
+    assert!(unknown.is_empty(), "{} descriptions differ:\n{list}", unknown.len());
+    assert!(stale.is_empty() || Larder::stand_in().is_some(), "known differences that are none: {stale:?}");
+}
+
+fn difference(case: String, seen: &str, expected: &str) -> Option<Failure> {
+    let problem = format!("redis:  {expected}\nlarder: {seen}");
+    (seen != expected).then_some(Failure { case, line: 0, protocol: 2, problem })
+}
+
+fn names(client: &mut Client) -> BTreeSet<String> {
+    client.run("COMMAND LIST").unwrap().items().unwrap().iter().map(Value::text).collect()
+}
+
+/// All parts but the subcommands, which are asked for by their own names.
+fn info(client: &mut Client, name: &str) -> String {
+    let reply = client.command(&["COMMAND", "INFO", name]).unwrap();
+    let mut parts = reply.items().unwrap()[0].items().unwrap().to_vec();
+    parts.truncate(9);
+    let mut parts = Value::Array(parts);
+    sort_sets(&mut parts);
+    one_line(&parts)
+}
+
+/// The order of flags, categories and tips means nothing; that of key specs does.
+fn sort_sets(parts: &mut Value) {
+    if let Value::Array(parts) = parts {
+        for at in [2, 6, 7] {
+            parts[at].sort();
+        }
+    }
+}
+
+fn doc(client: &mut Client, name: &str, field: &str) -> String {
+    let reply = client.command(&["COMMAND", "DOCS", name]).unwrap();
+    let doc = reply.pairs().into_iter().next().map_or(Value::Null, |(_, doc)| doc);
+    let value = doc.field(field).unwrap_or(Value::Null);
+    one_line(&value)
+}
+
+fn one_line(value: &Value) -> String {
+    value.notation().iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+}
