@@ -37,6 +37,10 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// Run our generator and redis-benchmark on the same servers and print both.
     Check(CheckArgs),
+    /// Write a trace's records, decompressed, to standard output.
+    TraceDump(TraceFileArgs),
+    /// Print a trace's requests, keys and footprint.
+    TraceInfo(TraceFileArgs),
 }
 
 /// Which server, which keys, which values.
@@ -140,6 +144,17 @@ pub(crate) struct FillArgs {
     /// Print one JSON object instead of text.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Which trace.
+#[derive(Debug, Args)]
+pub(crate) struct TraceFileArgs {
+    /// The KVT1 trace.
+    #[arg(long)]
+    pub(crate) trace: PathBuf,
+    /// No more than so many requests of it.
+    #[arg(long)]
+    pub(crate) requests: Option<usize>,
 }
 
 /// `larder-bench null`.

@@ -17,6 +17,9 @@ mod schedule;
 mod template;
 mod workload;
 
+mod replay;
+mod trace;
+
 mod endpoint;
 mod peers;
 mod process;
@@ -48,6 +51,18 @@ fn dispatch(cli: Cli) -> Result<()> {
         Command::Fill(args) => run_load(args.plan()?, args.cpu, args.json),
         Command::Compare(args) => compare::run(&args),
         Command::Check(args) => say(&check::run(&args)?),
+        Command::TraceDump(args) => {
+            compare::trace_suite::dump(&args.trace, args.requests, &mut std::io::stdout().lock())
+        }
+        Command::TraceInfo(args) => {
+            let trace = trace::Trace::read(&args.trace, args.requests)?;
+            let footprint = trace.footprint_bytes(replay::KEY_BYTES);
+            say(&format!(
+                "requests {}\nkeys {}\nfootprint_bytes {footprint}\n",
+                trace.records.len(),
+                trace.keys
+            ))
+        }
         Command::Null(args) => {
             bind(args.cpu)?;
             null::serve(&null::NullSpec {

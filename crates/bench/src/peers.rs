@@ -201,16 +201,6 @@ impl Server {
         Asker::connect(self.port)?.ask(words)
     }
 
-    /// Removes every key.
-    pub(crate) fn clear(&self) -> Result<()> {
-        match self.peer.kind {
-            Kind::Null => {}
-            Kind::Memcached => drop(Asker::connect(self.port)?.ask_memcached("flush_all")?),
-            _ => drop(self.ask(&["FLUSHALL"])?),
-        }
-        Ok(())
-    }
-
     /// Stops the process from running, so that its background work does not disturb others' measurements.
     pub(crate) fn pause(&mut self) -> Result<()> {
         self.paused = true;

@@ -5,6 +5,7 @@ mod latency;
 mod memory;
 pub(crate) mod redis_benchmark;
 mod throughput;
+pub(crate) mod trace_suite;
 
 mod document;
 mod rig;
@@ -32,6 +33,8 @@ pub(crate) struct CompareArgs {
     suite: Vec<Suite>,
     #[command(flatten)]
     servers: ServerArgs,
+    #[command(flatten)]
+    trace: trace_suite::TraceArgs,
     /// Rounds of each measurement.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -108,6 +111,8 @@ pub(crate) enum Suite {
     Memory,
     /// The real redis-benchmark.
     RedisBenchmark,
+    /// A trace, look-aside, with a memory limit.
+    Trace,
 }
 
 /// What a suite needs.
@@ -150,6 +155,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
             Suite::Latency => latency::run(&cx)?,
             Suite::Memory => memory::run(&cx)?,
             Suite::RedisBenchmark => redis_benchmark::run(&cx)?,
+            Suite::Trace => trace_suite::run(&cx, &args.trace)?,
         }
     }
     Ok(())
