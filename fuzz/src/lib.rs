@@ -3,11 +3,9 @@
 //! Invariant: a target depends on nothing but its bytes. `fuzz_targets/` hands them to libFuzzer,
 //! `tests/seeds.rs` runs them over `seeds/` and over seeded noise on a stable compiler.
 
-mod glob;
 mod hll;
 mod request;
 
-pub use glob::glob;
 pub use hll::hll;
 pub use request::request;
 
@@ -16,9 +14,30 @@ pub fn config(data: &[u8]) {
     larder_config::fuzz_config(data);
 }
 
+/// The matcher agrees with a slow one that tries every way a `*` can be filled.
+pub fn glob(data: &[u8]) {
+    larder_values::fuzz::fuzz_glob(data);
+}
+
+/// A payload for RESTORE is refused or gives a value that is dumped and restored as the same.
+pub fn restore(data: &[u8]) {
+    larder_persist::fuzz::fuzz_restore(data);
+}
+
+/// Foreign compressed bytes are refused or decompressed; what we compress comes back.
+pub fn lzf(data: &[u8]) {
+    larder_persist::fuzz::fuzz_lzf(data);
+}
+
 /// A target: any bytes in, a panic when something is wrong.
 pub type Target = fn(&[u8]);
 
 /// Every target under its name, which is also that of its folder in `seeds/`.
-pub const TARGETS: &[(&str, Target)] =
-    &[("config", config), ("glob", glob), ("hll", hll), ("request", request)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("config", config),
+    ("glob", glob),
+    ("hll", hll),
+    ("lzf", lzf),
+    ("request", request),
+    ("restore", restore),
+];

@@ -3,6 +3,7 @@
 //!
 //! Invariant: `code` has the length and the line breaks of the file, so positions agree.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -15,6 +16,8 @@ pub struct Source {
     pub text: String,
     /// The same with everything but code turned to blanks.
     pub code: String,
+    /// Whether the whole file is a test.
+    pub is_test: bool,
 }
 
 /// A function.
@@ -32,7 +35,8 @@ impl Source {
     /// From a path and what the file holds.
     pub fn new(path: String, text: String) -> Self {
         let code = blank(&text);
-        Self { path, text, code }
+        let is_test = path.ends_with("/tests.rs") || path.contains("/tests/");
+        Self { path, text, code, is_test }
     }
 
     /// The crate's folder name when the file is in `crates/NAME/src`.
@@ -41,9 +45,18 @@ impl Source {
         rest.starts_with("src/").then_some(name)
     }
 
-    /// Whether the whole file is a test.
-    pub fn is_test(&self) -> bool {
-        self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
+    /// The files of modules that this one declares for tests only.
+    fn test_files(&self) -> Vec<String> {
+        let (folder, file) = self.path.rsplit_once('/').unwrap_or_default();
+        let folder = match file {
+            "lib.rs" | "main.rs" | "mod.rs" => folder.to_owned(),
+            _ => format!("{folder}/{}", file.trim_end_matches(".rs")),
+        };
+        let items = self.test_ranges().into_iter().filter_map(|range| self.code.get(range));
+        let names = items.filter_map(|item| item.split_once("mod ").filter(|_| !item.contains('{')));
+        names
+            .flat_map(|(_, name)| [format!("{folder}/{name}.rs"), format!("{folder}/{name}/mod.rs")])
+            .collect()
     }
 
     /// The line of a position, from 1.
@@ -119,14 +132,20 @@ pub fn read_all(root: &Path, folders: &[&str]) -> Result<Vec<Source>, String> {
         collect(&root.join(folder), &mut paths).map_err(|error| format!("{folder}: {error}"))?;
     }
     paths.sort();
-    paths
+    let sources: Result<Vec<Source>, String> = paths
         .into_iter()
         .map(|path| {
             let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             let relative = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
             Ok(Source::new(relative, text))
         })
-        .collect()
+        .collect();
+    let mut sources = sources?;
+    let test_files: BTreeSet<String> = sources.iter().flat_map(Source::test_files).collect();
+    for source in &mut sources {
+        source.is_test |= test_files.contains(&source.path);
+    }
+    Ok(sources)
 }
 
 fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
@@ -264,6 +283,13 @@ mod tests {
         let [range] = source.test_ranges().try_into().unwrap();
         assert_eq!(source.line_at(range.start), 2);
         assert_eq!(source.line_at(range.end), 5);
+    }
+
+    #[test]
+    fn files_of_test_modules_are_tests() {
+        let source =
+            Source::new("crates/store/src/lib.rs".into(), "mod a;\n#[cfg(test)]\nmod testing;\n".into());
+        assert_eq!(source.test_files(), ["crates/store/src/testing.rs", "crates/store/src/testing/mod.rs"]);
     }
 
     #[test]

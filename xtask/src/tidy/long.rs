@@ -46,7 +46,7 @@ pub fn check(root: &Path, sources: &[Source], mode: LongFunctions) -> Result<Vec
 /// Long functions outside tests; of several of one name in a file, the longest.
 fn measure(sources: &[Source]) -> Lengths {
     let mut lengths = Lengths::new();
-    for source in sources.iter().filter(|source| !source.is_test()) {
+    for source in sources.iter().filter(|source| !source.is_test) {
         let tests: Vec<_> = source
             .test_ranges()
             .into_iter()
