@@ -322,7 +322,10 @@ impl Core {
             RowRun::Exclusive(run) => {
                 self.alone(|core| run(&mut core.keyspace_cx(conn, out), args))?;
             }
-            RowRun::Host(run) => run(&mut Host { core: self, conn, out }, args)?,
+            RowRun::Host(run) => {
+                conn.client.last_command.store(row.id + 1, Relaxed);
+                run(&mut Host { core: self, conn, out }, args)?;
+            }
             RowRun::HostExclusive(run) => self.alone(|core| run(&mut Host { core, conn, out }, args))?,
             RowRun::Container => return Err(Error::arity(&row.name)),
         }

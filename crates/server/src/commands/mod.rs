@@ -2,7 +2,9 @@
 //!
 //! Rows of the same declaration as data commands; see `larder_commands::spec`.
 
+mod client;
 mod connection;
+mod monitor;
 
 use crate::logging::LevelHandle;
 use crate::registry::HostCommand;
@@ -11,8 +13,10 @@ use std::sync::OnceLock;
 /// All commands of this crate.
 pub static COMMANDS: &[&HostCommand] = &[
     &connection::AUTH,
+    &client::CLIENT,
     &connection::ECHO,
     &connection::HELLO,
+    &monitor::MONITOR,
     &connection::PING,
     &connection::QUIT,
     &connection::RESET,

@@ -1,0 +1,136 @@
+//! CLIENT LIST and CLIENT INFO: connections as lines of `field=value`.
+
+use crate::clients::Client;
+use crate::execute::Host;
+use larder_commands::{Args, Error};
+use larder_values::number;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// CLIENT INFO
+pub(super) fn info(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
+    let mut text = Vec::new();
+    write_line(host, &host.conn.client, &mut text);
+    host.reply().verbatim(b"txt", &text);
+    Ok(())
+}
+
+/// CLIENT LIST [TYPE type] [ID id ...]
+pub(super) fn list(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let chosen = choose(args)?;
+    let mut text = Vec::new();
+    for client in host.server().clients.all() {
+        if chosen.has(&client) {
+            write_line(host, &client, &mut text);
+        }
+    }
+    host.reply().verbatim(b"txt", &text);
+    Ok(())
+}
+
+/// Which connections are shown.
+enum Chosen {
+    All,
+    None,
+    Ids(Vec<u64>),
+}
+
+impl Chosen {
+    fn has(&self, client: &Client) -> bool {
+        match self {
+            Chosen::All => true,
+            Chosen::None => false,
+            Chosen::Ids(ids) => ids.contains(&client.id),
+        }
+    }
+}
+
+fn choose(args: &Args<'_>) -> Result<Chosen, Error> {
+    match args.len() {
+        2 => Ok(Chosen::All),
+        4 if args.is(2, b"type") => Ok(if kind_of(args.get(3))? == Kind::Normal { Chosen::All } else { Chosen::None }),
+        4.. if args.is(2, b"id") => {
+            let ids: Option<Vec<u64>> = args.from(3).map(number::parse_u64).collect();
+            ids.map(Chosen::Ids).ok_or(Error::of("ERR Invalid client ID"))
+        }
+        _ => Err(Error::Syntax),
+    }
+}
+
+/// The kinds of connection that Redis tells apart. All of this version's are normal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Normal,
+    Other,
+}
+
+/// The kind a word means.
+pub(super) fn kind_of(word: &[u8]) -> Result<Kind, Error> {
+    let others: [&[u8]; 4] = [b"master", b"slave", b"replica", b"pubsub"];
+    if word.eq_ignore_ascii_case(b"normal") {
+        Ok(Kind::Normal)
+    } else if others.iter().any(|other| word.eq_ignore_ascii_case(other)) {
+        Ok(Kind::Other)
+    } else {
+        let mut text = b"ERR Unknown client type '".to_vec();
+        text.extend_from_slice(word);
+        text.push(b'\'');
+        Err(Error::custom(text))
+    }
+}
+
+/// Appends one connection's line.
+fn write_line(host: &Host<'_>, client: &Client, out: &mut Vec<u8>) {
+    let now = host.core.local.now.0;
+    let names = client.names.lock().clone();
+    let command = client.last_command.load(Relaxed).checked_sub(1);
+    let command = command.and_then(|id| host.server().registry.all().find(|row| row.id == id));
+    let command = command.map_or("NULL", |row| row.name.as_str());
+    let seconds = |since: u64| now.saturating_sub(since) / 1000;
+    out.extend_from_slice(format!("id={} addr={} laddr={} fd={} name=", client.id, client.address, client.local_address, client.socket).as_bytes());
+    out.extend_from_slice(&names.name);
+    let output = client.output_bytes.load(Relaxed);
+    out.extend_from_slice(
+        format!(
+            " age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi=-1 watch=0 qbuf={} qbuf-free={} argv-mem={} multi-mem=0 rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} events={} cmd={command} user=",
+            seconds(client.created_ms),
+            seconds(client.active_ms.load(Relaxed)),
+            flags(client),
+            client.db.load(Relaxed),
+            client.query_bytes.load(Relaxed),
+            client.query_free.load(Relaxed),
+            client.argv_bytes.load(Relaxed),
+            client.memory.load(Relaxed),
+            if output > 0 { "rw" } else { "r" },
+        )
+        .as_bytes(),
+    );
+    out.extend_from_slice(&names.user);
+    out.extend_from_slice(format!(" redir=-1 resp={} lib-name=", client.protocol.load(Relaxed)).as_bytes());
+    out.extend_from_slice(&names.library);
+    out.extend_from_slice(b" lib-ver=");
+    out.extend_from_slice(&names.library_version);
+    out.extend_from_slice(
+        format!(
+            " io-thread={} tot-net-in={} tot-net-out={} tot-cmds={}\n",
+            client.worker,
+            client.bytes_in.get(),
+            client.bytes_out.get(),
+            client.commands.get()
+        )
+        .as_bytes(),
+    );
+}
+
+/// The letters of a connection's state, in Redis' order.
+fn flags(client: &Client) -> String {
+    let letters = [
+        (client.monitor.load(Relaxed), 'O'),
+        (client.parked.load(Relaxed), 'b'),
+        (client.closing.load(Relaxed), 'c'),
+        (client.is_unix, 'U'),
+        (client.no_evict.load(Relaxed), 'e'),
+        (client.no_touch.load(Relaxed), 'T'),
+    ];
+    let set: String = letters.iter().filter(|(on, _)| *on).map(|(_, letter)| *letter).collect();
+    if set.is_empty() { "N".into() } else { set }
+}
