@@ -50,6 +50,22 @@ impl<'a> Ctx<'a> {
     }
 }
 
+impl Ctx<'_> {
+    /// Reads a key that must hold a string, as bytes, wherever and in whatever form they are kept;
+    /// `work` gets `None` where there is no such key. Counts a hit or a miss.
+    pub fn read_bytes<R>(
+        &mut self,
+        key: &Hashed<'_>,
+        work: impl FnOnce(Option<&[u8]>) -> R,
+    ) -> Result<R, Error> {
+        let mut scratch = std::mem::take(&mut self.db.local.scratch);
+        let answer = self.db.string(key).map(|value| work(value.as_ref().map(|value| value.bytes(&mut scratch))));
+        scratch.clear();
+        self.db.local.scratch = scratch;
+        Ok(answer?)
+    }
+}
+
 /// What a command on whole databases gets. It locks what it needs through the keyspace, shard by
 /// shard; an `Exclusive` command runs while no other thread touches any key.
 pub struct KeyspaceCtx<'a> {
@@ -76,6 +92,9 @@ impl KeyspaceCtx<'_> {
     /// A database number given as an argument.
     pub fn database(&self, text: &[u8]) -> Result<DbIndex, Error> {
         let number = number::parse_i64(text).ok_or(Error::NotAnInteger)?;
+        if i32::try_from(number).is_err() {
+            return Err(Error::of("ERR value is out of range, value must between -2147483648 and 2147483647"));
+        }
         match u32::try_from(number) {
             Ok(number) if number < self.keyspace.databases() => Ok(DbIndex(number)),
             _ => Err(Error::DbOutOfRange),

@@ -10,10 +10,17 @@
 #![forbid(unsafe_code)]
 
 mod args;
+pub mod bitmap;
+pub mod command_info;
 mod cx;
 mod error;
+pub mod hyperloglog;
+pub mod keys;
 mod keys_of;
 pub mod spec;
+pub mod string;
+#[cfg(test)]
+mod testing;
 
 pub use args::Args;
 pub use cx::{Ctx, KeyspaceCtx, Limits, ReplyStr};
@@ -27,4 +34,4 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
 }
 
 /// The families, each a table that stands at the end of its file.
-static FAMILIES: &[&[&Command]] = &[];
+static FAMILIES: &[&[&Command]] = &[keys::COMMANDS, string::COMMANDS, bitmap::COMMANDS, hyperloglog::COMMANDS];

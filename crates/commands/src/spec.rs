@@ -58,6 +58,8 @@ pub struct Spec {
     pub history: &'static [(&'static str, &'static str)],
     /// Since when and for what it is deprecated: (version, replacement).
     pub deprecated: Option<(&'static str, &'static str)>,
+    /// Whether only servers send it to each other (`syscmd` in COMMAND DOCS).
+    pub system: bool,
 }
 
 impl Spec {
@@ -76,6 +78,7 @@ impl Spec {
         tips: &[],
         history: &[],
         deprecated: None,
+        system: false,
     };
 
     /// Whether `words` words, the name included, are a count the command takes.

@@ -114,7 +114,6 @@ impl<'a> Item<'a> {
     pub fn to_value(&self) -> Value {
         Value {
             kind: self.entry.kind(),
-            access: self.entry.access(),
             deadline: self.deadline(),
             payload: match self.entry.payload() {
                 PayloadRef::Inline(bytes) => Owned::Inline(bytes.into()),
@@ -128,7 +127,6 @@ impl<'a> Item<'a> {
 #[derive(Debug)]
 pub struct Value {
     kind: u8,
-    access: u32,
     /// When it ends, if it does.
     pub deadline: Option<Millis>,
     payload: Owned,
@@ -149,11 +147,32 @@ pub struct Db<'t> {
     pub local: &'t mut Local,
 }
 
+/// The side of a command on two databases that it is not looking at; see [`Db::switch`].
+pub struct Elsewhere<'t> {
+    table: &'t Table<Object>,
+    locked: Locked<'t>,
+    index: DbIndex,
+}
+
+impl<'t> Elsewhere<'t> {
+    /// The keys whose shards `locked` holds.
+    pub fn new(keyspace: &'t Keyspace, index: DbIndex, locked: Locked<'t>) -> Self {
+        Elsewhere { table: keyspace.table(index), locked, index }
+    }
+}
+
 impl<'t> Db<'t> {
     /// Access to the keys whose shards `locked` holds.
     #[inline]
     pub fn new(keyspace: &'t Keyspace, index: DbIndex, locked: Locked<'t>, local: &'t mut Local) -> Self {
         Db { table: keyspace.table(index), locked, index, local }
+    }
+
+    /// Turns to the other database of a command on two; what was here is elsewhere then. O(1).
+    pub fn switch(&mut self, elsewhere: &mut Elsewhere<'t>) {
+        std::mem::swap(&mut self.table, &mut elsewhere.table);
+        std::mem::swap(&mut self.locked, &mut elsewhere.locked);
+        std::mem::swap(&mut self.index, &mut elsewhere.index);
     }
 
     /// The database's number.
@@ -241,6 +260,26 @@ impl<'t> Db<'t> {
         self.peek(key).map(|item| item.string()).transpose()
     }
 
+    /// Looks at a key that is about to be changed as a whole (EXPIRE, RENAME, MOVE): records the
+    /// access and counts neither hit nor miss.
+    pub fn touch(&mut self, key: &Hashed<'_>) -> Option<Item<'_>> {
+        let shard = self.locked.shard_mut(self.table.shard_of(key.hash));
+        let occupied = shard.find_mut(key.hash, key.bytes)?;
+        let entry = occupied.view();
+        if let Some(deadline) = entry.deadline()
+            && deadline <= self.local.now.0
+            && !self.local.keep_expired
+        {
+            occupied.remove();
+            expired(self.local, self.index, key.bytes);
+            return None;
+        }
+        if !self.local.no_touch {
+            entry.set_access(self.local.access_touched(entry.access()));
+        }
+        Some(Item::new(occupied.into_view()))
+    }
+
     /// Whether a key exists.
     pub fn exists(&mut self, key: &Hashed<'_>) -> bool {
         self.find(key).is_some()
@@ -262,6 +301,15 @@ impl<'t> Db<'t> {
     /// Stores a string that a command assembled.
     pub fn put_edited(&mut self, key: &Hashed<'_>, value: &[u8], expire: Expire) -> bool {
         self.put(key, value, Form::Edited, expire)
+    }
+
+    /// Stores a string that a command assembled in a buffer, which becomes the value where it is long.
+    /// Answers whether the key existed.
+    pub fn put_assembled(&mut self, key: &Hashed<'_>, value: Vec<u8>, expire: Expire) -> bool {
+        if value.len() > INLINE_BYTES_MAX {
+            return self.put_payload(key, kind::BLOB, Payload::Boxed(Object::Blob(Arc::new(value))), expire);
+        }
+        self.put_payload(key, kind::EDITED, Payload::Inline(&value), expire)
     }
 
     /// Stores an integer, whatever the key held. Answers whether it existed.
@@ -420,7 +468,7 @@ impl<'t> Db<'t> {
     pub fn take(&mut self, key: &Hashed<'_>) -> Option<Value> {
         let occupied = self.find(key)?;
         let view = occupied.view();
-        let (kind, access, deadline) = (view.kind(), view.access(), view.deadline().map(Millis));
+        let (kind, deadline) = (view.kind(), view.deadline().map(Millis));
         let inline: Option<Box<[u8]>> = match view.payload() {
             PayloadRef::Inline(bytes) => Some(bytes.into()),
             PayloadRef::Boxed(_) => None,
@@ -430,10 +478,11 @@ impl<'t> Db<'t> {
             (Some(object), _) => Owned::Boxed(object),
             (None, inline) => Owned::Inline(inline.unwrap_or_default()),
         };
-        Some(Value { kind, access, deadline, payload })
+        Some(Value { kind, deadline, payload })
     }
 
-    /// Puts a value under a key that does not exist.
+    /// Puts a value under a key that does not exist. The end comes along; the access field is that
+    /// of a new key, as Redis has it for renamed, moved and copied keys.
     pub fn put_value(&mut self, key: &Hashed<'_>, value: Value) {
         let expire = value.deadline.map_or(Expire::Clear, Expire::At);
         let payload = match &value.payload {
@@ -441,7 +490,6 @@ impl<'t> Db<'t> {
             Owned::Boxed(object) => Payload::Boxed(object.clone()),
         };
         self.put_payload(key, value.kind, payload, expire);
-        self.set_access(key, value.access);
     }
 
     /// Writes the access field (RESTORE's IDLETIME and FREQ).

@@ -18,7 +18,7 @@ mod string;
 mod sweep;
 mod world;
 
-pub use db::{Db, EditIntegerError, Expire, Item, Value, WrongType};
+pub use db::{Db, EditIntegerError, Elsewhere, Expire, Item, Value, WrongType};
 pub use effects::{Effect, Effects, Event, EventClass};
 pub use evict::{Evictor, Policy};
 pub use keyspace::{DbIndex, Garbage, Hashed, Keyspace, KeyspaceMemory, Locked};
