@@ -601,17 +601,41 @@ impl<'a> Segment<'a> {
         }
         header.len.set(entries.len() as u32);
         header.timed.set(timed as u32);
+        if segment.place_all(arena, entries, may_overflow) {
+            return Some(segment);
+        }
+        // SAFETY: nobody knows of it yet.
+        unsafe { segment.discard(arena) };
+        None
+    }
+
+    /// Places entries in an empty segment: those that fit at home first, without looking for room, then the others.
+    fn place_all(self, arena: &Arena, entries: &[Moved], may_overflow: bool) -> bool {
+        let mut lens = [0u8; BUCKETS_MAX];
+        let mut left = Vec::new();
         for moved in entries {
-            if segment.place(moved.slot, moved.code).is_none() {
-                if !may_overflow {
-                    // SAFETY: nobody knows of it yet.
-                    unsafe { segment.discard(arena) };
-                    return None;
+            let home = self.word.home(moved.slot.tag());
+            match lens.get_mut(home) {
+                Some(len) if usize::from(*len) < SLOTS => {
+                    self.write(
+                        home * SLOTS + usize::from(*len),
+                        moved.slot.with_displaced(false),
+                        moved.code,
+                    );
+                    *len += 1;
                 }
-                segment.push_overflow(arena, moved.slot);
+                _ => left.push(*moved),
             }
         }
-        Some(segment)
+        for moved in left {
+            if self.place(moved.slot, moved.code).is_none() {
+                if !may_overflow {
+                    return false;
+                }
+                self.push_overflow(arena, moved.slot);
+            }
+        }
+        true
     }
 
     /// A new segment without entries.

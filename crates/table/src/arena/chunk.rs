@@ -13,6 +13,8 @@ pub(crate) const SPANS: usize = CHUNK_BYTES / SPAN_BYTES;
 /// Bytes at the start of a chunk that hold its records.
 pub(crate) const RECORDS_BYTES: usize = 2048;
 const NO_OBJECT: u16 = u16::MAX;
+/// How much further the spans of the next chunk begin: odd, so that 64 neighbours all differ.
+const FIRST_SPAN_STEP: usize = 11;
 
 const _: () = assert!(SPANS == 64 && size_of::<Chunk>() <= RECORDS_BYTES);
 
@@ -123,7 +125,9 @@ impl Chunk {
             // Spans whose pages are resident first: what was never touched stays untouched.
             let resident = (*chunk).free & (*chunk).touched;
             let choice = if resident != 0 { resident } else { (*chunk).free };
-            let index = choice.trailing_zeros() as usize;
+            // Chunks begin at different spans, lest the busy spans and records of all arenas share their cache sets.
+            let first = (chunk.addr() / CHUNK_BYTES * FIRST_SPAN_STEP % SPANS) as u32;
+            let index = (choice.rotate_right(first).trailing_zeros() + first) as usize % SPANS;
             (*chunk).free &= !(1 << index);
             (*chunk).touched |= 1 << index;
             let span = &raw mut (*chunk).spans[index];
