@@ -3,10 +3,10 @@
 //! (doubles and big numbers keep their text), so transcripts compare notation line by line.
 //! Read next: `client.rs` reads values, `transcript.rs` keeps their notation.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 /// Any RESP2 or RESP3 value.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Value {
     /// `+text`
     Simple(Vec<u8>),
@@ -142,6 +142,22 @@ impl Value {
                 inner.write_notation(depth, lines);
             }
         }
+    }
+}
+
+/// Longest part of a line in a failed assertion.
+const DEBUG_CHARACTERS: usize = 200;
+
+/// The notation in one line, without the middle of what is long, for failed assertions.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, line) in self.notation().iter().enumerate() {
+            let separator = if index == 0 { "" } else { " " };
+            let start: String = line.trim().chars().take(DEBUG_CHARACTERS).collect();
+            let rest = if start.len() < line.trim().len() { "..." } else { "" };
+            write!(f, "{separator}{start}{rest}")?;
+        }
+        Ok(())
     }
 }
 
