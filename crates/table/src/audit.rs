@@ -11,21 +11,24 @@ use std::sync::atomic::Ordering::Relaxed;
 /// See [`Table::check`].
 pub(crate) fn check<B: Send + Sync + 'static>(table: &Table<B>) {
     let inner = &table.inner;
-    let per_arena = 1usize << inner.arena_shift;
     let (mut len, mut timed) = (0, 0);
-    for (index, arena) in inner.arenas.iter().enumerate() {
-        let (mut entries, mut structure) = (0, 0);
-        for shard in index * per_arena..(index + 1) * per_arena {
-            let shard = table.lock(shard);
+    for (group, retired) in inner.retired.iter().enumerate() {
+        let arenas = inner.arenas_of(group);
+        let mut entries = vec![0; arenas.len()];
+        let mut structure = 0;
+        for index in inner.shards_of(group) {
+            let shard = table.lock(index);
             shard.check();
             len += shard.len();
             timed += shard.len_with_deadline();
-            shard.for_each(&mut |entry| entries += entry.size() - SLOT_BYTES);
+            let own = (index >> inner.arena_shift) % arenas.len();
+            shard.for_each(&mut |entry| entries[own] += entry.size() - SLOT_BYTES);
             structure += index_bytes(&shard);
         }
-        structure +=
-            inner.retired[index].lock().iter().map(|block| Use::Lines.charged(block.bytes)).sum::<usize>();
-        check_arena(arena, entries, structure);
+        structure += retired.lock().iter().map(|block| Use::Lines.charged(block.bytes)).sum::<usize>();
+        for (arena, (own, entries)) in arenas.iter().zip(entries.into_iter().enumerate()) {
+            check_arena(arena, entries, if own == 0 { structure } else { 0 });
+        }
     }
     assert_eq!((len, timed), (table.len(), table.len_with_deadline()));
 }

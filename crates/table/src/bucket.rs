@@ -3,6 +3,7 @@
 //! Invariant: used slots come first, so a bucket is full exactly when its last slot is used.
 //! Slots are written only under the shard's lock; others may read them at any time, for prefetching.
 
+use crate::arena::ADDRESS_BITS;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -17,6 +18,7 @@ const ADDRESS: u64 = 0x0000_ffff_ffff_fff8;
 /// Bits 0, 1 and 2: reserved for eviction and snapshots. They travel with the entry.
 const RESERVED: u64 = 0b111;
 
+const _: () = assert!(ADDRESS >> ADDRESS_BITS == 0 && ADDRESS >> 3 == (1 << (ADDRESS_BITS - 3)) - 1);
 const _: () = assert!(TAG_SHIFT + TAG_BITS == u64::BITS);
 const _: () = assert!((ADDRESS | RESERVED | TIMED | DISPLACED).count_ones() + TAG_BITS == u64::BITS);
 
@@ -32,8 +34,7 @@ impl Slot {
     #[inline]
     pub(crate) fn new(entry: NonNull<u8>, tag: u64, timed: bool) -> Self {
         let address = entry.as_ptr().expose_provenance() as u64;
-        // Kernels hand out higher addresses only to those who ask for them.
-        assert!(address & !ADDRESS == 0, "an entry beyond 48 bits or misaligned");
+        debug_assert!(address & !ADDRESS == 0, "an entry beyond 48 bits or misaligned");
         debug_assert!(tag < 1 << TAG_BITS);
         Self(tag << TAG_SHIFT | if timed { TIMED } else { 0 } | address)
     }

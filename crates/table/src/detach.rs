@@ -9,6 +9,7 @@ use crate::directory::{Root, directory_bytes};
 use crate::entry::Raw;
 use crate::epoch::Epochs;
 use crate::segment::{Segment, SegmentRef};
+use crate::shard::ShardHeader;
 use crate::table::{Inner, Retired};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -32,10 +33,10 @@ pub struct Detached<B: Send + Sync + 'static> {
     payloads: PhantomData<B>,
 }
 
-/// The shards of one arena.
+/// What a group of shards held.
 struct Group {
     shards: Vec<Taken>,
-    chunks: Chunks,
+    chunks: Vec<Chunks>,
 }
 
 /// What a shard held.
@@ -89,15 +90,14 @@ impl Unlinked {
 
 impl<B: Send + Sync + 'static> Detached<B> {
     pub(crate) fn take(inner: &Inner) -> Self {
-        let mut groups = Vec::with_capacity(inner.arenas.len());
+        let mut groups = Vec::with_capacity(inner.retired.len());
         let mut unlinked = Unlinked::default();
         let mut len = 0;
-        let per_arena = 1usize << inner.arena_shift;
-        for (index, arena) in inner.arenas.iter().enumerate() {
-            let headers = &inner.shards[index * per_arena..(index + 1) * per_arena];
-            // All of an arena's shards at once, in ascending order: nobody allocates from it meanwhile.
-            headers.iter().for_each(|header| header.lock());
-            let mut shards = Vec::with_capacity(per_arena);
+        for (group, retired) in inner.retired.iter().enumerate() {
+            let headers = &inner.shards[inner.shards_of(group)];
+            // All of a group's shards at once, in ascending order: nobody allocates from its arenas meanwhile.
+            headers.iter().for_each(ShardHeader::lock);
+            let mut shards = Vec::with_capacity(headers.len());
             for header in headers {
                 // Release: as every store to the root.
                 let root = header.root.swap(0, Ordering::AcqRel);
@@ -109,8 +109,10 @@ impl<B: Send + Sync + 'static> Detached<B> {
                     shards.push(Taken { root, walk, word: 0, slot: 0 });
                 }
             }
-            unlinked.blocks.append(&mut inner.retired[index].lock());
-            groups.push(Group { shards, chunks: arena.detach() });
+            let mut retired = retired.lock();
+            unlinked.blocks.append(&mut retired);
+            groups.push(Group { shards, chunks: inner.arenas_of(group).iter().map(Arena::detach).collect() });
+            drop(retired);
             for header in headers {
                 // SAFETY: locked above, by this thread.
                 unsafe { header.unlock() };
@@ -156,7 +158,7 @@ impl<B: Send + Sync + 'static> Detached<B> {
                 group.shards.pop();
             }
             if let Some(group) = self.groups.pop() {
-                self.unlinked.chunks.push(group.chunks);
+                self.unlinked.chunks.extend(group.chunks);
             }
         }
         budget

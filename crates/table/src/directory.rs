@@ -173,7 +173,7 @@ impl<'t> Core<'t> {
     }
 
     fn retire_segment(&self, segment: Segment<'_>) {
-        let (block, bytes) = segment.strip(self.arena());
+        let (block, bytes) = segment.strip(self.index_arena());
         self.inner.retire(self.index, block, bytes);
     }
 
@@ -181,7 +181,7 @@ impl<'t> Core<'t> {
     pub(crate) fn make_room(&self, hash: u64) -> bool {
         let Some(segment) = self.segment(hash) else {
             let old = self.lookup(hash);
-            let new = Segment::empty(self.arena(), old.depth(), 1);
+            let new = Segment::empty(self.index_arena(), old.depth(), 1);
             self.publish(hash, old, new.word());
             return true;
         };
@@ -211,7 +211,7 @@ impl<'t> Core<'t> {
             let curable = entries.len() * 100 >= buckets * 8 * LOAD_CURABLE;
             let next = if curable { next_step(buckets) } else { None };
             if let Some(segment) =
-                Segment::build(self.arena(), depth, buckets, entries, times, next.is_none())
+                Segment::build(self.index_arena(), depth, buckets, entries, times, next.is_none())
             {
                 return segment;
             }
@@ -289,7 +289,7 @@ impl<'t> Core<'t> {
         if depth == 0 {
             self.set_root(word_at(0));
         } else {
-            let block = self.arena().alloc(bytes, Use::Lines);
+            let block = self.index_arena().alloc(bytes, Use::Lines);
             let words = block.cast::<AtomicU64>();
             for at in 0..1usize << depth {
                 // SAFETY: the block has room for 2^depth words.
@@ -311,7 +311,7 @@ impl<'t> Core<'t> {
     #[inline]
     pub(crate) fn settle(&self, hash: u64) {
         if let Some(segment) = self.segment(hash) {
-            if segment.word().is_overflowing() != self.lookup(hash).is_overflowing() {
+            if segment.reference().is_overflowing() && segment.overflow_len() == 0 {
                 self.republish(hash, segment);
             }
             let sparse = segment.len() * 100 < segment.slots() * LOAD_SHRINK;
@@ -335,7 +335,8 @@ impl<'t> Core<'t> {
             return false;
         }
         let entries = gather(&[segment]);
-        let built = Segment::build(self.arena(), old.depth(), buckets, &entries, segment.times(), false);
+        let built =
+            Segment::build(self.index_arena(), old.depth(), buckets, &entries, segment.times(), false);
         let Some(new) = built else { return false };
         self.publish(hash, old, new.word());
         self.retire_segment(segment);

@@ -92,6 +92,12 @@ impl Shape {
         if self.inline_len.is_some() { end } else { end.next_multiple_of(8) }
     }
 
+    /// Bytes of the key.
+    #[inline]
+    pub(crate) fn key_len(&self) -> usize {
+        self.key_len
+    }
+
     /// Whether the key has the same place in both layouts.
     #[inline]
     pub(crate) fn same_places(&self, other: &Self) -> bool {
@@ -112,6 +118,24 @@ pub(crate) struct Content {
     pub(crate) access: u32,
     pub(crate) deadline: Option<u64>,
     pub(crate) shape: Shape,
+}
+
+impl Content {
+    /// Puts the parts together.
+    ///
+    /// # Panics
+    /// When kind or access are out of range, or key or payload reach 4 GiB.
+    #[inline]
+    pub(crate) fn new(
+        kind: u8,
+        access: u32,
+        deadline: Option<u64>,
+        key_len: usize,
+        inline_len: Option<usize>,
+    ) -> Self {
+        assert!(kind < KINDS && access <= ACCESS_MAX, "a kind or access beyond its bits");
+        Self { kind, access, deadline, shape: Shape::new(key_len, inline_len, deadline) }
+    }
 }
 
 /// The address of an entry. All methods need it to point to a live entry, and writing ones need the shard's lock.
@@ -310,7 +334,7 @@ impl Raw {
     #[inline]
     pub(crate) unsafe fn write_header(self, content: &Content) {
         let Content { kind, access, deadline, shape } = *content;
-        assert!(kind < KINDS && access <= ACCESS_MAX);
+        debug_assert!(kind < KINDS && access <= ACCESS_MAX);
         let boxed = if shape.inline_len.is_none() { BOXED } else { 0 };
         let word = u32::from(kind) | boxed | (shape.form as u32) << FORM_SHIFT | access << ACCESS_SHIFT;
         // SAFETY: the caller's promise; all places lie before `key_at`.

@@ -104,8 +104,9 @@ impl<'s, 't, B: Send + Sync + 'static> Occupied<'s, 't, B> {
                 return;
             }
             let (_, inline_len) = self.raw.payload();
-            let new = Shape::new(self.raw.key().len(), inline_len, deadline);
-            let content = Content { kind: self.raw.kind(), access: self.raw.access(), deadline, shape: new };
+            let (kind, access) = (self.raw.kind(), self.raw.access());
+            let content = Content::new(kind, access, deadline, old.key_len(), inline_len);
+            let new = content.shape;
             let from = self.raw;
             let to = self.room_for(&old, &new);
             from.relocate(&old, to, &new, Some(inline_len.unwrap_or(size_of::<B>())));
@@ -122,14 +123,15 @@ impl<'s, 't, B: Send + Sync + 'static> Occupied<'s, 't, B> {
         // SAFETY: the entry is live and the lock held; `unpack` moves the old payload out before it is overwritten.
         unsafe {
             let old = self.raw.shape();
-            let removed = self.shard.unpack(self.raw);
             let deadline = match change {
-                DeadlineChange::Keep => removed.deadline,
+                DeadlineChange::Keep => self.raw.deadline(),
                 DeadlineChange::Set(deadline) => deadline,
             };
             let inline_len = payload.inline_len();
-            let new = Shape::new(self.raw.key().len(), inline_len, deadline);
-            let content = Content { kind, access: self.raw.access(), deadline, shape: new };
+            // Whatever can panic comes before the old payload is moved out.
+            let content = Content::new(kind, self.raw.access(), deadline, old.key_len(), inline_len);
+            let new = content.shape;
+            let removed = self.shard.unpack(self.raw);
             let from = self.raw;
             let to = self.room_for(&old, &new);
             if to != from || !old.same_places(&new) {
@@ -178,7 +180,7 @@ impl<'s, 't, B: Send + Sync + 'static> Occupied<'s, 't, B> {
 
     fn note_deadline(&self, before: Option<u64>, after: Option<u64>) {
         let core = &self.shard.core;
-        self.segment().set_deadline(core.arena(), self.index, after);
+        self.segment().set_deadline(core.index_arena(), self.index, after);
         core.count_timed(before.is_some(), after);
     }
 

@@ -7,7 +7,7 @@ use crate::arena::{Arena, Use, Zeroed};
 use crate::bucket::{SLOTS, Slot, TAG_BITS};
 use crate::deadline;
 use crate::directory::{PREFIX_BITS_MAX, Root, directory_bytes, tag_of};
-use crate::entry::{Content, Entry, NewEntry, Payload, Raw, Removed, SLOT_BYTES, Shape};
+use crate::entry::{Content, Entry, NewEntry, Payload, Raw, Removed, SLOT_BYTES};
 use crate::occupied::Occupied;
 use crate::segment::{Segment, SegmentRef};
 use crate::table::Inner;
@@ -96,9 +96,16 @@ impl<'t> Core<'t> {
         Self { inner, header: &inner.shards[index], index, thread: PhantomData }
     }
 
+    /// The arena of the shard's entries.
     #[inline]
     pub(crate) fn arena(&self) -> &'t Arena {
         self.inner.arena(self.index)
+    }
+
+    /// The arena of its segments and directory.
+    #[inline]
+    pub(crate) fn index_arena(&self) -> &'t Arena {
+        &self.inner.arenas[self.inner.group_of(self.index) << self.inner.group_shift]
     }
 
     /// The lowest hash of the shard.
@@ -156,11 +163,11 @@ impl<'t> Core<'t> {
             };
             let tag = tag_of(hash, self.prefix_bits(segment.reference().depth()));
             let slot = Slot::new(raw.0, tag, deadline.is_some());
-            if let Some(index) = segment.insert(self.arena(), slot, deadline) {
+            if let Some(index) = segment.insert(self.index_arena(), slot, deadline) {
                 return (segment.reference(), index);
             }
             if !self.make_room(hash) {
-                let index = segment.insert_overflow(self.arena(), slot, deadline);
+                let index = segment.insert_overflow(self.index_arena(), slot, deadline);
                 self.republish(hash, segment);
                 return (segment.word(), index);
             }
@@ -170,7 +177,7 @@ impl<'t> Core<'t> {
     /// Takes the slot at `index` out; the entry itself stays for the caller to free.
     pub(crate) fn displace(&self, segment: Segment<'_>, index: usize, relieve: bool) -> Raw {
         let slot = segment.get(index);
-        segment.remove(self.arena(), index, relieve);
+        segment.remove(self.index_arena(), index, relieve);
         add(&self.header.len, u32::MAX);
         self.count_timed(slot.is_timed(), None);
         Raw(slot.entry())
@@ -275,13 +282,14 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
     pub fn insert(&mut self, hash: u64, key: &[u8], new: NewEntry<'_, B>) -> Occupied<'_, 't, B> {
         debug_assert!(self.find(hash, key).is_none(), "the key is present");
         let NewEntry { kind, access, deadline, payload } = new;
-        let shape = Shape::new(key.len(), payload.inline_len(), deadline);
+        let content = Content::new(kind, access, deadline, key.len(), payload.inline_len());
+        let shape = content.shape;
         let core = &self.core;
         let raw = core.alloc_entry(shape.bytes(size_of::<B>()));
         core.count_outside(payload.inline_len().is_none(), false);
         // SAFETY: the memory was allocated for this shape.
         unsafe {
-            raw.write_header(&Content { kind, access, deadline, shape });
+            raw.write_header(&content);
             raw.write_key(&shape, key);
             write_payload(raw.payload_place(&shape), payload);
         }
@@ -431,7 +439,7 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
             }
         }
         segment.set_due(exact, passed);
-        segment.relieve_all(self.core.arena());
+        segment.relieve_all(self.core.index_arena());
         count
     }
 

@@ -1,7 +1,7 @@
 //! The table: shards, arenas, retired blocks, and what concerns all of them.
 //!
 //! Invariant: shard i holds the hashes whose top bits are i, so shard order is hash order; shard i allocates from
-//! arena i / (shards / arenas). Locks are taken shard first, arena second; several shards in ascending order.
+//! arena i / (shards / arenas), and its segments from the first arena of a group. Locks are taken shard first, arena second; several shards in ascending order.
 //! Read next: `shard.rs`.
 
 use crate::arena::{Arena, Mapped, Use};
@@ -15,6 +15,7 @@ use crate::segment::SegmentRef;
 use crate::shard::{Core, Shard, ShardHeader};
 use parking_lot::Mutex;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
@@ -23,7 +24,10 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 pub const SHARD_BITS_MAX: u8 = 16;
 /// Arenas of a table, as bits of the hash; fewer when there are fewer shards.
 const ARENA_BITS: u32 = 5;
-/// Retired blocks an arena lets gather before it looks which can go.
+/// Arenas of which the first holds the index blocks of all, as a shift: segments come in many sizes, and each size has a
+/// partly filled span in each arena that holds any.
+const GROUP_BITS: u32 = 2;
+/// Retired blocks a group lets gather before it looks which can go.
 const RETIRED_BATCH: usize = 4;
 /// What one SCAN step may skip: empty shards cost 1, empty buckets 4.
 const SCAN_SKIPS: usize = 256;
@@ -78,6 +82,8 @@ pub(crate) struct Inner {
     pub(crate) shard_bits: u32,
     /// Shards per arena, as a shift.
     pub(crate) arena_shift: u32,
+    /// Arenas per group, as a shift. A group's shards keep their segments in its first arena.
+    pub(crate) group_shift: u32,
     pub(crate) boxed_bytes: usize,
 }
 
@@ -86,14 +92,16 @@ impl Inner {
         assert!(config.shard_bits <= SHARD_BITS_MAX, "too many shards");
         let shard_bits = u32::from(config.shard_bits);
         let arena_bits = shard_bits.min(ARENA_BITS);
+        let group_shift = arena_bits.min(GROUP_BITS);
         Self {
             shards: Mapped::new(1 << shard_bits),
             arenas: Mapped::new(1 << arena_bits),
-            retired: (0..1 << arena_bits).map(|_| Mutex::new(Vec::new())).collect(),
+            retired: (0..1 << (arena_bits - group_shift)).map(|_| Mutex::new(Vec::new())).collect(),
             hasher: config.hasher,
             epochs,
             shard_bits,
             arena_shift: shard_bits - arena_bits,
+            group_shift,
             boxed_bytes,
         }
     }
@@ -115,24 +123,41 @@ impl Inner {
         &self.arenas[shard >> self.arena_shift]
     }
 
+    #[inline]
+    pub(crate) fn group_of(&self, shard: usize) -> usize {
+        shard >> (self.arena_shift + self.group_shift)
+    }
+
+    /// The shards of a group.
+    pub(crate) fn shards_of(&self, group: usize) -> Range<usize> {
+        let shift = self.arena_shift + self.group_shift;
+        group << shift..(group + 1) << shift
+    }
+
+    /// The arenas of a group; the first holds its index blocks.
+    pub(crate) fn arenas_of(&self, group: usize) -> &[Arena] {
+        &self.arenas[group << self.group_shift..(group + 1) << self.group_shift]
+    }
+
     /// Frees a block that was just unlinked, once no participant can be reading it.
     pub(crate) fn retire(&self, shard: usize, block: NonNull<u8>, bytes: usize) {
-        let arena = shard >> self.arena_shift;
-        let mut retired = self.retired[arena].lock();
+        let group = self.group_of(shard);
+        let mut retired = self.retired[group].lock();
         retired.push(Retired { block, bytes, stamp: self.epochs.stamp() });
         if retired.len() >= RETIRED_BATCH {
-            self.reclaim(arena, &mut retired);
+            self.reclaim(group, &mut retired);
         }
     }
 
     /// Frees the retired blocks nobody can be reading any more.
-    pub(crate) fn reclaim(&self, arena: usize, retired: &mut Vec<Retired>) {
+    pub(crate) fn reclaim(&self, group: usize, retired: &mut Vec<Retired>) {
         let horizon = self.epochs.horizon();
+        let arena = &self.arenas[group << self.group_shift];
         retired.retain(|block| {
             if block.stamp < horizon {
                 // SAFETY: the block was allocated from this arena with this size and is unlinked; everybody who could
                 // have found it has ended that turn.
-                unsafe { self.arenas[arena].free(block.block, block.bytes, Use::Lines) };
+                unsafe { arena.free(block.block, block.bytes, Use::Lines) };
             }
             block.stamp >= horizon
         });
@@ -368,8 +393,8 @@ impl<B: Send + Sync + 'static> Table<B> {
     /// Gives memory that serves nothing back to the system: free spans and empty chunks. Returns how many bytes.
     pub fn release_unused(&self) -> usize {
         self.inner.epochs.collect();
-        for (arena, retired) in self.inner.retired.iter().enumerate() {
-            self.inner.reclaim(arena, &mut retired.lock());
+        for (group, retired) in self.inner.retired.iter().enumerate() {
+            self.inner.reclaim(group, &mut retired.lock());
         }
         self.inner.arenas.iter().map(Arena::release_unused).sum()
     }

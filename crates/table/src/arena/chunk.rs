@@ -91,6 +91,7 @@ impl Chunk {
     /// Maps a chunk with all spans free.
     pub(crate) fn map() -> NonNull<Self> {
         let chunk: NonNull<Self> = sys::map_chunk().cast();
+        assert!(super::is_addressable(&chunk.cast()), "the system maps memory beyond 48 bits");
         let _ = chunk.as_ptr().expose_provenance();
         // SAFETY: fresh zeroed memory, for which every field is valid as it is.
         unsafe { (*chunk.as_ptr()).free = u64::MAX };

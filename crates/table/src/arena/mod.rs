@@ -24,6 +24,9 @@ use sys::CHUNK_BYTES;
 /// Empty chunks an arena keeps mapped for the next object.
 const SPARE_CHUNKS: usize = 1;
 
+/// Bits of an object's address; the others are free for what points to it.
+pub(crate) const ADDRESS_BITS: u32 = 48;
+
 /// What an object is for: decides its alignment and the counter it is charged to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Use {
@@ -86,6 +89,11 @@ pub(crate) struct Stats {
     pub(crate) mapped: AtomicUsize,
 }
 
+/// Whether slots and directory words can hold the address. Kernels hand out higher ones only to those who ask.
+fn is_addressable(object: &NonNull<u8>) -> bool {
+    object.addr().get() >> ADDRESS_BITS == 0
+}
+
 /// Adds to a counter that only the lock holder writes: no read-modify-write instruction is needed.
 #[inline]
 fn add(counter: &AtomicUsize, bytes: usize) {
@@ -98,7 +106,7 @@ fn subtract(counter: &AtomicUsize, bytes: usize) {
     counter.store(counter.load(Relaxed).wrapping_sub(bytes), Relaxed);
 }
 
-/// One arena.
+/// One arena. Dropping it does not unmap its chunks: whoever owns it detaches them first.
 #[repr(C, align(64))]
 pub(crate) struct Arena {
     lock: RawMutex,
@@ -182,7 +190,8 @@ impl Arena {
     fn alloc_outside(&self, bytes: usize, purpose: Use) -> NonNull<u8> {
         let layout = purpose.layout(bytes);
         // SAFETY: `layout` has a size above zero.
-        let object = NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
+        let object = NonNull::new(unsafe { alloc(layout) }).filter(is_addressable);
+        let object = object.unwrap_or_else(|| handle_alloc_error(layout));
         let _ = object.as_ptr().expose_provenance();
         add(self.counter(purpose), layout.size());
         add(&self.stats.outside, layout.size());
@@ -320,12 +329,6 @@ impl Arena {
         assert!(empty <= SPARE_CHUNKS);
         let counted = self.stats.entries.load(Relaxed) + self.stats.index.load(Relaxed);
         assert_eq!(live, counted - self.stats.outside.load(Relaxed));
-    }
-}
-
-impl Drop for Arena {
-    fn drop(&mut self) {
-        drop(self.detach());
     }
 }
 
