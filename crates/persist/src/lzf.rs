@@ -21,8 +21,8 @@ const COPY_MIN: usize = 3;
 /// Copies of this length and more take three bytes.
 const COPY_LONG: usize = 9;
 
-/// Bytes of output that three bytes of input can give: nothing expands more.
-const EXPANSION_MAX: usize = COPY_MAX;
+/// Bytes of output that one byte of input can give, in a copy of the longest kind.
+const EXPANSION_MAX: usize = COPY_MAX.div_ceil(3);
 
 /// A compressor, kept for its table (256 KiB, made at the first use).
 #[derive(Default)]
@@ -214,11 +214,16 @@ impl std::fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
+/// The most bytes that an input of `packed_len` bytes can decompress to: 88 times as many.
+pub fn len_max(packed_len: usize) -> usize {
+    packed_len.saturating_mul(EXPANSION_MAX)
+}
+
 /// Appends the `len` bytes that `input` decompresses to; appends nothing if it does not.
 ///
-/// Memory is taken only for a length the input could give: at most 88 times its own.
+/// Memory is taken only for a length that `len_max` allows.
 pub fn decompress(input: &[u8], len: usize, out: &mut Vec<u8>) -> Result<(), Broken> {
-    if len > input.len().saturating_mul(EXPANSION_MAX.div_ceil(3)) {
+    if len > len_max(input.len()) {
         return Err(Broken);
     }
     let start = out.len();

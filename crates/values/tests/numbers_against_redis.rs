@@ -26,7 +26,7 @@ fn number_text(random: &mut Random) -> Vec<u8> {
 #[test]
 fn integers_are_those_of_incrby() {
     let Some(mut oracle) = Oracle::start() else { return };
-    let mut random = Random(0x1234_5678_9abc_def1);
+    let mut random = Random::new(0x1234_5678_9abc_def1);
     let mut texts: Vec<Vec<u8>> = (0..3000).map(|_| random.text(b"0123456789-+ ", 20)).collect();
     texts.extend((0..3000).map(|_| number_text(&mut random)));
     let mut commands = Vec::new();
@@ -43,7 +43,7 @@ fn integers_are_those_of_incrby() {
 #[test]
 fn doubles_are_those_of_zadd_and_print_as_zscore() {
     let Some(mut oracle) = Oracle::start() else { return };
-    let mut random = Random(0x9876_5432_1abc_def3);
+    let mut random = Random::new(0x9876_5432_1abc_def3);
     let mut texts: Vec<Vec<u8>> = (0..20_000).map(|_| number_text(&mut random)).collect();
     texts.extend((0..60_000).map(|_| format!("{:e}", f64::from_bits(random.next())).into_bytes()));
     texts.extend((0..20_000).map(|_| format!("{:e}", random.next() as f64 / 1e12).into_bytes()));
@@ -69,7 +69,7 @@ fn doubles_are_those_of_zadd_and_print_as_zscore() {
 #[test]
 fn sums_are_those_of_incrbyfloat() {
     let Some(mut oracle) = Oracle::start() else { return };
-    let mut random = Random(0x0f1e_2d3c_4b5a_6978);
+    let mut random = Random::new(0x0f1e_2d3c_4b5a_6978);
     let mut pairs: Vec<(Vec<u8>, Vec<u8>)> =
         (0..30_000).map(|_| (number_text(&mut random), number_text(&mut random))).collect();
     pairs.extend((0..300).map(|_| {

@@ -10,7 +10,7 @@ use oracle::{Oracle, Random, Reply};
 #[test]
 fn globs_match_the_keys_that_keys_lists() {
     let Some(mut oracle) = Oracle::start() else { return };
-    let mut random = Random(0x5151_5151_0000_0001);
+    let mut random = Random::new(0x5151_5151_0000_0001);
     for _ in 0..4000 {
         let text = random.text(b"abAB]^-\\\x00\x80\xff", 6);
         let pattern = random.text(b"aabbAB**??[[]]^--\\\\\x00\x80\xff", 9);
@@ -33,7 +33,7 @@ fn globs_match_the_keys_that_keys_lists() {
 #[test]
 fn globs_without_case_match_the_options_that_config_get_lists() {
     let Some(mut oracle) = Oracle::start() else { return };
-    let mut random = Random(0x77);
+    let mut random = Random::new(0x77);
     let all = oracle.call(&["CONFIG", "GET", "*"]).array();
     let names: Vec<Vec<u8>> = all.chunks(2).map(|pair| pair[0].clone().bytes()).collect();
     for _ in 0..1500 {
@@ -62,7 +62,7 @@ fn globs_without_case_match_the_options_that_config_get_lists() {
 #[test]
 fn bits_count_and_stand_where_redis_says() {
     let Some(mut oracle) = Oracle::start() else { return };
-    let mut random = Random(0xb175);
+    let mut random = Random::new(0xb175);
     for _ in 0..4000 {
         let value = random.text(b"\x00\x00\xff\xff\x0f\x80\x01\x55", 6);
         let (start, end) = (random.below(80) as i64 - 40, random.below(80) as i64 - 40);
@@ -89,7 +89,7 @@ fn bits_count_and_stand_where_redis_says() {
 #[test]
 fn strings_combine_as_bitop_combines() {
     let Some(mut oracle) = Oracle::start() else { return };
-    let mut random = Random(0xb1709);
+    let mut random = Random::new(0xb1709);
     let operations = [
         (Operation::And, "AND"),
         (Operation::Or, "OR"),
@@ -128,7 +128,7 @@ fn strings_combine_as_bitop_combines() {
 #[test]
 fn fields_change_as_bitfield_changes_them() {
     let Some(mut oracle) = Oracle::start() else { return };
-    let mut random = Random(0xf1e1d);
+    let mut random = Random::new(0xf1e1d);
     let mut ours = Vec::new();
     oracle.call(&["DEL", "k"]);
     for _ in 0..6000 {
@@ -167,7 +167,7 @@ fn fields_change_as_bitfield_changes_them() {
 #[test]
 fn hyperloglogs_have_the_same_bytes() {
     let Some(mut oracle) = Oracle::start() else { return };
-    let mut random = Random(0x4117);
+    let mut random = Random::new(0x4117);
     for (sparse_max, rounds, range) in
         [(3000, 300, 4000), (100, 60, 500), (0, 20, 100), (15_000, 400, 60_000)]
     {
@@ -236,7 +236,7 @@ fn merge(oracle: &mut Oracle, random: &mut Random, keys: &mut [Option<Vec<u8>>],
 #[test]
 fn broken_hyperloglogs_fail_alike() {
     let Some(mut oracle) = Oracle::start() else { return };
-    let mut random = Random(0xbad);
+    let mut random = Random::new(0xbad);
     for round in 0..3000 {
         let mut value = hll::create();
         for _ in 0..random.below(6) {
@@ -267,7 +267,7 @@ fn broken_hyperloglogs_fail_alike() {
 #[test]
 fn common_subsequences_are_those_of_lcs() {
     let Some(mut oracle) = Oracle::start() else { return };
-    let mut random = Random(0x1c5);
+    let mut random = Random::new(0x1c5);
     for _ in 0..1500 {
         let alphabet = random.pick(&[b"ab".as_slice(), b"abcdefgh", b"abcdefghijklmnopqrstuvwxyz0123"]);
         let (a, b) = (random.text(alphabet, 140), random.text(alphabet, 140));
@@ -295,7 +295,7 @@ fn common_subsequences_are_those_of_lcs() {
 #[test]
 fn datasets_digest_as_debug_digest_says() {
     let Some(mut oracle) = Oracle::start() else { return };
-    let mut random = Random(0xd16e57);
+    let mut random = Random::new(0xd16e57);
     for _ in 0..50 {
         oracle.call(&["FLUSHALL"]);
         let mut expected = digest::DatasetDigest::new();

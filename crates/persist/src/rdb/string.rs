@@ -136,6 +136,9 @@ impl Reader<'_> {
             return Ok(text);
         }
         let len = usize::try_from(len).map_err(|_| StringError::Bad)?;
+        if len > lzf::len_max(packed.len()) {
+            return Err(StringError::Bad);
+        }
         if len > max {
             return Err(StringError::TooLong);
         }

@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// A reply of RESP2.
@@ -48,50 +50,41 @@ impl Reply {
     }
 }
 
-/// A running server and one connection to it.
+/// A running server and one connection to it, by a socket file: no port to be raced for.
 pub struct Oracle {
     server: Child,
-    connection: BufReader<TcpStream>,
+    socket: PathBuf,
+    connection: BufReader<UnixStream>,
 }
 
 impl Oracle {
-    /// Starts a server on a free port; `None`, with a message, if no server is named.
+    /// Starts a server; `None`, with a message, if no server is named.
     pub fn start() -> Option<Oracle> {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
         let Some(path) = std::env::var_os("REDIS_SERVER") else {
             eprintln!("skipped: REDIS_SERVER names no redis-server to compare with");
             return None;
         };
-        for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut server = Command::new(&path)
-                .args([
-                    "--port",
-                    &port.to_string(),
-                    "--bind",
-                    "127.0.0.1",
-                    "--save",
-                    "",
-                    "--appendonly",
-                    "no",
-                ])
-                .args(["--enable-debug-command", "yes", "--daemonize", "no", "--dir", "/tmp"])
-                .stdout(Stdio::null())
-                .spawn()
-                .expect("REDIS_SERVER must be an executable redis-server");
-            for _ in 0..200 {
-                if let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) {
-                    stream.set_nodelay(true).unwrap();
-                    return Some(Oracle { server, connection: BufReader::new(stream) });
-                }
-                if server.try_wait().unwrap().is_some() {
-                    break; // Another process took the port.
-                }
-                std::thread::park_timeout(Duration::from_millis(20));
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let socket = std::env::temp_dir().join(format!("oracle-{}-{number}.sock", std::process::id()));
+        let mut server = Command::new(&path)
+            .args(["--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no"])
+            .args(["--enable-debug-command", "yes", "--unixsocket"])
+            .arg(&socket)
+            .arg("--dir")
+            .arg(std::env::temp_dir())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("REDIS_SERVER must be an executable redis-server");
+        for _ in 0..500 {
+            if let Ok(stream) = UnixStream::connect(&socket) {
+                return Some(Oracle { server, socket, connection: BufReader::new(stream) });
             }
-            let _ = server.kill();
-            let _ = server.wait();
+            std::thread::park_timeout(Duration::from_millis(20));
         }
-        panic!("REDIS_SERVER did not start");
+        let _ = server.kill();
+        let status = server.wait();
+        panic!("REDIS_SERVER did not start: {status:?}");
     }
 
     /// Sends commands at once and returns their replies in order.
@@ -148,6 +141,7 @@ impl Drop for Oracle {
     fn drop(&mut self) {
         let _ = self.server.kill();
         let _ = self.server.wait();
+        let _ = std::fs::remove_file(&self.socket);
     }
 }
 
@@ -157,11 +151,18 @@ macro_rules! command {
     ($($argument:expr),+ $(,)?) => { vec![$(AsRef::<[u8]>::as_ref(&$argument).to_vec()),+] };
 }
 
-/// A small random number generator with a fixed start, so that a failure repeats.
-pub struct Random(pub u64);
+/// A small random number generator (xorshift) with a fixed start, so that a failure repeats.
+pub struct Random(u64);
 
 #[allow(dead_code, reason = "each test binary uses some of these")]
 impl Random {
+    /// Starts at `seed`, moved by the number in `TEST_SEED` if there is one: other cases to try.
+    pub fn new(seed: u64) -> Random {
+        let moved: u64 =
+            std::env::var("TEST_SEED").map_or(0, |text| text.parse().expect("TEST_SEED is a number"));
+        Random((seed ^ moved.wrapping_mul(0x9e37_79b9_7f4a_7c15)).max(1))
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
