@@ -39,7 +39,9 @@ pub type Entries = BTreeMap<String, Entry>;
 
 /// Starts a server and asks it.
 pub fn entries(server: &Path, options: &[&str]) -> Result<Entries, String> {
-    let running = Server::start(server, options)?;
+    // The server starts in a folder of its own.
+    let server = server.canonicalize().map_err(|error| format!("{}: {error}", server.display()))?;
+    let running = Server::start(&server, options)?;
     let mut client = Client::connect_with(&running.address(), 3).map_err(|error| error.to_string())?;
     let mut ask = |question: &str| client.run(question).map_err(|error| format!("{question}: {error}"));
     let mut entries = Entries::new();
