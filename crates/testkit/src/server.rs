@@ -98,6 +98,7 @@ pub struct Server {
 
 impl Server {
     /// Starts any server of the Redis kind on a free port, in an own folder, with DEBUG allowed.
+    /// The options are as on its command line: a configuration file may stand first.
     pub fn start(binary: &Path, options: &[&str]) -> Result<Self, String> {
         let mut problem = String::new();
         for _ in 0..START_ATTEMPTS {
@@ -118,8 +119,14 @@ impl Server {
         let dir = fresh_dir()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let log = File::create(dir.join("server.log"))?;
+        // A configuration file comes first, as on the command line.
+        let (file, options) = match options {
+            [file, rest @ ..] if !file.starts_with("--") => (Some(file), rest),
+            all => (None, all),
+        };
         let child = Command::new(binary)
             .current_dir(&dir)
+            .args(file)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
             .args(["--enable-debug-command", "yes"])
             .args(options)
