@@ -3,7 +3,7 @@
 
 mod oracle;
 
-use larder_values::number::{LongDouble, parse_f64, parse_i64, write_f64};
+use larder_values::number::{LongDouble, parse_f64, parse_i64, parse_weight, write_f64};
 use oracle::{Oracle, Random, Reply};
 
 /// Random text that is often a number, of any size and spelling.
@@ -63,6 +63,38 @@ fn doubles_are_those_of_zadd_and_print_as_zscore() {
         });
         let expected = if let Reply::Bulk(score) = &replies[2] { Some(score) } else { None };
         assert_eq!(printed.as_ref(), expected, "{}", text.escape_ascii());
+    }
+}
+
+#[test]
+fn weights_are_those_of_sort() {
+    let Some(mut oracle) = Oracle::start() else { return };
+    let mut random = Random::new(0x5047);
+    for _ in 0..3000 {
+        let one = if random.below(4) == 0 {
+            random.text(b"12.e-+ \x000xinf\t", 5)
+        } else {
+            number_text(&mut random)
+        };
+        let other = number_text(&mut random);
+        let replies = oracle.pipeline(&[
+            command!["DEL", "l"],
+            command!["RPUSH", "l", one, other],
+            command!["SORT", "l"],
+        ]);
+        let mut weighed = Vec::new();
+        for text in [&one, &other] {
+            weighed.extend(parse_weight(text).map(|weight| (weight, text)));
+        }
+        if weighed.len() < 2 {
+            assert!(replies[2].is_error(), "{} {}", one.escape_ascii(), other.escape_ascii());
+            continue;
+        }
+        weighed.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1)));
+        if weighed[0].0 != weighed[1].0 {
+            let sorted = weighed.into_iter().map(|(_, text)| Reply::Bulk(text.clone())).collect();
+            assert_eq!(replies[2], Reply::Array(sorted), "{} {}", one.escape_ascii(), other.escape_ascii());
+        }
     }
 }
 

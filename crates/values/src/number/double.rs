@@ -32,6 +32,22 @@ fn from_decimal(body: &[u8]) -> Option<f64> {
     (value.is_finite() && (value != 0.0 || decimal.is_zero())).then_some(value)
 }
 
+/// Parses a weight as SORT does, which is not as scores are parsed: text after a zero byte is
+/// ignored, empty text is 0, too large is infinite, too small is 0, hexadecimal is refused.
+pub fn parse_weight(text: &[u8]) -> Option<f64> {
+    let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());
+    let (negative, body) = split_sign(&text[..end]);
+    let magnitude = if end == 0 {
+        0.0
+    } else if is_infinity(body) {
+        f64::INFINITY
+    } else {
+        Decimal::scan(body)?;
+        fast_float2::parse(body).ok()?
+    };
+    Some(if negative { -magnitude } else { magnitude })
+}
+
 fn from_exact(exact: Exact) -> Option<f64> {
     let rounded = exact.round(F64)?;
     if rounded.mantissa == 0 {
@@ -160,6 +176,25 @@ mod tests {
         }
         let long = [b"1.".as_slice(), &[b'0'; 70_000], b"1"].concat();
         assert_eq!(parse_f64(&long), Some(1.0));
+    }
+
+    #[test]
+    fn texts_that_are_weights() {
+        for (input, value) in [
+            ("", 0.0),
+            ("\0", 0.0),
+            ("1\0abc", 1.0),
+            ("1e400", f64::INFINITY),
+            ("-1e400", f64::NEG_INFINITY),
+            ("1e-400", 0.0),
+            ("-Inf", f64::NEG_INFINITY),
+            ("+1.5e1", 15.0),
+        ] {
+            assert_eq!(parse_weight(input.as_bytes()), Some(value), "{input:?}");
+        }
+        for input in [" 1", "1 ", "abc", "0x10", "nan", "1e", "+", "-", "."] {
+            assert_eq!(parse_weight(input.as_bytes()), None, "{input:?}");
+        }
     }
 
     #[test]
