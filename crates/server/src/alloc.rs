@@ -127,6 +127,9 @@ unsafe impl GlobalAlloc for Counted {
 mod tests {
     use super::*;
 
+    #[global_allocator]
+    static ALLOCATOR: Counted = Counted;
+
     #[test]
     fn allocations_are_counted_and_uncounted() {
         let before = allocated_bytes();

@@ -74,6 +74,10 @@ impl Background {
             self.look_at_connections(core, connections);
             core.server.used_memory();
         }
+        if self.worker == 0 {
+            let server = core.server;
+            server.sampler.sample(clock::unix_millis().0, || crate::rates::totals(server.stats.iter().map(|stats| &**stats)));
+        }
     }
 
     /// Connections that were idle for too long, since the last call.

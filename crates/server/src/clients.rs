@@ -108,17 +108,34 @@ impl Client {
             commands: Counter::default(),
         }
     }
+
+    /// Whether it comes from this machine: by the Unix socket or a loopback address.
+    pub fn is_local(&self) -> bool {
+        let ip = || self.address.parse::<std::net::SocketAddr>().ok().map(|address| address.ip().to_canonical());
+        self.is_unix || ip().is_some_and(|ip| ip.is_loopback())
+    }
 }
 
 /// All connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Clients {
     next_id: AtomicU64,
     by_id: Mutex<BTreeMap<u64, Arc<Client>>>,
     count: AtomicUsize,
+    of_worker: Box<[AtomicUsize]>,
 }
 
 impl Clients {
+    /// No connections, for `workers` workers.
+    pub fn new(workers: usize) -> Self {
+        Clients {
+            next_id: AtomicU64::new(0),
+            by_id: Mutex::default(),
+            count: AtomicUsize::new(0),
+            of_worker: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+        }
+    }
+
     /// A number for a new connection.
     pub fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Relaxed) + 1
@@ -126,12 +143,24 @@ impl Clients {
 
     /// Makes a connection known.
     pub fn add(&self, client: Arc<Client>) {
+        if let Some(count) = self.of_worker.get(client.worker) {
+            count.fetch_add(1, Relaxed);
+        }
         self.by_id.lock().insert(client.id, client);
     }
 
     /// Forgets a connection.
     pub fn remove(&self, id: u64) {
-        self.by_id.lock().remove(&id);
+        let Some(client) = self.by_id.lock().remove(&id) else { return };
+        if let Some(count) = self.of_worker.get(client.worker) {
+            count.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// The worker with the fewest connections, the ones on their way included.
+    pub fn least_busy_worker(&self) -> usize {
+        let counts = self.of_worker.iter().map(|count| count.load(Relaxed)).enumerate();
+        counts.min_by_key(|(_, count)| *count).map_or(0, |(worker, _)| worker)
     }
 
     /// The connection of this number.

@@ -24,6 +24,11 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Lets the calling thread do nothing for so long.
+pub fn sleep(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
 /// Measures commands by the processor's time-stamp counter.
 #[derive(Debug, Clone)]
 pub struct Stopwatch {

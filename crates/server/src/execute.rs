@@ -22,6 +22,8 @@ use std::sync::atomic::Ordering::Relaxed;
 const LOCK_SPINS: u32 = 200;
 /// Of how many runs of a constant-time command one is timed.
 const TIMED_ONE_IN: u32 = 16;
+/// The first runs of every command are timed, so that rare commands have a histogram.
+const TIMED_FIRST: u64 = 64;
 /// Writes between two looks at the memory in use.
 const MEMORY_CHECK_EVERY: u32 = 16;
 
@@ -243,6 +245,7 @@ impl Core {
             stats.rejected.add(1);
         }
         self.stats.errors.add(1);
+        self.stats.errors_by_code.add(error.text());
         Reply::new(out, larder_resp::Protocol::Resp2).error(error.text());
         Outcome::Done
     }
@@ -252,7 +255,8 @@ impl Core {
     fn run(&mut self, conn: &mut Connection, out: &mut Output, row: &'static Row, args: &Args<'_>, hash: u64) -> Outcome {
         self.local.no_touch = conn.no_touch;
         self.untimed += 1;
-        let scale = if !row.has(Flags::FAST) || self.time_all { 1 } else { u64::from(TIMED_ONE_IN) };
+        let few = self.stats.by_command[row.id].calls.get() < TIMED_FIRST;
+        let scale = if !row.has(Flags::FAST) || self.time_all || few { 1 } else { u64::from(TIMED_ONE_IN) };
         let timed = scale == 1 || self.untimed >= TIMED_ONE_IN;
         if timed {
             self.untimed = 0;
@@ -268,6 +272,7 @@ impl Core {
             }
             Ok(Err(error)) => {
                 out.truncate(mark);
+                self.stats.errors_by_code.add(error.text());
                 Reply::new(out, conn.protocol).error(error.text());
                 true
             }
@@ -291,6 +296,9 @@ impl Core {
         if timed {
             let nanos = self.stopwatch.nanos(start, self.stopwatch.ticks());
             stats.nanos.add(nanos * scale);
+            if self.settings.latency_tracking() {
+                stats.durations.record(nanos, scale);
+            }
             if nanos >= self.slow_nanos_min || self.settings.latency_monitor_threshold() > 0 {
                 self.note_slow(conn, row, args, nanos);
             }
@@ -410,6 +418,7 @@ impl Core {
             self.turn = Some(self.server.keyspace.world.enter(self.id));
         }
         let text = format!("ERR internal error in '{}': the connection is closed, the data is unharmed", row.name);
+        self.stats.errors_by_code.add(text.as_bytes());
         Reply::new(out, conn.protocol).error(text.as_bytes());
         conn.closing = Closing::AfterReplies;
     }

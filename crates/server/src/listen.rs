@@ -179,7 +179,7 @@ fn admit(server: &'static Server, socket: Socket, peer: &SockAddr, unix_path: Op
     }
     let unix_name = || format!("{}:0", unix_path.unwrap_or_default());
     let name = |address: Option<SocketAddr>| address.map_or_else(unix_name, |address| address.to_string());
-    let worker = fewest_connections(server);
+    let worker = server.clients.least_busy_worker();
     let fd = OwnedFd::from(socket);
     let local = rustix::net::getsockname(&fd).ok().and_then(|address| SocketAddr::try_from(address).ok());
     let number = std::os::fd::AsRawFd::as_raw_fd(&fd);
@@ -212,18 +212,6 @@ fn prepare(socket: &Socket, is_unix: bool, keepalive_secs: u32) -> io::Result<()
         socket.set_tcp_keepalive(&probe)?;
     }
     Ok(())
-}
-
-/// The worker with the fewest connections, the ones on their way included.
-fn fewest_connections(server: &Server) -> usize {
-    let mut counts = vec![0usize; server.mailboxes.len()];
-    if let [_] = counts.as_slice() {
-        return 0;
-    }
-    for client in server.clients.all() {
-        counts[client.worker] += 1;
-    }
-    counts.iter().enumerate().min_by_key(|(_, count)| **count).map_or(0, |(worker, _)| worker)
 }
 
 /// What a peer from another machine is told while nothing guards the server.

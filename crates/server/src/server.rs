@@ -6,6 +6,7 @@
 use crate::clients::{Client, Clients};
 use crate::latency::LatencyMonitor;
 use crate::mailbox::Mailbox;
+use crate::rates::Sampler;
 use crate::reaper::Reaper;
 use crate::registry::Registry;
 use crate::slowlog::SlowLog;
@@ -84,6 +85,10 @@ pub struct Server {
     pub started_ms: Millis,
     /// 40 random hexadecimal digits that tell this run from every other.
     pub run_id: String,
+    /// 40 random hexadecimal digits that name the history of the data to replicas.
+    pub replication_id: String,
+    /// What happens in a second.
+    pub sampler: Sampler,
     /// The most memory ever in use, in bytes.
     peak_bytes: AtomicUsize,
     /// When the peak was reached, in milliseconds of Unix time.
@@ -107,6 +112,7 @@ impl Server {
         epochs: Arc<Epochs>,
         mailboxes: Vec<Mailbox<Message>>,
     ) -> Server {
+        let clients = Clients::new(mailboxes.len());
         let stats = mailboxes.iter().map(|_| Arc::new(WorkerStats::new(registry.ids()))).collect();
         let now = clock::unix_millis();
         Server {
@@ -118,7 +124,7 @@ impl Server {
             plan: Mutex::new(plan),
             mailboxes,
             stats,
-            clients: Clients::default(),
+            clients,
             refused: AtomicU64::new(0),
             monitors: AtomicUsize::new(0),
             pause: Pause::default(),
@@ -129,6 +135,8 @@ impl Server {
             started: clock::now(),
             started_ms: now,
             run_id: random_hex(40),
+            replication_id: random_hex(40),
+            sampler: Sampler::default(),
             peak_bytes: AtomicUsize::new(0),
             peak_ms: AtomicU64::new(now.0),
             startup_bytes: AtomicUsize::new(0),
@@ -213,7 +221,7 @@ impl Server {
 }
 
 /// `digits` random hexadecimal digits.
-fn random_hex(digits: usize) -> String {
+pub fn random_hex(digits: usize) -> String {
     let mut bytes = vec![0u8; digits.div_ceil(2)];
     fill_random(&mut bytes);
     let mut hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();

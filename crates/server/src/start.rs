@@ -143,24 +143,26 @@ fn spawn_workers(
     Ok(threads)
 }
 
-/// Lets the process open a file for each connection, as far as the system allows it.
-fn raise_file_limit(connections: u64) {
+/// Lets the process open a file for each connection, as far as the system allows it; answers for
+/// how many connections it does.
+pub fn raise_file_limit(connections: u64) -> u64 {
     let wanted = connections + OTHER_FILES;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {
-        return;
+        return connections;
     }
     let maximum = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
     if setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum.map(|m| m.max(wanted)) }).is_ok() {
-        return;
+        return connections;
     }
     match setrlimit(Resource::Nofile, Rlimit { current: Some(maximum), maximum: limit.maximum }) {
-        Ok(()) if maximum >= wanted => {}
+        Ok(()) if maximum >= wanted => return connections,
         _ => tracing::warn!(
             "the limit of open files allows {} connections, not the {connections} of 'maxclients'; raise it with 'ulimit -n {wanted}'",
             maximum.saturating_sub(OTHER_FILES)
         ),
     }
+    maximum.saturating_sub(OTHER_FILES)
 }
 
 fn write_pid_file(settings: &Settings) -> Result<(), String> {

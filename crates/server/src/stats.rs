@@ -1,5 +1,7 @@
 //! Counters of the server: one set per worker, summed when somebody asks.
 
+use crate::error_counts::ErrorCounts;
+use crate::histogram::Histogram;
 use larder_store::{Counter, StoreStats};
 use std::sync::Arc;
 
@@ -34,6 +36,8 @@ pub struct WorkerStats {
     pub query_limit_closes: Counter,
     /// Nanoseconds spent on active expiry.
     pub expire_nanos: Counter,
+    /// Error replies by their codes.
+    pub errors_by_code: ErrorCounts,
     /// Per command and subcommand, by `Row::id`.
     pub by_command: Box<[CommandStats]>,
 }
@@ -49,6 +53,8 @@ pub struct CommandStats {
     pub rejected: Counter,
     /// Times it answered an error.
     pub failed: Counter,
+    /// How long its runs took; as `nanos`, a run that was timed stands for those that were not.
+    pub durations: Histogram,
 }
 
 impl WorkerStats {
@@ -69,6 +75,7 @@ impl WorkerStats {
             output_limit_closes: Counter::default(),
             query_limit_closes: Counter::default(),
             expire_nanos: Counter::default(),
+            errors_by_code: ErrorCounts::default(),
             by_command: (0..ids).map(|_| CommandStats::default()).collect(),
         }
     }
@@ -94,7 +101,9 @@ impl WorkerStats {
             &self.expire_nanos,
         ];
         counters.into_iter().for_each(Counter::reset);
+        self.errors_by_code.reset();
         for command in &self.by_command {
+            command.durations.reset();
             [&command.calls, &command.nanos, &command.rejected, &command.failed].into_iter().for_each(Counter::reset);
         }
     }

@@ -34,6 +34,10 @@ pub enum EventClass {
     Module = 1 << 13,
     /// `n`: a key came into being.
     New = 1 << 14,
+    /// `o`: a key was given a whole new value.
+    Overwritten = 1 << 15,
+    /// No letter names it: a change that only a log, replicas, WATCH and tracking hear of.
+    Silent = 1 << 31,
 }
 
 /// What happened to a key.
@@ -96,6 +100,10 @@ events! {
     NEW = New "new";
     /// A read missed.
     MISS = Miss "keymiss";
+    /// A key that held something was given a whole new value.
+    OVERWRITTEN = Overwritten "overwritten";
+    /// A value's bytes changed and clients are not told, such as the estimate that PFCOUNT keeps.
+    TOUCHED = Silent "";
 }
 
 /// One change of one key.

@@ -10,13 +10,13 @@
 
 #[cfg(loom)]
 use loom::{
-    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    sync::atomic::{AtomicBool, Ordering::*, fence},
     sync::{Mutex, MutexGuard},
     thread::yield_now,
 };
 #[cfg(not(loom))]
 use std::{
-    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    sync::atomic::{AtomicBool, Ordering::*, fence},
     sync::{Mutex, MutexGuard},
     thread::yield_now,
 };
@@ -65,12 +65,14 @@ impl World {
     #[inline]
     pub fn enter(&self, worker: usize) -> Turn<'_> {
         loop {
-            // SeqCst on both sides: either we see `wanted`, or the exclusive side sees our flag.
-            self.inside[worker].store(true, SeqCst);
-            if !self.wanted.load(SeqCst) {
+            self.inside[worker].store(true, Relaxed);
+            // Pairs with the fence in `exclusive`: either we see `wanted`, or it sees our flag.
+            fence(SeqCst);
+            // Acquire: pairs with the Release in `Exclusive::drop`; what was done alone is seen.
+            if !self.wanted.load(Acquire) {
                 return Turn { world: self, worker };
             }
-            self.inside[worker].store(false, SeqCst);
+            self.inside[worker].store(false, Release);
             // The owner's mutex is held for as long as `wanted` is up: sleep on it.
             drop(self.owner.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
             yield_now();
@@ -81,9 +83,11 @@ impl World {
     pub fn exclusive(&self) -> Exclusive<'_> {
         // A panic of an earlier holder left nothing half-done in the lock itself.
         let owner = self.owner.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        self.wanted.store(true, SeqCst);
+        self.wanted.store(true, Relaxed);
+        fence(SeqCst);
         for flag in &self.inside {
-            while flag.load(SeqCst) {
+            // Acquire: pairs with the Release in `Turn::drop`; what the turn did is seen.
+            while flag.load(Acquire) {
                 std::hint::spin_loop();
                 yield_now();
             }
@@ -95,21 +99,20 @@ impl World {
 impl Drop for Turn<'_> {
     #[inline]
     fn drop(&mut self) {
-        // Release would do for the data; SeqCst keeps the one order the protocol is argued in.
-        self.world.inside[self.worker].store(false, SeqCst);
+        self.world.inside[self.worker].store(false, Release);
     }
 }
 
 impl Drop for Exclusive<'_> {
     fn drop(&mut self) {
-        self.world.wanted.store(false, SeqCst);
+        self.world.wanted.store(false, Release);
     }
 }
 
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
-    use loom::{cell::UnsafeCell, sync::Arc, thread};
+    use loom::{sync::Arc, thread};
 
     #[test]
     fn nobody_is_inside_while_somebody_has_everything() {
@@ -120,18 +123,17 @@ mod loom_tests {
                 let (world, inside) = (Arc::clone(&world), Arc::clone(&inside));
                 thread::spawn(move || {
                     let turn = world.enter(0);
-                    inside.store(true, SeqCst);
-                    inside.store(false, SeqCst);
+                    inside.store(true, Relaxed);
+                    inside.store(false, Relaxed);
                     drop(turn);
                 })
             };
             {
                 let exclusive = world.exclusive();
-                assert!(!inside.load(SeqCst));
+                assert!(!inside.load(Relaxed));
                 drop(exclusive);
             }
             worker.join().unwrap();
-            let _ = UnsafeCell::new(());
         });
     }
 }

@@ -1,0 +1,242 @@
+//! CONFIG: the settings, read and changed while the server runs.
+//!
+//! Invariant: a CONFIG SET that answers an error has changed nothing; two at the same time take
+//! turns, so that neither loses what the other has set.
+
+use super::help::help as answer_help;
+use super::level_handle;
+use crate::execute::Host;
+use crate::logging;
+use crate::registry::{HostCommand, HostRun};
+use crate::server::Server;
+use crate::start::raise_file_limit;
+use larder_commands::spec::{Arg, Flags, Group};
+use larder_commands::{Args, Error, Spec};
+use larder_config::{Change, RewriteError, SetError, Settings};
+use larder_store::Counter;
+use larder_values::glob::{self, Case};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// `CONFIG subcommand`
+pub static CONFIG: HostCommand = HostCommand {
+spec: Spec {
+name: "config",
+summary: "Groups the commands that read and change settings.",
+since: "2.0.0",
+group: Group::Server,
+complexity: "Depends on subcommand.",
+arity: -2,
+..Spec::EMPTY
+},
+run: HostRun::Container,
+subcommands: &[&GET, &HELP, &RESETSTAT, &REWRITE, &SET],
+};
+
+/// `CONFIG GET parameter [parameter ...]`
+static GET: HostCommand = HostCommand {
+spec: Spec {
+name: "get",
+summary: "Answers the settings whose names fit.",
+since: "2.0.0",
+group: Group::Server,
+complexity: "O(N) when N is the number of configuration parameters provided",
+arity: -3,
+flags: Flags::ADMIN.or(Flags::NO_SCRIPT).or(Flags::LOADING).or(Flags::STALE),
+args: &[Arg::string("parameter").multiple()],
+history: &[("7.0.0", "Takes several patterns.")],
+..Spec::EMPTY
+},
+run: HostRun::Host(get),
+subcommands: &[],
+};
+
+/// `CONFIG HELP`
+static HELP: HostCommand = HostCommand {
+spec: Spec {
+name: "help",
+summary: "Lists the subcommands of CONFIG.",
+since: "5.0.0",
+group: Group::Server,
+arity: 2,
+flags: Flags::LOADING.or(Flags::STALE),
+..Spec::EMPTY
+},
+run: HostRun::Host(help),
+subcommands: &[],
+};
+
+/// `CONFIG RESETSTAT`
+static RESETSTAT: HostCommand = HostCommand {
+spec: Spec {
+name: "resetstat",
+summary: "Starts the statistics again from zero.",
+since: "2.0.0",
+group: Group::Server,
+arity: 2,
+flags: Flags::ADMIN.or(Flags::NO_SCRIPT).or(Flags::LOADING).or(Flags::STALE),
+tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+..Spec::EMPTY
+},
+run: HostRun::Host(resetstat),
+subcommands: &[],
+};
+
+/// `CONFIG REWRITE`
+static REWRITE: HostCommand = HostCommand {
+spec: Spec {
+name: "rewrite",
+summary: "Brings the configuration file up to date with the settings.",
+since: "2.8.0",
+group: Group::Server,
+arity: 2,
+flags: Flags::ADMIN.or(Flags::NO_SCRIPT).or(Flags::LOADING).or(Flags::STALE),
+tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+..Spec::EMPTY
+},
+run: HostRun::Host(rewrite),
+subcommands: &[],
+};
+
+/// `CONFIG SET parameter value [parameter value ...]`
+static SET: HostCommand = HostCommand {
+spec: Spec {
+name: "set",
+summary: "Changes settings of the running server, all of them or none.",
+since: "2.0.0",
+group: Group::Server,
+complexity: "O(N) when N is the number of configuration parameters provided",
+arity: -4,
+flags: Flags::ADMIN.or(Flags::NO_SCRIPT).or(Flags::LOADING).or(Flags::STALE),
+args: &[Arg::block("data", &[Arg::string("parameter"), Arg::string("value")]).multiple()],
+tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+history: &[("7.0.0", "Takes several settings at once.")],
+..Spec::EMPTY
+},
+run: HostRun::Host(set),
+subcommands: &[],
+};
+
+static HELP_LINES: &[&str] = &[
+    "GET <pattern> [<pattern> ...]",
+    "    Answers the settings whose names fit, and their values.",
+    "RESETSTAT",
+    "    Starts the statistics of INFO again from zero.",
+    "REWRITE",
+    "    Brings the configuration file up to date with the settings.",
+    "SET <directive> <value> [<directive> <value> ...]",
+    "    Changes settings, all of them or none.",
+];
+
+fn get(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let settings = host.server().settings();
+    let patterns: Vec<&[u8]> = args.from(2).collect();
+    let found = settings.get(&patterns, |pattern, name| glob::matches_with(pattern, name, Case::Ignored));
+    let mut reply = host.reply();
+    reply.map(found.len());
+    for (name, value) in found {
+        reply.bulk(name);
+        reply.bulk(&value);
+    }
+    Ok(())
+}
+
+fn set(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let server = host.server();
+    let words: Vec<&[u8]> = args.from(2).collect();
+    // Whoever holds the plan changes settings: what is read here is what is replaced.
+    let turn = server.plan.lock();
+    let before = server.settings();
+    let outcome = before.plan_set_args(&words, host.conn.client.is_local()).and_then(|change| apply(server, &before, change));
+    drop(turn);
+    match outcome {
+        Ok(()) => {
+            host.reply().ok();
+            Ok(())
+        }
+        Err(error) => {
+            if let Some(nearest) = error.nearest_option() {
+                tracing::info!("CONFIG SET of an option that does not exist; there is '{nearest}'");
+            }
+            Err(Error::custom(error.text()))
+        }
+    }
+}
+
+/// Puts a change into effect: first what can fail, then what cannot.
+fn apply(server: &'static Server, before: &Settings, change: Change) -> Result<(), SetError> {
+    let changed = |name: &str| change.changed.iter().any(|spec| spec.name == name);
+    for name in ["port", "bind"] {
+        // Differs from Redis: which rebinds.
+        if changed(name) {
+            return Err(SetError::refused(
+                name.as_bytes(),
+                "this version of Larder takes another address or port only at its start",
+            ));
+        }
+    }
+    if changed("maxclients") {
+        let wanted = u64::from(change.settings.maxclients());
+        let possible = raise_file_limit(wanted);
+        if possible < wanted {
+            let reason = format!(
+                "The operating system is not able to handle the specified number of clients, try with {possible}"
+            );
+            return Err(SetError::refused(b"maxclients", &reason));
+        }
+    }
+    if changed("dir")
+        && let Err(error) = std::env::set_current_dir(change.settings.dir())
+    {
+        return Err(SetError::refused(b"dir", &error.to_string()));
+    }
+    if changed("loglevel")
+        && let Some(handle) = level_handle()
+        && let Err(error) = handle.modify(|level| *level = logging::level(change.settings.loglevel()))
+    {
+        if changed("dir") {
+            // The directory was there a moment ago.
+            let _ = std::env::set_current_dir(before.dir());
+        }
+        return Err(SetError::refused(b"loglevel", &error.to_string()));
+    }
+    server.set_settings(change.settings);
+    Ok(())
+}
+
+fn resetstat(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
+    let server = host.server();
+    for stats in &server.stats {
+        stats.reset();
+        [&stats.turns, &stats.busy_nanos, &stats.store.lazy_freed].into_iter().for_each(Counter::reset);
+    }
+    server.refused.store(0, Relaxed);
+    server.sampler.reset();
+    host.reply().ok();
+    Ok(())
+}
+
+fn rewrite(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
+    let server = host.server();
+    let plan = server.plan.lock();
+    let outcome = match &plan.config_file {
+        Some(file) => file.rewrite(&server.settings()),
+        None => Err(RewriteError::NoFile),
+    };
+    drop(plan);
+    match outcome {
+        Ok(()) => {
+            tracing::info!("CONFIG REWRITE: the configuration file is up to date");
+            host.reply().ok();
+            Ok(())
+        }
+        Err(error) => {
+            tracing::warn!("CONFIG REWRITE failed: {}", String::from_utf8_lossy(&error.text()));
+            Err(Error::custom(error.text()))
+        }
+    }
+}
+
+fn help(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
+    answer_help(host, "CONFIG", HELP_LINES);
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! SLOWLOG: the log of slow commands, newest first. What enters it is decided in `execute.rs`.
+
+use super::help::help as answer_help;
+use crate::execute::Host;
+use crate::registry::{HostCommand, HostRun};
+use larder_commands::spec::{Arg, Flags, Group};
+use larder_commands::{Args, Error, Spec};
+use larder_values::number;
+
+/// Entries that SLOWLOG GET answers when it is not told how many.
+const ENTRIES_DEFAULT: usize = 10;
+
+/// `SLOWLOG subcommand`
+pub static SLOWLOG: HostCommand = HostCommand {
+spec: Spec {
+name: "slowlog",
+summary: "Groups the commands about the log of slow commands.",
+since: "2.2.12",
+group: Group::Server,
+complexity: "Depends on subcommand.",
+arity: -2,
+..Spec::EMPTY
+},
+run: HostRun::Container,
+subcommands: &[&GET, &HELP, &LEN, &RESET],
+};
+
+/// `SLOWLOG GET [count]`
+static GET: HostCommand = HostCommand {
+spec: Spec {
+name: "get",
+summary: "Answers the newest entries of the slow log.",
+since: "2.2.12",
+group: Group::Server,
+complexity: "O(N) where N is the number of entries returned",
+arity: -2,
+flags: Flags::ADMIN.or(Flags::LOADING).or(Flags::STALE),
+args: &[Arg::integer("count").optional()],
+tips: &["request_policy:all_nodes", "nondeterministic_output"],
+history: &[("4.0.0", "Entries tell the client's address and name.")],
+..Spec::EMPTY
+},
+run: HostRun::Host(get),
+subcommands: &[],
+};
+
+/// `SLOWLOG HELP`
+static HELP: HostCommand = HostCommand {
+spec: Spec {
+name: "help",
+summary: "Lists the subcommands of SLOWLOG.",
+since: "6.2.0",
+group: Group::Server,
+arity: 2,
+flags: Flags::LOADING.or(Flags::STALE),
+..Spec::EMPTY
+},
+run: HostRun::Host(help),
+subcommands: &[],
+};
+
+/// `SLOWLOG LEN`
+static LEN: HostCommand = HostCommand {
+spec: Spec {
+name: "len",
+summary: "Counts the entries of the slow log.",
+since: "2.2.12",
+group: Group::Server,
+arity: 2,
+flags: Flags::ADMIN.or(Flags::LOADING).or(Flags::STALE),
+tips: &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"],
+..Spec::EMPTY
+},
+run: HostRun::Host(len),
+subcommands: &[],
+};
+
+/// `SLOWLOG RESET`
+static RESET: HostCommand = HostCommand {
+spec: Spec {
+name: "reset",
+summary: "Empties the slow log.",
+since: "2.2.12",
+group: Group::Server,
+complexity: "O(N) where N is the number of entries in the slowlog",
+arity: 2,
+flags: Flags::ADMIN.or(Flags::LOADING).or(Flags::STALE),
+tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+..Spec::EMPTY
+},
+run: HostRun::Host(reset),
+subcommands: &[],
+};
+
+static HELP_LINES: &[&str] = &[
+    "GET [<count>]",
+    "    Answers the newest <count> entries (10 unless told, -1 for all). An entry is made of",
+    "    its number, the time, microseconds, the words, the client's address, the client's name.",
+    "LEN",
+    "    Counts the entries.",
+    "RESET",
+    "    Forgets all entries.",
+];
+
+fn get(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let count = match args.len() {
+        2 => Some(ENTRIES_DEFAULT),
+        3 => match number::parse_i64(args.get(2)) {
+            Some(-1) => None,
+            Some(count @ 0..) => Some(usize::try_from(count).unwrap_or(usize::MAX)),
+            _ => return Err(Error::of("ERR count should be greater than or equal to -1")),
+        },
+        _ => return Err(Error::custom(b"ERR unknown subcommand or wrong number of arguments for 'get'. Try SLOWLOG HELP.")),
+    };
+    let log = host.server().slowlog.lock();
+    let entries = log.newest(count);
+    let mut reply = host.reply();
+    reply.array(entries.len());
+    for entry in entries {
+        reply.array(6);
+        reply.integer(i64::try_from(entry.id).unwrap_or(i64::MAX));
+        reply.integer(i64::try_from(entry.unix_secs).unwrap_or(i64::MAX));
+        reply.integer(i64::try_from(entry.micros).unwrap_or(i64::MAX));
+        reply.array(entry.words.len());
+        entry.words.iter().for_each(|word| reply.bulk(word));
+        reply.bulk(entry.address.as_bytes());
+        reply.bulk(&entry.name);
+    }
+    Ok(())
+}
+
+fn len(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
+    let len = host.server().slowlog.lock().len();
+    host.reply().count(len);
+    Ok(())
+}
+
+fn reset(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
+    host.server().slowlog.lock().reset();
+    host.reply().ok();
+    Ok(())
+}
+
+fn help(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
+    answer_help(host, "SLOWLOG", HELP_LINES);
+    Ok(())
+}
