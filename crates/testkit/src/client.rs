@@ -10,6 +10,9 @@ use std::time::Duration;
 /// How long a reply may take before the client gives up, unless told otherwise.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the server may take to close a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// One connection to a server.
 pub struct Client {
     reader: BufReader<TcpStream>,
@@ -87,12 +90,15 @@ impl Client {
         self.stream.shutdown(Shutdown::Write)
     }
 
-    /// Whether the server has closed the connection; waits for it as long as for a reply.
+    /// Whether the server has closed the connection, or does so soon.
     pub fn is_closed(&mut self) -> bool {
-        match self.reader.fill_buf() {
+        self.set_reply_timeout(CLOSE_TIMEOUT).ok();
+        let closed = match self.reader.fill_buf() {
             Ok(bytes) => bytes.is_empty(),
             Err(error) => is_disconnect(&error),
-        }
+        };
+        self.set_reply_timeout(REPLY_TIMEOUT).ok();
+        closed
     }
 
     /// Reads one value of any type.
