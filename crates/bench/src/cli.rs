@@ -1,5 +1,6 @@
 //! The command line of `larder-bench`. Read next: the module of each subcommand.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,6 +42,9 @@ pub(crate) enum Command {
     TraceDump(TraceFileArgs),
     /// Print a trace's requests, keys and footprint.
     TraceInfo(TraceFileArgs),
+    /// Become another program that ends when this one's parent does; how `compare` starts servers.
+    #[command(hide = true)]
+    Exec(ExecArgs),
 }
 
 /// Which server, which keys, which values.
@@ -144,6 +148,14 @@ pub(crate) struct FillArgs {
     /// Print one JSON object instead of text.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `larder-bench exec`.
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    pub(crate) program: PathBuf,
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<OsString>,
 }
 
 /// Which trace.

@@ -63,6 +63,7 @@ fn dispatch(cli: Cli) -> Result<()> {
                 trace.keys
             ))
         }
+        Command::Exec(args) => peers::become_server(&args.program, &args.arguments),
         Command::Null(args) => {
             bind(args.cpu)?;
             null::serve(&null::NullSpec {

@@ -2,8 +2,10 @@
 //! Invariant: a [`Server`] ends its process and removes its directory when dropped.
 //! Read next: `compare/rig.rs`.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -121,7 +123,9 @@ impl Server {
     pub(crate) fn start(peer: &Peer, launch: &Launch) -> Result<Server> {
         let port = free_port()?;
         let directory = fresh_directory()?;
-        let mut command = Command::new(&peer.program);
+        // Through ourselves, so that the server dies with us even while it is stopped; see `become_server`.
+        let mut command = Command::new(std::env::current_exe().context("where is this program?")?);
+        command.arg("exec").arg(&peer.program);
         command.args(command_line(peer, launch, port, &directory)).args(&peer.arguments);
         command.current_dir(&directory).stdin(Stdio::null());
         let log = fs::File::create(directory.join("log"))?;
@@ -220,6 +224,13 @@ impl Drop for Server {
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// Replaces this process by `program`, which the kernel ends when the process that started us ends.
+pub(crate) fn become_server(program: &Path, arguments: &[OsString]) -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).context("prctl")?;
+    let error = Command::new(program).args(arguments).exec();
+    Err(error).with_context(|| format!("cannot start {}", program.display()))
 }
 
 fn free_port() -> Result<u16> {
