@@ -191,9 +191,10 @@ impl Taken {
         while self.word < words {
             let word = match root {
                 Root::Segment(word) => word,
-                // SAFETY: below the directory's length; it is freed only after this walk.
                 Root::Directory { words, .. } => {
-                    SegmentRef(unsafe { (*words.add(self.word)).load(Ordering::Relaxed) })
+                    // SAFETY: below the directory's length; it is freed only after this walk.
+                    let word = unsafe { &*words.add(self.word) };
+                    SegmentRef(word.load(Ordering::Relaxed))
                 }
             };
             if !word.is_vacant() {

@@ -137,7 +137,7 @@ fn bytes(buckets: usize) -> usize {
 pub(crate) fn next_step(buckets: usize) -> Option<usize> {
     match STEPS.iter().find(|step| **step > buckets) {
         Some(step) => Some(*step),
-        None if buckets < BUCKETS_LIMIT => Some((buckets * 5 / 4 | 1).min(BUCKETS_LIMIT)),
+        None if buckets < BUCKETS_LIMIT => Some(((buckets * 5 / 4) | 1).min(BUCKETS_LIMIT)),
         None => None,
     }
 }

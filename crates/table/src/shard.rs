@@ -334,7 +334,7 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
             let try_hash = self.core.start() | random.next() >> shard_bits;
             let Some(segment) = self.core.segment(try_hash) else { continue };
             let slots = segment.slots() + segment.overflow_len();
-            let index = (u128::from(random.next()) * slots as u128 >> 64) as usize;
+            let index = ((u128::from(random.next()) * slots as u128) >> 64) as usize;
             (hash, first) = (try_hash, index);
             if !segment.get(index).is_empty() {
                 break;

@@ -14,7 +14,7 @@ mod sync {
         }
 
         pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
-            self.0.lock().unwrap()
+            self.0.lock().expect("no model panics while it holds the mutex")
         }
     }
 }
