@@ -88,3 +88,35 @@ fn an_open_loop_keeps_its_rate() {
     let rate = number(&json, "count") / number(&json, "seconds");
     assert!((rate / 5000.0 - 1.0).abs() < 0.02, "{json}");
 }
+
+#[test]
+fn a_comparison_writes_its_section_its_chart_and_its_records() {
+    let folder = std::env::temp_dir().join(format!("larder-bench-compare-{}", std::process::id()));
+    let place = |name: &str| folder.join(name).display().to_string();
+    let compare = |suite: &str| {
+        let status = Command::new(env!("CARGO_BIN_EXE_larder-bench"))
+            .args(["compare", "--only", "null", "--suite", suite, "--scale", "0.001", "--rounds", "1"])
+            .args(["--seconds", "0.02", "--warmup", "0.01", "--server-core", "0", "--load-core", "0"])
+            .args([
+                "--document",
+                &place("B.md"),
+                "--charts",
+                &place("charts"),
+                "--records",
+                &place("records"),
+            ])
+            .status();
+        assert!(status.unwrap().success());
+        std::fs::read_to_string(folder.join("B.md")).unwrap()
+    };
+    let first = compare("cpu");
+    assert!(first.contains("<!-- suite cpu -->") && first.contains("null server"), "{first}");
+    let both = compare("commands");
+    assert!(both.contains("GET 1 MiB, pipeline 1") && both.contains("<!-- end cpu -->"), "{both}");
+    assert_eq!(compare("cpu").matches("<!-- suite cpu -->").count(), 1);
+    assert!(folder.join("charts/cpu.svg").exists() && folder.join("charts/commands.svg").exists());
+    let records = std::fs::read_to_string(folder.join("records/cpu.csv")).unwrap();
+    assert_eq!(records.lines().count(), 1 + 2 * 8, "a head, and eight cells of each run");
+    assert!(!records.contains(",0,0.0"), "every window answered something: {records}");
+    std::fs::remove_dir_all(folder).unwrap();
+}

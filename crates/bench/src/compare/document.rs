@@ -20,7 +20,9 @@ pub(crate) struct Places {
 
 const HEADING: &str = "# Benchmarks
 
-Every figure here was produced by `larder-bench compare` (see the command in each section). It starts the servers
+Every figure here was produced by one command, `cargo run --release -p larder-bench -- compare`, after
+`scripts/fetch-peers` and `cargo build --release` (each section says how it was called; `--suite NAME` renews one of
+them). It starts the servers
 itself, gives the server one core and the load another, lets the servers take turns round by round, and reports
 medians with the smallest and the largest round in brackets. Servers share a machine whose speed is not constant:
 compare ratios within a table, not absolute figures between tables. CPU per operation is the server process's user

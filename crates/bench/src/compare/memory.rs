@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::compare::rig::{Contender, Data, Rig};
 use crate::compare::sample::Spread;
 use crate::compare::{Context, progress};
+use crate::endpoint::field;
 use crate::peers::{Kind, Peer};
 use crate::svg::{Bars, Series};
 use crate::template::{Expiry, Protocol};
@@ -60,6 +61,8 @@ struct Footing {
     empty_mb: f64,
     start_ms: Spread,
     idle_connection_bytes: f64,
+    /// The allocator, in the server's own words.
+    allocator: String,
 }
 
 /// Measures every server but the null server.
@@ -129,7 +132,17 @@ fn footing(rig: &Rig, peer: &Peer) -> Result<Footing> {
         empty_mb: empty as f64 / 1e6,
         start_ms: Spread::of(starts).context("no start was timed")?,
         idle_connection_bytes: with_connections.saturating_sub(empty) as f64 / f64::from(IDLE_CONNECTIONS),
+        allocator: allocator(&contender),
     })
+}
+
+/// What the server says it allocates with: two builds of one version may differ in it.
+fn allocator(contender: &Contender) -> String {
+    let info = match contender.server.peer.kind.protocol() {
+        Protocol::Resp => contender.server.ask(&["INFO", "memory"]).unwrap_or_default(),
+        Protocol::Memcached => return "slabs".to_owned(),
+    };
+    field(&info, "mem_allocator").unwrap_or("-").trim().to_owned()
 }
 
 /// A connection that asked once: one that never did may not have its buffers yet.
@@ -188,6 +201,7 @@ fn report(
         &|footing| format!("{:.0}", footing.idle_connection_bytes),
         "1500",
     ));
+    text.push_str(&line("allocator", &|footing| footing.allocator.clone(), ""));
     let title = "Resident bytes a key";
     let series = labels.iter().enumerate().map(|(index, label)| Series {
         name: label.clone(),

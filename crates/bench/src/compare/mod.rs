@@ -74,10 +74,10 @@ pub(crate) struct ServerArgs {
     #[arg(long, allow_hyphen_values = true)]
     larder_arg: Vec<String>,
     /// redis-server 8.2.
-    #[arg(long, env = "LARDER_BENCH_REDIS")]
+    #[arg(long, env = "REDIS_SERVER")]
     redis: Option<PathBuf>,
     /// valkey-server 9.1.
-    #[arg(long, env = "LARDER_BENCH_VALKEY")]
+    #[arg(long, env = "VALKEY_SERVER")]
     valkey: Option<PathBuf>,
     /// The system's redis-server.
     #[arg(long, env = "LARDER_BENCH_REDIS_SYSTEM")]
@@ -88,9 +88,9 @@ pub(crate) struct ServerArgs {
     /// dragonfly.
     #[arg(long, env = "LARDER_BENCH_DRAGONFLY")]
     dragonfly: Option<PathBuf>,
-    /// Where redis-server and valkey-server are looked for.
-    #[arg(long, default_value = "target/peers")]
-    peers_dir: PathBuf,
+    /// Where redis-server, valkey-server and a Python with redis-py are looked for: what scripts/fetch-peers fills.
+    #[arg(long, env = "LARDER_PEERS", default_value = "target/peers")]
+    pub(crate) peers_dir: PathBuf,
     /// Only these servers.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Kind>,
@@ -155,7 +155,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
             Suite::Latency => latency::run(&cx)?,
             Suite::Memory => memory::run(&cx)?,
             Suite::RedisBenchmark => redis_benchmark::run(&cx)?,
-            Suite::Trace => trace_suite::run(&cx, &args.trace)?,
+            Suite::Trace => trace_suite::run(&cx, &args.trace, &args.servers.peers_dir)?,
         }
     }
     Ok(())

@@ -34,7 +34,7 @@ pub(crate) struct TraceArgs {
     /// Give keys the TTL of the trace. A replay runs faster than the trace's own time, so they outlive it.
     #[arg(long)]
     trace_ttl: bool,
-    /// A Python with redis-py: replay through it as well.
+    /// A Python with redis-py, to replay the trace through it as well; the peers' own unless given.
     #[arg(long)]
     python: Option<PathBuf>,
     /// The script that does it.
@@ -54,7 +54,7 @@ struct Ending {
 }
 
 /// Replays, or says why not.
-pub(crate) fn run(cx: &Context, args: &TraceArgs) -> Result<()> {
+pub(crate) fn run(cx: &Context, args: &TraceArgs, peers_dir: &Path) -> Result<()> {
     let Some(path) = &args.trace else {
         return progress("trace: no trace is given (--trace PATH); suite left out");
     };
@@ -79,16 +79,18 @@ pub(crate) fn run(cx: &Context, args: &TraceArgs) -> Result<()> {
         args.trace_connections
     );
     body.push_str(&table(&endings));
-    if let Some(python) = &args.python {
-        body.push_str(&through_python(&cx.rig, args, python, path, &launch)?);
+    let python = args.python.clone().unwrap_or_else(|| peers_dir.join("venv/bin/python"));
+    if python.exists() {
+        body.push_str(&through_python(&cx.rig, args, &python, path, &launch)?);
+    } else {
+        body.push_str("\nNo Python with redis-py was found: no replay through it.\n");
     }
     cx.places.append_records("trace", RECORD_HEAD, &records(cx, &name, limit, &endings))?;
     cx.finish("trace", "A trace, look-aside, with a memory limit", &body, &[])
 }
 
-fn start(rig: &Rig, launch: &Launch) -> Result<Vec<Contender>> {
-    let contenders =
-        rig.start(launch, |kind| !matches!(kind, Kind::Memcached | Kind::Null | Kind::Dragonfly))?;
+fn start(rig: &Rig, launch: &Launch, wanted: impl Fn(Kind) -> bool) -> Result<Vec<Contender>> {
+    let contenders = rig.start(launch, wanted)?;
     for contender in &contenders {
         let empty = contender.server.used_memory()?;
         let limit = launch.memory_bytes_max.unwrap_or(u64::MAX);
@@ -102,7 +104,9 @@ fn start(rig: &Rig, launch: &Launch) -> Result<Vec<Contender>> {
 }
 
 fn native(rig: &Rig, args: &TraceArgs, trace: &Trace, launch: &Launch) -> Result<Vec<Ending>> {
-    let mut contenders = start(rig, launch)?;
+    // memcached's limit has steps of a megabyte, and Dragonfly refuses one below 256 MB for each thread.
+    let mut contenders =
+        start(rig, launch, |kind| !matches!(kind, Kind::Memcached | Kind::Null | Kind::Dragonfly))?;
     let largest = trace.records.iter().map(|record| record.object_bytes).max().unwrap_or(0);
     let mut replays = Vec::new();
     for contender in &mut contenders {
@@ -202,7 +206,8 @@ fn through_python(
     launch: &Launch,
 ) -> Result<String> {
     progress("trace: replay through redis-py")?;
-    let contenders = start(rig, launch)?;
+    // Python is the limit here and takes its time: Larder and the one it is to be compared with.
+    let contenders = start(rig, launch, |kind| matches!(kind, Kind::Larder | Kind::Redis))?;
     let mut command = Command::new(python);
     command.arg(&args.python_script).arg("--markdown").stdin(Stdio::piped()).stdout(Stdio::piped());
     for contender in &contenders {
