@@ -1,6 +1,8 @@
 //! Prints what a table of 16-byte keys and 64-byte values takes, and what its calls cost.
 //! `cargo run --release --example measure -- [keys in thousands ..] [--no-time]`
 
+#![allow(clippy::print_stdout, reason = "printing is its purpose")]
+
 use larder_table::{
     DeadlineChange, Epochs, Hasher, NewEntry, Participant, Payload, PayloadRef, Table, TableConfig,
 };

@@ -609,33 +609,64 @@ impl<'a> Segment<'a> {
         None
     }
 
-    /// Places entries in an empty segment: those that fit at home first, without looking for room, then the others.
+    /// Places entries in an empty segment; whether all found room.
     fn place_all(self, arena: &Arena, entries: &[Moved], may_overflow: bool) -> bool {
-        let mut lens = [0u8; BUCKETS_MAX];
-        let mut left = Vec::new();
-        for moved in entries {
-            let home = self.word.home(moved.slot.tag());
-            match lens.get_mut(home) {
-                Some(len) if usize::from(*len) < SLOTS => {
-                    self.write(
-                        home * SLOTS + usize::from(*len),
-                        moved.slot.with_displaced(false),
-                        moved.code,
-                    );
-                    *len += 1;
-                }
-                _ => left.push(*moved),
-            }
+        if self.place_by_count(entries) {
+            return true;
         }
-        for moved in left {
+        if !may_overflow {
+            return false;
+        }
+        for moved in entries {
             if self.place(moved.slot, moved.code).is_none() {
-                if !may_overflow {
-                    return false;
-                }
                 self.push_overflow(arena, moved.slot);
             }
         }
         true
+    }
+
+    /// Places entries in an empty segment by counting how many are at home in each bucket: what exceeds one goes to the
+    /// next. False, and nothing placed, when one bucket would have to pass on more than the next can take.
+    fn place_by_count(self, entries: &[Moved]) -> bool {
+        let mut counts = [0u8; BUCKETS_MAX];
+        for moved in entries {
+            match counts.get_mut(self.word.home(moved.slot.tag())) {
+                Some(count) if usize::from(*count) < 2 * SLOTS => *count += 1,
+                _ => return false,
+            }
+        }
+        let Some(mut homes) = self.passed_on(&counts) else { return false };
+        for moved in entries {
+            let home = self.word.home(moved.slot.tag());
+            let (stays, passes) = homes[home % BUCKETS_MAX];
+            let stay = usize::from(stays) < SLOTS;
+            let (bucket, at) = if stay { (home, stays) } else { (self.word.after(home), passes) };
+            let next = &mut homes[home % BUCKETS_MAX];
+            *(if stay { &mut next.0 } else { &mut next.1 }) += 1;
+            self.write(bucket * SLOTS + usize::from(at), moved.slot.with_displaced(!stay), moved.code);
+        }
+        true
+    }
+
+    /// For each bucket, where its natives begin, and where in the bucket after it those begin that it passes on (0).
+    fn passed_on(self, counts: &[u8; BUCKETS_MAX]) -> Option<[(u8, u8); BUCKETS_MAX]> {
+        let mut homes = [(0, 0); BUCKETS_MAX];
+        let mut passed = 0;
+        // The last bucket passes on to the first, which may set off another round; a stable one is mostly the first.
+        for _ in 0..4 {
+            let first = passed;
+            for (home, count) in homes.iter_mut().zip(counts).take(self.buckets()) {
+                *home = (passed, 0);
+                passed = (count + passed).saturating_sub(SLOTS as u8);
+                if usize::from(passed) > SLOTS || (passed > 0 && self.buckets() == 1) {
+                    return None;
+                }
+            }
+            if passed == first {
+                return Some(homes);
+            }
+        }
+        None
     }
 
     /// A new segment without entries.

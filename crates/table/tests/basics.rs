@@ -1,5 +1,7 @@
 //! The table's calls one by one, on small examples.
 
+#![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
 use larder_table::{DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Table, TableConfig};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

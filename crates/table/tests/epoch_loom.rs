@@ -1,5 +1,7 @@
 //! The reclamation protocol under every interleaving: the crate's own `epoch.rs`, compiled with loom's atomics.
 
+#![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
 mod sync {
     //! Loom's primitives under the names of the crate's `sync.rs`.
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};

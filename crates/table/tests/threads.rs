@@ -1,5 +1,7 @@
 //! Several threads on one table: random changes, prefetching without locks, scans, sweeps and wholesale removal.
 
+#![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
+
 use larder_table::{DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Table, TableConfig};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
