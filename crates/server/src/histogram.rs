@@ -131,7 +131,9 @@ mod tests {
         (1..=1000).for_each(|micros| histogram.record(micros * 1000, 1));
         let durations = Durations::sum([&histogram].into_iter());
         assert_eq!(durations.total, 1000);
-        for (percent, exact) in [(50.0, 500_000.0), (99.0, 990_000.0), (99.9, 999_000.0), (100.0, 1_000_000.0)] {
+        for (percent, exact) in
+            [(50.0, 500_000.0), (99.0, 990_000.0), (99.9, 999_000.0), (100.0, 1_000_000.0)]
+        {
             let found = durations.percentile(percent) as f64;
             assert!((exact..exact * 1.035).contains(&found), "p{percent}: {found}");
         }

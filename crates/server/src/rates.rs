@@ -102,7 +102,10 @@ mod tests {
         sampler.sample(1_050, || unreachable!("it is not time yet"));
         assert_eq!(sampler.rates(), Rates::default());
         sampler.sample(1_200, || [25, 2_000, 0, 2]);
-        assert_eq!(sampler.rates(), Rates { commands: 100.0, bytes_in: 10_000.0, bytes_out: 0.0, turns: 10.0 });
+        assert_eq!(
+            sampler.rates(),
+            Rates { commands: 100.0, bytes_in: 10_000.0, bytes_out: 0.0, turns: 10.0 }
+        );
         sampler.sample(1_300, || [25, 2_000, 0, 2]);
         assert_eq!(sampler.rates().commands, 50.0);
         for step in 1..=16 {

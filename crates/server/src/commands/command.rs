@@ -10,146 +10,155 @@ use larder_resp::{Reply, Span};
 
 /// `COMMAND subcommand`
 pub static COMMAND: HostCommand = HostCommand {
-spec: Spec {
-name: "command",
-summary: "Describes every command of the server.",
-since: "2.8.13",
-group: Group::Server,
-complexity: "O(N) where N is the total number of Redis commands",
-arity: -1,
-flags: Flags::LOADING.or(Flags::STALE),
-acl: Acl::CONNECTION,
-tips: &["nondeterministic_output_order"],
-..Spec::EMPTY
-},
-run: HostRun::Host(command),
-subcommands: &[&COUNT, &DOCS, &GETKEYS, &GETKEYSANDFLAGS, &HELP, &INFO, &LIST],
+    spec: Spec {
+        name: "command",
+        summary: "Describes every command of the server.",
+        since: "2.8.13",
+        group: Group::Server,
+        complexity: "O(N) where N is the total number of Redis commands",
+        arity: -1,
+        flags: Flags::LOADING.or(Flags::STALE),
+        acl: Acl::CONNECTION,
+        tips: &["nondeterministic_output_order"],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(command),
+    subcommands: &[&COUNT, &DOCS, &GETKEYS, &GETKEYSANDFLAGS, &HELP, &INFO, &LIST],
 };
 
 /// `COMMAND COUNT`
 static COUNT: HostCommand = HostCommand {
-spec: Spec {
-name: "count",
-summary: "Counts the commands.",
-since: "2.8.13",
-group: Group::Server,
-arity: 2,
-flags: Flags::LOADING.or(Flags::STALE),
-acl: Acl::CONNECTION,
-..Spec::EMPTY
-},
-run: HostRun::Host(count),
-subcommands: &[],
+    spec: Spec {
+        name: "count",
+        summary: "Counts the commands.",
+        since: "2.8.13",
+        group: Group::Server,
+        arity: 2,
+        flags: Flags::LOADING.or(Flags::STALE),
+        acl: Acl::CONNECTION,
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(count),
+    subcommands: &[],
 };
 
 /// `COMMAND DOCS [command-name [command-name ...]]`
 static DOCS: HostCommand = HostCommand {
-spec: Spec {
-name: "docs",
-summary: "Documents the named commands, or all.",
-since: "7.0.0",
-group: Group::Server,
-complexity: "O(N) where N is the number of commands to look up",
-arity: -2,
-flags: Flags::LOADING.or(Flags::STALE),
-acl: Acl::CONNECTION,
-args: &[Arg::string("command-name").optional().multiple()],
-tips: &["nondeterministic_output_order"],
-..Spec::EMPTY
-},
-run: HostRun::Host(docs),
-subcommands: &[],
+    spec: Spec {
+        name: "docs",
+        summary: "Documents the named commands, or all.",
+        since: "7.0.0",
+        group: Group::Server,
+        complexity: "O(N) where N is the number of commands to look up",
+        arity: -2,
+        flags: Flags::LOADING.or(Flags::STALE),
+        acl: Acl::CONNECTION,
+        args: &[Arg::string("command-name").optional().multiple()],
+        tips: &["nondeterministic_output_order"],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(docs),
+    subcommands: &[],
 };
 
 /// `COMMAND GETKEYS command [arg [arg ...]]`
 static GETKEYS: HostCommand = HostCommand {
-spec: Spec {
-name: "getkeys",
-summary: "Finds the keys of a command line.",
-since: "2.8.13",
-group: Group::Server,
-complexity: "O(N) where N is the number of arguments to the command",
-arity: -3,
-flags: Flags::LOADING.or(Flags::STALE),
-acl: Acl::CONNECTION,
-args: &[Arg::string("command"), Arg::string("arg").optional().multiple()],
-..Spec::EMPTY
-},
-run: HostRun::Host(getkeys),
-subcommands: &[],
+    spec: Spec {
+        name: "getkeys",
+        summary: "Finds the keys of a command line.",
+        since: "2.8.13",
+        group: Group::Server,
+        complexity: "O(N) where N is the number of arguments to the command",
+        arity: -3,
+        flags: Flags::LOADING.or(Flags::STALE),
+        acl: Acl::CONNECTION,
+        args: &[Arg::string("command"), Arg::string("arg").optional().multiple()],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(getkeys),
+    subcommands: &[],
 };
 
 /// `COMMAND GETKEYSANDFLAGS command [arg [arg ...]]`
 static GETKEYSANDFLAGS: HostCommand = HostCommand {
-spec: Spec {
-name: "getkeysandflags",
-summary: "Finds the keys of a command line and tells what is done with each.",
-since: "7.0.0",
-group: Group::Server,
-complexity: "O(N) where N is the number of arguments to the command",
-arity: -3,
-flags: Flags::LOADING.or(Flags::STALE),
-acl: Acl::CONNECTION,
-args: &[Arg::string("command"), Arg::string("arg").optional().multiple()],
-..Spec::EMPTY
-},
-run: HostRun::Host(getkeysandflags),
-subcommands: &[],
+    spec: Spec {
+        name: "getkeysandflags",
+        summary: "Finds the keys of a command line and tells what is done with each.",
+        since: "7.0.0",
+        group: Group::Server,
+        complexity: "O(N) where N is the number of arguments to the command",
+        arity: -3,
+        flags: Flags::LOADING.or(Flags::STALE),
+        acl: Acl::CONNECTION,
+        args: &[Arg::string("command"), Arg::string("arg").optional().multiple()],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(getkeysandflags),
+    subcommands: &[],
 };
 
 /// `COMMAND HELP`
 static HELP: HostCommand = HostCommand {
-spec: Spec {
-name: "help",
-summary: "Lists the subcommands of COMMAND.",
-since: "5.0.0",
-group: Group::Server,
-arity: 2,
-flags: Flags::LOADING.or(Flags::STALE),
-acl: Acl::CONNECTION,
-..Spec::EMPTY
-},
-run: HostRun::Host(help),
-subcommands: &[],
+    spec: Spec {
+        name: "help",
+        summary: "Lists the subcommands of COMMAND.",
+        since: "5.0.0",
+        group: Group::Server,
+        arity: 2,
+        flags: Flags::LOADING.or(Flags::STALE),
+        acl: Acl::CONNECTION,
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(help),
+    subcommands: &[],
 };
 
 /// `COMMAND INFO [command-name [command-name ...]]`
 static INFO: HostCommand = HostCommand {
-spec: Spec {
-name: "info",
-summary: "Describes the named commands, or all.",
-since: "2.8.13",
-group: Group::Server,
-complexity: "O(N) where N is the number of commands to look up",
-arity: -2,
-flags: Flags::LOADING.or(Flags::STALE),
-acl: Acl::CONNECTION,
-args: &[Arg::string("command-name").optional().multiple()],
-tips: &["nondeterministic_output_order"],
-history: &[("7.0.0", "Without a name, describes all commands.")],
-..Spec::EMPTY
-},
-run: HostRun::Host(info),
-subcommands: &[],
+    spec: Spec {
+        name: "info",
+        summary: "Describes the named commands, or all.",
+        since: "2.8.13",
+        group: Group::Server,
+        complexity: "O(N) where N is the number of commands to look up",
+        arity: -2,
+        flags: Flags::LOADING.or(Flags::STALE),
+        acl: Acl::CONNECTION,
+        args: &[Arg::string("command-name").optional().multiple()],
+        tips: &["nondeterministic_output_order"],
+        history: &[("7.0.0", "Without a name, describes all commands.")],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(info),
+    subcommands: &[],
 };
 
 /// `COMMAND LIST [FILTERBY MODULE module-name | ACLCAT category | PATTERN pattern]`
 static LIST: HostCommand = HostCommand {
-spec: Spec {
-name: "list",
-summary: "Names the commands, all of them or those that a filter lets through.",
-since: "7.0.0",
-group: Group::Server,
-complexity: "O(N) where N is the total number of Redis commands",
-arity: -2,
-flags: Flags::LOADING.or(Flags::STALE),
-acl: Acl::CONNECTION,
-args: &[Arg::one_of("filterby", &[Arg::string("module-name").token("MODULE"), Arg::string("category").token("ACLCAT"), Arg::pattern("pattern").token("PATTERN")]).token("FILTERBY").optional()],
-tips: &["nondeterministic_output_order"],
-..Spec::EMPTY
-},
-run: HostRun::Host(list),
-subcommands: &[],
+    spec: Spec {
+        name: "list",
+        summary: "Names the commands, all of them or those that a filter lets through.",
+        since: "7.0.0",
+        group: Group::Server,
+        complexity: "O(N) where N is the total number of Redis commands",
+        arity: -2,
+        flags: Flags::LOADING.or(Flags::STALE),
+        acl: Acl::CONNECTION,
+        args: &[Arg::one_of(
+            "filterby",
+            &[
+                Arg::string("module-name").token("MODULE"),
+                Arg::string("category").token("ACLCAT"),
+                Arg::pattern("pattern").token("PATTERN"),
+            ],
+        )
+        .token("FILTERBY")
+        .optional()],
+        tips: &["nondeterministic_output_order"],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(list),
+    subcommands: &[],
 };
 
 static HELP_LINES: &[&str] = &[

@@ -19,101 +19,101 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// `CONFIG subcommand`
 pub static CONFIG: HostCommand = HostCommand {
-spec: Spec {
-name: "config",
-summary: "Groups the commands that read and change settings.",
-since: "2.0.0",
-group: Group::Server,
-complexity: "Depends on subcommand.",
-arity: -2,
-..Spec::EMPTY
-},
-run: HostRun::Container,
-subcommands: &[&GET, &HELP, &RESETSTAT, &REWRITE, &SET],
+    spec: Spec {
+        name: "config",
+        summary: "Groups the commands that read and change settings.",
+        since: "2.0.0",
+        group: Group::Server,
+        complexity: "Depends on subcommand.",
+        arity: -2,
+        ..Spec::EMPTY
+    },
+    run: HostRun::Container,
+    subcommands: &[&GET, &HELP, &RESETSTAT, &REWRITE, &SET],
 };
 
 /// `CONFIG GET parameter [parameter ...]`
 static GET: HostCommand = HostCommand {
-spec: Spec {
-name: "get",
-summary: "Answers the settings whose names fit.",
-since: "2.0.0",
-group: Group::Server,
-complexity: "O(N) when N is the number of configuration parameters provided",
-arity: -3,
-flags: Flags::ADMIN.or(Flags::NO_SCRIPT).or(Flags::LOADING).or(Flags::STALE),
-args: &[Arg::string("parameter").multiple()],
-history: &[("7.0.0", "Takes several patterns.")],
-..Spec::EMPTY
-},
-run: HostRun::Host(get),
-subcommands: &[],
+    spec: Spec {
+        name: "get",
+        summary: "Answers the settings whose names fit.",
+        since: "2.0.0",
+        group: Group::Server,
+        complexity: "O(N) when N is the number of configuration parameters provided",
+        arity: -3,
+        flags: Flags::ADMIN.or(Flags::NO_SCRIPT).or(Flags::LOADING).or(Flags::STALE),
+        args: &[Arg::string("parameter").multiple()],
+        history: &[("7.0.0", "Takes several patterns.")],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(get),
+    subcommands: &[],
 };
 
 /// `CONFIG HELP`
 static HELP: HostCommand = HostCommand {
-spec: Spec {
-name: "help",
-summary: "Lists the subcommands of CONFIG.",
-since: "5.0.0",
-group: Group::Server,
-arity: 2,
-flags: Flags::LOADING.or(Flags::STALE),
-..Spec::EMPTY
-},
-run: HostRun::Host(help),
-subcommands: &[],
+    spec: Spec {
+        name: "help",
+        summary: "Lists the subcommands of CONFIG.",
+        since: "5.0.0",
+        group: Group::Server,
+        arity: 2,
+        flags: Flags::LOADING.or(Flags::STALE),
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(help),
+    subcommands: &[],
 };
 
 /// `CONFIG RESETSTAT`
 static RESETSTAT: HostCommand = HostCommand {
-spec: Spec {
-name: "resetstat",
-summary: "Starts the statistics again from zero.",
-since: "2.0.0",
-group: Group::Server,
-arity: 2,
-flags: Flags::ADMIN.or(Flags::NO_SCRIPT).or(Flags::LOADING).or(Flags::STALE),
-tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
-..Spec::EMPTY
-},
-run: HostRun::Host(resetstat),
-subcommands: &[],
+    spec: Spec {
+        name: "resetstat",
+        summary: "Starts the statistics again from zero.",
+        since: "2.0.0",
+        group: Group::Server,
+        arity: 2,
+        flags: Flags::ADMIN.or(Flags::NO_SCRIPT).or(Flags::LOADING).or(Flags::STALE),
+        tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(resetstat),
+    subcommands: &[],
 };
 
 /// `CONFIG REWRITE`
 static REWRITE: HostCommand = HostCommand {
-spec: Spec {
-name: "rewrite",
-summary: "Brings the configuration file up to date with the settings.",
-since: "2.8.0",
-group: Group::Server,
-arity: 2,
-flags: Flags::ADMIN.or(Flags::NO_SCRIPT).or(Flags::LOADING).or(Flags::STALE),
-tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
-..Spec::EMPTY
-},
-run: HostRun::Host(rewrite),
-subcommands: &[],
+    spec: Spec {
+        name: "rewrite",
+        summary: "Brings the configuration file up to date with the settings.",
+        since: "2.8.0",
+        group: Group::Server,
+        arity: 2,
+        flags: Flags::ADMIN.or(Flags::NO_SCRIPT).or(Flags::LOADING).or(Flags::STALE),
+        tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(rewrite),
+    subcommands: &[],
 };
 
 /// `CONFIG SET parameter value [parameter value ...]`
 static SET: HostCommand = HostCommand {
-spec: Spec {
-name: "set",
-summary: "Changes settings of the running server, all of them or none.",
-since: "2.0.0",
-group: Group::Server,
-complexity: "O(N) when N is the number of configuration parameters provided",
-arity: -4,
-flags: Flags::ADMIN.or(Flags::NO_SCRIPT).or(Flags::LOADING).or(Flags::STALE),
-args: &[Arg::block("data", &[Arg::string("parameter"), Arg::string("value")]).multiple()],
-tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
-history: &[("7.0.0", "Takes several settings at once.")],
-..Spec::EMPTY
-},
-run: HostRun::Host(set),
-subcommands: &[],
+    spec: Spec {
+        name: "set",
+        summary: "Changes settings of the running server, all of them or none.",
+        since: "2.0.0",
+        group: Group::Server,
+        complexity: "O(N) when N is the number of configuration parameters provided",
+        arity: -4,
+        flags: Flags::ADMIN.or(Flags::NO_SCRIPT).or(Flags::LOADING).or(Flags::STALE),
+        args: &[Arg::block("data", &[Arg::string("parameter"), Arg::string("value")]).multiple()],
+        tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+        history: &[("7.0.0", "Takes several settings at once.")],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(set),
+    subcommands: &[],
 };
 
 static HELP_LINES: &[&str] = &[
@@ -146,7 +146,9 @@ fn set(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     // Whoever holds the plan changes settings: what is read here is what is replaced.
     let turn = server.plan.lock();
     let before = server.settings();
-    let outcome = before.plan_set_args(&words, host.conn.client.is_local()).and_then(|change| apply(server, &before, change));
+    let outcome = before
+        .plan_set_args(&words, host.conn.client.is_local())
+        .and_then(|change| apply(server, &before, change));
     drop(turn);
     match outcome {
         Ok(()) => {

@@ -19,112 +19,112 @@ const CLIENTS_SHARE: usize = 4;
 
 /// `MEMORY subcommand`
 pub static MEMORY: HostCommand = HostCommand {
-spec: Spec {
-name: "memory",
-summary: "Groups the commands that look into the use of memory.",
-since: "4.0.0",
-group: Group::Server,
-complexity: "Depends on subcommand.",
-arity: -2,
-..Spec::EMPTY
-},
-run: HostRun::Container,
-subcommands: &[&DOCTOR, &HELP, &MALLOC_STATS, &PURGE, &STATS, &USAGE],
+    spec: Spec {
+        name: "memory",
+        summary: "Groups the commands that look into the use of memory.",
+        since: "4.0.0",
+        group: Group::Server,
+        complexity: "Depends on subcommand.",
+        arity: -2,
+        ..Spec::EMPTY
+    },
+    run: HostRun::Container,
+    subcommands: &[&DOCTOR, &HELP, &MALLOC_STATS, &PURGE, &STATS, &USAGE],
 };
 
 /// `MEMORY DOCTOR`
 static DOCTOR: HostCommand = HostCommand {
-spec: Spec {
-name: "doctor",
-summary: "Looks for problems with memory and says what it finds.",
-since: "4.0.0",
-group: Group::Server,
-arity: 2,
-tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
-..Spec::EMPTY
-},
-run: HostRun::Host(doctor),
-subcommands: &[],
+    spec: Spec {
+        name: "doctor",
+        summary: "Looks for problems with memory and says what it finds.",
+        since: "4.0.0",
+        group: Group::Server,
+        arity: 2,
+        tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(doctor),
+    subcommands: &[],
 };
 
 /// `MEMORY HELP`
 static HELP: HostCommand = HostCommand {
-spec: Spec {
-name: "help",
-summary: "Lists the subcommands of MEMORY.",
-since: "4.0.0",
-group: Group::Server,
-arity: 2,
-flags: Flags::LOADING.or(Flags::STALE),
-..Spec::EMPTY
-},
-run: HostRun::Host(help),
-subcommands: &[],
+    spec: Spec {
+        name: "help",
+        summary: "Lists the subcommands of MEMORY.",
+        since: "4.0.0",
+        group: Group::Server,
+        arity: 2,
+        flags: Flags::LOADING.or(Flags::STALE),
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(help),
+    subcommands: &[],
 };
 
 /// `MEMORY MALLOC-STATS`
 static MALLOC_STATS: HostCommand = HostCommand {
-spec: Spec {
-name: "malloc-stats",
-summary: "Answers the allocator's own statistics.",
-since: "4.0.0",
-group: Group::Server,
-complexity: "Depends on how much memory is allocated, could be slow",
-arity: 2,
-tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
-..Spec::EMPTY
-},
-run: HostRun::Host(malloc_stats),
-subcommands: &[],
+    spec: Spec {
+        name: "malloc-stats",
+        summary: "Answers the allocator's own statistics.",
+        since: "4.0.0",
+        group: Group::Server,
+        complexity: "Depends on how much memory is allocated, could be slow",
+        arity: 2,
+        tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(malloc_stats),
+    subcommands: &[],
 };
 
 /// `MEMORY PURGE`
 static PURGE: HostCommand = HostCommand {
-spec: Spec {
-name: "purge",
-summary: "Gives memory that holds nothing back to the system.",
-since: "4.0.0",
-group: Group::Server,
-complexity: "Depends on how much memory is allocated, could be slow",
-arity: 2,
-tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
-..Spec::EMPTY
-},
-run: HostRun::Host(purge),
-subcommands: &[],
+    spec: Spec {
+        name: "purge",
+        summary: "Gives memory that holds nothing back to the system.",
+        since: "4.0.0",
+        group: Group::Server,
+        complexity: "Depends on how much memory is allocated, could be slow",
+        arity: 2,
+        tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(purge),
+    subcommands: &[],
 };
 
 /// `MEMORY STATS`
 static STATS: HostCommand = HostCommand {
-spec: Spec {
-name: "stats",
-summary: "Answers where the memory goes.",
-since: "4.0.0",
-group: Group::Server,
-arity: 2,
-tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
-..Spec::EMPTY
-},
-run: HostRun::Host(stats),
-subcommands: &[],
+    spec: Spec {
+        name: "stats",
+        summary: "Answers where the memory goes.",
+        since: "4.0.0",
+        group: Group::Server,
+        arity: 2,
+        tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(stats),
+    subcommands: &[],
 };
 
 /// `MEMORY USAGE key [SAMPLES count]`
 static USAGE: HostCommand = HostCommand {
-spec: Spec {
-name: "usage",
-summary: "Answers the bytes that a key and its value take.",
-since: "4.0.0",
-group: Group::Server,
-complexity: "O(N) where N is the number of samples.",
-arity: -3,
-flags: Flags::READONLY,
-keys: &[KeySpec::at(2, KeyFlags::RO)],
-args: &[Arg::key("key", 0), Arg::integer("count").token("SAMPLES").optional()],
-..Spec::EMPTY
-},
-run: HostRun::Keys(usage),
-subcommands: &[],
+    spec: Spec {
+        name: "usage",
+        summary: "Answers the bytes that a key and its value take.",
+        since: "4.0.0",
+        group: Group::Server,
+        complexity: "O(N) where N is the number of samples.",
+        arity: -3,
+        flags: Flags::READONLY,
+        keys: &[KeySpec::at(2, KeyFlags::RO)],
+        args: &[Arg::key("key", 0), Arg::integer("count").token("SAMPLES").optional()],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Keys(usage),
+    subcommands: &[],
 };
 
 static HELP_LINES: &[&str] = &[
@@ -214,7 +214,11 @@ fn stats(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
     add("allocator.resident", Bytes(report.anonymous));
     add("allocator.muzzy", Bytes(0));
     for (name, bytes_name, ratio) in [
-        ("allocator-fragmentation.ratio", "allocator-fragmentation.bytes", report.fragmentation_of_allocator()),
+        (
+            "allocator-fragmentation.ratio",
+            "allocator-fragmentation.bytes",
+            report.fragmentation_of_allocator(),
+        ),
         ("allocator-rss.ratio", "allocator-rss.bytes", report.resident_of_allocator()),
         ("rss-overhead.ratio", "rss-overhead.bytes", report.resident_overhead()),
         ("fragmentation", "fragmentation.bytes", report.fragmentation()),

@@ -2,9 +2,20 @@
 //!
 //! Rows of the same declaration as data commands; see `larder_commands::spec`.
 
+mod acl;
 mod client;
+mod command;
+mod config;
 mod connection;
+mod debug;
+mod help;
+mod info;
+mod latency;
+mod lolwut;
+mod memory;
 mod monitor;
+mod process;
+mod slowlog;
 
 use crate::logging::LevelHandle;
 use crate::registry::HostCommand;
@@ -12,15 +23,28 @@ use std::sync::OnceLock;
 
 /// All commands of this crate.
 pub static COMMANDS: &[&HostCommand] = &[
+    &acl::ACL,
     &connection::AUTH,
     &client::CLIENT,
+    &command::COMMAND,
+    &config::CONFIG,
+    &debug::DEBUG,
     &connection::ECHO,
     &connection::HELLO,
+    &info::INFO,
+    &process::LASTSAVE,
+    &latency::LATENCY,
+    &lolwut::LOLWUT,
+    &memory::MEMORY,
     &monitor::MONITOR,
     &connection::PING,
     &connection::QUIT,
     &connection::RESET,
+    &process::ROLE,
     &connection::SELECT,
+    &process::SHUTDOWN,
+    &slowlog::SLOWLOG,
+    &process::TIME,
 ];
 
 static LEVEL: OnceLock<LevelHandle> = OnceLock::new();

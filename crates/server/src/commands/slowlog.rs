@@ -12,84 +12,84 @@ const ENTRIES_DEFAULT: usize = 10;
 
 /// `SLOWLOG subcommand`
 pub static SLOWLOG: HostCommand = HostCommand {
-spec: Spec {
-name: "slowlog",
-summary: "Groups the commands about the log of slow commands.",
-since: "2.2.12",
-group: Group::Server,
-complexity: "Depends on subcommand.",
-arity: -2,
-..Spec::EMPTY
-},
-run: HostRun::Container,
-subcommands: &[&GET, &HELP, &LEN, &RESET],
+    spec: Spec {
+        name: "slowlog",
+        summary: "Groups the commands about the log of slow commands.",
+        since: "2.2.12",
+        group: Group::Server,
+        complexity: "Depends on subcommand.",
+        arity: -2,
+        ..Spec::EMPTY
+    },
+    run: HostRun::Container,
+    subcommands: &[&GET, &HELP, &LEN, &RESET],
 };
 
 /// `SLOWLOG GET [count]`
 static GET: HostCommand = HostCommand {
-spec: Spec {
-name: "get",
-summary: "Answers the newest entries of the slow log.",
-since: "2.2.12",
-group: Group::Server,
-complexity: "O(N) where N is the number of entries returned",
-arity: -2,
-flags: Flags::ADMIN.or(Flags::LOADING).or(Flags::STALE),
-args: &[Arg::integer("count").optional()],
-tips: &["request_policy:all_nodes", "nondeterministic_output"],
-history: &[("4.0.0", "Entries tell the client's address and name.")],
-..Spec::EMPTY
-},
-run: HostRun::Host(get),
-subcommands: &[],
+    spec: Spec {
+        name: "get",
+        summary: "Answers the newest entries of the slow log.",
+        since: "2.2.12",
+        group: Group::Server,
+        complexity: "O(N) where N is the number of entries returned",
+        arity: -2,
+        flags: Flags::ADMIN.or(Flags::LOADING).or(Flags::STALE),
+        args: &[Arg::integer("count").optional()],
+        tips: &["request_policy:all_nodes", "nondeterministic_output"],
+        history: &[("4.0.0", "Entries tell the client's address and name.")],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(get),
+    subcommands: &[],
 };
 
 /// `SLOWLOG HELP`
 static HELP: HostCommand = HostCommand {
-spec: Spec {
-name: "help",
-summary: "Lists the subcommands of SLOWLOG.",
-since: "6.2.0",
-group: Group::Server,
-arity: 2,
-flags: Flags::LOADING.or(Flags::STALE),
-..Spec::EMPTY
-},
-run: HostRun::Host(help),
-subcommands: &[],
+    spec: Spec {
+        name: "help",
+        summary: "Lists the subcommands of SLOWLOG.",
+        since: "6.2.0",
+        group: Group::Server,
+        arity: 2,
+        flags: Flags::LOADING.or(Flags::STALE),
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(help),
+    subcommands: &[],
 };
 
 /// `SLOWLOG LEN`
 static LEN: HostCommand = HostCommand {
-spec: Spec {
-name: "len",
-summary: "Counts the entries of the slow log.",
-since: "2.2.12",
-group: Group::Server,
-arity: 2,
-flags: Flags::ADMIN.or(Flags::LOADING).or(Flags::STALE),
-tips: &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"],
-..Spec::EMPTY
-},
-run: HostRun::Host(len),
-subcommands: &[],
+    spec: Spec {
+        name: "len",
+        summary: "Counts the entries of the slow log.",
+        since: "2.2.12",
+        group: Group::Server,
+        arity: 2,
+        flags: Flags::ADMIN.or(Flags::LOADING).or(Flags::STALE),
+        tips: &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(len),
+    subcommands: &[],
 };
 
 /// `SLOWLOG RESET`
 static RESET: HostCommand = HostCommand {
-spec: Spec {
-name: "reset",
-summary: "Empties the slow log.",
-since: "2.2.12",
-group: Group::Server,
-complexity: "O(N) where N is the number of entries in the slowlog",
-arity: 2,
-flags: Flags::ADMIN.or(Flags::LOADING).or(Flags::STALE),
-tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
-..Spec::EMPTY
-},
-run: HostRun::Host(reset),
-subcommands: &[],
+    spec: Spec {
+        name: "reset",
+        summary: "Empties the slow log.",
+        since: "2.2.12",
+        group: Group::Server,
+        complexity: "O(N) where N is the number of entries in the slowlog",
+        arity: 2,
+        flags: Flags::ADMIN.or(Flags::LOADING).or(Flags::STALE),
+        tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(reset),
+    subcommands: &[],
 };
 
 static HELP_LINES: &[&str] = &[
@@ -110,7 +110,11 @@ fn get(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
             Some(count @ 0..) => Some(usize::try_from(count).unwrap_or(usize::MAX)),
             _ => return Err(Error::of("ERR count should be greater than or equal to -1")),
         },
-        _ => return Err(Error::custom(b"ERR unknown subcommand or wrong number of arguments for 'get'. Try SLOWLOG HELP.")),
+        _ => {
+            return Err(Error::custom(
+                b"ERR unknown subcommand or wrong number of arguments for 'get'. Try SLOWLOG HELP.",
+            ));
+        }
     };
     let log = host.server().slowlog.lock();
     let entries = log.newest(count);

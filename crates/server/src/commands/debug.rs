@@ -1,0 +1,290 @@
+//! DEBUG: for tests. Everything else of the server stands still while it runs.
+
+use super::help::help as answer_help;
+use crate::clock;
+use crate::execute::Host;
+use crate::registry::{HostCommand, HostRun};
+use larder_commands::spec::{Flags, Group};
+use larder_commands::{Args, Error, Spec};
+use larder_persist::rdb;
+use larder_resp::Reply;
+use larder_store::{Db, Expire, Item, Str};
+use larder_values::digest::DatasetDigest;
+use larder_values::glob::{self, Case};
+use larder_values::{lru, number};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// Bytes of a DUMP payload that are not the value: its type, the version, the checksum.
+const DUMP_FRAME_BYTES: usize = 1 + 2 + 8;
+
+/// `DEBUG`
+pub static DEBUG: HostCommand = HostCommand {
+    spec: Spec {
+        name: "debug",
+        summary: "Groups the commands for tests and debugging.",
+        group: Group::Server,
+        complexity: "Depends on subcommand.",
+        arity: -2,
+        flags: Flags::ADMIN.or(Flags::NO_SCRIPT).or(Flags::LOADING).or(Flags::STALE),
+        system: true,
+        ..Spec::EMPTY
+    },
+    run: HostRun::HostExclusive(debug),
+    subcommands: &[],
+};
+
+static HELP_LINES: &[&str] = &[
+    "DIGEST",
+    "    Answers a digest of all data: equal data, equal digest.",
+    "DIGEST-VALUE <key> [<key> ...]",
+    "    Answers a digest of the value of each <key>.",
+    "ERROR <string>",
+    "    Answers an error with this text.",
+    "LOG <message>",
+    "    Writes <message> to the log.",
+    "OBJECT <key>",
+    "    Tells how the value of <key> is kept.",
+    "PANIC",
+    "    Panics inside the command: the connection ends, the server goes on.",
+    "POPULATE <count> [<prefix>] [<size>]",
+    "    Makes <count> string keys named <prefix>:<number>, 'key' unless told.",
+    "PROTOCOL <type>",
+    "    Answers an example of <type>: string, integer, double, bignum, null, array, set, map,",
+    "    attrib, push, verbatim, true, false.",
+    "SET-ACTIVE-EXPIRE <0|1>",
+    "    Stops or starts the removal of expired keys in the background.",
+    "SLEEP <seconds>",
+    "    Holds the whole server up. Decimals are allowed.",
+    "STRINGMATCH-LEN <length> <pattern>",
+    "    Whether <pattern> matches a text of <length> letters 'a': 1 or 0.",
+];
+
+fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
+    if !host.core.settings.enable_debug_command().allows(host.conn.client.is_local()) {
+        return Err(Error::of(
+            "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
+        ));
+    }
+    let word = args.get(1).to_ascii_lowercase();
+    match (word.as_slice(), args.len()) {
+        (b"help", 2) => answer_help(host, "DEBUG", HELP_LINES),
+        (b"digest", 2) => digest(host),
+        (b"digest-value", _) => digest_values(host, args),
+        (b"error", 3) => return Err(Error::custom(args.get(2))),
+        (b"log", 3) => {
+            tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(args.get(2)));
+            host.reply().ok();
+        }
+        (b"object", 3 | 4) => object(host, args)?,
+        (b"panic", 2) => panic!("DEBUG PANIC"),
+        (b"populate", 3..=5) => populate(host, args)?,
+        (b"protocol", 3) => protocol(&mut host.reply(), args.get(2))?,
+        (b"quicklist-packed-threshold", 3) => {
+            return Err(Error::of("ERR this version of Larder has no lists, so no threshold of their nodes"));
+        }
+        (b"set-active-expire", 3) => {
+            let on = leading_integer(args.get(2)) != 0;
+            host.server().active_expire.store(on, Relaxed);
+            host.reply().ok();
+        }
+        (b"sleep", 3) => {
+            clock::sleep(seconds(args.get(2)));
+            host.reply().ok();
+        }
+        (b"stringmatch-len", 4) => match_long(host, args)?,
+        _ => return Err(unknown(args.get(1))),
+    }
+    Ok(())
+}
+
+fn unknown(word: &[u8]) -> Error {
+    let mut text = b"ERR unknown subcommand or wrong number of arguments for '".to_vec();
+    text.extend_from_slice(word.get(..128).unwrap_or(word));
+    text.extend_from_slice(b"'. Try DEBUG HELP.");
+    Error::custom(text)
+}
+
+/// The integer at the beginning of a text, zero when there is none.
+fn leading_integer(text: &[u8]) -> i64 {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit() || **byte == b'-').count();
+    text.get(..digits).and_then(number::parse_i64).unwrap_or(0)
+}
+
+/// A duration in seconds; none when the text is no number or negative.
+fn seconds(text: &[u8]) -> Duration {
+    let seconds = number::parse_f64(text).unwrap_or(0.0);
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+/// Runs `work` on one key of the connection's database.
+fn with_key<R>(host: &mut Host<'_>, key: &[u8], work: impl FnOnce(Option<Item<'_>>) -> R) -> R {
+    let (keyspace, db) = (&host.server().keyspace, host.conn.db);
+    let locked = keyspace.lock_many(db, &[keyspace.hash(key)]);
+    let mut db = Db::new(keyspace, db, locked, &mut host.core.local);
+    let key = db.key(key);
+    work(db.peek(&key))
+}
+
+/// The bytes of a string value.
+fn bytes_of(text: &Str<'_>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    text.write_to(&mut bytes);
+    bytes
+}
+
+fn digest(host: &mut Host<'_>) {
+    let (keyspace, now) = (&host.server().keyspace, host.core.local.now);
+    let mut digest = DatasetDigest::new();
+    for db in keyspace.indexes().filter(|db| keyspace.len(*db) > 0) {
+        let mut is_started = false;
+        let mut cursor = 0;
+        loop {
+            cursor = keyspace.scan(db, cursor, now, &mut |item| {
+                if !is_started {
+                    is_started = true;
+                    digest.start_database(db.0);
+                }
+                if let Ok(text) = item.string() {
+                    digest.join_string_key(item.key(), &bytes_of(&text), item.deadline().is_some());
+                }
+            });
+            if cursor == 0 {
+                break;
+            }
+        }
+    }
+    host.reply().simple(&String::from_utf8_lossy(&digest.hex()));
+}
+
+fn digest_values(host: &mut Host<'_>, args: &Args<'_>) {
+    host.reply().array(args.len() - 2);
+    for key in args.from(2) {
+        let digest = with_key(host, key, |item| match item.map(|item| (item, item.string())) {
+            Some((item, Ok(text))) => DatasetDigest::of_string(&bytes_of(&text), item.deadline().is_some()),
+            _ => DatasetDigest::new(),
+        });
+        host.reply().simple(&String::from_utf8_lossy(&digest.hex()));
+    }
+}
+
+fn object(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let clock = lru::clock_at(host.core.local.now.0);
+    let text = with_key(host, args.get(2), |item| {
+        let item = item?;
+        let mut dump = Vec::new();
+        rdb::dump_string(&bytes_of(&item.string().ok()?), &mut dump);
+        Some(format!(
+            "Value at:{:p} refcount:{} encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
+            item.key().as_ptr(),
+            item.references(),
+            item.encoding().name(),
+            dump.len().saturating_sub(DUMP_FRAME_BYTES),
+            item.access(),
+            lru::idle_ms(clock, item.access()) / 1000
+        ))
+    });
+    host.reply().simple(&text.ok_or(Error::NoSuchKey)?);
+    Ok(())
+}
+
+/// A number that must not be negative.
+fn positive(text: &[u8]) -> Result<usize, Error> {
+    let number = number::parse_i64(text).and_then(|number| usize::try_from(number).ok());
+    number.ok_or(Error::of("ERR value is out of range, must be positive"))
+}
+
+fn populate(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let count = positive(args.get(2))?;
+    let prefix = args.try_get(3).unwrap_or(b"key");
+    let size = args.try_get(4).map(positive).transpose()?.unwrap_or(0);
+    if size > host.core.limits.string_bytes_max {
+        return Err(Error::StringTooLong);
+    }
+    let (keyspace, index) = (&host.server().keyspace, host.conn.db);
+    let (mut name, mut value) = (Vec::new(), Vec::new());
+    for number in 0..count {
+        name.clear();
+        name.extend_from_slice(prefix);
+        name.extend_from_slice(format!(":{number}").as_bytes());
+        value.clear();
+        value.extend_from_slice(format!("value:{number}").as_bytes());
+        if size > 0 {
+            value.resize(size, 0);
+        }
+        let locked = keyspace.lock_many(index, &[keyspace.hash(&name)]);
+        let mut db = Db::new(keyspace, index, locked, &mut host.core.local);
+        let key = db.key(&name);
+        if !db.exists(&key) {
+            db.put_string(&key, &value, Expire::Clear);
+        }
+    }
+    host.reply().ok();
+    Ok(())
+}
+
+fn match_long(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let length = positive(args.get(2))?;
+    if length > host.core.limits.string_bytes_max {
+        return Err(Error::StringTooLong);
+    }
+    let text = vec![b'a'; length];
+    let matches = glob::matches_with(args.get(3), &text, Case::Sensitive);
+    host.reply().integer(i64::from(matches));
+    Ok(())
+}
+
+/// An example of each type of reply.
+fn protocol(reply: &mut Reply<'_>, kind: &[u8]) -> Result<(), Error> {
+    match kind.to_ascii_lowercase().as_slice() {
+        b"string" => reply.bulk(b"Hello World"),
+        b"integer" => reply.integer(12345),
+        b"double" => reply.double_text(b"3.141"),
+        b"bignum" => reply.big_number(b"1234567999999999999999999999999999999"),
+        b"null" => reply.null(),
+        b"array" => {
+            reply.array(3);
+            (0..3).for_each(|number| reply.integer(number));
+        }
+        b"set" => {
+            reply.set(3);
+            (0..3).for_each(|number| reply.integer(number));
+        }
+        b"map" => {
+            reply.map(3);
+            for number in 0..3 {
+                reply.integer(number);
+                reply.boolean(number == 1);
+            }
+        }
+        b"attrib" => {
+            if reply.is_resp3() {
+                reply.attribute(1);
+                reply.bulk(b"key-popularity");
+                reply.array(2);
+                reply.bulk(b"key:123");
+                reply.integer(90);
+            }
+            // The attribute belongs to the reply that follows it.
+            reply.bulk(b"Some real reply following the attribute");
+        }
+        b"push" => {
+            if !reply.is_resp3() {
+                return Err(Error::of("ERR RESP2 is not supported by this command"));
+            }
+            reply.bulk(b"Some real reply following the push reply");
+            reply.push(2);
+            reply.bulk(b"server-cpu-usage");
+            reply.integer(42);
+        }
+        b"verbatim" => reply.verbatim(b"txt", b"This is a verbatim\nstring"),
+        b"true" => reply.boolean(true),
+        b"false" => reply.boolean(false),
+        _ => {
+            return Err(Error::of(
+                "ERR Wrong protocol type name. Please use one of the following: string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
+            ));
+        }
+    }
+    Ok(())
+}
