@@ -567,10 +567,12 @@ impl<'a> Segment<'a> {
 
     /// All entries, in slot order, the overflowing last.
     pub(crate) fn gather(self, into: &mut Vec<Moved>) {
-        for index in 0..self.slots() {
-            let slot = self.get(index);
-            if !slot.is_empty() {
-                into.push(Moved { slot, code: self.code(index) });
+        let codes = self.codes();
+        for bucket in 0..self.buckets() {
+            let line = self.bucket(bucket);
+            for at in 0..line.len() {
+                let code = codes.map_or(deadline::NONE, |codes| codes[bucket * SLOTS + at].get());
+                into.push(Moved { slot: line.get(at), code });
             }
         }
         for at in 0..self.overflow_len() {
@@ -636,6 +638,7 @@ impl<'a> Segment<'a> {
             }
         }
         let Some(mut homes) = self.passed_on(&counts) else { return false };
+        let codes = self.codes();
         for moved in entries {
             let home = self.word.home(moved.slot.tag());
             let (stays, passes) = homes[home % BUCKETS_MAX];
@@ -643,7 +646,10 @@ impl<'a> Segment<'a> {
             let (bucket, at) = if stay { (home, stays) } else { (self.word.after(home), passes) };
             let next = &mut homes[home % BUCKETS_MAX];
             *(if stay { &mut next.0 } else { &mut next.1 }) += 1;
-            self.write(bucket * SLOTS + usize::from(at), moved.slot.with_displaced(!stay), moved.code);
+            self.bucket(bucket).set(usize::from(at), moved.slot.with_displaced(!stay));
+            if let Some(codes) = codes {
+                codes[bucket * SLOTS + usize::from(at)].set(moved.code);
+            }
         }
         true
     }
