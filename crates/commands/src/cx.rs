@@ -59,7 +59,8 @@ impl Ctx<'_> {
         work: impl FnOnce(Option<&[u8]>) -> R,
     ) -> Result<R, Error> {
         let mut scratch = std::mem::take(&mut self.db.local.scratch);
-        let answer = self.db.string(key).map(|value| work(value.as_ref().map(|value| value.bytes(&mut scratch))));
+        let answer =
+            self.db.string(key).map(|value| work(value.as_ref().map(|value| value.bytes(&mut scratch))));
         scratch.clear();
         self.db.local.scratch = scratch;
         Ok(answer?)
@@ -93,7 +94,9 @@ impl KeyspaceCtx<'_> {
     pub fn database(&self, text: &[u8]) -> Result<DbIndex, Error> {
         let number = number::parse_i64(text).ok_or(Error::NotAnInteger)?;
         if i32::try_from(number).is_err() {
-            return Err(Error::of("ERR value is out of range, value must between -2147483648 and 2147483647"));
+            return Err(Error::of(
+                "ERR value is out of range, value must between -2147483648 and 2147483647",
+            ));
         }
         match u32::try_from(number) {
             Ok(number) if number < self.keyspace.databases() => Ok(DbIndex(number)),
@@ -118,7 +121,9 @@ impl ReplyStr for Reply<'_> {
     fn string(&mut self, value: &Str<'_>) {
         match value {
             Str::Bytes(bytes) => self.bulk(bytes),
-            Str::Blob(blob) if blob.len() >= SHARED_BYTES_MIN => self.bulk_shared(std::sync::Arc::clone(blob)),
+            Str::Blob(blob) if blob.len() >= SHARED_BYTES_MIN => {
+                self.bulk_shared(std::sync::Arc::clone(blob))
+            }
             Str::Blob(blob) => self.bulk(blob),
             Str::Int(integer) => self.bulk_integer(*integer),
             Str::Ascii7(..) => self.bulk_with(value.len(), |out| value.write_to(out)),

@@ -77,6 +77,12 @@ impl Error {
     }
 }
 
+impl From<larder_values::hll::Error> for Error {
+    fn from(error: larder_values::hll::Error) -> Self {
+        Error::of(error.message())
+    }
+}
+
 impl From<WrongType> for Error {
     fn from(_: WrongType) -> Self {
         Error::WrongType

@@ -9,6 +9,8 @@
 //! for example `string/`.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod alike;
 mod args;
 pub mod bitmap;
 pub mod command_info;
@@ -17,6 +19,8 @@ mod error;
 pub mod hyperloglog;
 pub mod keys;
 mod keys_of;
+#[cfg(test)]
+mod recorded;
 pub mod spec;
 pub mod string;
 #[cfg(test)]

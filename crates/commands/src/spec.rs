@@ -556,3 +556,92 @@ impl Arg {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    /// What is wrong with a family's table, one line for each fault.
+    fn faults(family: &[&'static Command]) -> Vec<String> {
+        let mut found = Vec::new();
+        let names: Vec<&str> = family.iter().map(|command| command.spec.name).collect();
+        if !names.is_sorted_by(|one, next| one < next) {
+            found.push(format!("not in order, or twice: {names:?}"));
+        }
+        for command in family.iter().flat_map(|command| [command].into_iter().chain(command.subcommands)) {
+            found.extend(faults_of(command).iter().map(|fault| format!("{}: {fault}", command.spec.name)));
+        }
+        found
+    }
+
+    fn faults_of(command: &Command) -> Vec<&'static str> {
+        let spec = &command.spec;
+        let (write, read) = (spec.flags.has(Flags::WRITE), spec.flags.has(Flags::READONLY));
+        let mut found = Vec::new();
+        let mut must = |holds: bool, fault| {
+            if !holds {
+                found.push(fault);
+            }
+        };
+        must(!spec.name.is_empty() && spec.name == spec.name.to_ascii_lowercase(), "a name in lower case");
+        must(spec.summary.ends_with('.') && !spec.since.is_empty(), "a summary and a version");
+        must(spec.arity != 0, "a number of words");
+        must(!(write && read), "writes or reads, not both");
+        must(spec.keys.is_empty() || write || read, "keys are written or read");
+        must(write || !spec.flags.has(Flags::DENY_OOM), "only a write needs memory");
+        must(
+            matches!(command.run, Run::Container) == !command.subcommands.is_empty(),
+            "a container has parts",
+        );
+        let keys: Vec<u8> = key_args(spec.args);
+        for (index, key) in spec.keys.iter().enumerate() {
+            let uses = [KeyFlags::RO, KeyFlags::RW, KeyFlags::OW, KeyFlags::RM];
+            must(uses.iter().filter(|flag| key.flags.has(**flag)).count() == 1, "one use of each key");
+            must(
+                write || !(key.flags.has(KeyFlags::OW) || key.flags.has(KeyFlags::RM)),
+                "a read removes nothing",
+            );
+            must(keys.contains(&(index as u8)), "an argument for every key specification");
+            if let Begin::Index(begin) = key.begin {
+                // A key that may be left out begins right behind the words that must be there.
+                must(begin > 0 && begin <= spec.arity.unsigned_abs(), "keys among the words");
+            }
+        }
+        must(keys.iter().all(|key| usize::from(*key) < spec.keys.len()), "a specification for every key");
+        found
+    }
+
+    fn key_args(args: &[Arg]) -> Vec<u8> {
+        args.iter().flat_map(|arg| arg.key_spec.into_iter().chain(key_args(arg.args))).collect()
+    }
+
+    #[test]
+    fn declarations_are_well_formed() {
+        let mut names = HashSet::new();
+        for family in crate::FAMILIES {
+            let found = faults(family);
+            assert!(found.is_empty(), "{}", found.join("\n"));
+            for command in *family {
+                assert!(names.insert(command.spec.name), "{} is declared twice", command.spec.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bad_declaration_is_noticed() {
+        static BAD: Command = Command {
+            spec: Spec {
+                name: "Bad",
+                arity: 2,
+                flags: Flags::READONLY.or(Flags::DENY_OOM),
+                keys: &[KeySpec::at(3, KeyFlags::OW)],
+                ..Spec::EMPTY
+            },
+            run: Run::Container,
+            subcommands: &[],
+        };
+        assert_eq!(faults_of(&BAD).len(), 7);
+        assert!(faults(&[&BAD, &BAD])[0].starts_with("not in order"));
+    }
+}

@@ -7,7 +7,9 @@ use crate::error::Error;
 use crate::keys_of::keys_of;
 use crate::spec::{Command, Run};
 use larder_resp::{Output, Protocol, Reply, Span, split_words};
-use larder_store::{Access, Db, DbIndex, Effect, Epochs, Hasher, Keyspace, Local, Millis, StoreStats};
+use larder_store::{
+    Access, Db, DbIndex, Effect, Epochs, EventClass, Expire, Hasher, Keyspace, Local, Millis, StoreStats,
+};
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -28,7 +30,8 @@ impl World {
         let mut local = Local::new(42, Arc::new(StoreStats::default()));
         local.now = START;
         local.access = Access::Lru;
-        local.effects.set_interest(u32::MAX);
+        // Clients hear of all but what is silent.
+        local.effects.set_interest(!(EventClass::Silent as u32));
         World {
             keyspace: Keyspace::new(16, 1, Hasher::keyed([1, 2]), Epochs::new(4)),
             local,
@@ -48,6 +51,22 @@ impl World {
     /// Lets time pass.
     pub(crate) fn pass(&mut self, milliseconds: u64) {
         self.local.now = Millis(self.local.now.0 + milliseconds);
+    }
+
+    /// Stores a string.
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) {
+        let locked = self.keyspace.lock_many(self.db, &[self.keyspace.hash(key)]);
+        let mut db = Db::new(&self.keyspace, self.db, locked, &mut self.local);
+        let key = db.key(key);
+        db.put_string(&key, value, Expire::Clear);
+    }
+
+    /// The string that a key holds.
+    pub(crate) fn get(&mut self, key: &[u8]) -> Option<Vec<u8>> {
+        let locked = self.keyspace.lock_many(self.db, &[self.keyspace.hash(key)]);
+        let mut db = Db::new(&self.keyspace, self.db, locked, &mut self.local);
+        let key = db.key(key);
+        Some(db.peek(&key)?.string().unwrap().to_vec())
     }
 
     /// What was announced since the last call: database, event and key of each.

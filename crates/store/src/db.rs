@@ -195,14 +195,26 @@ impl<'t> Db<'t> {
     /// The live entry of a key; one whose time has come is removed on the way.
     #[inline]
     fn find(&mut self, key: &Hashed<'_>) -> Option<Occupied<'_, 't, Object>> {
-        let shard = self.locked.shard_mut(self.table.shard_of(key.hash));
+        Self::find_in(self.table, &mut self.locked, self.local, self.index, key)
+    }
+
+    /// Like `find`, for callers that need the thread's companion beside the entry.
+    #[inline]
+    fn find_in<'s>(
+        table: &Table<Object>,
+        locked: &'s mut Locked<'t>,
+        local: &mut Local,
+        index: DbIndex,
+        key: &Hashed<'_>,
+    ) -> Option<Occupied<'s, 't, Object>> {
+        let shard = locked.shard_mut(table.shard_of(key.hash));
         let occupied = shard.find_mut(key.hash, key.bytes)?;
         if let Some(deadline) = occupied.view().deadline()
-            && deadline <= self.local.now.0
-            && !self.local.keep_expired
+            && deadline <= local.now.0
+            && !local.keep_expired
         {
             occupied.remove();
-            expired(self.local, self.index, key.bytes);
+            expired(local, index, key.bytes);
             return None;
         }
         Some(occupied)
@@ -384,7 +396,8 @@ impl<'t> Db<'t> {
         key: &Hashed<'_>,
         change: impl FnOnce(i64) -> Result<i64, E>,
     ) -> Result<i64, EditIntegerError<E>> {
-        let Some(mut occupied) = self.find(key) else {
+        let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key);
+        let Some(mut occupied) = found else {
             let value = change(0).map_err(EditIntegerError::Refused)?;
             self.put_integer(key, value, Expire::Clear);
             return Ok(value);
@@ -401,6 +414,7 @@ impl<'t> Db<'t> {
             let removed = occupied.replace(kind::INT, Payload::Inline(&value.to_le_bytes()), DeadlineChange::Keep);
             debug_assert!(removed.boxed.is_none());
         }
+        touch(self.local, &occupied.view());
         Ok(value)
     }
 
@@ -431,10 +445,12 @@ impl<'t> Db<'t> {
         buffer: &mut Vec<u8>,
         edit: impl FnOnce(&mut Vec<u8>) -> (R, bool),
     ) -> Result<R, WrongType> {
-        if let Some(mut occupied) = self.find(key) {
+        let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key);
+        if let Some(mut occupied) = found {
             Item::new(occupied.view()).string()?;
             if let Some(Object::Blob(blob)) = occupied.boxed_mut() {
                 let (answer, _) = edit(Arc::make_mut(blob));
+                touch(self.local, &occupied.view());
                 return Ok(answer);
             }
             Item::new(occupied.view()).string()?.write_to(buffer);
@@ -545,6 +561,14 @@ const ENTRY_HEADER_BYTES: usize = 6;
 pub(crate) fn expired(local: &mut Local, db: DbIndex, key: &[u8]) {
     local.stats.expired.add(1);
     local.effects.changed(db, key, Event::EXPIRED);
+}
+
+/// Records an access, unless the client asked for none to be.
+#[inline]
+fn touch(local: &mut Local, entry: &Entry<'_, Object>) {
+    if !local.no_touch {
+        entry.set_access(local.access_touched(entry.access()));
+    }
 }
 
 #[inline]

@@ -1,0 +1,46 @@
+//! Strings: bytes under a key, read and written whole or in part, counted up and down.
+//!
+//! Invariant: a value is stored in one place, `set::store`, which announces it; every option word is
+//! read in one place, `options.rs`.
+//! Read next: `get.rs` and `set.rs` (the hot path), `options.rs` (the grammar), then any other.
+
+mod conditional;
+mod counter;
+mod get;
+mod lcs;
+mod multi;
+mod options;
+mod range;
+mod set;
+
+use crate::spec::Command;
+
+/// The string commands, by name.
+pub static COMMANDS: &[&Command] = &[
+    &range::APPEND,
+    &counter::DECR,
+    &counter::DECRBY,
+    &conditional::DELEX,
+    &conditional::DELIFEQ,
+    &conditional::DIGEST,
+    &get::GET,
+    &get::GETDEL,
+    &get::GETEX,
+    &range::GETRANGE,
+    &set::GETSET,
+    &counter::INCR,
+    &counter::INCRBY,
+    &counter::INCRBYFLOAT,
+    &lcs::LCS,
+    &multi::MGET,
+    &multi::MSET,
+    &multi::MSETEX,
+    &multi::MSETNX,
+    &set::PSETEX,
+    &set::SET,
+    &set::SETEX,
+    &set::SETNX,
+    &range::SETRANGE,
+    &range::STRLEN,
+    &range::SUBSTR,
+];
