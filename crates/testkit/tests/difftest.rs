@@ -22,6 +22,7 @@ fn random_commands_get_the_answers_of_redis() {
         left: larder.address(),
         right: redis.address(),
         families: Vec::new(),
+        without: Vec::new(),
     };
     match run(&options).unwrap() {
         Ok(report) => {

@@ -97,6 +97,7 @@ fn servers_that_differ_are_told_apart() {
         left: valkey.address(),
         right: redis.address(),
         families: vec!["bitmap".into(), "string".into()],
+        without: Vec::new(),
     };
     let found = difftest::run(&options).unwrap().unwrap_err();
     let commands = found.transcript.lines().filter(|line| line.starts_with("> ")).count();

@@ -1,6 +1,7 @@
 //! Compares two servers by random commands for as long as one likes, and prints a transcript of the
 //! first difference:
-//! `larder-difftest [--seed N] [--seconds N] [--families a,b] [--left ADDR] [--right ADDR]`.
+//! `larder-difftest [--seed N] [--seconds N] [--families a,b] [--without c,d]
+//! [--left ADDR] [--right ADDR]`.
 //! Without an address, Larder is the left server and redis-server 8.2 the right one.
 
 #![forbid(unsafe_code)]
@@ -56,6 +57,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         left: String::new(),
         right: String::new(),
         families: Vec::new(),
+        without: Vec::new(),
     };
     while let Some(name) = args.next() {
         let value = args.next().ok_or_else(|| format!("{name} takes a value"))?;
@@ -66,6 +68,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             "--left" => options.left = value,
             "--right" => options.right = value,
             "--families" => options.families = value.split(',').map(str::to_owned).collect(),
+            "--without" => options.without = value.split(',').map(str::to_owned).collect(),
             _ => return Err(format!("unknown option {name}")),
         }
     }

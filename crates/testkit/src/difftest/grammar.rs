@@ -53,8 +53,9 @@ struct Argument {
 
 impl Grammar {
     /// Asks the reference server, and the other one for what it has.
-    pub fn load(judge: &mut Judge, families: &[String]) -> io::Result<Self> {
-        let shared = names(&judge.ask_left("COMMAND LIST")?);
+    pub fn load(judge: &mut Judge, families: &[String], without: &[String]) -> io::Result<Self> {
+        let mut shared = names(&judge.ask_left("COMMAND LIST")?);
+        shared.retain(|name| !without.contains(name));
         let docs = judge.ask_right("COMMAND DOCS")?;
         let wanted = |group: &str| match families {
             [] => FAMILIES.contains(&group),

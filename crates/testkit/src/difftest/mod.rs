@@ -36,6 +36,8 @@ pub struct Options {
     pub right: String,
     /// Command groups as in COMMAND DOCS ("string", "bitmap"); empty for all that are known here.
     pub families: Vec<String>,
+    /// Commands to leave out, to see what is behind a known difference ("sort", "object|encoding").
+    pub without: Vec<String>,
 }
 
 /// What was run without a difference.
@@ -64,7 +66,7 @@ pub struct Difference {
 /// An error means that a server could not be used at all.
 pub fn run(options: &Options) -> io::Result<Result<Report, Box<Difference>>> {
     let mut judge = Judge::connect(&options.left, &options.right)?;
-    let grammar = Grammar::load(&mut judge, &options.families)?;
+    let grammar = Grammar::load(&mut judge, &options.families, &options.without)?;
     let deadline = Instant::now() + options.time;
     let mut report = Report { sequences: 0, commands: 0, known_commands: grammar.len() };
     while Instant::now() < deadline {
