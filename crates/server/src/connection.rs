@@ -69,6 +69,8 @@ pub struct Connection {
     pub authenticated: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
+    /// Whether the answer it is parked for is not sent (CLIENT REPLY).
+    pub answer_is_hidden: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
     /// MONITOR.
@@ -100,6 +102,7 @@ impl Connection {
             db: DbIndex(0),
             authenticated,
             reply_mode: ReplyMode::On,
+            answer_is_hidden: false,
             no_touch: false,
             monitor: false,
             closing: Closing::No,

@@ -10,6 +10,7 @@ use crate::slowlog::{SlowEntry, shorten};
 use crate::stats::WorkerStats;
 use crate::{clock, monitor};
 use larder_commands::spec::Flags;
+use larder_commands::keys::flush_waits;
 use larder_commands::{Args, Ctx, Error, KeyspaceCtx, Limits, keys_of};
 use larder_config::{MaxmemoryPolicy, Settings};
 use larder_resp::{Output, Reply};
@@ -92,6 +93,12 @@ impl Host<'_> {
         self.conn.client.parked.store(true, Relaxed);
         ticket
     }
+
+    /// Takes [`Host::park`] back: nothing will bring the reply.
+    pub fn unpark(&mut self) {
+        self.conn.parked = None;
+        self.conn.client.parked.store(false, Relaxed);
+    }
 }
 
 impl Core {
@@ -134,6 +141,11 @@ impl Core {
     #[inline]
     pub fn close_turn(&mut self) {
         self.turn = None;
+        self.hand_garbage_over();
+    }
+
+    #[inline]
+    fn hand_garbage_over(&mut self) {
         if !self.local.garbage.is_empty() {
             let garbage = std::mem::take(&mut self.local.garbage);
             self.stats.store.lazy_freed.add(garbage.len() as u64);
@@ -185,6 +197,7 @@ impl Core {
         let hidden = mode == ReplyMode::SkipNext || conn.reply_mode != ReplyMode::On;
         if hidden && conn.closing == Closing::No {
             out.truncate(mark);
+            conn.answer_is_hidden = conn.parked.is_some();
         }
         outcome
     }
@@ -328,7 +341,11 @@ impl Core {
                 run(&mut self.keyspace_cx(conn, out), args)?;
             }
             RowRun::Exclusive(run) => {
+                let mark = out.mark();
                 self.alone(|core| run(&mut core.keyspace_cx(conn, out), args))?;
+                if matches!(row.spec.name, "flushall" | "flushdb") && flush_waits(args, &self.limits) {
+                    self.answer_once_freed(conn, out, mark);
+                }
             }
             RowRun::Host(run) => {
                 conn.client.last_command.store(row.id + 1, Relaxed);
@@ -338,6 +355,21 @@ impl Core {
             RowRun::Container => return Err(Error::arity(&row.name)),
         }
         Ok(true)
+    }
+
+    /// Holds an OK back until the background has freed what the command removed.
+    #[cold]
+    fn answer_once_freed(&mut self, conn: &mut Connection, out: &mut Output, mark: (usize, usize)) {
+        if self.local.garbage.is_empty() {
+            return;
+        }
+        out.truncate(mark);
+        self.hand_garbage_over();
+        let ticket = Host { core: self, conn, out }.park();
+        let (server, worker, id) = (self.server, self.id, conn.client.id);
+        server.reaper.after(move || {
+            server.mailboxes[worker].send(Message::Answer(id, ticket, b"+OK\r\n".to_vec()));
+        });
     }
 
     fn keyspace_cx<'c>(&'c mut self, conn: &Connection, out: &'c mut Output) -> KeyspaceCtx<'c> {

@@ -29,6 +29,7 @@ mod server;
 mod slowlog;
 mod start;
 mod stats;
+mod transfer;
 mod worker;
 
 pub use start::run;

@@ -4,6 +4,7 @@
 //! of a command, or behind a lock that only commands for administrators take.
 
 use crate::clients::{Client, Clients};
+use crate::execute::Core;
 use crate::latency::LatencyMonitor;
 use crate::mailbox::Mailbox;
 use crate::rates::Sampler;
@@ -11,6 +12,7 @@ use crate::reaper::Reaper;
 use crate::registry::Registry;
 use crate::slowlog::SlowLog;
 use crate::stats::WorkerStats;
+use crate::transfer::Transfers;
 use crate::{alloc, clock};
 use arc_swap::ArcSwap;
 use larder_config::{Settings, StartPlan};
@@ -30,12 +32,23 @@ pub enum Message {
     Kill(u64),
     /// What the connection of this number waited for under this ticket is there: the reply.
     Answer(u64, u64, Vec<u8>),
+    /// Something to do inside the next turn.
+    Work(Work),
     /// Bytes for every connection that monitors.
     Monitor(Arc<Vec<u8>>),
     /// Look again at parked connections.
     Resume,
     /// Stop.
     Shutdown,
+}
+
+/// What another thread asks a worker to do with what only the worker has.
+pub struct Work(pub Box<dyn FnOnce(&mut Core) + Send>);
+
+impl std::fmt::Debug for Work {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Work")
+    }
 }
 
 /// CLIENT PAUSE.
@@ -77,6 +90,8 @@ pub struct Server {
     pub latency: LatencyMonitor,
     /// Frees in the background.
     pub reaper: Reaper,
+    /// Carries keys to other servers.
+    pub transfers: Transfers,
     /// DEBUG SET-ACTIVE-EXPIRE.
     pub active_expire: AtomicBool,
     /// When the server started.
@@ -131,6 +146,7 @@ impl Server {
             slowlog: Mutex::new(SlowLog::default()),
             latency: LatencyMonitor::default(),
             reaper: Reaper::start(),
+            transfers: Transfers::default(),
             active_expire: AtomicBool::new(true),
             started: clock::now(),
             started_ms: now,

@@ -244,6 +244,7 @@ impl Worker {
                 Message::Accept(fd, client) => self.adopt(Socket::new(fd), client),
                 Message::Kill(id) => self.close(id),
                 Message::Answer(id, ticket, reply) => self.answer(id, ticket, &reply),
+                Message::Work(work) => (work.0)(&mut self.core),
                 Message::Monitor(line) => self.feed_monitors(&line),
                 Message::Resume => {}
                 Message::Shutdown => self.stopping = true,
@@ -272,7 +273,9 @@ impl Worker {
         }
         conn.parked = None;
         conn.client.parked.store(false, Relaxed);
-        conn.output.bytes_mut().extend_from_slice(reply);
+        if !std::mem::take(&mut conn.answer_is_hidden) {
+            conn.output.bytes_mut().extend_from_slice(reply);
+        }
         if !conn.in_flush_list {
             conn.in_flush_list = true;
             self.flush.push(id);

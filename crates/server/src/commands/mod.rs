@@ -13,6 +13,7 @@ mod info;
 mod latency;
 mod lolwut;
 mod memory;
+mod migrate;
 mod monitor;
 mod process;
 mod slowlog;
@@ -36,6 +37,7 @@ pub static COMMANDS: &[&HostCommand] = &[
     &latency::LATENCY,
     &lolwut::LOLWUT,
     &memory::MEMORY,
+    &migrate::MIGRATE,
     &monitor::MONITOR,
     &connection::PING,
     &connection::QUIT,
