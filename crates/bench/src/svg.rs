@@ -34,21 +34,27 @@ pub(crate) struct Lines {
 /// Colours that keep their contrast on white and on black.
 const COLOURS: [&str; 8] =
     ["#d9480f", "#1c7ed6", "#2b9a66", "#9c6ade", "#b8860b", "#868e96", "#e64980", "#0c8599"];
-const WIDTH: f64 = 960.0;
+const WIDTH_MIN: f64 = 960.0;
+/// A group of bars gets at least this, so that the labels below do not run into each other.
+const GROUP_WIDTH_MIN: f64 = 88.0;
+/// Legible on white and on black alike: what shows the chart may not know the page's colour.
+const TEXT_COLOUR: &str = "#78828c";
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 20.0;
-const TOP: f64 = 70.0;
+const TOP: f64 = 88.0;
 const PLOT: f64 = 300.0;
 const BOTTOM: f64 = 60.0;
 
 impl Bars {
     /// The chart.
     pub(crate) fn svg(&self) -> String {
-        let mut canvas = Canvas::new(&self.title, self.series.iter().map(|series| series.name.as_str()));
+        let width = WIDTH_MIN.max(LEFT + RIGHT + GROUP_WIDTH_MIN * self.groups.len() as f64);
+        let mut canvas =
+            Canvas::new(&self.title, width, self.series.iter().map(|series| series.name.as_str()));
         let values = self.series.iter().flat_map(|series| series.values.iter().flatten());
         let scale = Scale::linear(values.copied().fold(0.0, f64::max));
         canvas.grid(&scale, &self.unit);
-        let group_width = (WIDTH - LEFT - RIGHT) / self.groups.len().max(1) as f64;
+        let group_width = (width - LEFT - RIGHT) / self.groups.len().max(1) as f64;
         let bar_width = group_width * 0.8 / self.series.len().max(1) as f64;
         for (group, label) in self.groups.iter().enumerate() {
             let left = LEFT + group as f64 * group_width;
@@ -60,7 +66,7 @@ impl Bars {
                         bar_width,
                         scale.place(*value),
                         index,
-                        &format!("{}: {value:.1}", series.name),
+                        &format!("{}: {value:.2}", series.name),
                     );
                 }
             }
@@ -73,7 +79,9 @@ impl Bars {
 impl Lines {
     /// The chart.
     pub(crate) fn svg(&self) -> String {
-        let mut canvas = Canvas::new(&self.title, self.series.iter().map(|series| series.name.as_str()));
+        let width = WIDTH_MIN;
+        let mut canvas =
+            Canvas::new(&self.title, width, self.series.iter().map(|series| series.name.as_str()));
         let all = || self.series.iter().flat_map(|series| series.values.iter().flatten().copied());
         let scale = if self.logarithmic {
             Scale::logarithmic(all().filter(|v| *v > 0.0).fold(f64::MAX, f64::min), all().fold(0.0, f64::max))
@@ -82,7 +90,7 @@ impl Lines {
         };
         canvas.grid(&scale, &self.unit);
         let steps = self.series.iter().map(|series| series.values.len()).max().unwrap_or(0).max(2);
-        let x_of = |step: usize| LEFT + (WIDTH - LEFT - RIGHT) * step as f64 / (steps - 1) as f64;
+        let x_of = |step: usize| LEFT + (width - LEFT - RIGHT) * step as f64 / (steps - 1) as f64;
         for (index, series) in self.series.iter().enumerate() {
             let points = series.values.iter().enumerate();
             let points =
@@ -91,7 +99,7 @@ impl Lines {
         }
         for tick in 0..=6 {
             let at = (steps - 1) as f64 * f64::from(tick) / 6.0;
-            let x = LEFT + (WIDTH - LEFT - RIGHT) * f64::from(tick) / 6.0;
+            let x = LEFT + (width - LEFT - RIGHT) * f64::from(tick) / 6.0;
             canvas.text(
                 x,
                 TOP + PLOT + 20.0,
@@ -144,37 +152,40 @@ impl Scale {
 
 struct Canvas {
     text: String,
+    width: f64,
 }
 
 impl Canvas {
-    fn new<'n>(title: &str, names: impl Iterator<Item = &'n str>) -> Canvas {
+    fn new<'n>(title: &str, width: f64, names: impl Iterator<Item = &'n str>) -> Canvas {
         let height = TOP + PLOT + BOTTOM;
         let mut text = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">\n\
-             <title>{}</title>\n<style>text{{font:12px system-ui,sans-serif;fill:#24292f}}\
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n\
+             <title>{}</title>\n<style>text{{font:12px system-ui,sans-serif;fill:{TEXT_COLOUR}}}\
              .h{{font-size:15px;font-weight:600}}.g{{stroke:#8c959f;stroke-opacity:.35}}\
-             @media (prefers-color-scheme:dark){{text{{fill:#d0d7de}}}}</style>\n\
+             </style>\n\
              <text class=\"h\" x=\"{LEFT}\" y=\"22\">{}</text>\n",
             escape(title),
             escape(title)
         );
-        let mut x = LEFT;
+        let (mut x, mut y) = (LEFT, 36.0);
         for (index, name) in names.enumerate() {
-            let _ = writeln!(
-                text,
-                "<rect x=\"{x:.1}\" y=\"36\" width=\"12\" height=\"12\" fill=\"{}\"/>",
-                colour(index)
-            );
-            let _ = writeln!(text, "<text x=\"{:.1}\" y=\"46\">{}</text>", x + 17.0, escape(name));
-            x += 32.0 + name.chars().count() as f64 * 6.6;
+            let room = 34.0 + name.chars().count() as f64 * 6.9;
+            if x > LEFT && x + room > width {
+                (x, y) = (LEFT, y + 18.0);
+            }
+            let fill = colour(index);
+            let _ =
+                writeln!(text, "<rect x=\"{x:.1}\" y=\"{y}\" width=\"12\" height=\"12\" fill=\"{fill}\"/>");
+            let _ = writeln!(text, "<text x=\"{:.1}\" y=\"{}\">{}</text>", x + 17.0, y + 10.0, escape(name));
+            x += room;
         }
-        Canvas { text }
+        Canvas { text, width }
     }
 
     fn grid(&mut self, scale: &Scale, unit: &str) {
         for tick in scale.ticks() {
             let y = scale.place(tick);
-            let right = WIDTH - RIGHT;
+            let right = self.width - RIGHT;
             let _ = writeln!(
                 self.text,
                 "<line class=\"g\" x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\"/>"

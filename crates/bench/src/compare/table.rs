@@ -109,21 +109,22 @@ impl Table {
         format!("| {heading} | {} |\n|---|{}\n", labels.join(" | "), "---|".repeat(labels.len()))
     }
 
-    /// Grouped bars of one figure's medians.
-    pub(crate) fn bars(&self, title: &str, unit: &str, measure: Measure) -> String {
+    /// Grouped bars: each server's figure divided by redis-server's in the same round (by the first column's where
+    /// redis-server took no part), so that rows of very different size fit one chart.
+    pub(crate) fn bars(&self, title: &str, measure: Measure) -> String {
+        let base = self.columns.iter().position(|column| column.kind == Kind::Redis).unwrap_or(0);
+        let ratio = |row: &Row, index: usize| {
+            let (ours, others) = (row.samples.get(index)?, row.samples.get(base)?);
+            Spread::of_ratios(ours, others, measure).map(|spread| spread.median)
+        };
         let series = self.columns.iter().enumerate().map(|(index, column)| Series {
             name: column.label.clone(),
-            values: self
-                .rows
-                .iter()
-                .map(|row| {
-                    Spread::of(row.samples.get(index)?.iter().map(measure)).map(|spread| spread.median)
-                })
-                .collect(),
+            values: self.rows.iter().map(|row| ratio(row, index)).collect(),
         });
+        let label = self.columns.get(base).map(|column| column.label.as_str()).unwrap_or_default();
         Bars {
-            title: title.to_owned(),
-            unit: unit.to_owned(),
+            title: format!("{title} ({label} = 1)"),
+            unit: "ratio".to_owned(),
             groups: self.rows.iter().map(|row| row.name.clone()).collect(),
             series: series.collect(),
         }

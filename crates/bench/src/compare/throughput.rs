@@ -7,6 +7,7 @@ use crate::compare::sample::{Sample, Spread};
 use crate::compare::table::{Column, Row, Table};
 use crate::compare::{Context, progress};
 use crate::peers::{Kind, Launch};
+use crate::svg::{Bars, Series};
 
 /// What Larder's CPU per operation may be of another server's, one thread, GET:SET 10:1.
 fn targets(pipeline: usize, many_keys: bool) -> Vec<(Kind, f64)> {
@@ -76,8 +77,8 @@ pub(crate) fn cpu(cx: &Context) -> Result<()> {
 
 /// Writes a table of CPU figures: three tables, a chart, records.
 fn report(cx: &Context, title: &str, method: &str, table: &Table) -> Result<()> {
-    let chart_title = format!("{title}: server CPU in ns for each operation");
-    let svg = table.bars(&chart_title, "ns", Sample::cpu_ns_per_request);
+    let chart_title = format!("{title}: server CPU for each operation");
+    let svg = table.bars(&chart_title, Sample::cpu_ns_per_request);
     let chart = cx.places.write_chart(table.suite, &chart_title, &svg)?;
     let body = format!("{method}\n\n{}\n{}\n{}\n{chart}", table.ratios(), table.cpu(), table.throughput());
     cx.finish(table.suite, title, &body, &table.csv(&cx.stamp()))
@@ -194,8 +195,8 @@ fn threads_floating(cx: &Context, rig: &Rig) -> Result<()> {
 
 fn report_threads(cx: &Context, table: &Table) -> Result<()> {
     let title = "Two threads";
-    let chart_title = "Server CPU in ns for each operation, one and two threads, cores floating";
-    let svg = table.bars(chart_title, "ns", Sample::cpu_ns_per_request);
+    let chart_title = "Server CPU for each operation, two threads / one";
+    let svg = thread_chart(table, chart_title);
     let chart = cx.places.write_chart(table.suite, chart_title, &svg)?;
     let method = "Server and load generator float over all cores of the machine: with two cores and one of them busy \
         with the load, throughput with two threads says little; CPU per operation says what a second thread costs. \
@@ -206,6 +207,23 @@ fn report_threads(cx: &Context, table: &Table) -> Result<()> {
     let rate = thread_ratios(table, "operations a second, two threads / one", Sample::per_second);
     let body = format!("{method}\n\n{cpu}\n{rate}\n{}\n{}\n{chart}", table.cpu(), table.throughput());
     cx.finish(table.suite, title, &body, &table.csv(&cx.stamp()))
+}
+
+/// The ratios of [`thread_ratios`] as bars.
+fn thread_chart(table: &Table, title: &str) -> String {
+    let series = table.columns.iter().enumerate().step_by(2).map(|(index, column)| Series {
+        name: format!("{} {}", column.kind.name(), column.version),
+        values: table
+            .rows
+            .iter()
+            .map(|row| {
+                let (one, two) = row.samples.get(index).zip(row.samples.get(index + 1))?;
+                Spread::of_ratios(two, one, Sample::cpu_ns_per_request).map(|spread| spread.median)
+            })
+            .collect(),
+    });
+    let groups = table.rows.iter().map(|row| row.name.clone()).collect();
+    Bars { title: title.to_owned(), unit: "ratio".to_owned(), groups, series: series.collect() }.svg()
 }
 
 /// Each server with two threads against itself with one; Larder's limits beside its own.
