@@ -8,6 +8,24 @@
 //!   [`Table::prefetch_entry`], which read without locks; [`Epochs`] keep what they read from being freed.
 //! - [`Table::scan`] iterates by position in hash space and so survives growth; [`Shard::expire_due`] finds what is due.
 //!
+//! ```
+//! use larder_table::{DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Table, TableConfig};
+//!
+//! let config = TableConfig { shard_bits: 10, hasher: Hasher::random() };
+//! let table = Table::<Box<[u8]>>::new(config, Epochs::new(4));
+//! let hash = table.hash(b"key");
+//! let mut shard = table.lock(table.shard_of(hash));
+//! match shard.find_mut(hash, b"key") {
+//!     Some(mut entry) => drop(entry.replace(0, Payload::Inline(b"value"), DeadlineChange::Set(None))),
+//!     None => {
+//!         let new = NewEntry { kind: 0, access: 0, deadline: None, payload: Payload::Inline(b"value") };
+//!         shard.insert(hash, b"key", new);
+//!     }
+//! }
+//! let entry = shard.find(hash, b"key").expect("it was just inserted");
+//! assert_eq!(entry.payload(), PayloadRef::Inline(b"value"));
+//! ```
+//!
 //! Invariant: no safe call, in whatever order and from whatever threads, can read freed or foreign memory.
 //! Read next: `table.rs`, then `shard.rs`, `segment.rs`, `bucket.rs`, `entry.rs`; memory is in `arena/`.
 
@@ -33,6 +51,8 @@ pub use hash::Hasher;
 pub use occupied::{DeadlineChange, Occupied};
 pub use shard::Shard;
 pub use table::{SHARD_BITS_MAX, Table, TableConfig, TableMemory};
+
+const _: () = assert!(usize::BITS == 64, "slots and directory words hold 48-bit addresses in 64 bits");
 
 /// Asks for the cache line at an address, which need not be valid.
 #[inline(always)]
