@@ -53,6 +53,8 @@ pub enum Reference {
     Redis82,
     /// valkey-server 9.1
     Valkey91,
+    /// None that can be had: the answers are typed, from what newer Redis versions document.
+    Documented,
 }
 
 /// One line that does something.
@@ -276,6 +278,7 @@ impl Parser {
                 settings.config.push((key.to_owned(), value.to_owned()));
             }
             ("since", "redis82") => settings.reference = Reference::Redis82,
+            ("since", "documented") => settings.reference = Reference::Documented,
             ("since", "valkey91") => settings.reference = Reference::Valkey91,
             _ => return Err(format!("unknown directive @{name} {rest}")),
         }
