@@ -67,8 +67,9 @@ fn start(plan: StartPlan) -> Result<ExitCode, String> {
     write_pid_file(&settings)?;
     banner(&settings, workers);
     stop_on_signals(server)?;
-    server.startup_bytes.store(server.used_memory(), Relaxed);
     let threads = spawn_workers(server, pollers, listeners)?;
+    // The workers' own buffers are part of what a server without data takes.
+    server.startup_bytes.store(server.used_memory(), Relaxed);
     for thread in threads {
         if thread.join().is_err() {
             tracing::error!("a worker ended by a panic");

@@ -20,7 +20,7 @@ pub static ACL: HostCommand = HostCommand {
         summary: "Groups the commands about users and their rights.",
         since: "6.0.0",
         group: Group::Server,
-        complexity: "Depends on subcommand.",
+        complexity: "That of the subcommand.",
         arity: -2,
         ..Spec::EMPTY
     },
@@ -35,7 +35,7 @@ static CAT: HostCommand = HostCommand {
         summary: "Answers the categories of commands, or the commands of one.",
         since: "6.0.0",
         group: Group::Server,
-        complexity: "O(1) since the categories and commands are a fixed set.",
+        complexity: "O(N) where N is the number of commands",
         arity: -2,
         flags: Flags::NO_SCRIPT.or(Flags::LOADING).or(Flags::STALE),
         args: &[Arg::string("category").optional()],
@@ -83,7 +83,6 @@ static USERS: HostCommand = HostCommand {
         summary: "Names the users.",
         since: "6.0.0",
         group: Group::Server,
-        complexity: "O(N). Where N is the number of configured users.",
         arity: 2,
         flags: Flags::ADMIN.or(Flags::NO_SCRIPT).or(Flags::LOADING).or(Flags::STALE),
         ..Spec::EMPTY

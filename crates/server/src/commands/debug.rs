@@ -24,7 +24,7 @@ pub static DEBUG: HostCommand = HostCommand {
         name: "debug",
         summary: "Groups the commands for tests and debugging.",
         group: Group::Server,
-        complexity: "Depends on subcommand.",
+        complexity: "That of the subcommand.",
         arity: -2,
         flags: Flags::ADMIN.or(Flags::NO_SCRIPT).or(Flags::LOADING).or(Flags::STALE),
         system: true,

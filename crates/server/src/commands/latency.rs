@@ -24,7 +24,7 @@ pub static LATENCY: HostCommand = HostCommand {
         summary: "Groups the commands about latency.",
         since: "2.8.13",
         group: Group::Server,
-        complexity: "Depends on subcommand.",
+        complexity: "That of the subcommand.",
         arity: -2,
         ..Spec::EMPTY
     },
@@ -87,7 +87,7 @@ static HISTOGRAM: HostCommand = HostCommand {
         summary: "Answers how the durations of commands are distributed.",
         since: "7.0.0",
         group: Group::Server,
-        complexity: "O(N) where N is the number of commands with latency information being retrieved.",
+        complexity: "O(N) where N is the number of commands answered",
         arity: -2,
         flags: Flags::ADMIN.or(Flags::NO_SCRIPT).or(Flags::LOADING).or(Flags::STALE),
         args: &[Arg::string("command").optional().multiple()],

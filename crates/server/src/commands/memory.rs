@@ -24,7 +24,7 @@ pub static MEMORY: HostCommand = HostCommand {
         summary: "Groups the commands that look into the use of memory.",
         since: "4.0.0",
         group: Group::Server,
-        complexity: "Depends on subcommand.",
+        complexity: "That of the subcommand.",
         arity: -2,
         ..Spec::EMPTY
     },
@@ -69,7 +69,7 @@ static MALLOC_STATS: HostCommand = HostCommand {
         summary: "Answers the allocator's own statistics.",
         since: "4.0.0",
         group: Group::Server,
-        complexity: "Depends on how much memory is allocated, could be slow",
+        complexity: "That of a walk over the allocator's pages.",
         arity: 2,
         tips: &["nondeterministic_output", "request_policy:all_shards", "response_policy:special"],
         ..Spec::EMPTY
@@ -85,7 +85,7 @@ static PURGE: HostCommand = HostCommand {
         summary: "Gives memory that holds nothing back to the system.",
         since: "4.0.0",
         group: Group::Server,
-        complexity: "Depends on how much memory is allocated, could be slow",
+        complexity: "That of a walk over the allocator's pages.",
         arity: 2,
         tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
         ..Spec::EMPTY
@@ -116,7 +116,6 @@ static USAGE: HostCommand = HostCommand {
         summary: "Answers the bytes that a key and its value take.",
         since: "4.0.0",
         group: Group::Server,
-        complexity: "O(N) where N is the number of samples.",
         arity: -3,
         flags: Flags::READONLY,
         keys: &[KeySpec::at(2, KeyFlags::RO)],

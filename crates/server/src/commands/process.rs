@@ -62,7 +62,6 @@ pub static SHUTDOWN: HostCommand = HostCommand {
         name: "shutdown",
         summary: "Stops the server.",
         group: Group::Server,
-        complexity: "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)",
         arity: -1,
         flags: Flags::ADMIN
             .or(Flags::NO_SCRIPT)

@@ -184,8 +184,7 @@ pub(super) fn command_stats(host: &mut Host<'_>, lines: &mut Lines) {
             continue;
         }
         let micros = totals.nanos / 1000;
-        let per_call =
-            if totals.calls == 0 { 0.0 } else { totals.nanos as f64 / 1000.0 / totals.calls as f64 };
+        let per_call = if totals.calls == 0 { 0.0 } else { micros as f64 / totals.calls as f64 };
         let text = format!(
             "calls={},usec={micros},usec_per_call={per_call:.2},rejected_calls={},failed_calls={}",
             totals.calls, totals.rejected, totals.failed
