@@ -25,9 +25,14 @@ const LEFT_OUT: [&str; 4] = ["migrate", "pfselftest", "pfdebug", "wait"];
 /// How rarely an argument list is spoilt.
 const SPOILT_ONE_IN: usize = 12;
 
+/// How rarely a command is not run, but its keys are asked for.
+const ASKED_ONE_IN: usize = 60;
+
 /// The commands and how to make them.
 pub struct Grammar {
     commands: Vec<Command>,
+    /// What asks for the keys of the command behind it.
+    questions: Vec<Request>,
     /// Both servers have these commands to make other types.
     other_types: Vec<Request>,
 }
@@ -81,7 +86,10 @@ impl Grammar {
             return Err(io::Error::other("the servers share no command of these families"));
         }
         commands.sort_by(|a, b| a.words.cmp(&b.words));
-        Ok(Self { commands, other_types: other_types(&shared) })
+        let questions = ["command|getkeys", "command|getkeysandflags"];
+        let questions = questions.into_iter().filter(|name| shared.contains(*name));
+        let questions = questions.map(words).collect();
+        Ok(Self { commands, questions, other_types: other_types(&shared) })
     }
 
     /// How many commands there are.
@@ -104,6 +112,9 @@ impl Grammar {
         command.arguments.iter().for_each(|argument| argument.write(&mut request, random));
         if random.one_in(SPOILT_ONE_IN) {
             spoil(&mut request, command.words.len(), random);
+        }
+        if let Some(question) = self.questions.get(random.below(ASKED_ONE_IN)) {
+            request.splice(0..0, question.iter().cloned());
         }
         request
     }
@@ -142,7 +153,7 @@ impl Command {
             return Ok(None);
         }
         Ok(Some(Self {
-            words: name.split('|').map(|word| word.to_uppercase().into_bytes()).collect(),
+            words: words(name),
             arguments: arguments(doc),
             unordered: tips.contains("nondeterministic_output_order"),
             weight: if ["flushall", "flushdb", "swapdb", "select"].contains(&name) { 1 } else { 6 },
@@ -194,6 +205,11 @@ fn arguments(description: &Value) -> Vec<Argument> {
 
 fn names(list: &Value) -> BTreeSet<String> {
     list.items().unwrap_or_default().iter().map(Value::text).collect()
+}
+
+/// The words of a command or `command|subcommand`.
+fn words(name: &str) -> Request {
+    name.split('|').map(|word| word.to_uppercase().into_bytes()).collect()
 }
 
 fn in_some_case(token: &[u8], random: &mut Random) -> Vec<u8> {
