@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Members of the workspace and the whole tree below them.
+#[derive(Debug, Default)]
 pub struct Metadata {
     /// Direct dependencies of each member on members: (name, its dependencies), build and normal ones.
     pub member_imports: BTreeMap<String, BTreeSet<String>>,
@@ -15,6 +16,8 @@ pub struct Metadata {
     pub linked: BTreeMap<String, BTreeSet<String>>,
     /// What members name in their manifests and is no member itself.
     pub foreign: BTreeSet<String>,
+    /// What each member's manifest names, under the member's folder.
+    pub named: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Asks cargo.
@@ -30,10 +33,10 @@ pub fn read(root: &Path) -> Result<Metadata, String> {
     }
     let json: Value =
         serde_json::from_slice(&output.stdout).map_err(|error| format!("cargo metadata: {error}"))?;
-    Ok(digest(&json))
+    Ok(digest(&json, root))
 }
 
-fn digest(json: &Value) -> Metadata {
+fn digest(json: &Value, root: &Path) -> Metadata {
     let members: BTreeSet<&str> = list(&json["workspace_members"]).iter().map(text).collect();
     let names: BTreeMap<&str, &str> = list(&json["packages"])
         .iter()
@@ -49,15 +52,9 @@ fn digest(json: &Value) -> Metadata {
             .map(|dep| text(&dep["pkg"]))
             .collect()
     };
-    let mut metadata = Metadata {
-        member_imports: BTreeMap::new(),
-        member_dev_imports: BTreeMap::new(),
-        linked: BTreeMap::new(),
-        foreign: BTreeSet::new(),
-    };
+    let mut metadata = Metadata::default();
     for package in list(&json["packages"]).iter().filter(|package| members.contains(text(&package["id"]))) {
-        let foreign = list(&package["dependencies"]).iter().filter(|dependency| dependency["path"].is_null());
-        metadata.foreign.extend(foreign.map(|dependency| text(&dependency["name"]).to_owned()));
+        add_named(&mut metadata, package, root);
     }
     for &member in &members {
         let on_members = |ids: BTreeSet<&str>| -> BTreeSet<String> {
@@ -73,6 +70,17 @@ fn digest(json: &Value) -> Metadata {
         metadata.linked.insert(name(member), linked.into_iter().map(name).collect());
     }
     metadata
+}
+
+/// What a member's manifest names.
+fn add_named(metadata: &mut Metadata, package: &Value, root: &Path) {
+    let folder = Path::new(text(&package["manifest_path"])).parent().unwrap_or(root);
+    let folder = folder.strip_prefix(root).unwrap_or(folder).to_string_lossy().into_owned();
+    let dependencies = list(&package["dependencies"]);
+    let names = dependencies.iter().map(|dependency| text(&dependency["name"]).to_owned());
+    metadata.named.insert(folder, names.collect());
+    let foreign = dependencies.iter().filter(|dependency| dependency["path"].is_null());
+    metadata.foreign.extend(foreign.map(|dependency| text(&dependency["name"]).to_owned()));
 }
 
 fn list(value: &Value) -> &[Value] {

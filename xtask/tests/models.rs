@@ -6,6 +6,9 @@
 #![cfg(loom)]
 #![allow(dead_code, missing_docs, reason = "the files are parts of other crates")]
 
+// `world.rs` pads its flags with it.
+use crossbeam_utils as _;
+
 #[path = "../../crates/server/src/mailbox.rs"]
 mod mailbox;
 #[path = "../../crates/store/src/world.rs"]

@@ -109,12 +109,7 @@ mod tests {
 
     fn metadata(member: &str, used: &str, linked: &str) -> Metadata {
         let one = |name: &str| BTreeMap::from([(member.to_owned(), BTreeSet::from([name.to_owned()]))]);
-        Metadata {
-            member_imports: one(used),
-            member_dev_imports: BTreeMap::new(),
-            linked: one(linked),
-            foreign: BTreeSet::new(),
-        }
+        Metadata { member_imports: one(used), linked: one(linked), ..Metadata::default() }
     }
 
     #[test]

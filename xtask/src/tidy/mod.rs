@@ -6,6 +6,7 @@
 mod imports;
 mod long;
 mod text;
+mod unused;
 
 pub use long::LongFunctions;
 
@@ -14,10 +15,11 @@ use std::path::Path;
 
 /// Runs every check and tells all problems at once.
 pub fn run(root: &Path, long_functions: LongFunctions) -> Result<(), String> {
-    let sources = source::read_all(root, &["crates", "xtask/src"])?;
+    let sources = source::read_all(root, &["crates", "xtask"])?;
     let metadata = metadata::read(root)?;
     let mut problems = imports::check(&metadata);
     problems.extend(imports::check_reasons(&metadata, root)?);
+    problems.extend(unused::check(&metadata, &sources));
     problems.extend(text::check(&sources));
     problems.extend(long::check(root, &sources, long_functions)?);
     if problems.is_empty() {
