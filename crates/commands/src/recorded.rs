@@ -283,3 +283,28 @@ fn getreg_answers_every_register() {
     assert_eq!(reply.matches(":1\r\n").count() + reply.matches(":2\r\n").count(), 3);
     assert_eq!(run(&mut world, "PFDEBUG ENCODING h"), "+dense\r\n");
 }
+
+#[test]
+fn a_write_is_an_access() {
+    let mut world = World::new();
+    world.put(b"long", "x".repeat(5000).as_bytes());
+    run(&mut world, "MSET number 1 short abc");
+    for (key, line) in [
+        ("number", "INCR number"),
+        ("number", "SETNX number 1"),
+        ("number", "MSETNX number 1"),
+        ("short", "APPEND short d"),
+        ("short", "SET short x NX"),
+        ("short", "SETBIT short 1 1"),
+        ("long", "SETRANGE long 10 y"),
+        ("long", "SET long x"),
+    ] {
+        world.pass(20_000);
+        assert_eq!(run(&mut world, &format!("OBJECT IDLETIME {key}")), ":20\r\n", "{line}");
+        run(&mut world, line);
+        assert_eq!(run(&mut world, &format!("OBJECT IDLETIME {key}")), ":0\r\n", "{line}");
+        for key in ["number", "short", "long"] {
+            run(&mut world, &format!("TOUCH {key}"));
+        }
+    }
+}

@@ -464,6 +464,9 @@ impl<'t> Db<'t> {
             } else {
                 self.put_payload(key, kind::EDITED, Payload::Inline(buffer), Expire::Keep);
             }
+        } else {
+            // Looked at and left as it was: an access all the same.
+            self.touch(key);
         }
         Ok(answer)
     }

@@ -83,17 +83,11 @@ fn store_pairs(cx: &mut Ctx<'_>, args: &Args<'_>, words: std::ops::Range<usize>,
     }
 }
 
-fn all_exist(cx: &mut Ctx<'_>, args: &Args<'_>, mut words: std::ops::Range<usize>) -> bool {
-    words.by_ref().step_by(2).all(|index| {
+/// Whether every key does, or does not, exist; asking counts as an access.
+fn all_are(cx: &mut Ctx<'_>, args: &Args<'_>, words: std::ops::Range<usize>, present: bool) -> bool {
+    words.step_by(2).all(|index| {
         let key = cx.key(args, index);
-        cx.db.exists(&key)
-    })
-}
-
-fn none_exists(cx: &mut Ctx<'_>, args: &Args<'_>, mut words: std::ops::Range<usize>) -> bool {
-    words.by_ref().step_by(2).all(|index| {
-        let key = cx.key(args, index);
-        !cx.db.exists(&key)
+        cx.db.touch(&key).is_some() == present
     })
 }
 
@@ -120,7 +114,7 @@ fn msetnx(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     if args.len().is_multiple_of(2) {
         return Err(Error::arity("msetnx"));
     }
-    let free = none_exists(cx, args, 1..args.len());
+    let free = all_are(cx, args, 1..args.len(), false);
     if free {
         store_pairs(cx, args, 1..args.len(), Expire::Clear);
     }
@@ -171,8 +165,8 @@ fn msetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let options = Options::parse(args, end, Grammar::MsetEx)?;
     let expire = options.expiry.expire(cx.db.now(), "msetex")?;
     let met = match options.condition {
-        Condition::Absent => none_exists(cx, args, 2..end),
-        Condition::Present => all_exist(cx, args, 2..end),
+        Condition::Absent => all_are(cx, args, 2..end, false),
+        Condition::Present => all_are(cx, args, 2..end, true),
         _ => true,
     };
     if met {
