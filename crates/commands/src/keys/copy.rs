@@ -93,7 +93,8 @@ fn copy_value<'t>(
     if let Some(there) = there {
         db.switch(there);
     }
-    if db.touch(destination).is_some() {
+    let overwritten = db.touch(destination).is_some();
+    if overwritten {
         if !replace {
             return false;
         }
@@ -101,6 +102,9 @@ fn copy_value<'t>(
     }
     db.put_value(destination, value);
     db.changed(destination, Event::COPY_TO);
+    if overwritten {
+        db.notify(destination, Event::OVERWRITTEN);
+    }
     true
 }
 

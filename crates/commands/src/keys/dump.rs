@@ -175,6 +175,9 @@ fn restore(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     cx.db.put_string(&key, &value, expire);
     set_access(cx, &key, &options);
     cx.db.changed(&key, Event::RESTORE);
+    if replaced {
+        cx.db.notify(&key, Event::OVERWRITTEN);
+    }
     cx.reply.ok();
     Ok(())
 }

@@ -51,8 +51,11 @@ fn rename(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     }
     if args.get(1) != args.get(2) {
         let new = cx.key(args, 2);
-        cx.db.remove(&new);
+        let overwritten = cx.db.remove(&new);
         give_name(cx, args);
+        if overwritten {
+            cx.db.notify(&new, Event::OVERWRITTEN);
+        }
     }
     cx.reply.ok();
     Ok(())

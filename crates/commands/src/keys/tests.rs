@@ -1,6 +1,6 @@
-//! The family against a keyspace in memory, and, where REDIS_SERVER names a redis-server binary,
-//! against the real one.
+//! The family against a keyspace in memory, and against redis-server where there is one.
 
+use crate::alike::Both;
 use crate::testing::{World, run};
 use larder_store::DbIndex;
 use proptest::prelude::*;
@@ -17,20 +17,11 @@ fn with(strings: &[(&str, &str)]) -> World {
 }
 
 fn put(world: &mut World, key: &str, value: &str) {
-    let (index, hash) = (world.db, world.keyspace.hash(key.as_bytes()));
-    let locked = world.keyspace.lock_many(index, &[hash]);
-    let mut db = larder_store::Db::new(&world.keyspace, index, locked, &mut world.local);
-    let key = db.key(key.as_bytes());
-    db.put_string(&key, value.as_bytes(), larder_store::Expire::Clear);
+    world.put(key.as_bytes(), value.as_bytes());
 }
 
 fn get(world: &mut World, key: &str) -> Option<String> {
-    let (index, hash) = (world.db, world.keyspace.hash(key.as_bytes()));
-    let locked = world.keyspace.lock_many(index, &[hash]);
-    let mut db = larder_store::Db::new(&world.keyspace, index, locked, &mut world.local);
-    let key = db.key(key.as_bytes());
-    let value = db.peek(&key)?.string().unwrap().to_vec();
-    Some(String::from_utf8(value).unwrap())
+    world.get(key.as_bytes()).map(|value| String::from_utf8(value).unwrap())
 }
 
 /// Runs command lines and compares each reply, without its last line end.
@@ -366,7 +357,7 @@ fn keys_and_scan_filter() {
 /// The cursor and the keys of a reply of SCAN.
 fn parse_scan(reply: &str) -> (String, Vec<String>) {
     let lines: Vec<&str> = reply.split("\r\n").collect();
-    let keys = lines[5..].iter().skip(0).step_by(2).filter(|line| !line.is_empty());
+    let keys = lines[5..].iter().step_by(2).filter(|line| !line.is_empty());
     (lines[2].to_owned(), keys.map(|line| (*line).to_owned()).collect())
 }
 
@@ -376,7 +367,7 @@ proptest! {
     fn scan_sees_every_key_that_stays(
         staying in 0usize..400,
         count in 1usize..60,
-        changes in proptest::collection::vec((any::<bool>(), 0u32..5000, 1u32..2000), 0..40),
+        changes in proptest::collection::vec((any::<bool>(), 0u32..50_000, 1u32..30_000), 0..40),
     ) {
         let mut world = World::new();
         for key in 0..staying {
@@ -385,7 +376,10 @@ proptest! {
         let (mut seen, mut cursor, mut changes) = (BTreeSet::new(), "0".to_owned(), changes.into_iter());
         loop {
             let (next, keys) = parse_scan(&run(&mut world, &format!("SCAN {cursor} COUNT {count}")));
-            seen.extend(keys);
+            for key in keys {
+                let again = !seen.insert(key.clone());
+                prop_assert!(!(again && key.starts_with("stay")), "{key} twice");
+            }
             cursor = next;
             if cursor == "0" {
                 break;
@@ -416,4 +410,295 @@ fn randomkey_names_keys_that_exist() {
         *met.entry(run(&mut world, "RANDOMKEY")).or_insert(0) += 1;
     }
     assert_eq!(met.keys().map(String::as_str).collect::<Vec<_>>(), ["$1\r\na\r\n", "$1\r\nb\r\n"]);
+}
+
+#[test]
+fn replies_events_and_changes_are_those_of_redis() {
+    let Some(mut both) = Both::start() else { return };
+    compare_lines(&mut both);
+    both.speak_resp3();
+    compare_lines(&mut both);
+}
+
+fn compare_lines(both: &mut Both) {
+    for (key, value) in [("a", "1"), ("b", "text"), ("c", ""), ("long", &"x".repeat(3000)), ("n", "-129")] {
+        both.set(key.as_bytes(), value.as_bytes());
+    }
+    for line in LINES {
+        both.same(line);
+    }
+    for key in ["a", "b", "c", "long", "n", "none"] {
+        let dumped = both.same_words(&[&b"DUMP"[..], key.as_bytes()]);
+        let Some(payload) = dumped.bytes() else { continue };
+        for options in [&["0"][..], &["0"], &["9", "x"], &["1", "ABSTTL"], &["99999", "REPLACE", "FREQ", "7"]]
+        {
+            let mut words = vec![&b"RESTORE"[..], b"restored", options[0].as_bytes(), payload];
+            words.extend(options[1..].iter().map(|option| option.as_bytes()));
+            both.same_words(&words);
+        }
+        both.same_words(&[&b"RESTORE"[..], b"restored", b"1", payload, b"REPLACE", b"ABSTTL"]);
+        both.same_words(&[&b"RESTORE"[..], b"restored", b"9223372036854775807", payload, b"REPLACE"]);
+        both.same_words(&[&b"RESTORE"[..], b"far", b"9223372036854775807", payload, b"REPLACE", b"ABSTTL"]);
+        both.same("PEXPIRETIME far");
+        for idle in ["0", "1000", "16777216", "100000000", "9223372036854775807", "-1", "x"] {
+            both.same_words(&[
+                &b"RESTORE"[..],
+                b"idle",
+                b"0",
+                payload,
+                b"REPLACE",
+                b"IDLETIME",
+                idle.as_bytes(),
+            ]);
+            both.same("OBJECT IDLETIME idle");
+        }
+    }
+    both.same("FLUSHDB");
+    both.same("FLUSHALL SYNC");
+}
+
+/// Command lines in the order they run.
+static LINES: &[&str] = &[
+    "EXISTS a none b a",
+    "TOUCH a none",
+    "TYPE a",
+    "TYPE none",
+    "DBSIZE",
+    "KEYS *",
+    "KEYS **",
+    "KEYS ?",
+    "KEYS [a-b]",
+    "KEYS [^a]*",
+    "KEYS lon[",
+    "OBJECT ENCODING a",
+    "OBJECT ENCODING b",
+    "OBJECT ENCODING long",
+    "OBJECT ENCODING none",
+    "OBJECT REFCOUNT a",
+    "OBJECT REFCOUNT b",
+    "OBJECT REFCOUNT none",
+    "OBJECT FREQ a",
+    "OBJECT FREQ none",
+    "OBJECT IDLETIME a",
+    "TTL a",
+    "PTTL none",
+    "EXPIRE a 100",
+    "TTL a",
+    "EXPIRE a 50 GT",
+    "EXPIRE a 50 LT",
+    "EXPIRE a 60 NX",
+    "EXPIRE a 60 XX",
+    "EXPIRE a 70 XX LT",
+    "EXPIRE a -1 GT",
+    "PERSIST a",
+    "PERSIST a",
+    "PERSIST none",
+    "EXPIRE a 10 XX",
+    "EXPIRE a 10 GT",
+    "EXPIRE a 10 NX NX",
+    "EXPIRE none 10",
+    "EXPIRE a 10 nx XX",
+    "EXPIRE a 10 GT lt",
+    "EXPIRE a 10 NX FOO",
+    "EXPIRE a x FOO",
+    "EXPIRE a x",
+    "EXPIRE a 9223372036854775807",
+    "EXPIRE a -9223372036854775808",
+    "PEXPIRE a 9223372036854775807",
+    "PEXPIREAT a 9223372036854775807",
+    "PEXPIRETIME a",
+    "EXPIRETIME a",
+    "EXPIREAT a 9223372036854775",
+    "EXPIREAT a 9223372036854776",
+    "PEXPIREAT a 33177117420000",
+    "PEXPIREAT a 33177117420000 GT",
+    "PEXPIREAT a 33177117420000 LT",
+    "PEXPIREAT a 33177117420001 GT",
+    "PEXPIRETIME a",
+    "EXPIRETIME a",
+    "COPY a x",
+    "PEXPIRETIME x",
+    "COPY a x",
+    "COPY b x REPLACE",
+    "TTL x",
+    "COPY none x REPLACE",
+    "COPY a a",
+    "COPY none none",
+    "COPY a y DB 3",
+    "COPY a y DB 3",
+    "COPY a y DB 3 REPLACE",
+    "COPY a y DB",
+    "COPY a y DB -1",
+    "COPY a y DB 16",
+    "COPY a y DB x",
+    "COPY a y DB 2147483648",
+    "COPY a y FOO",
+    "COPY a a DB 0",
+    "COPY a a REPLACE DB x",
+    "MOVE x 0",
+    "MOVE x 3",
+    "MOVE none 3",
+    "MOVE y 3",
+    "COPY a y",
+    "MOVE y 3",
+    "MOVE a -1",
+    "MOVE a 16",
+    "MOVE a x",
+    "MOVE none 0",
+    "SELECT 3",
+    "KEYS *",
+    "PEXPIRETIME y",
+    "TTL x",
+    "MOVE x 0",
+    "SELECT 0",
+    "RENAME x x",
+    "RENAME none none",
+    "RENAMENX none none",
+    "RENAMENX x x",
+    "RENAME x z",
+    "COPY z x",
+    "RENAME x z",
+    "RENAMENX a z",
+    "RENAMENX z zz",
+    "COPY a t",
+    "RENAME t t2",
+    "PEXPIRETIME t2",
+    "RENAME zz t2",
+    "PEXPIRETIME t2",
+    "DEL t2 none t2",
+    "SCAN 0 COUNT 1000",
+    "SCAN 0 COUNT 1000 MATCH [ab]",
+    "SCAN 0 MATCH a MATCH b COUNT 1000",
+    "SCAN 0 TYPE string COUNT 1000",
+    "SCAN 0 TYPE LIST COUNT 1000",
+    "SCAN 0 TYPE foo COUNT 1000",
+    "SCAN 0 COUNT 0",
+    "SCAN 0 COUNT -1",
+    "SCAN 0 COUNT x",
+    "SCAN x",
+    "SCAN 0 FOO",
+    "SCAN 0 COUNT",
+    "SCAN 0 NOVALUES",
+    "SCAN 0 MATCH NOVALUES COUNT 1000",
+    "SCAN -1",
+    "SCAN 1.5",
+    "SCAN \"\"",
+    "SCAN \"0 \"",
+    "SORT none",
+    "SORT a",
+    "SORT none STORE b",
+    "EXISTS b",
+    "SORT none STORE b",
+    "SORT a STORE n",
+    "SORT a FOO",
+    "SORT none LIMIT 0",
+    "SORT none LIMIT 0 x",
+    "SORT none LIMIT x 0",
+    "SORT none BY",
+    "SORT none GET # BY w* ALPHA DESC ASC LIMIT -1 -1",
+    "SORT none GET",
+    "SORT none STORE",
+    "SORT_RO none STORE x",
+    "SORT_RO none GET x*->y",
+    "SORT_RO a",
+    "SWAPDB 0 0",
+    "SWAPDB 0 3",
+    "KEYS *",
+    "SWAPDB 3 0",
+    "SWAPDB 0 16",
+    "SWAPDB -1 0",
+    "SWAPDB x 16",
+    "SWAPDB 0 x",
+    "SWAPDB 2147483648 0",
+    "FLUSHDB x",
+    "FLUSHALL SYNC x",
+    "EXPIRE z 0 XX",
+    "COPY a z",
+    "EXPIRE z 0 LT",
+    "EXISTS z",
+    "COPY a z",
+    "PEXPIREAT z -5",
+    "PEXPIRE z 50000",
+    "UNLINK z n none",
+    "DEL none",
+    "RANDOMKEY x",
+    "DEL",
+    "RENAME a",
+    "COPY a",
+    "OBJECT ENCODING",
+    "OBJECT HELP x",
+    "SELECT 9",
+    "RANDOMKEY",
+    "DBSIZE",
+    "KEYS *",
+    "SCAN 0",
+    "FLUSHDB",
+    "SELECT 0",
+];
+
+/// Builds a random line of the family over few keys.
+fn random_line(random: &mut impl FnMut(usize) -> usize) -> String {
+    let mut any = |words: &[&str]| words[random(words.len())].to_owned();
+    let key = any(&["a", "b", "c", "d", "e"]);
+    let other = any(&["a", "b", "c", "d", "e"]);
+    let time = any(&["-1", "0", "33177117421", "33177117422", "x", "9223372036854775807", "33177117420"]);
+    let condition = any(&["", "", "NX", "XX", "GT", "LT", "XX GT", "NX LT", "FOO"]);
+    let db = any(&["0", "1", "2", "16", "x"]);
+    let replace = any(&["", "REPLACE"]);
+    match random(17) {
+        0 => format!("DEL {key} {other}"),
+        1 => format!("EXPIREAT {key} {time} {condition}"),
+        2 => format!("PEXPIREAT {key} {time}000 {condition}"),
+        3 => format!("RENAME {key} {other}"),
+        4 => format!("RENAMENX {key} {other}"),
+        5 => format!("COPY {key} {other} {replace}"),
+        6 => format!("COPY {key} {other} DB {db} {replace}"),
+        7 => format!("MOVE {key} {db}"),
+        8 => format!("PERSIST {key}"),
+        9 => format!("TTL {key}"),
+        10 => format!("PEXPIRETIME {key}"),
+        11 => format!("TYPE {key}"),
+        12 => "KEYS *".to_owned(),
+        13 => format!("SORT {key} STORE {other}"),
+        14 => format!("OBJECT ENCODING {key}"),
+        15 => format!("EXPIRE {key} 1000"),
+        _ => format!("EXISTS {key} {other}"),
+    }
+}
+
+#[test]
+fn random_lines_do_what_they_do_in_redis() {
+    let Some(mut both) = Both::start() else { return };
+    let mut state = 7u64;
+    let mut random = move |bound: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % bound
+    };
+    for round in 0..1500 {
+        if round % 3 == 0 {
+            let key = ["a", "b", "c", "d", "e"][random(5)];
+            both.set(key.as_bytes(), ["1", "text", "-5"][random(3)].as_bytes());
+        }
+        both.same(random_line(&mut random).trim());
+        if round % 50 == 0 {
+            both.same(["SELECT 0", "SELECT 1", "SELECT 2", "SWAPDB 0 1"][random(4)]);
+        }
+    }
+}
+
+#[test]
+fn the_table_is_in_order_and_its_grammar_points_at_keys() {
+    let names: Vec<&str> = super::COMMANDS.iter().map(|command| command.spec.name).collect();
+    let mut sorted = names.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    assert_eq!(names, sorted);
+    for command in
+        super::COMMANDS.iter().flat_map(|command| std::iter::once(command).chain(command.subcommands))
+    {
+        let spec = &command.spec;
+        assert!(spec.arity != 0 && spec.summary.ends_with('.'), "{}", spec.name);
+        let named = spec.args.iter().filter_map(|arg| arg.key_spec);
+        assert!(named.max().is_none_or(|index| usize::from(index) < spec.keys.len()), "{}", spec.name);
+    }
 }
