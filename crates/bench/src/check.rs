@@ -2,10 +2,13 @@
 //! that they agree; and both on the null server, to see how much each can drive from one core.
 //! Read next: `load.rs`.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::compare::{ServerArgs, progress, redis_benchmark};
+use crate::compare::document::write_section;
+use crate::compare::{ServerArgs, date, machine, progress, redis_benchmark};
 use crate::load::{self, LoadSpec, Stop};
 use crate::outcome::Outcome;
 use crate::peers::{Kind, Launch, Peer, Server, find_on_path};
@@ -27,6 +30,9 @@ pub(crate) struct CheckArgs {
     /// Requests of a run with pipeline 1; deeper pipelines get ten times as many.
     #[arg(long, default_value_t = 300_000)]
     requests: u64,
+    /// Write the table into this document as well.
+    #[arg(long)]
+    document: Option<PathBuf>,
 }
 
 /// One generator's figures.
@@ -63,6 +69,11 @@ pub(crate) fn run(args: &CheckArgs) -> Result<String> {
             let ours = ours(&server, pipeline, requests)?;
             text.push_str(&row(&format!("{}, {pipeline}", peer.label()), &theirs, &ours));
         }
+    }
+    if let Some(document) = &args.document {
+        let section =
+            format!("Measured on {} on {}. Command: `larder-bench check`\n\n{text}", date(), machine());
+        write_section(document, "check", "The load generator beside redis-benchmark", &section)?;
     }
     Ok(text)
 }

@@ -47,6 +47,11 @@ impl Latencies {
         self.histogram.mean()
     }
 
+    /// Adds the requests of `other`.
+    pub(crate) fn merge(&mut self, other: &Latencies) {
+        self.histogram.add(&other.histogram).expect("both histograms have the same bounds");
+    }
+
     /// How many requests were recorded.
     pub(crate) fn count(&self) -> u64 {
         self.histogram.len()
@@ -200,6 +205,16 @@ mod tests {
         assert!((latencies.mean_ns() / 500_500.0 - 1.0).abs() < 0.001);
         latencies.clear();
         assert_eq!(latencies.count(), 0);
+    }
+
+    #[test]
+    fn merged_latencies_are_those_of_both() {
+        let (mut short, mut long) = (Latencies::new(), Latencies::new());
+        short.record(1_000, 99);
+        long.record(9_000_000, 1);
+        short.merge(&long);
+        assert_eq!(short.count(), 100);
+        assert_eq!((short.percentile_ns(99.0) / 10, short.max_ns() / 100_000), (100, 90));
     }
 
     #[test]

@@ -34,14 +34,7 @@ The raw records of every round are in `bench/record/`.
 impl Places {
     /// Replaces the section of `suite`.
     pub(crate) fn write_section(&self, suite: &str, title: &str, body: &str) -> Result<()> {
-        let old = match fs::read_to_string(&self.document) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => HEADING.to_owned(),
-            Err(error) => return Err(error).with_context(|| self.document.display().to_string()),
-        };
-        let section = format!("## {title}\n\n{}\n", body.trim_end());
-        create_parent(&self.document)?;
-        Ok(fs::write(&self.document, with_section(&old, suite, &section))?)
+        write_section(&self.document, suite, title, body)
     }
 
     /// Writes a chart and returns the Markdown that shows it.
@@ -62,6 +55,18 @@ impl Places {
         let head = if fresh { format!("{head}\n") } else { String::new() };
         Ok(file.write_all(format!("{head}{}\n", lines.join("\n")).as_bytes())?)
     }
+}
+
+/// Replaces the section of `suite` in `document`, which is begun when it is not there.
+pub(crate) fn write_section(document: &Path, suite: &str, title: &str, body: &str) -> Result<()> {
+    let old = match fs::read_to_string(document) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => HEADING.to_owned(),
+        Err(error) => return Err(error).with_context(|| document.display().to_string()),
+    };
+    let section = format!("## {title}\n\n{}\n", body.trim_end());
+    create_parent(document)?;
+    Ok(fs::write(document, with_section(&old, suite, &section))?)
 }
 
 fn create_parent(path: &Path) -> Result<()> {

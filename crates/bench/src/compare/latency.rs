@@ -12,7 +12,7 @@ use crate::compare::sample::{Sample, Spread};
 use crate::compare::table::{Column, Row, Table};
 use crate::compare::{Context, progress};
 use crate::load::{LoadSpec, Stop};
-use crate::outcome::{Outcome, SLICE};
+use crate::outcome::{Latencies, Outcome, SLICE, micros};
 use crate::peers::{Kind, Peer};
 use crate::schedule::Arrivals;
 use crate::svg::{Bars, Lines, Series};
@@ -28,6 +28,8 @@ struct Scenario {
     row: Row,
     /// The longest latency of each step of the time line, by column; milliseconds.
     timelines: Vec<Vec<f64>>,
+    /// All latencies of all rounds, by column.
+    histograms: Vec<Latencies>,
 }
 
 /// Runs the four scenarios.
@@ -50,11 +52,13 @@ pub(crate) fn run(cx: &Context) -> Result<()> {
     ] {
         charts.push_str(&cx.places.write_chart(name, title, &timeline_chart(title, scenario, &columns))?);
     }
+    let histograms: String =
+        [&steady, &expire, &grow, &disturbed].map(|scenario| histogram(scenario, &columns)).concat();
     let rows = vec![steady.row, expire.row, grow.row, disturbed.row];
     let table = Table { suite: "latency", columns, rows };
     let method = "Open loop at a fixed rate; a latency counts from when its request was due (no coordinated \
         omission). Microseconds, p50 / p99 / p99.9 / longest: medians over the rounds, and the longest of all rounds.";
-    let body = format!("{method}\n\n{}\n{charts}", table.latencies());
+    let body = format!("{method}\n\n{}\n{charts}\n{histograms}", table.latencies());
     cx.finish("latency", "Latency at a fixed rate", &body, &table.csv(&cx.stamp()))
 }
 
@@ -119,11 +123,16 @@ fn equal_distances(rate: f64) -> Arrivals {
 struct Collected {
     samples: Vec<Vec<Sample>>,
     timelines: Vec<Vec<f64>>,
+    histograms: Vec<Latencies>,
 }
 
 impl Collected {
     fn new(columns: usize) -> Collected {
-        Collected { samples: vec![Vec::new(); columns], timelines: vec![Vec::new(); columns] }
+        Collected {
+            samples: vec![Vec::new(); columns],
+            timelines: vec![Vec::new(); columns],
+            histograms: vec![Latencies::new(); columns],
+        }
     }
 
     fn add(&mut self, column: usize, observed: Option<(Outcome, Sample)>) {
@@ -131,13 +140,20 @@ impl Collected {
         if let Some(samples) = self.samples.get_mut(column) {
             samples.push(sample);
         }
+        if let Some(histogram) = self.histograms.get_mut(column) {
+            histogram.merge(&outcome.latencies);
+        }
         if let Some(timeline) = self.timelines.get_mut(column) {
             *timeline = outcome.timeline.iter().map(|slice| slice.latency_ns_max as f64 / 1e6).collect();
         }
     }
 
     fn scenario(self, name: String) -> Scenario {
-        Scenario { row: Row { name, samples: self.samples, targets: Vec::new() }, timelines: self.timelines }
+        Scenario {
+            row: Row { name, samples: self.samples, targets: Vec::new() },
+            timelines: self.timelines,
+            histograms: self.histograms,
+        }
     }
 }
 
@@ -281,6 +297,21 @@ fn disturbed(rig: &Rig, rate: f64) -> Result<Scenario> {
         crate::svg::short(rate)
     );
     Ok(collected.scenario(name))
+}
+
+/// How the latencies of a scenario are distributed: what each share of the requests stayed within.
+fn histogram(scenario: &Scenario, columns: &[Column]) -> String {
+    const SHARES: [f64; 9] = [50.0, 75.0, 90.0, 99.0, 99.5, 99.9, 99.95, 99.99, 100.0];
+    let shares = SHARES.map(|share| format!("{share}%")).join(" | ");
+    let rule = "---|".repeat(SHARES.len());
+    let mut text = format!("\n| us, {} | {shares} | requests |\n|---|{rule}---|\n", scenario.row.name);
+    for (column, latencies) in columns.iter().zip(&scenario.histograms) {
+        if latencies.count() > 0 {
+            let cells = SHARES.map(|share| micros(latencies.percentile_ns(share))).join(" | ");
+            text.push_str(&format!("| {} | {cells} | {} |\n", column.label, latencies.count()));
+        }
+    }
+    text
 }
 
 fn percentiles(steady: &Scenario, columns: &[Column]) -> String {

@@ -7,7 +7,7 @@ pub(crate) mod redis_benchmark;
 mod throughput;
 pub(crate) mod trace_suite;
 
-mod document;
+pub(crate) mod document;
 mod rig;
 mod sample;
 mod table;
@@ -239,12 +239,14 @@ fn command_line() -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-fn date() -> String {
+/// The time in UTC, to the minute.
+pub(crate) fn date() -> String {
     let output = Command::new("date").args(["-u", "+%Y-%m-%d %H:%M"]).output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 
-fn machine() -> String {
+/// The processor's name.
+pub(crate) fn machine() -> String {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo
         .lines()
