@@ -147,6 +147,28 @@ fn due_entries_go_exactly_when_they_are_due() {
 }
 
 #[test]
+fn deadlines_over_hours_outlive_the_range_of_their_codes() {
+    let table = table(0);
+    let start = 1_700_000_000_000u64;
+    let hours = 6 * 3600 * 1000;
+    for i in 0..900u64 {
+        let deadline = Some(start + i * 7_368_787 % hours);
+        put(&table, &key(i as usize), NewEntry { deadline, ..inline(b"v") });
+    }
+    // Few are due at a time, so segments move their bases at different times, and merge with what they then have.
+    let mut gone = 0;
+    for now in (start..=start + hours).step_by(20_000) {
+        let mut shard = table.lock(0);
+        gone += shard.expire_due(now, usize::MAX, &mut |_, removed| {
+            assert!(removed.deadline.unwrap() <= now && removed.deadline.unwrap() + 20_000 > now);
+        });
+        assert!(shard.next_due() > now);
+        shard.check();
+    }
+    assert_eq!((gone, table.len()), (900, 0));
+}
+
+#[test]
 fn a_scan_visits_everything_and_ends() {
     let table = table(5);
     for i in 0..5000 {
