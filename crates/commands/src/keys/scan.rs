@@ -11,7 +11,9 @@ use crate::spec::{Acl, Arg, Command, Flags, Run, Spec};
 use larder_store::Item;
 use larder_values::{glob, number};
 
-/// Keys that one SCAN looks at, at most, whatever COUNT says: a hint, and others wait meanwhile.
+/// Keys that one SCAN looks at, at most.
+// Differs from Redis: COUNT is a hint and others wait for a long step, so a step over more than
+// this many keys ends with a cursor.
 const KEYS_PER_STEP_MAX: usize = 10_000;
 
 /// Keys that one SCAN looks at without COUNT.
