@@ -331,7 +331,8 @@ impl Link {
         Ok(())
     }
 
-    /// A line without its end.
+    /// A status or an error, without the end of its line. Anything else comes from no server of the
+    /// kind, and must not pass for success: the key would be removed here.
     fn line(&mut self) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
         self.stream.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
@@ -341,7 +342,10 @@ impl Link {
         if line.last() == Some(&b'\r') {
             line.pop();
         }
-        Ok(line)
+        match line.first() {
+            Some(b'+' | b'-') => Ok(line),
+            _ => Err(ErrorKind::InvalidData.into()),
+        }
     }
 }
 
