@@ -128,6 +128,9 @@ impl RequestParser {
         limits: &Limits,
     ) -> Result<Progress, ProtocolError> {
         if self.at == 0 {
+            if let Some(consumed) = parse_whole(input, spans) {
+                return Ok(Progress::Complete(consumed));
+            }
             match input.first() {
                 None => return Ok(Progress::Incomplete { wanted: 1 }),
                 Some(b'*') => {}
@@ -220,6 +223,47 @@ impl RequestParser {
         self.at = end as u32;
         Ok(Header::Value(len))
     }
+}
+
+/// Most arguments and bytes in an argument that [`parse_whole`] takes on.
+const WHOLE_ITEMS_MAX: u8 = 9;
+
+/// The common request: few short arguments, all of it here. Answers its length, or `None`, with
+/// nothing pushed, for whatever is not that.
+///
+/// Every header is read by one eight-byte load: `$`, one to three digits without a leading zero, the
+/// line's end.
+#[inline]
+fn parse_whole(input: &[u8], spans: &mut Vec<Span>) -> Option<usize> {
+    let [b'*', count @ b'1'..=b'9', b'\r', b'\n'] = *input.first_chunk::<4>()? else { return None };
+    let count = usize::from(count - b'0');
+    let mut found = [Span::default(); WHOLE_ITEMS_MAX as usize];
+    let mut at = 4;
+    for span in found.iter_mut().take(count) {
+        let [dollar, first, second, third, fourth, ..] = *input.get(at..)?.first_chunk::<8>()?;
+        let digit = |byte: u8| byte.wrapping_sub(b'0');
+        let (len, header) = if dollar != b'$' || digit(first) > 9 {
+            return None;
+        } else if second == b'\r' {
+            (u32::from(digit(first)), 4)
+        } else if first == b'0' || digit(second) > 9 {
+            return None;
+        } else if third == b'\r' {
+            (u32::from(digit(first)) * 10 + u32::from(digit(second)), 5)
+        } else if digit(third) > 9 || fourth != b'\r' {
+            return None;
+        } else {
+            (u32::from(digit(first)) * 100 + u32::from(digit(second)) * 10 + u32::from(digit(third)), 6)
+        };
+        let start = at + header;
+        *span = Span { start: start as u32, len };
+        at = start + len as usize + 2;
+    }
+    if at > input.len() {
+        return None;
+    }
+    spans.extend_from_slice(found.get(..count)?);
+    Some(at)
 }
 
 enum Header {

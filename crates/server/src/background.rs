@@ -4,10 +4,9 @@
 //! turn, so that requests are never held up for longer than a slice.
 
 use crate::clock;
-use crate::connection::{Connection, Parked};
+use crate::connection::Parked;
 use crate::execute::Core;
-use crate::worker::TokenHash;
-use std::collections::HashMap;
+use crate::slots::Slots;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -27,8 +26,8 @@ const BITES: u32 = 4;
 pub struct Background {
     worker: usize,
     workers: usize,
-    next_expire: Instant,
-    next_connections: Instant,
+    last_expire_ms: u64,
+    last_connections_ms: u64,
     expire_backlog: bool,
     expired_connections: Vec<u64>,
 }
@@ -36,12 +35,11 @@ pub struct Background {
 impl Background {
     /// The background work of `worker` of `workers`.
     pub fn new(worker: usize, workers: usize) -> Background {
-        let now = clock::now();
         Background {
             worker,
             workers,
-            next_expire: now,
-            next_connections: now,
+            last_expire_ms: 0,
+            last_connections_ms: 0,
             expire_backlog: false,
             expired_connections: Vec::new(),
         }
@@ -52,31 +50,39 @@ impl Background {
         self.expire_backlog
     }
 
-    /// How long nothing has to be done.
-    pub fn time_to_next(&self, core: &Core) -> Duration {
-        let now = clock::now();
+    /// How long the worker may sleep. `quiet`: nothing came in the last turn.
+    ///
+    /// A busy worker looks for due keys every period anyway; only a quiet one asks whether there are
+    /// any, so that an idle server hardly wakes.
+    pub fn time_to_next(&self, core: &Core, quiet: bool) -> Duration {
+        if !quiet || core.server.pause.until_ms.load(Relaxed) != 0 {
+            return EXPIRE_PERIOD;
+        }
         let keyspace = &core.server.keyspace;
         let any_deadline = keyspace.indexes().any(|db| keyspace.len_with_deadline(db) > 0);
-        let expire = if any_deadline { self.next_expire.saturating_duration_since(now) } else { IDLE };
-        let pause_ms = core.server.pause.until_ms.load(Relaxed).saturating_sub(clock::unix_millis().0);
-        let pause = if pause_ms == 0 { IDLE } else { Duration::from_millis(pause_ms) };
-        expire.min(self.next_connections.saturating_duration_since(now)).min(pause).min(IDLE)
+        if any_deadline { EXPIRE_PERIOD } else { IDLE }
     }
 
     /// Runs what is due, for at most a slice.
-    pub fn run(&mut self, core: &mut Core, connections: &mut HashMap<u64, Box<Connection>, TokenHash>) {
-        let start = clock::now();
-        if self.expire_backlog || start >= self.next_expire {
-            self.expire(core, start);
+    #[inline]
+    pub fn run(&mut self, core: &mut Core, connections: &Slots) {
+        let now = core.local.now.0;
+        if self.expire_backlog || is_due(self.last_expire_ms, now, EXPIRE_PERIOD) {
+            self.run_due(core, connections, now);
         }
-        if start >= self.next_connections {
-            self.next_connections = start + CONNECTIONS_PERIOD;
+    }
+
+    fn run_due(&mut self, core: &mut Core, connections: &Slots, now: u64) {
+        self.last_expire_ms = now;
+        self.expire(core, clock::now());
+        if is_due(self.last_connections_ms, now, CONNECTIONS_PERIOD) {
+            self.last_connections_ms = now;
             self.look_at_connections(core, connections);
             core.server.used_memory();
         }
         if self.worker == 0 {
             let server = core.server;
-            server.sampler.sample(clock::unix_millis().0, || crate::rates::totals(server.stats.iter().map(|stats| &**stats)));
+            server.sampler.sample(now, || crate::rates::totals(server.stats.iter().map(|stats| &**stats)));
         }
     }
 
@@ -86,7 +92,6 @@ impl Background {
     }
 
     fn expire(&mut self, core: &mut Core, start: Instant) {
-        self.next_expire = start + EXPIRE_PERIOD;
         if !core.server.active_expire.load(Relaxed) {
             self.expire_backlog = false;
             return;
@@ -106,16 +111,22 @@ impl Background {
         }
     }
 
-    fn look_at_connections(&mut self, core: &Core, connections: &HashMap<u64, Box<Connection>, TokenHash>) {
+    fn look_at_connections(&mut self, core: &Core, connections: &Slots) {
         let idle_ms_max = u64::from(core.settings.timeout()) * 1000;
         if idle_ms_max == 0 {
             return;
         }
         let now = core.local.now.0;
-        self.expired_connections.extend(connections.iter().filter_map(|(token, conn)| {
+        self.expired_connections.extend(connections.iter().filter_map(|conn| {
             let waits = matches!(conn.parked, Some(Parked::Ticket(_))) || conn.monitor;
             let idle = now.saturating_sub(conn.client.active_ms.load(Relaxed));
-            (!waits && idle > idle_ms_max).then_some(*token)
+            (!waits && idle > idle_ms_max).then_some(conn.token)
         }));
     }
+}
+
+/// Whether a period has passed. A clock that was set back makes everything due.
+#[inline]
+fn is_due(last_ms: u64, now_ms: u64, period: Duration) -> bool {
+    u128::from(now_ms.wrapping_sub(last_ms)) >= period.as_millis()
 }

@@ -79,7 +79,15 @@ pub struct Client {
 
 impl Client {
     /// A client that has just connected.
-    pub fn new(id: u64, worker: usize, address: String, local_address: String, socket: i32, is_unix: bool, now_ms: u64) -> Self {
+    pub fn new(
+        id: u64,
+        worker: usize,
+        address: String,
+        local_address: String,
+        socket: i32,
+        is_unix: bool,
+        now_ms: u64,
+    ) -> Self {
         Client {
             id,
             worker,
@@ -111,7 +119,8 @@ impl Client {
 
     /// Whether it comes from this machine: by the Unix socket or a loopback address.
     pub fn is_local(&self) -> bool {
-        let ip = || self.address.parse::<std::net::SocketAddr>().ok().map(|address| address.ip().to_canonical());
+        let ip =
+            || self.address.parse::<std::net::SocketAddr>().ok().map(|address| address.ip().to_canonical());
         self.is_unix || ip().is_some_and(|ip| ip.is_loopback())
     }
 }

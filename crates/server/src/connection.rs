@@ -49,6 +49,8 @@ pub enum Parked {
 pub struct Connection {
     /// What other threads know of it.
     pub client: Arc<Client>,
+    /// Its place among its worker's connections.
+    pub token: u64,
     /// The socket.
     pub socket: Socket,
     /// Bytes of requests not carried out yet, from the start of a request on.
@@ -83,6 +85,8 @@ pub struct Connection {
     pub interest: (bool, bool),
     /// Since when its output is above the soft limit, in milliseconds of Unix time; 0 for not.
     pub over_soft_limit_ms: u64,
+    /// Whether requests of it wait to be carried out this turn.
+    pub is_queued: bool,
     /// Whether replies wait to be flushed this turn.
     pub in_flush_list: bool,
 }
@@ -92,6 +96,7 @@ impl Connection {
     pub fn new(client: Arc<Client>, socket: Socket, authenticated: bool) -> Connection {
         Connection {
             client,
+            token: 0,
             socket,
             input: Vec::new(),
             parser: RequestParser::default(),
@@ -109,8 +114,15 @@ impl Connection {
             parked: None,
             interest: (true, false),
             over_soft_limit_ms: 0,
+            is_queued: false,
             in_flush_list: false,
         }
+    }
+
+    /// Whether its requests need nothing but to be carried out: no login, no hidden replies.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.authenticated && self.reply_mode == ReplyMode::On
     }
 
     /// Memory held for the connection, shared values of its replies not counted, in bytes.

@@ -9,13 +9,12 @@ use crate::server::{Message, Server};
 use crate::slowlog::{SlowEntry, shorten};
 use crate::stats::WorkerStats;
 use crate::{clock, monitor};
-use larder_commands::spec::Flags;
 use larder_commands::keys::flush_waits;
+use larder_commands::spec::Flags;
 use larder_commands::{Args, Ctx, Error, KeyspaceCtx, Limits, keys_of};
 use larder_config::{MaxmemoryPolicy, Settings};
-use larder_resp::{Output, Reply};
-use larder_store::{Access, Db, DbIndex, Evictor, Keyspace, Local, Locked, Policy, Turn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use larder_resp::{Output, Protocol, Reply};
+use larder_store::{Access, Database, Db, DbIndex, Evictor, Keyspace, Local, Locked, Policy, Turn};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -56,7 +55,12 @@ pub struct Core {
     turn: Option<Turn<'static>>,
     stopwatch: clock::Stopwatch,
     evictor: Evictor,
-    untimed: u32,
+    turns: u32,
+    /// Commands in constant time are timed in this turn, for the others of their kind.
+    timing_turn: bool,
+    attentive: bool,
+    /// Where the reply of the command at hand starts.
+    mark: (usize, usize),
     until_memory_check: u32,
     over_limit: bool,
     /// Commands at least this slow are logged, in nanoseconds; `u64::MAX` for none.
@@ -117,7 +121,10 @@ impl Core {
             turn: None,
             stopwatch: clock::Stopwatch::new(),
             evictor: Evictor::default(),
-            untimed: 0,
+            turns: 0,
+            timing_turn: false,
+            attentive: true,
+            mark: (0, 0),
             until_memory_check: 0,
             over_limit: false,
             slow_nanos_min: u64::MAX,
@@ -125,6 +132,70 @@ impl Core {
         };
         core.refresh_settings();
         core
+    }
+
+    /// Carries out a command on one key with nothing special about it.
+    #[inline]
+    #[expect(clippy::too_many_arguments, reason = "the hot path: everything is at hand in the caller's loop")]
+    pub fn run_on_key(
+        &mut self,
+        database: Database<'static>,
+        protocol: Protocol,
+        out: &mut Output,
+        row: &'static Row,
+        run: fn(&mut Ctx<'_>, &Args<'_>) -> Result<(), Error>,
+        args: &Args<'_>,
+        hash: u64,
+    ) -> Outcome {
+        self.mark = out.mark();
+        let Some(locked) = lock_one(database, hash) else { return Outcome::Later };
+        let db = Db::on(database, locked, &mut self.local);
+        let mut cx = Ctx::new(db, Reply::new(out, protocol), &self.limits, (row.first_key, hash));
+        let result = run(&mut cx, args);
+        drop(cx);
+        let stats = &self.stats.by_command[row.id];
+        stats.calls.add(1);
+        self.stats.commands.add(1);
+        if let Err(error) = result {
+            stats.failed.add(1);
+            out.truncate(self.mark);
+            self.count_error(error.text());
+            Reply::new(out, protocol).error(error.text());
+        }
+        Outcome::Done
+    }
+
+    /// Whether anything asks for more than the short way: a memory limit, a pause, a monitor, a slow
+    /// log that wants every command timed, or this turn's share of timing.
+    #[inline]
+    pub fn is_attentive(&self) -> bool {
+        self.attentive
+    }
+
+    /// Looks again whether anything asks for attention, after a command that may have changed it.
+    pub fn look_up_attention(&mut self) -> bool {
+        self.attentive = self.timing_turn
+            || self.time_all
+            || self.settings.maxmemory() != 0
+            || self.generation != self.server.generation()
+            || self.server.pause.until_ms.load(Relaxed) != 0
+            || self.server.monitors.load(Relaxed) != 0;
+        self.attentive
+    }
+
+    /// Counts an error reply.
+    pub fn count_error(&self, text: &[u8]) {
+        self.stats.errors.add(1);
+        self.stats.errors_by_code.add(text);
+    }
+
+    /// Counts the changes of the commands just carried out.
+    #[inline]
+    pub fn count_changes(&mut self) {
+        let changes = self.local.effects.take_changes();
+        if changes != 0 {
+            self.stats.store.changes.add(changes);
+        }
     }
 
     /// Opens a turn: takes the time and looks whether settings have changed.
@@ -135,6 +206,9 @@ impl Core {
             self.refresh_settings();
         }
         self.turn = Some(self.server.keyspace.world.enter(self.id));
+        self.turns = self.turns.wrapping_add(1);
+        self.timing_turn = self.turns % TIMED_ONE_IN == 0;
+        self.look_up_attention();
     }
 
     /// Closes the turn and hands garbage to the background.
@@ -166,7 +240,8 @@ impl Core {
             Access::Lru
         };
         let slower_than = self.settings.slowlog_log_slower_than();
-        self.slow_nanos_min = u64::try_from(slower_than).map_or(u64::MAX, |micros| micros.saturating_mul(1000));
+        self.slow_nanos_min =
+            u64::try_from(slower_than).map_or(u64::MAX, |micros| micros.saturating_mul(1000));
         // Below this a constant-time command could be slow enough to be logged.
         self.time_all = self.slow_nanos_min < 1_000_000 || self.settings.latency_monitor_threshold() > 0;
         self.until_memory_check = 0;
@@ -218,10 +293,7 @@ impl Core {
         if !conn.authenticated && !row.has(Flags::NO_AUTH) {
             return self.refuse(out, Some(row), &Error::of("NOAUTH Authentication required."));
         }
-        if self.settings.maxmemory() != 0
-            && row.has(Flags::DENY_OOM)
-            && !self.make_room()
-        {
+        if self.settings.maxmemory() != 0 && row.has(Flags::DENY_OOM) && !self.make_room() {
             return self.refuse(out, Some(row), &Error::OutOfMemory);
         }
         if self.server.pause.until_ms.load(Relaxed) != 0
@@ -231,17 +303,26 @@ impl Core {
             conn.parked = Some(Parked::Paused);
             return Outcome::Later;
         }
-        if self.server.monitors.load(Relaxed) != 0 && !row.has(Flags::SKIP_MONITOR) && !row.has(Flags::ADMIN) {
+        if self.server.monitors.load(Relaxed) != 0 && !row.has(Flags::SKIP_MONITOR) && !row.has(Flags::ADMIN)
+        {
             self.feed_monitors(conn, row, args);
         }
         self.run(conn, out, row, args, hash)
     }
 
     /// Finds the subcommand where there is one, and checks the number of words.
-    fn resolve(&self, row: Option<&'static Row>, args: &Args<'_>) -> Result<&'static Row, (Option<&'static Row>, Error)> {
+    fn resolve(
+        &self,
+        row: Option<&'static Row>,
+        args: &Args<'_>,
+    ) -> Result<&'static Row, (Option<&'static Row>, Error)> {
         let Some(row) = row else { return Err((None, unknown_command(args))) };
         if row.subcommands.is_empty() {
-            return if row.spec.takes(args.len()) { Ok(row) } else { Err((Some(row), Error::arity(&row.name))) };
+            return if row.spec.takes(args.len()) {
+                Ok(row)
+            } else {
+                Err((Some(row), Error::arity(&row.name)))
+            };
         }
         let Some(word) = args.try_get(1) else {
             return match row.run {
@@ -257,41 +338,38 @@ impl Core {
         if let Some(stats) = row.and_then(|row| self.stats.by_command.get(row.id)) {
             stats.rejected.add(1);
         }
-        self.stats.errors.add(1);
-        self.stats.errors_by_code.add(error.text());
+        self.count_error(error.text());
         Reply::new(out, larder_resp::Protocol::Resp2).error(error.text());
         Outcome::Done
     }
 
     /// Runs an admitted command, timing it where that matters.
-    #[inline]
-    fn run(&mut self, conn: &mut Connection, out: &mut Output, row: &'static Row, args: &Args<'_>, hash: u64) -> Outcome {
+    fn run(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: &'static Row,
+        args: &Args<'_>,
+        hash: u64,
+    ) -> Outcome {
         self.local.no_touch = conn.no_touch;
-        self.untimed += 1;
         let few = self.stats.by_command[row.id].calls.get() < TIMED_FIRST;
-        let scale = if !row.has(Flags::FAST) || self.time_all || few { 1 } else { u64::from(TIMED_ONE_IN) };
-        let timed = scale == 1 || self.untimed >= TIMED_ONE_IN;
-        if timed {
-            self.untimed = 0;
-        }
+        let always = !row.is_brief || self.time_all || few;
+        let scale = if always { 1 } else { u64::from(TIMED_ONE_IN) };
+        let timed = always || self.timing_turn;
         let start = if timed { self.stopwatch.ticks() } else { 0 };
-        let mark = out.mark();
-        let result = catch_unwind(AssertUnwindSafe(|| self.dispatch(conn, out, row, args, hash)));
-        let failed = match result {
-            Ok(Ok(true)) => false,
-            Ok(Ok(false)) => {
+        self.mark = out.mark();
+        let mark = self.mark;
+        let failed = match self.dispatch(conn, out, row, args, hash) {
+            Ok(true) => false,
+            Ok(false) => {
                 conn.parked = Some(Parked::Busy);
                 return Outcome::Later;
             }
-            Ok(Err(error)) => {
+            Err(error) => {
                 out.truncate(mark);
-                self.stats.errors_by_code.add(error.text());
+                self.count_error(error.text());
                 Reply::new(out, conn.protocol).error(error.text());
-                true
-            }
-            Err(_panic) => {
-                out.truncate(mark);
-                self.after_panic(conn, out, row);
                 true
             }
         };
@@ -300,12 +378,9 @@ impl Core {
         self.stats.commands.add(1);
         if failed {
             stats.failed.add(1);
-            self.stats.errors.add(1);
         }
-        let changes = self.local.effects.take_changes();
-        if changes != 0 {
-            self.stats.store.changes.add(changes);
-        }
+        self.count_changes();
+        let stats = &self.stats.by_command[row.id];
         if timed {
             let nanos = self.stopwatch.nanos(start, self.stopwatch.ticks());
             stats.nanos.add(nanos * scale);
@@ -334,7 +409,8 @@ impl Core {
                 let keyspace: &Keyspace = &self.server.keyspace;
                 let Some(locked) = lock(keyspace, conn.db, row, args, hash) else { return Ok(false) };
                 let db = Db::new(keyspace, conn.db, locked, &mut self.local);
-                let mut cx = Ctx::new(db, Reply::new(out, conn.protocol), &self.limits, (row.first_key, hash));
+                let mut cx =
+                    Ctx::new(db, Reply::new(out, conn.protocol), &self.limits, (row.first_key, hash));
                 run(&mut cx, args)?;
             }
             RowRun::Keyspace(run) => {
@@ -443,14 +519,24 @@ impl Core {
 
     /// A command panicked: its connection ends, the server goes on.
     #[cold]
-    fn after_panic(&mut self, conn: &mut Connection, out: &mut Output, row: &'static Row) {
-        tracing::error!(command = %row.name, client = conn.client.id, "a command panicked; its connection is closed");
+    pub fn after_panic(&mut self, conn: &mut Connection, out: &mut Output, row: Option<&'static Row>) {
+        let name = row.map_or("?", |row| row.name.as_str());
+        tracing::error!(
+            command = name,
+            client = conn.client.id,
+            "a command panicked; its connection is closed"
+        );
+        out.truncate(self.mark);
         self.local.scratch = Vec::new();
         if self.turn.is_none() {
             self.turn = Some(self.server.keyspace.world.enter(self.id));
         }
-        let text = format!("ERR internal error in '{}': the connection is closed, the data is unharmed", row.name);
-        self.stats.errors_by_code.add(text.as_bytes());
+        if let Some(stats) = row.and_then(|row| self.stats.by_command.get(row.id)) {
+            stats.calls.add(1);
+            stats.failed.add(1);
+        }
+        let text = format!("ERR internal error in '{name}': the connection is closed, the data is unharmed");
+        self.count_error(text.as_bytes());
         Reply::new(out, conn.protocol).error(text.as_bytes());
         conn.closing = Closing::AfterReplies;
     }
@@ -464,24 +550,36 @@ impl Core {
     }
 }
 
-/// Locks the shards of the command's keys, or answers `None` after a short while.
+/// Locks the shard of a command's only key, or answers `None` after a short while.
 #[inline]
-fn lock<'k>(keyspace: &'k Keyspace, db: DbIndex, row: &Row, args: &Args<'_>, hash: u64) -> Option<Locked<'k>> {
-    if row.single_key {
-        for _ in 0..LOCK_SPINS {
-            if let Some(locked) = keyspace.try_lock_one(db, hash) {
-                return Some(locked);
-            }
-            std::hint::spin_loop();
+fn lock_one(database: Database<'_>, hash: u64) -> Option<Locked<'_>> {
+    for _ in 0..LOCK_SPINS {
+        if let Some(locked) = database.try_lock_one(hash) {
+            return Some(locked);
         }
-        return None;
+        std::hint::spin_loop();
+    }
+    None
+}
+
+/// Locks the shards of a command's keys, or answers `None` after a short while.
+fn lock<'k>(
+    keyspace: &'k Keyspace,
+    db: DbIndex,
+    row: &Row,
+    args: &Args<'_>,
+    hash: u64,
+) -> Option<Locked<'k>> {
+    let database = keyspace.open(db);
+    if row.single_key {
+        return lock_one(database, hash);
     }
     // A key specification that finds no keys leaves it to the command to say what is wrong.
     let keys = keys_of(row.spec, args).unwrap_or_default();
     let hashes: smallvec::SmallVec<[u64; 16]> =
         keys.iter().map(|key| keyspace.hash(args.get(key.index as usize))).collect();
     for _ in 0..LOCK_SPINS {
-        if let Some(locked) = keyspace.try_lock_many(db, &hashes) {
+        if let Some(locked) = database.try_lock_many(&hashes) {
             return Some(locked);
         }
         std::hint::spin_loop();

@@ -26,6 +26,7 @@ mod rates;
 mod reaper;
 mod registry;
 mod server;
+mod slots;
 mod slowlog;
 mod start;
 mod stats;

@@ -57,7 +57,8 @@ impl Listeners {
                 None => (&word[..], false),
             };
             let name = String::from_utf8_lossy(word).into_owned();
-            let addresses = resolve(&name, port).map_err(|error| format!("cannot find the address '{name}' of 'bind': {error}"));
+            let addresses = resolve(&name, port)
+                .map_err(|error| format!("cannot find the address '{name}' of 'bind': {error}"));
             let opened = addresses.and_then(|addresses| {
                 addresses.into_iter().try_for_each(|address| {
                     let socket = tcp(address, backlog).map_err(|error| {
@@ -100,12 +101,18 @@ impl Listeners {
 
     /// Accepts what waits on one socket and hands it to workers.
     pub fn accept(&self, index: u64, server: &'static Server) {
-        let Some(listener) = usize::try_from(index).ok().and_then(|index| self.sockets.get(index)) else { return };
+        let Some(listener) = usize::try_from(index).ok().and_then(|index| self.sockets.get(index)) else {
+            return;
+        };
         for _ in 0..ACCEPTS_MAX {
             match listener.accept_raw() {
                 Ok((socket, peer)) => admit(server, socket, &peer, self.unix_path.as_deref()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                    ) => {}
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection; is the limit of open files reached?");
                     return;
@@ -141,7 +148,8 @@ fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 fn tcp(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    let socket =
+        Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }

@@ -24,9 +24,17 @@ pub fn start(settings: &Settings) -> io::Result<LevelHandle> {
     let writer = Mutex::new(writer);
     let registry = Registry::default().with(filter);
     match settings.log_format() {
-        LogFormat::Json => registry.with(fmt::layer().json().with_timer(SystemTime).with_writer(writer)).init(),
+        LogFormat::Json => {
+            registry.with(fmt::layer().json().with_timer(SystemTime).with_writer(writer)).init()
+        }
         LogFormat::Text => registry
-            .with(fmt::layer().with_timer(SystemTime).with_target(false).with_ansi(is_terminal).with_writer(writer))
+            .with(
+                fmt::layer()
+                    .with_timer(SystemTime)
+                    .with_target(false)
+                    .with_ansi(is_terminal)
+                    .with_writer(writer),
+            )
             .init(),
     }
     Ok(handle)

@@ -19,9 +19,9 @@ pub fn redacted<'a>(row: &Row, args: &Args<'a>) -> impl ExactSizeIterator<Item =
         Some(first) if first != usize::MAX => words.iter_mut().skip(first).for_each(|word| *word = REDACTED),
         // HELLO and MIGRATE: the one or two words behind AUTH or AUTH2.
         Some(_) => {
-            let at = words.iter().position(|word| {
-                word.eq_ignore_ascii_case(b"auth") || word.eq_ignore_ascii_case(b"auth2")
-            });
+            let at = words
+                .iter()
+                .position(|word| word.eq_ignore_ascii_case(b"auth") || word.eq_ignore_ascii_case(b"auth2"));
             if let Some(at) = at {
                 words.iter_mut().skip(at + 1).take(2).for_each(|word| *word = REDACTED);
             }
@@ -38,7 +38,11 @@ pub fn line(conn: &Connection, row: &Row, args: &Args<'_>, unix_micros: u64) -> 
         unix_micros / 1_000_000,
         unix_micros % 1_000_000,
         conn.db.0,
-        if conn.client.is_unix { format!("unix:{}", conn.client.local_address.trim_end_matches(":0")) } else { conn.client.address.clone() },
+        if conn.client.is_unix {
+            format!("unix:{}", conn.client.local_address.trim_end_matches(":0"))
+        } else {
+            conn.client.address.clone()
+        },
     )
     .into_bytes();
     for word in redacted(row, args) {

@@ -62,6 +62,11 @@ pub struct Row {
     pub first_key: usize,
     /// Whether `first_key` is the only key the command can have.
     pub single_key: bool,
+    /// Whether it takes the same short time whatever the data: only a share of its runs is timed.
+    pub is_brief: bool,
+    /// The implementation, where a command needs nothing but its one key and never has to wait for
+    /// memory: the short way.
+    pub run_on_key: Option<fn(&mut Ctx<'_>, &Args<'_>) -> Result<(), Error>>,
 }
 
 /// All commands by name.
@@ -69,6 +74,8 @@ pub struct Registry {
     rows: Vec<Row>,
     /// Open addressing: index + 1 of a row, 0 for none.
     slots: Vec<u16>,
+    /// Names of up to eight bytes, in lower or in upper case, as one word each; open addressing.
+    short: Vec<(u64, u16)>,
     /// Number of rows, subcommands included.
     ids: usize,
 }
@@ -94,7 +101,18 @@ impl Registry {
             }
             slots[at] = index as u16 + 1;
         }
-        Registry { rows, slots, ids }
+        let mut short = vec![(0u64, 0u16); (rows.len() * 8).next_power_of_two()];
+        for (index, row) in rows.iter().enumerate().filter(|(_, row)| row.name.len() <= 8) {
+            for name in [row.name.clone(), row.name.to_ascii_uppercase()] {
+                let word = short_name(name.as_bytes());
+                let mut at = spread(word) & (short.len() - 1);
+                while short[at].1 != 0 {
+                    at = (at + 1) & (short.len() - 1);
+                }
+                short[at] = (word, index as u16 + 1);
+            }
+        }
+        Registry { rows, slots, short, ids }
     }
 
     /// Commands in alphabetical order.
@@ -112,8 +130,26 @@ impl Registry {
         self.rows.iter().flat_map(|row| std::iter::once(row).chain(&row.subcommands))
     }
 
-    /// The command of this name, in any case. O(1).
+    /// The command whose name is the `len` bytes at the start of `bytes`. O(1).
+    ///
+    /// `bytes` goes on behind the name, so that a short one is read by one load.
     #[inline]
+    pub fn find_at(&self, bytes: &[u8], len: usize) -> Option<&Row> {
+        if let (1..=8, Some(word)) = (len, bytes.first_chunk::<8>()) {
+            let word = u64::from_le_bytes(*word) & (u64::MAX >> (64 - 8 * len));
+            let mut at = spread(word) & (self.short.len() - 1);
+            while let Some((name, index)) = self.short.get(at).filter(|(_, index)| *index != 0) {
+                if *name == word {
+                    return self.rows.get(*index as usize - 1);
+                }
+                at = (at + 1) & (self.short.len() - 1);
+            }
+        }
+        // Long, at the very end of the bytes, in mixed case, or no command.
+        self.find(bytes.get(..len)?)
+    }
+
+    /// The command of this name, in any case. O(1).
     pub fn find(&self, name: &[u8]) -> Option<&Row> {
         if name.len() > NAME_BYTES_MAX {
             return None;
@@ -196,8 +232,14 @@ fn new_row(spec: &'static Spec, run: RowRun, container: &str, ids: &mut usize) -
         },
         [] => 0,
     };
-    let single_key = matches!(spec.keys, [only] if first != 0 && matches!(only.find, Find::Range { last: 0, .. }));
-    Row { id, spec, name, run, subcommands: Vec::new(), first_key: first, single_key }
+    let single_key =
+        matches!(spec.keys, [only] if first != 0 && matches!(only.find, Find::Range { last: 0, .. }));
+    let is_brief = spec.flags.has(Flags::FAST) || spec.complexity == "O(1)";
+    let run_on_key = match run {
+        RowRun::Keys(run) if single_key && is_brief => Some(run),
+        _ => None,
+    };
+    Row { id, spec, name, run, subcommands: Vec::new(), first_key: first, single_key, is_brief, run_on_key }
 }
 
 /// Case-folding hash of a command name: FNV-1a over letters with the case bit set.
@@ -207,4 +249,15 @@ fn hash(name: &[u8]) -> usize {
         (hash ^ u64::from(byte | 0x20)).wrapping_mul(0x0100_0000_01b3)
     });
     (folded ^ (folded >> 32)) as usize
+}
+
+/// A name of up to eight bytes as a word.
+fn short_name(name: &[u8]) -> u64 {
+    name.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+/// Spreads a word over the table of short names.
+#[inline]
+fn spread(word: u64) -> usize {
+    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize
 }

@@ -66,7 +66,9 @@ pub fn shorten<'a>(words: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<Vec<u8
         .map(|word| match word.get(..ARGUMENT_BYTES_MAX) {
             Some(head) if word.len() > ARGUMENT_BYTES_MAX => {
                 let mut shortened = head.to_vec();
-                shortened.extend_from_slice(format!("... ({} more bytes)", word.len() - ARGUMENT_BYTES_MAX).as_bytes());
+                shortened.extend_from_slice(
+                    format!("... ({} more bytes)", word.len() - ARGUMENT_BYTES_MAX).as_bytes(),
+                );
                 shortened
             }
             _ => word.to_vec(),

@@ -54,7 +54,8 @@ fn fail(text: &str) -> ExitCode {
 /// Runs the server until it is asked to stop.
 fn start(plan: StartPlan) -> Result<ExitCode, String> {
     let settings = plan.settings.clone();
-    std::env::set_current_dir(settings.dir()).map_err(|error| format!("cannot work in the directory of 'dir': {error}"))?;
+    std::env::set_current_dir(settings.dir())
+        .map_err(|error| format!("cannot work in the directory of 'dir': {error}"))?;
     let level = logging::start(&settings).map_err(|error| format!("cannot open the log file: {error}"))?;
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
@@ -153,7 +154,12 @@ pub fn raise_file_limit(connections: u64) -> u64 {
         return connections;
     }
     let maximum = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    if setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum.map(|m| m.max(wanted)) }).is_ok() {
+    if setrlimit(
+        Resource::Nofile,
+        Rlimit { current: Some(wanted), maximum: limit.maximum.map(|m| m.max(wanted)) },
+    )
+    .is_ok()
+    {
         return connections;
     }
     match setrlimit(Resource::Nofile, Rlimit { current: Some(maximum), maximum: limit.maximum }) {
@@ -180,7 +186,8 @@ fn write_pid_file(settings: &Settings) -> Result<(), String> {
 fn banner(settings: &Settings, workers: usize) {
     let mut places: Vec<String> = Vec::new();
     if settings.port() != 0 {
-        let addresses: Vec<_> = settings.bind().iter().map(|address| String::from_utf8_lossy(address).into_owned()).collect();
+        let addresses: Vec<_> =
+            settings.bind().iter().map(|address| String::from_utf8_lossy(address).into_owned()).collect();
         places.push(format!("port {} on {}", settings.port(), addresses.join(" ")));
     }
     if !settings.unixsocket().is_empty() {

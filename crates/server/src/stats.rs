@@ -104,7 +104,9 @@ impl WorkerStats {
         self.errors_by_code.reset();
         for command in &self.by_command {
             command.durations.reset();
-            [&command.calls, &command.nanos, &command.rejected, &command.failed].into_iter().for_each(Counter::reset);
+            [&command.calls, &command.nanos, &command.rejected, &command.failed]
+                .into_iter()
+                .for_each(Counter::reset);
         }
     }
 }

@@ -189,7 +189,9 @@ impl Transfers {
                 },
                 Err(trouble) => trouble,
             };
-            if report.error.is_some() || (is_last || !report.taken.is_empty() || !trouble.is_worth_another_try()) {
+            if report.error.is_some()
+                || (is_last || !report.taken.is_empty() || !trouble.is_worth_another_try())
+            {
                 report.error.get_or_insert_with(|| trouble.text().to_vec());
                 return report;
             }
@@ -268,7 +270,8 @@ impl Link {
     /// Sends everything, then reads all answers.
     fn carry(&mut self, order: &Order, report: &mut Report) -> Result<(), Trouble> {
         let selects = self.db != Some(order.db);
-        let sent = self.send(order, selects).map_err(|error| Trouble::Writing { timed_out: is_timeout(&error) })?;
+        let sent =
+            self.send(order, selects).map_err(|error| Trouble::Writing { timed_out: is_timeout(&error) })?;
         self.receive(order, selects, &sent, report)
             .map_err(|error| Trouble::Reading { timed_out: is_timeout(&error) })?;
         self.db = report.error.is_none().then_some(order.db);
@@ -309,7 +312,13 @@ impl Link {
         Ok(sent)
     }
 
-    fn receive(&mut self, order: &Order, selects: bool, sent: &[usize], report: &mut Report) -> io::Result<()> {
+    fn receive(
+        &mut self,
+        order: &Order,
+        selects: bool,
+        sent: &[usize],
+        report: &mut Report,
+    ) -> io::Result<()> {
         let mut refusal = None;
         for _ in 0..usize::from(!order.credentials.is_empty()) + usize::from(selects) {
             let line = self.line()?;

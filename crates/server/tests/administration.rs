@@ -65,7 +65,9 @@ fn info_tells_what_happened() {
     assert!(number(&all, "used_memory_rss") > 1 << 20);
     assert!(all.contains_key("io_thread_1"));
     let default = info(&mut client, "default");
-    assert!(!default.keys().any(|name| name.starts_with("cmdstat_") || name.starts_with("latency_percentiles")));
+    assert!(
+        !default.keys().any(|name| name.starts_with("cmdstat_") || name.starts_with("latency_percentiles"))
+    );
     assert!(info(&mut client, "nosuch").is_empty());
 }
 

@@ -67,7 +67,10 @@ fn every_command_is_documented() {
         let names = names(&mut client);
         let docs = client.run("COMMAND DOCS").unwrap().pairs();
         let top: Vec<_> = names.iter().filter(|name| !name.contains('|')).collect();
-        assert_eq!(docs.iter().map(|(name, _)| name.text()).collect::<Vec<_>>().iter().collect::<Vec<_>>(), top);
+        assert_eq!(
+            docs.iter().map(|(name, _)| name.text()).collect::<Vec<_>>().iter().collect::<Vec<_>>(),
+            top
+        );
         for (name, doc) in docs {
             for field in ["summary", "since", "group"] {
                 let text = doc.field(field).map(|value| value.text()).unwrap_or_default();

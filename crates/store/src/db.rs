@@ -5,7 +5,7 @@
 //! reads and writes of values, not when a key is merely looked at.
 
 use crate::effects::Event;
-use crate::keyspace::{DbIndex, Garbage, Hashed, Keyspace, Locked};
+use crate::keyspace::{Database, DbIndex, Garbage, Hashed, Keyspace, Locked};
 use crate::local::{Local, Millis};
 use crate::string::{self, Encoding, INLINE_BYTES_MAX, Object, Str, Type, kind};
 use larder_table::{DeadlineChange, Entry, NewEntry, Occupied, Payload, PayloadRef, Table};
@@ -62,7 +62,9 @@ impl<'a> Item<'a> {
     #[inline]
     pub fn value_type(&self) -> Type {
         match self.entry.kind() {
-            kind::TEXT | kind::TEXT7 | kind::TEXT7_SHORT | kind::INT | kind::EDITED | kind::BLOB => Type::String,
+            kind::TEXT | kind::TEXT7 | kind::TEXT7_SHORT | kind::INT | kind::EDITED | kind::BLOB => {
+                Type::String
+            }
             other => unreachable!("no value has kind {other}"),
         }
     }
@@ -78,7 +80,9 @@ impl<'a> Item<'a> {
     /// What OBJECT ENCODING answers.
     pub fn encoding(&self) -> Encoding {
         match self.value_type() {
-            Type::String => string::encoding(self.entry.kind(), &Str::decode(self.entry.kind(), self.entry.payload())),
+            Type::String => {
+                string::encoding(self.entry.kind(), &Str::decode(self.entry.kind(), self.entry.payload()))
+            }
         }
     }
 
@@ -104,7 +108,9 @@ impl<'a> Item<'a> {
     /// Memory the key and its value take, in bytes, from the system's point of view.
     pub fn memory(&self) -> usize {
         let apart = match self.entry.payload() {
-            PayloadRef::Boxed(Object::Blob(blob)) => blob.capacity() + size_of::<Vec<u8>>() + 2 * size_of::<usize>(),
+            PayloadRef::Boxed(Object::Blob(blob)) => {
+                blob.capacity() + size_of::<Vec<u8>>() + 2 * size_of::<usize>()
+            }
             PayloadRef::Inline(_) => 0,
         };
         self.entry.size() + apart
@@ -166,6 +172,12 @@ impl<'t> Db<'t> {
     #[inline]
     pub fn new(keyspace: &'t Keyspace, index: DbIndex, locked: Locked<'t>, local: &'t mut Local) -> Self {
         Db { table: keyspace.table(index), locked, index, local }
+    }
+
+    /// Access to the keys of an open database whose shards `locked` holds.
+    #[inline]
+    pub fn on(database: Database<'t>, locked: Locked<'t>, local: &'t mut Local) -> Self {
+        Db { table: database.table, locked, index: database.index, local }
     }
 
     /// Turns to the other database of a command on two; what was here is elsewhere then. O(1).
@@ -344,7 +356,8 @@ impl<'t> Db<'t> {
         {
             return self.put_payload(key, kind::INT, Payload::Inline(&integer.to_le_bytes()), expire);
         }
-        let fixed = ENTRY_HEADER_BYTES + key.bytes.len() + if matches!(expire, Expire::At(_)) { 6 } else { 0 };
+        let fixed =
+            ENTRY_HEADER_BYTES + key.bytes.len() + if matches!(expire, Expire::At(_)) { 6 } else { 0 };
         let mut scratch = [0; INLINE_BYTES_MAX];
         let (kind, payload) = string::choose(value, fixed, &mut scratch);
         self.put_payload(key, kind, Payload::Inline(payload), expire)
@@ -352,7 +365,13 @@ impl<'t> Db<'t> {
 
     /// Replaces or inserts an entry's payload.
     #[inline]
-    fn put_payload(&mut self, key: &Hashed<'_>, kind: u8, payload: Payload<'_, Object>, expire: Expire) -> bool {
+    fn put_payload(
+        &mut self,
+        key: &Hashed<'_>,
+        kind: u8,
+        payload: Payload<'_, Object>,
+        expire: Expire,
+    ) -> bool {
         let access = self.local.access_of_new();
         let shard = self.locked.shard_mut(self.table.shard_of(key.hash));
         if let Some(mut occupied) = shard.find_mut(key.hash, key.bytes) {
@@ -411,7 +430,8 @@ impl<'t> Db<'t> {
         {
             bytes.copy_from_slice(&value.to_le_bytes());
         } else {
-            let removed = occupied.replace(kind::INT, Payload::Inline(&value.to_le_bytes()), DeadlineChange::Keep);
+            let removed =
+                occupied.replace(kind::INT, Payload::Inline(&value.to_le_bytes()), DeadlineChange::Keep);
             debug_assert!(removed.boxed.is_none());
         }
         touch(self.local, &occupied.view());

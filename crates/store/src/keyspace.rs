@@ -30,10 +30,24 @@ pub struct Hashed<'a> {
 
 /// Shards locked for one command, in ascending order.
 pub struct Locked<'t> {
-    pub(crate) shards: SmallVec<[(u32, Shard<'t, Object>); 1]>,
+    /// The only shard of most commands stands apart, so that they allocate nothing.
+    first: Option<(u32, Shard<'t, Object>)>,
+    others: Vec<(u32, Shard<'t, Object>)>,
 }
 
 impl<'t> Locked<'t> {
+    /// Locks by ascending number; `lock` may refuse, and then none is locked.
+    fn all(numbers: &[u32], mut lock: impl FnMut(usize) -> Option<Shard<'t, Object>>) -> Option<Locked<'t>> {
+        debug_assert!(numbers.is_sorted_by(|a, b| a < b));
+        let Some((first, others)) = numbers.split_first() else {
+            return Some(Locked { first: None, others: Vec::new() });
+        };
+        let first = Some((*first, lock(*first as usize)?));
+        let others =
+            others.iter().map(|number| Some((*number, lock(*number as usize)?))).collect::<Option<_>>()?;
+        Some(Locked { first, others })
+    }
+
     /// The locked shard that holds keys of this hash.
     ///
     /// # Panics
@@ -41,15 +55,72 @@ impl<'t> Locked<'t> {
     /// command boundary.
     #[inline]
     pub(crate) fn shard_mut(&mut self, shard: usize) -> &mut Shard<'t, Object> {
-        // One key is the common case: no search.
-        let at = match self.shards.len() {
-            1 => 0,
-            _ => self.shards.partition_point(|(number, _)| (*number as usize) < shard),
-        };
-        match self.shards.get_mut(at) {
+        match &mut self.first {
+            Some((number, guard)) if *number as usize == shard => guard,
+            _ => Self::other(&mut self.others, shard),
+        }
+    }
+
+    fn other<'l>(others: &'l mut [(u32, Shard<'t, Object>)], shard: usize) -> &'l mut Shard<'t, Object> {
+        let at = others.partition_point(|(number, _)| (*number as usize) < shard);
+        match others.get_mut(at) {
             Some((number, guard)) if *number as usize == shard => guard,
             _ => panic!("a command reached for a key it did not declare"),
         }
+    }
+}
+
+/// One database, found once and used for many keys. Holds no lock.
+#[derive(Clone, Copy)]
+pub struct Database<'k> {
+    pub(crate) table: &'k Table<Object>,
+    pub(crate) index: DbIndex,
+}
+
+impl<'k> Database<'k> {
+    /// First stage of prefetching a key: the head of its shard.
+    #[inline]
+    pub fn prefetch_shard(&self, hash: u64) {
+        self.table.prefetch_shard(hash);
+    }
+
+    /// Second stage: the bucket. The caller is inside a turn.
+    #[inline]
+    pub fn prefetch_bucket(&self, participant: &Participant, hash: u64) {
+        self.table.prefetch_bucket(participant, hash);
+    }
+
+    /// Third stage: the entry.
+    #[inline]
+    pub fn prefetch_entry(&self, participant: &Participant, hash: u64) {
+        self.table.prefetch_entry(participant, hash);
+    }
+
+    /// Locks the shard of one key, or answers `None` when another thread holds it.
+    #[inline]
+    pub fn try_lock_one(&self, hash: u64) -> Option<Locked<'k>> {
+        let shard = self.table.shard_of(hash);
+        Some(Locked { first: Some((shard as u32, self.table.try_lock(shard)?)), others: Vec::new() })
+    }
+
+    /// Locks the shards of several keys, all or none.
+    pub fn try_lock_many(&self, hashes: &[u64]) -> Option<Locked<'k>> {
+        Locked::all(&self.shards_of(hashes), |shard| self.table.try_lock(shard))
+    }
+
+    /// Locks the shards of several keys, waiting for each in turn.
+    pub fn lock_many(&self, hashes: &[u64]) -> Locked<'k> {
+        let locked = Locked::all(&self.shards_of(hashes), |shard| Some(self.table.lock(shard)));
+        locked.unwrap_or(Locked { first: None, others: Vec::new() })
+    }
+
+    /// The shards of several keys in ascending order, each once.
+    fn shards_of(&self, hashes: &[u64]) -> SmallVec<[u32; 16]> {
+        let mut numbers: SmallVec<[u32; 16]> =
+            hashes.iter().map(|hash| self.table.shard_of(*hash) as u32).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
     }
 }
 
@@ -130,7 +201,10 @@ impl Keyspace {
     pub(crate) fn table(&self, db: DbIndex) -> &Table<Object> {
         let table = self.table_of[db.0 as usize].load(Ordering::Relaxed) as usize;
         self.tables[table].get_or_init(|| {
-            Table::new(TableConfig { shard_bits: SHARD_BITS, hasher: self.hasher.clone() }, Arc::clone(&self.epochs))
+            Table::new(
+                TableConfig { shard_bits: SHARD_BITS, hasher: self.hasher.clone() },
+                Arc::clone(&self.epochs),
+            )
         })
     }
 
@@ -144,59 +218,24 @@ impl Keyspace {
         self.tables.iter().filter_map(OnceLock::get)
     }
 
-    /// First stage of prefetching a key: the head of its shard.
+    /// A database, to work on several of its keys. Good until the end of the turn: SWAPDB may change
+    /// which table the number means.
     #[inline]
-    pub fn prefetch_shard(&self, db: DbIndex, hash: u64) {
-        self.table(db).prefetch_shard(hash);
-    }
-
-    /// Second stage: the bucket. The caller is a registered participant inside a turn.
-    #[inline]
-    pub fn prefetch_bucket(&self, participant: &Participant, db: DbIndex, hash: u64) {
-        self.table(db).prefetch_bucket(participant, hash);
-    }
-
-    /// Third stage: the entry.
-    #[inline]
-    pub fn prefetch_entry(&self, participant: &Participant, db: DbIndex, hash: u64) {
-        self.table(db).prefetch_entry(participant, hash);
-    }
-
-    /// Locks the shard of one key, or answers `None` when another thread holds it.
-    #[inline]
-    pub fn try_lock_one(&self, db: DbIndex, hash: u64) -> Option<Locked<'_>> {
-        let table = self.table(db);
-        let shard = table.shard_of(hash);
-        let mut shards = SmallVec::new();
-        shards.push((shard as u32, table.try_lock(shard)?));
-        Some(Locked { shards })
-    }
-
-    /// Locks the shards of several keys, all or none.
-    pub fn try_lock_many(&self, db: DbIndex, hashes: &[u64]) -> Option<Locked<'_>> {
-        let table = self.table(db);
-        let mut numbers: SmallVec<[u32; 16]> = hashes.iter().map(|hash| table.shard_of(*hash) as u32).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        let mut shards = SmallVec::with_capacity(numbers.len());
-        for number in numbers {
-            shards.push((number, table.try_lock(number as usize)?));
-        }
-        Some(Locked { shards })
+    pub fn open(&self, db: DbIndex) -> Database<'_> {
+        Database { table: self.table(db), index: db }
     }
 
     /// Locks the shards of several keys, waiting for each in turn.
     pub fn lock_many(&self, db: DbIndex, hashes: &[u64]) -> Locked<'_> {
-        let table = self.table(db);
-        let mut numbers: SmallVec<[u32; 16]> = hashes.iter().map(|hash| table.shard_of(*hash) as u32).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        let shards = numbers.into_iter().map(|number| (number, table.lock(number as usize))).collect();
-        Locked { shards }
+        self.open(db).lock_many(hashes)
     }
 
     /// Locks one key in each of two different databases.
-    pub fn lock_across(&self, (db, hash): (DbIndex, u64), (other_db, other_hash): (DbIndex, u64)) -> (Locked<'_>, Locked<'_>) {
+    pub fn lock_across(
+        &self,
+        (db, hash): (DbIndex, u64),
+        (other_db, other_hash): (DbIndex, u64),
+    ) -> (Locked<'_>, Locked<'_>) {
         let order = |db: DbIndex| self.table_of[db.0 as usize].load(Ordering::Relaxed);
         debug_assert_ne!(order(db), order(other_db));
         if order(db) < order(other_db) {
@@ -278,7 +317,8 @@ impl Keyspace {
             }
         }
         let start = local.random() as usize % table.shards();
-        (0..table.shards()).find_map(|step| random_in_shard(table, (start + step) % table.shards(), now, local))
+        (0..table.shards())
+            .find_map(|step| random_in_shard(table, (start + step) % table.shards(), now, local))
     }
 
     /// Takes everything out of a database. The caller is exclusive; O(shards).

@@ -21,7 +21,7 @@ mod world;
 pub use db::{Db, EditIntegerError, Elsewhere, Expire, Item, Value, WrongType};
 pub use effects::{Effect, Effects, Event, EventClass};
 pub use evict::{Evictor, Policy};
-pub use keyspace::{DbIndex, Garbage, Hashed, Keyspace, KeyspaceMemory, Locked};
+pub use keyspace::{Database, DbIndex, Garbage, Hashed, Keyspace, KeyspaceMemory, Locked};
 pub use local::{Access, Local, Millis};
 pub use stats::{Counter, StoreStats};
 pub use string::{Encoding, INLINE_BYTES_MAX, Object, Str, Type};

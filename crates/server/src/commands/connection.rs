@@ -1,9 +1,9 @@
 //! Commands about the connection itself: who asks, in which protocol, about which database.
 
+use crate::REDIS_VERSION;
 use crate::connection::Closing;
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
-use crate::REDIS_VERSION;
 use larder_commands::spec::{Acl, Arg, Flags, Group};
 use larder_commands::{Args, Error, Spec};
 use larder_resp::Protocol;
@@ -183,7 +183,8 @@ pub static SELECT: HostCommand = HostCommand {
     run: HostRun::Host(|host, args| {
         let number = number::parse_i64(args.get(1)).ok_or(Error::NotAnInteger)?;
         let databases = host.server().keyspace.databases();
-        let index = u32::try_from(number).ok().filter(|index| *index < databases).ok_or(Error::DbOutOfRange)?;
+        let index =
+            u32::try_from(number).ok().filter(|index| *index < databases).ok_or(Error::DbOutOfRange)?;
         host.conn.db = DbIndex(index);
         host.reply().ok();
         Ok(())
@@ -210,7 +211,9 @@ pub static HELLO: HostCommand = HostCommand {
             "arguments",
             &[
                 Arg::integer("protover"),
-                Arg::block("auth", &[Arg::string("username"), Arg::string("password")]).token("AUTH").optional(),
+                Arg::block("auth", &[Arg::string("username"), Arg::string("password")])
+                    .token("AUTH")
+                    .optional(),
                 Arg::string("clientname").token("SETNAME").optional(),
             ],
         )

@@ -82,7 +82,8 @@ struct Options<'a> {
 
 impl<'a> Options<'a> {
     fn parse(args: &Args<'a>) -> Result<Options<'a>, Error> {
-        let mut options = Options { copy: false, replace: false, credentials: Vec::new(), keys: vec![args.get(3)] };
+        let mut options =
+            Options { copy: false, replace: false, credentials: Vec::new(), keys: vec![args.get(3)] };
         let mut index = 6;
         while index < args.len() {
             let left = args.len() - index - 1;
@@ -180,7 +181,8 @@ fn finish(core: &mut Core, db: DbIndex, order: &Order, report: &Report, copy: bo
     let error = match &report.error {
         Some(text) => text.clone(),
         None if changed > 0 => {
-            format!("ERR {changed} of the keys changed on their way and were kept; repeat with REPLACE").into_bytes()
+            format!("ERR {changed} of the keys changed on their way and were kept; repeat with REPLACE")
+                .into_bytes()
         }
         None => return b"+OK\r\n".to_vec(),
     };
@@ -204,7 +206,10 @@ fn remove(core: &mut Core, db: DbIndex, parcel: &Parcel) -> bool {
     let is_same = item.deadline() == parcel.deadline
         && match (&value, &parcel.cargo) {
             (Str::Blob(now), Cargo::Shared(sent)) if std::sync::Arc::ptr_eq(now, sent) => true,
-            _ => value.len() == parcel.cargo.bytes().len() && value.bytes(&mut Vec::new()) == parcel.cargo.bytes(),
+            _ => {
+                value.len() == parcel.cargo.bytes().len()
+                    && value.bytes(&mut Vec::new()) == parcel.cargo.bytes()
+            }
         };
     if is_same {
         db.remove(&key);

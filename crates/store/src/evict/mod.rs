@@ -45,7 +45,13 @@ impl Evictor {
     /// Removes one key under `policy`, looking at `samples` keys of each database.
     ///
     /// Answers the bytes freed, or `None` when nothing may leave.
-    pub fn evict_one(&mut self, keyspace: &Keyspace, policy: Policy, samples: usize, local: &mut Local) -> Option<usize> {
+    pub fn evict_one(
+        &mut self,
+        keyspace: &Keyspace,
+        policy: Policy,
+        samples: usize,
+        local: &mut Local,
+    ) -> Option<usize> {
         let now = local.now.0;
         match policy {
             Policy::NoEviction => None,

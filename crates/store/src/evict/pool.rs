@@ -29,7 +29,9 @@ pub(super) struct Pool {
 impl Pool {
     /// Offers a key; it enters when there is room or when it outranks the least.
     pub fn offer(&mut self, db: DbIndex, key: &[u8], rank: u64) {
-        if self.candidates.len() == POOL_SIZE && self.candidates.first().is_some_and(|least| least.rank >= rank) {
+        if self.candidates.len() == POOL_SIZE
+            && self.candidates.first().is_some_and(|least| least.rank >= rank)
+        {
             return;
         }
         if self.candidates.iter().any(|candidate| candidate.db == db && candidate.key == key) {

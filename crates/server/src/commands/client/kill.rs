@@ -56,7 +56,8 @@ fn parse<'a>(args: &Args<'a>) -> Result<(Filter<'a>, bool), Error> {
             let id = number::parse_i64(value).and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
             filter.id = Some(id.ok_or(Error::of("ERR client-id should be greater than 0"))?);
         } else if args.is(at, b"maxage") {
-            let age = number::parse_i64(value).ok_or(Error::of("ERR maxage is not an integer or out of range"))?;
+            let age =
+                number::parse_i64(value).ok_or(Error::of("ERR maxage is not an integer or out of range"))?;
             let age = u64::try_from(age).ok().filter(|age| *age > 0);
             filter.age_secs_min = Some(age.ok_or(Error::of("ERR maxage should be greater than 0"))?);
         } else if args.is(at, b"type") {

@@ -47,7 +47,9 @@ impl Chosen {
 fn choose(args: &Args<'_>) -> Result<Chosen, Error> {
     match args.len() {
         2 => Ok(Chosen::All),
-        4 if args.is(2, b"type") => Ok(if kind_of(args.get(3))? == Kind::Normal { Chosen::All } else { Chosen::None }),
+        4 if args.is(2, b"type") => {
+            Ok(if kind_of(args.get(3))? == Kind::Normal { Chosen::All } else { Chosen::None })
+        }
         4.. if args.is(2, b"id") => {
             let ids: Option<Vec<u64>> = args.from(3).map(number::parse_u64).collect();
             ids.map(Chosen::Ids).ok_or(Error::of("ERR Invalid client ID"))
@@ -86,7 +88,13 @@ fn write_line(host: &Host<'_>, client: &Client, out: &mut Vec<u8>) {
     let command = command.and_then(|id| host.server().registry.all().find(|row| row.id == id));
     let command = command.map_or("NULL", |row| row.name.as_str());
     let seconds = |since: u64| now.saturating_sub(since) / 1000;
-    out.extend_from_slice(format!("id={} addr={} laddr={} fd={} name=", client.id, client.address, client.local_address, client.socket).as_bytes());
+    out.extend_from_slice(
+        format!(
+            "id={} addr={} laddr={} fd={} name=",
+            client.id, client.address, client.local_address, client.socket
+        )
+        .as_bytes(),
+    );
     out.extend_from_slice(&names.name);
     let output = client.output_bytes.load(Relaxed);
     out.extend_from_slice(

@@ -47,8 +47,23 @@ pub static CLIENT: HostCommand = HostCommand {
     },
     run: HostRun::Container,
     subcommands: &[
-        &CACHING, &GETNAME, &GETREDIR, &HELP, &ID, &INFO, &KILL, &LIST, &NO_EVICT, &NO_TOUCH, &PAUSE, &REPLY,
-        &SETINFO, &SETNAME, &TRACKINGINFO, &UNBLOCK, &UNPAUSE,
+        &CACHING,
+        &GETNAME,
+        &GETREDIR,
+        &HELP,
+        &ID,
+        &INFO,
+        &KILL,
+        &LIST,
+        &NO_EVICT,
+        &NO_TOUCH,
+        &PAUSE,
+        &REPLY,
+        &SETINFO,
+        &SETNAME,
+        &TRACKINGINFO,
+        &UNBLOCK,
+        &UNPAUSE,
     ],
 };
 
@@ -76,7 +91,11 @@ sub!(
     GETNAME,
     |host, _| {
         let name = host.conn.client.names.lock().name.clone();
-        if name.is_empty() { host.reply().null() } else { host.reply().bulk(&name) }
+        if name.is_empty() {
+            host.reply().null()
+        } else {
+            host.reply().bulk(&name)
+        }
         Ok(())
     },
     Spec { name: "getname", summary: "Answers the connection's name.", since: "2.6.9", arity: 2, ..SUB }
@@ -312,7 +331,9 @@ sub!(
         arity: -3,
         args: &[
             Arg::integer("timeout"),
-            Arg::one_of("mode", &[Arg::word("write", "WRITE"), Arg::word("all", "ALL")]).optional().since("6.2.0"),
+            Arg::one_of("mode", &[Arg::word("write", "WRITE"), Arg::word("all", "ALL")])
+                .optional()
+                .since("6.2.0"),
         ],
         history: &[("6.2.0", "Mode WRITE, which holds back writes only.")],
         ..ADMIN_SUB
@@ -327,8 +348,8 @@ fn pause(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         4 => return Err(Error::of("ERR CLIENT PAUSE mode must be WRITE or ALL")),
         _ => return Err(Error::arity("client|pause")),
     };
-    let millis = number::parse_i64(args.get(2))
-        .ok_or(Error::of("ERR timeout is not an integer or out of range"))?;
+    let millis =
+        number::parse_i64(args.get(2)).ok_or(Error::of("ERR timeout is not an integer or out of range"))?;
     let millis = u64::try_from(millis).map_err(|_| Error::of("ERR timeout is negative"))?;
     let until = host
         .core
@@ -372,7 +393,10 @@ sub!(
         summary: "Chooses whether the connection gets replies.",
         since: "3.2.0",
         arity: 3,
-        args: &[Arg::one_of("action", &[Arg::word("on", "ON"), Arg::word("off", "OFF"), Arg::word("skip", "SKIP")])],
+        args: &[Arg::one_of(
+            "action",
+            &[Arg::word("on", "ON"), Arg::word("off", "OFF"), Arg::word("skip", "SKIP")]
+        )],
         ..SUB
     }
 );
@@ -385,7 +409,10 @@ sub!(
         summary: "Says what client library speaks on the connection.",
         since: "7.2.0",
         arity: 4,
-        args: &[Arg::one_of("attr", &[Arg::string("libname").token("LIB-NAME"), Arg::string("libver").token("LIB-VER")])],
+        args: &[Arg::one_of(
+            "attr",
+            &[Arg::string("libname").token("LIB-NAME"), Arg::string("libver").token("LIB-VER")]
+        )],
         tips: ALL_NODES,
         ..SUB
     }
@@ -409,7 +436,11 @@ fn set_info(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         }));
     }
     let mut names = host.conn.client.names.lock();
-    if is_name { names.library = value.to_vec() } else { names.library_version = value.to_vec() }
+    if is_name {
+        names.library = value.to_vec()
+    } else {
+        names.library_version = value.to_vec()
+    }
     drop(names);
     host.reply().ok();
     Ok(())
@@ -480,7 +511,8 @@ sub!(
         arity: -3,
         args: &[
             Arg::integer("client-id"),
-            Arg::one_of("unblock-type", &[Arg::word("timeout", "TIMEOUT"), Arg::word("error", "ERROR")]).optional(),
+            Arg::one_of("unblock-type", &[Arg::word("timeout", "TIMEOUT"), Arg::word("error", "ERROR")])
+                .optional(),
         ],
         ..ADMIN_SUB
     }

@@ -1,0 +1,235 @@
+//! The middle of a turn: requests are carried out, in windows whose memory is prefetched.
+//!
+//! Nearly every request is a command on one key, from a connection that is in no special state,
+//! while nobody monitors, pauses or runs out of memory: those take the short way, `run_on_key`.
+//! Everything else goes through `Core::execute`.
+
+use super::batch::{Asked, Batch, Group, Request, Source};
+use super::{READ_BYTES, WINDOW, Worker};
+use crate::connection::{Closing, Connection, Parked};
+use crate::execute::Outcome;
+use larder_commands::Args;
+use larder_resp::{Output, Protocol, ProtocolError, Reply, RequestParser};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// How far the requests of one connection have been carried out.
+struct Progress {
+    /// The request at hand.
+    at: usize,
+    /// Where the bytes start that wait, if any do.
+    left_from: Option<usize>,
+}
+
+impl Worker {
+    /// Carries out everything queued.
+    pub(super) fn carry_out(&mut self) {
+        if self.batch.groups.is_empty() {
+            self.batch.clear();
+            return;
+        }
+        let mut batch = std::mem::take(&mut self.batch);
+        let mut prefetched = 0;
+        for group in &batch.groups {
+            let Some(mut conn) = self.connections.take(group.token) else { continue };
+            self.carry_out_group(&mut conn, group, &batch, &mut prefetched);
+            self.connections.put(conn);
+        }
+        batch.clear();
+        self.batch = batch;
+    }
+
+    fn carry_out_group(
+        &mut self,
+        conn: &mut Connection,
+        group: &Group,
+        batch: &Batch,
+        prefetched: &mut usize,
+    ) {
+        conn.is_queued = false;
+        let own = if group.source == Source::Own { std::mem::take(&mut conn.input) } else { Vec::new() };
+        let mut output = std::mem::take(&mut conn.output);
+        if output.memory() == 0 {
+            output = Output::with_buffer(self.spare.pop().unwrap_or_default());
+        }
+        let mut progress = Progress { at: group.requests.0 as usize, left_from: None };
+        self.core.local.no_touch = conn.no_touch;
+        // One boundary for the panics of all its commands: entering one costs nothing then.
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            self.run_requests(conn, &mut output, &own, group, batch, prefetched, &mut progress);
+        }));
+        if result.is_err() {
+            let row = batch.requests.get(progress.at).and_then(|request| match request.asked {
+                Asked::Command(row) => row,
+                Asked::Violation(_) => None,
+            });
+            self.core.after_panic(conn, &mut output, row);
+        }
+        self.core.count_changes();
+        conn.output = output;
+        self.keep_the_rest(conn, group, batch, own, progress.left_from);
+        self.note_activity(conn, group, batch);
+        if !conn.in_flush_list {
+            conn.in_flush_list = true;
+            self.flush.push(group.token);
+        }
+    }
+
+    /// Carries out the requests of one connection until one has to wait or the connection ends.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the state of one loop, split over two functions by the panic boundary"
+    )]
+    fn run_requests(
+        &mut self,
+        conn: &mut Connection,
+        output: &mut Output,
+        own: &[u8],
+        group: &Group,
+        batch: &Batch,
+        prefetched: &mut usize,
+        progress: &mut Progress,
+    ) {
+        let mut database = self.server.keyspace.open(conn.db);
+        let mut plain = conn.is_plain() && !self.core.is_attentive();
+        for index in group.requests.0 as usize..group.requests.1 as usize {
+            progress.at = index;
+            if index >= *prefetched {
+                *prefetched = self.prefetch(index, batch);
+            }
+            let request = &batch.requests[index];
+            let args = batch.args(request, own);
+            if plain
+                && let Asked::Command(Some(row)) = request.asked
+                && let Some(run) = row.run_on_key
+                && row.spec.takes(args.len())
+            {
+                match self.core.run_on_key(database, conn.protocol, output, row, run, &args, request.hash) {
+                    Outcome::Done => continue,
+                    Outcome::Later => {
+                        conn.parked = Some(Parked::Busy);
+                        progress.left_from = Some(request.raw_base as usize);
+                        return;
+                    }
+                }
+            }
+            if conn.closing != Closing::No {
+                return;
+            }
+            if self.run_attentively(conn, output, request, &args) == Outcome::Later {
+                progress.left_from = Some(request.raw_base as usize);
+                return;
+            }
+            if conn.parked.is_some() {
+                let next = batch.requests[index + 1..group.requests.1 as usize].first();
+                progress.left_from = Some(next.map_or(group.parsed_to, |next| next.raw_base as usize));
+                return;
+            }
+            database = self.server.keyspace.open(conn.db);
+            plain = conn.is_plain() && conn.closing == Closing::No && !self.core.look_up_attention();
+        }
+    }
+
+    /// Carries out a request with all that may be special about it.
+    fn run_attentively(
+        &mut self,
+        conn: &mut Connection,
+        output: &mut Output,
+        request: &Request,
+        args: &Args<'_>,
+    ) -> Outcome {
+        match request.asked {
+            Asked::Violation(violation) => self.violate(conn, output, violation),
+            Asked::Command(None) if is_http(args) => {
+                let client = conn.client.id;
+                tracing::warn!(client, "closing a client that speaks HTTP: a cross-protocol attack?");
+                conn.closing = Closing::Now;
+                Outcome::Done
+            }
+            Asked::Command(row) => self.core.execute(conn, output, row, args, request.hash),
+        }
+    }
+
+    /// Answers a violation of the protocol; the connection ends.
+    fn violate(&mut self, conn: &mut Connection, output: &mut Output, violation: ProtocolError) -> Outcome {
+        let mut text = b"ERR ".to_vec();
+        violation.write_text(&mut text);
+        Reply::new(output, Protocol::Resp2).error(&text);
+        self.core.stats.protocol_errors.add(1);
+        self.core.count_error(&text);
+        conn.closing = Closing::AfterReplies;
+        Outcome::Done
+    }
+
+    /// Prefetches what the next window of requests will touch and answers where it ends.
+    #[inline]
+    fn prefetch(&self, from: usize, batch: &Batch) -> usize {
+        let to = (from + WINDOW).min(batch.requests.len());
+        let window = &batch.requests[from..to];
+        if let [_] = window {
+            // Alone it would wait for its own prefetch.
+            return to;
+        }
+        let keyspace = &self.server.keyspace;
+        for request in window.iter().filter(|request| request.hash != 0) {
+            keyspace.open(request.db).prefetch_bucket(&self.participant, request.hash);
+        }
+        for request in window.iter().filter(|request| request.hash != 0) {
+            keyspace.open(request.db).prefetch_entry(&self.participant, request.hash);
+        }
+        to
+    }
+
+    /// Puts the bytes that were not carried out back into the connection's buffer.
+    fn keep_the_rest(
+        &mut self,
+        conn: &mut Connection,
+        group: &Group,
+        batch: &Batch,
+        mut own: Vec<u8>,
+        left_from: Option<usize>,
+    ) {
+        if group.source == Source::Own {
+            let from = left_from.unwrap_or(group.parsed_to).min(own.len());
+            own.drain(..from);
+            conn.input = own;
+        } else if let Some(from) = left_from {
+            // The tail that was incomplete is in `input` already; it follows what was left.
+            let mut input = batch.bytes[from..group.parsed_to].to_vec();
+            input.append(&mut conn.input);
+            conn.input = input;
+        }
+        if left_from.is_some() {
+            (conn.parser, conn.wanted) = (RequestParser::default(), 0);
+            conn.spans.clear();
+        }
+        if conn.input.is_empty() {
+            conn.input = Vec::new();
+            conn.spans = Vec::new();
+        } else if conn.input.capacity() > 4 * READ_BYTES && conn.input.capacity() / 4 > conn.input.len() {
+            conn.input.shrink_to(READ_BYTES);
+        }
+        if matches!(conn.parked, Some(Parked::Busy | Parked::Paused)) {
+            self.parked.push(group.token);
+        }
+    }
+
+    /// Writes what other threads may want to know of the connection.
+    fn note_activity(&self, conn: &Connection, group: &Group, batch: &Batch) {
+        let client = &conn.client;
+        client.active_ms.store(self.core.local.now.0, Relaxed);
+        client.commands.add(u64::from(group.requests.1 - group.requests.0));
+        let last = batch.requests[group.requests.0 as usize..group.requests.1 as usize].last();
+        if let Some(Request { asked: Asked::Command(Some(row)), .. }) = last {
+            client.last_command.store(row.id + 1, Relaxed);
+        }
+        client.db.store(conn.db.0, Relaxed);
+        client.query_bytes.store(conn.input.len(), Relaxed);
+        client.query_free.store(conn.input.capacity() - conn.input.len(), Relaxed);
+    }
+}
+
+/// Whether a request is the first line or a header of an HTTP request.
+fn is_http(args: &Args<'_>) -> bool {
+    args.is(0, b"post") || args.is(0, b"host:")
+}

@@ -1,0 +1,189 @@
+//! The beginning of a turn: bytes from sockets become requests, parsed where they lie.
+
+use super::batch::{Asked, Group, Request, Source};
+use super::{LARGE_READ_BYTES, READ_BYTES, TURN_BYTES, Worker};
+use crate::connection::{Closing, Connection, Parked};
+use crate::io::Received;
+use larder_resp::{Progress, ProtocolError, RequestParser, Span, limits, split_words};
+use larder_store::DbIndex;
+
+impl Worker {
+    /// Reads what a socket has and parses it.
+    pub(super) fn receive(&mut self, token: u64) {
+        if self.batch.used + READ_BYTES > TURN_BYTES {
+            self.carry_out();
+        }
+        let Some(conn) = self.connections.get_mut(token) else { return };
+        if conn.is_queued {
+            // What it asked is carried out first; the poller reports the rest again.
+            return;
+        }
+        if conn.parked.is_some() || conn.closing != Closing::No {
+            // Its bytes stay with the kernel until it may go on.
+            if matches!(conn.parked, Some(Parked::Ticket(_))) || conn.closing != Closing::No {
+                Self::stop_reading(&self.poller, conn);
+            }
+            return;
+        }
+        self.core.stats.reads.add(1);
+        let (received, source, range) = if conn.input.is_empty() {
+            let start = self.batch.used;
+            let received = conn.socket.read(&mut self.batch.bytes[start..start + READ_BYTES]);
+            let end = if let Received::Bytes(count) = received { start + count } else { start };
+            self.batch.used = end.next_multiple_of(64);
+            (received, Source::Turn, (start, end))
+        } else {
+            let missing = conn.wanted.saturating_sub(conn.input.len());
+            conn.input.reserve(missing.clamp(READ_BYTES, LARGE_READ_BYTES));
+            (conn.socket.read_onto(&mut conn.input), Source::Own, (0, 0))
+        };
+        match received {
+            Received::Bytes(count) => {
+                self.core.stats.bytes_in.add(count as u64);
+                conn.client.bytes_in.add(count as u64);
+                self.read_requests(token, source, range);
+            }
+            Received::Nothing => {}
+            Received::End => self.close(token),
+        }
+    }
+
+    /// Parses the complete requests of a connection and queues them.
+    pub(super) fn read_requests(&mut self, token: u64, source: Source, (start, end): (usize, usize)) {
+        let Some(mut conn) = self.connections.take(token) else { return };
+        let own = std::mem::take(&mut conn.input);
+        let turn = std::mem::take(&mut self.batch.bytes);
+        let (bytes, start): (&[u8], usize) = match source {
+            Source::Own => (&own, 0),
+            _ => (&turn[..end], start),
+        };
+        let first = self.batch.requests.len();
+        let parsed_to = self.parse(&mut conn, bytes, start, source);
+        match source {
+            Source::Own => conn.input = own,
+            _ => conn.input.extend_from_slice(&bytes[parsed_to..]),
+        }
+        self.batch.bytes = turn;
+        self.check_query_limit(&mut conn);
+        let requests = (first as u32, self.batch.requests.len() as u32);
+        if requests.0 < requests.1 || source == Source::Own {
+            conn.is_queued = true;
+            self.batch.groups.push(Group { token, requests, source, parsed_to });
+        }
+        if conn.closing == Closing::Now && !conn.in_flush_list {
+            conn.in_flush_list = true;
+            self.flush.push(token);
+        }
+        self.connections.put(conn);
+    }
+
+    /// Parses requests from `at` on and answers where the first incomplete one starts.
+    #[inline]
+    fn parse(&mut self, conn: &mut Connection, bytes: &[u8], mut at: usize, source: Source) -> usize {
+        let limits =
+            limits::Limits { bulk_bytes_max: self.bulk_bytes_max, authenticated: conn.authenticated };
+        while at < bytes.len() {
+            let spans_from = self.batch.spans.len();
+            if !conn.spans.is_empty() {
+                self.batch.spans.append(&mut conn.spans);
+            }
+            let rest = &bytes[at..];
+            match conn.parser.parse(rest, &mut self.batch.spans, &limits) {
+                Ok(Progress::Complete(consumed)) => {
+                    let count = self.batch.spans.len() - spans_from;
+                    if count > 0 {
+                        let (asked, hash) = self.look_up(conn.db, rest, spans_from);
+                        let spans = (spans_from as u32, count as u32);
+                        let (base, db) = (at as u32, conn.db);
+                        self.batch.requests.push(Request {
+                            asked,
+                            source,
+                            base,
+                            raw_base: base,
+                            spans,
+                            hash,
+                            db,
+                        });
+                    }
+                    at += consumed;
+                }
+                Ok(Progress::Inline { line, consumed }) => {
+                    if let Err(violation) = self.queue_inline(conn.db, &rest[..line], at) {
+                        self.queue_violation(violation, source, at, conn.db);
+                        return bytes.len();
+                    }
+                    at += consumed;
+                }
+                Ok(Progress::Incomplete { wanted }) => {
+                    conn.spans.extend(self.batch.spans.drain(spans_from..));
+                    conn.wanted = wanted;
+                    return at;
+                }
+                Err(violation) => {
+                    self.batch.spans.truncate(spans_from);
+                    conn.parser = RequestParser::default();
+                    self.queue_violation(violation, source, at, conn.db);
+                    return bytes.len();
+                }
+            }
+            if !conn.authenticated && self.batch.spans.len() > spans_from {
+                // What follows may be allowed more once this request has been carried out.
+                if at < bytes.len() {
+                    self.again.push(conn.token);
+                }
+                return at;
+            }
+        }
+        at
+    }
+
+    fn queue_violation(&mut self, violation: ProtocolError, source: Source, at: usize, db: DbIndex) {
+        let (asked, base) = (Asked::Violation(violation), at as u32);
+        self.batch.requests.push(Request { asked, source, base, raw_base: base, spans: (0, 0), hash: 0, db });
+    }
+
+    /// The command of a parsed request and the hash of its first key, whose shard is prefetched.
+    #[inline]
+    fn look_up(&self, db: DbIndex, request: &[u8], spans_from: usize) -> (Asked, u64) {
+        let spans = &self.batch.spans[spans_from..];
+        let name = spans[0];
+        let row = self.server.registry.find_at(&request[name.start as usize..], name.len as usize);
+        let key = row.filter(|row| row.first_key != 0).and_then(|row| spans.get(row.first_key));
+        let Some(key) = key else { return (Asked::Command(row), 0) };
+        let hash = self.server.keyspace.hash(key.of(request));
+        self.server.keyspace.open(db).prefetch_shard(hash);
+        (Asked::Command(row), hash)
+    }
+
+    /// Queues an inline request: its words are rewritten one after the other.
+    fn queue_inline(&mut self, db: DbIndex, text: &[u8], at: usize) -> Result<(), ProtocolError> {
+        let words = split_words(text).ok_or(ProtocolError::UnbalancedQuotes)?;
+        if words.is_empty() {
+            return Ok(());
+        }
+        let inline = &mut self.batch.inline;
+        let base = inline.len();
+        let first = self.batch.spans.len();
+        for word in &words {
+            let start = (inline.len() - base) as u32;
+            inline.extend_from_slice(word);
+            self.batch.spans.push(Span { start, len: word.len() as u32 });
+        }
+        let (asked, hash) = self.look_up(db, &self.batch.inline[base..], first);
+        let spans = (first as u32, words.len() as u32);
+        let (base, raw_base) = (base as u32, at as u32);
+        self.batch.requests.push(Request { asked, source: Source::Inline, base, raw_base, spans, hash, db });
+        Ok(())
+    }
+
+    /// Marks a connection for closing whose query buffer has grown too large.
+    fn check_query_limit(&self, conn: &mut Connection) {
+        let limit = usize::try_from(self.core.settings.client_query_buffer_limit()).unwrap_or(usize::MAX);
+        if conn.input.len() > limit {
+            let client = conn.client.id;
+            tracing::warn!(client, "closing a client whose query buffer passed client-query-buffer-limit");
+            self.core.stats.query_limit_closes.add(1);
+            conn.closing = Closing::Now;
+        }
+    }
+}
