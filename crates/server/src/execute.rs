@@ -286,9 +286,17 @@ impl Core {
         args: &Args<'_>,
         hash: u64,
     ) -> Outcome {
+        let asked = row;
         let row = match self.resolve(row, args) {
             Ok(row) => row,
             Err((row, error)) => return self.refuse(out, row, &error),
+        };
+        // The worker hashed the key of what was asked, and a container itself has none.
+        let is_subcommand = !asked.is_some_and(|asked| std::ptr::eq(asked, row));
+        let hash = if is_subcommand && row.first_key != 0 {
+            self.server.keyspace.hash(args.get(row.first_key))
+        } else {
+            hash
         };
         if !conn.authenticated && !row.has(Flags::NO_AUTH) {
             return self.refuse(out, Some(row), &Error::of("NOAUTH Authentication required."));
