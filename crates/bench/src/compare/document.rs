@@ -21,14 +21,13 @@ pub(crate) struct Places {
 const HEADING: &str = "# Benchmarks
 
 Every figure here was produced by one command, `cargo run --release -p larder-bench -- compare`, after
-`scripts/fetch-peers` and `cargo build --release` (each section says how it was called; `--suite NAME` renews one of
-them). It starts the servers
-itself, gives the server one core and the load another, lets the servers take turns round by round, and reports
-medians with the smallest and the largest round in brackets. Servers share a machine whose speed is not constant:
-compare ratios within a table, not absolute figures between tables. CPU per operation is the server process's user
-and system time divided by the operations done; it holds even where the load generator is the limit. The null server
-answers each complete request with a fixed reply and stores nothing: the limit of this kernel and a plain epoll loop.
-The raw records of every round are in `bench/record/`.
+`scripts/fetch-peers` and `cargo build --release`; each section says how it was called, and `--suite NAME` renews one
+of them. It starts the servers itself, gives the server one core and the load another, lets the servers take turns
+round by round, and reports medians with the smallest and the largest round in brackets. Servers share a machine whose
+speed is not constant: compare ratios within a table, not absolute figures between tables. CPU per operation is the
+server process's user and system time divided by the operations done; it holds even where the load generator is the
+limit. The null server answers each complete request with a fixed reply and stores nothing: the limit of this kernel
+and a plain epoll loop. The raw records of every round are in `bench/record/`.
 ";
 
 impl Places {

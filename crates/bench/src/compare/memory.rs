@@ -53,7 +53,8 @@ const fn filling(
 #[derive(Clone, Copy)]
 struct BytesPerKey {
     resident: f64,
-    own: f64,
+    /// Not every server tells.
+    own: Option<f64>,
 }
 
 /// What a server needs before it holds anything.
@@ -105,14 +106,14 @@ fn start(rig: &Rig, peer: &Peer) -> Result<Contender> {
 fn bytes_per_key(rig: &Rig, peer: &Peer, filling: &Filling, keys: u64) -> Result<BytesPerKey> {
     let mut contender = start(rig, peer)?;
     std::thread::sleep(Duration::from_millis(500));
-    let (resident_empty, own_empty) = (contender.server.rss_bytes()?, contender.server.used_memory()?);
+    let (resident_empty, own_empty) = (contender.server.rss_bytes()?, contender.server.used_memory());
     let (value_kind, expiry) = (filling.value_kind, filling.expiry);
     let data = Data { value_kind, expiry, ..Data::plain(keys, filling.value_bytes) };
     rig.fill(&mut contender, &data)?;
     std::thread::sleep(SETTLE);
     let resident = contender.server.rss_bytes()?.saturating_sub(resident_empty);
-    let own = contender.server.used_memory()?.saturating_sub(own_empty);
-    Ok(BytesPerKey { resident: resident as f64 / keys as f64, own: own as f64 / keys as f64 })
+    let own = own_empty.and_then(|empty| Ok(contender.server.used_memory()?.saturating_sub(empty))).ok();
+    Ok(BytesPerKey { resident: resident as f64 / keys as f64, own: own.map(|own| own as f64 / keys as f64) })
 }
 
 fn footing(rig: &Rig, peer: &Peer) -> Result<Footing> {
@@ -178,7 +179,7 @@ fn report(
     for (filling, row) in FILLINGS.iter().zip(bytes) {
         let cells = row
             .iter()
-            .map(|cell| cell.map_or("-".to_owned(), |b| format!("{:.1} ({:.1})", b.resident, b.own)));
+            .map(|cell| cell.map_or("-".to_owned(), |b| format!("{:.1} ({})", b.resident, or_dash(b.own))));
         let cells: Vec<String> = cells.collect();
         text.push_str(&format!(
             "| {} | {} | {} |\n",
@@ -220,6 +221,10 @@ fn report(
     cx.finish("memory", "Memory", &format!("{method}\n\n{text}\n{chart}"), &[])
 }
 
+fn or_dash(number: Option<f64>) -> String {
+    number.map_or("-".to_owned(), |number| format!("{number:.1}"))
+}
+
 const RECORD_HEAD: &str = "date,machine,server,version,what,keys,resident,own";
 
 fn records(
@@ -236,8 +241,10 @@ fn records(
         for (filling, row) in FILLINGS.iter().zip(bytes) {
             if let Some(cell) = row.get(index).copied().flatten() {
                 lines.push(format!(
-                    "{start},\"{}\",{keys},{:.2},{:.2}",
-                    filling.name, cell.resident, cell.own
+                    "{start},\"{}\",{keys},{:.2},{}",
+                    filling.name,
+                    cell.resident,
+                    or_dash(cell.own)
                 ));
             }
         }

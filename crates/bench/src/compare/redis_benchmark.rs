@@ -120,7 +120,7 @@ pub(crate) fn run(cx: &Context) -> Result<()> {
     cx.places.append_records("redis-benchmark", head, &records)?;
     let method = format!(
         "`redis-benchmark -t {TESTS} -r 100000`, on the load's core, one server after the other: requests a second \
-         (p50 / p99 in ms, closed loop at saturation). It is the limit itself from about half a million a second on."
+         (p50 / p99 in ms, closed loop at saturation). Often it is the limit itself."
     );
     cx.finish("redis-benchmark", "redis-benchmark", &format!("{method}\n{text}"), &[])
 }
