@@ -132,7 +132,7 @@ fn resident() -> (usize, usize) {
 /// All memory of the machine, in bytes; zero where the kernel doesn't tell.
 pub fn system_bytes() -> u64 {
     let info = rustix::system::sysinfo();
-    u64::try_from(info.totalram).unwrap_or(0).saturating_mul(u64::from(info.mem_unit.max(1)))
+    info.totalram.saturating_mul(u64::from(info.mem_unit.max(1)))
 }
 
 /// A number of bytes for people, as INFO writes it: two decimals and a unit.
@@ -155,7 +155,7 @@ mod tests {
             (0, "0B"),
             (1023, "1023B"),
             (1024, "1.00K"),
-            (702_55 * 1024 / 100, "702.55K"),
+            (70_255 * 1024 / 100, "702.55K"),
             (25_276_502_016, "23.54G"),
             (u64::MAX, "16384.00P"),
         ] {

@@ -203,12 +203,6 @@ impl Server {
         (self.peak_bytes.load(Relaxed).max(used), self.peak_ms.load(Relaxed))
     }
 
-    /// Forgets the peak (CONFIG RESETSTAT).
-    pub fn reset_peak(&self) {
-        self.peak_bytes.store(0, Relaxed);
-        self.used_memory();
-    }
-
     /// A ticket for a connection that waits.
     pub fn next_ticket(&self) -> u64 {
         self.next_ticket.fetch_add(1, Relaxed) + 1

@@ -41,6 +41,7 @@ fn info_tells_what_happened() {
     client.run("SET b 2 PX 100000").unwrap();
     client.run("GET a").unwrap();
     client.run("GET nosuch").unwrap();
+    client.run("ECHO x").unwrap();
     assert!(client.run("GET").unwrap().is_error());
     assert!(client.run("INCR a x").unwrap().is_error());
     let all = info(&mut client, "everything");
@@ -58,7 +59,7 @@ fn info_tells_what_happened() {
     assert_eq!(all["errorstat_ERR"], "count=2");
     assert!(all["cmdstat_get"].starts_with("calls=2,"), "{}", all["cmdstat_get"]);
     assert!(all["cmdstat_get"].ends_with("rejected_calls=1,failed_calls=0"), "{}", all["cmdstat_get"]);
-    assert!(all["latency_percentiles_usec_set"].starts_with("p50="));
+    assert!(all["latency_percentiles_usec_echo"].starts_with("p50="));
     let db = &all["db0"];
     assert!(db.starts_with("keys=2,expires=1,avg_ttl=") && db.ends_with(",subexpiry=0"), "{db}");
     assert!(number(&all, "used_memory") >= number(&all, "used_memory_startup"));
