@@ -49,7 +49,10 @@ fn find(spec: &KeySpec, args: &Args<'_>, keys: &mut SmallVec<[KeyAt; 4]>) -> Res
             (first, last, step as usize)
         }
         Find::Counted { number_at, first: offset, step } => {
-            let count = args.try_get(first + number_at as usize).and_then(number::parse_i64).ok_or(KeysError::Invalid)?;
+            let count = args
+                .try_get(first + number_at as usize)
+                .and_then(number::parse_i64)
+                .ok_or(KeysError::Invalid)?;
             let count = usize::try_from(count).map_err(|_| KeysError::Invalid)?;
             if count == 0 {
                 return Ok(());
@@ -63,7 +66,9 @@ fn find(spec: &KeySpec, args: &Args<'_>, keys: &mut SmallVec<[KeyAt; 4]>) -> Res
     if last >= words {
         return Err(KeysError::Invalid);
     }
-    keys.extend((first..=last).step_by(step.max(1)).map(|index| KeyAt { index: index as u32, flags: spec.flags }));
+    keys.extend(
+        (first..=last).step_by(step.max(1)).map(|index| KeyAt { index: index as u32, flags: spec.flags }),
+    );
     Ok(())
 }
 

@@ -38,4 +38,5 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
 }
 
 /// The families, each a table that stands at the end of its file.
-static FAMILIES: &[&[&Command]] = &[keys::COMMANDS, string::COMMANDS, bitmap::COMMANDS, hyperloglog::COMMANDS];
+static FAMILIES: &[&[&Command]] =
+    &[keys::COMMANDS, string::COMMANDS, bitmap::COMMANDS, hyperloglog::COMMANDS];

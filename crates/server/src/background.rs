@@ -7,6 +7,7 @@ use crate::clock;
 use crate::connection::Parked;
 use crate::execute::Core;
 use crate::slots::Slots;
+use larder_config::ClientClass;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -112,16 +113,36 @@ impl Background {
     }
 
     fn look_at_connections(&mut self, core: &Core, connections: &Slots) {
+        let now = core.local.now.0;
+        self.find_deaf_connections(core, connections, now);
         let idle_ms_max = u64::from(core.settings.timeout()) * 1000;
         if idle_ms_max == 0 {
             return;
         }
-        let now = core.local.now.0;
         self.expired_connections.extend(connections.iter().filter_map(|conn| {
             let waits = matches!(conn.parked, Some(Parked::Ticket(_))) || conn.monitor;
             let idle = now.saturating_sub(conn.client.active_ms.load(Relaxed));
             (!waits && idle > idle_ms_max).then_some(conn.token)
         }));
+    }
+
+    /// Connections that have been over the soft limit of unread replies for too long. Nothing is
+    /// reported of a client that neither reads nor asks, so they are looked for.
+    fn find_deaf_connections(&mut self, core: &Core, connections: &Slots, now: u64) {
+        let limit = core.settings.client_output_buffer_limit().of(ClientClass::Normal);
+        let patience_ms = limit.soft_seconds.saturating_mul(1000);
+        for conn in connections.iter().filter(|conn| conn.over_soft_limit_ms != 0) {
+            if now.saturating_sub(conn.over_soft_limit_ms) > patience_ms {
+                let bytes = conn.output.len();
+                tracing::warn!(
+                    client = conn.client.id,
+                    bytes,
+                    "closing a client that does not read its replies"
+                );
+                core.stats.output_limit_closes.add(1);
+                self.expired_connections.push(conn.token);
+            }
+        }
     }
 }
 

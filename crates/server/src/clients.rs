@@ -172,11 +172,6 @@ impl Clients {
         counts.min_by_key(|(_, count)| *count).map_or(0, |(worker, _)| worker)
     }
 
-    /// The connection of this number.
-    pub fn get(&self, id: u64) -> Option<Arc<Client>> {
-        self.by_id.lock().get(&id).cloned()
-    }
-
     /// All connections by ascending number.
     pub fn all(&self) -> Vec<Arc<Client>> {
         self.by_id.lock().values().cloned().collect()

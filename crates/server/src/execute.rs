@@ -4,7 +4,7 @@
 //! closed, its locks are released by their guards, no other client notices.
 
 use crate::connection::{Closing, Connection, Parked, ReplyMode};
-use crate::registry::{Row, RowRun};
+use crate::registry::{Row, RowRun, RunOnKeys};
 use crate::server::{Message, Server};
 use crate::slowlog::{SlowEntry, shorten};
 use crate::stats::WorkerStats;
@@ -143,7 +143,7 @@ impl Core {
         protocol: Protocol,
         out: &mut Output,
         row: &'static Row,
-        run: fn(&mut Ctx<'_>, &Args<'_>) -> Result<(), Error>,
+        run: RunOnKeys,
         args: &Args<'_>,
         hash: u64,
     ) -> Outcome {
@@ -207,7 +207,7 @@ impl Core {
         }
         self.turn = Some(self.server.keyspace.world.enter(self.id));
         self.turns = self.turns.wrapping_add(1);
-        self.timing_turn = self.turns % TIMED_ONE_IN == 0;
+        self.timing_turn = self.turns.is_multiple_of(TIMED_ONE_IN);
         self.look_up_attention();
     }
 
@@ -298,6 +298,10 @@ impl Core {
         } else {
             hash
         };
+        // A password that was taken away since binds nobody.
+        if !conn.authenticated && self.settings.requirepass().is_empty() {
+            conn.authenticated = true;
+        }
         if !conn.authenticated && !row.has(Flags::NO_AUTH) {
             return self.refuse(out, Some(row), &Error::of("NOAUTH Authentication required."));
         }
@@ -347,7 +351,7 @@ impl Core {
             stats.rejected.add(1);
         }
         self.count_error(error.text());
-        Reply::new(out, larder_resp::Protocol::Resp2).error(error.text());
+        Reply::new(out, Protocol::Resp2).error(error.text());
         Outcome::Done
     }
 

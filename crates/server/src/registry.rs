@@ -16,6 +16,9 @@ pub struct HostCommand {
     pub subcommands: &'static [&'static HostCommand],
 }
 
+/// An implementation on declared keys.
+pub type RunOnKeys = fn(&mut Ctx<'_>, &Args<'_>) -> Result<(), Error>;
+
 /// How a command that stands in this crate is carried out.
 #[derive(Clone, Copy)]
 pub enum HostRun {
@@ -24,7 +27,7 @@ pub enum HostRun {
     /// With the server at hand, while no other thread touches any key.
     HostExclusive(fn(&mut Host<'_>, &Args<'_>) -> Result<(), Error>),
     /// On its declared keys, as data commands are: for containers that hold both.
-    Keys(fn(&mut Ctx<'_>, &Args<'_>) -> Result<(), Error>),
+    Keys(RunOnKeys),
     /// Only through its subcommands.
     Container,
 }
@@ -33,7 +36,7 @@ pub enum HostRun {
 #[derive(Clone, Copy)]
 pub enum RowRun {
     /// On its declared keys.
-    Keys(fn(&mut Ctx<'_>, &Args<'_>) -> Result<(), Error>),
+    Keys(RunOnKeys),
     /// On whole databases.
     Keyspace(fn(&mut KeyspaceCtx<'_>, &Args<'_>) -> Result<(), Error>),
     /// On whole databases, alone.
@@ -66,7 +69,7 @@ pub struct Row {
     pub is_brief: bool,
     /// The implementation, where a command needs nothing but its one key and never has to wait for
     /// memory: the short way.
-    pub run_on_key: Option<fn(&mut Ctx<'_>, &Args<'_>) -> Result<(), Error>>,
+    pub run_on_key: Option<RunOnKeys>,
 }
 
 /// All commands by name.

@@ -96,8 +96,6 @@ pub struct Server {
     pub active_expire: AtomicBool,
     /// When the server started.
     pub started: Instant,
-    /// When it started, in Unix time.
-    pub started_ms: Millis,
     /// 40 random hexadecimal digits that tell this run from every other.
     pub run_id: String,
     /// 40 random hexadecimal digits that name the history of the data to replicas.
@@ -149,7 +147,6 @@ impl Server {
             transfers: Transfers::default(),
             active_expire: AtomicBool::new(true),
             started: clock::now(),
-            started_ms: now,
             run_id: random_hex(40),
             replication_id: random_hex(40),
             sampler: Sampler::default(),

@@ -238,21 +238,24 @@ impl Worker {
     fn look_again(&mut self) {
         let mut tokens = std::mem::take(&mut self.again);
         for token in std::mem::take(&mut self.parked) {
-            match self.connections.get_mut(token).map(|conn| &mut conn.parked) {
-                Some(parked @ Some(Parked::Busy)) => {
-                    *parked = None;
+            let Some(conn) = self.connections.get_mut(token) else { continue };
+            match conn.parked {
+                Some(Parked::Busy) => {
+                    conn.parked = None;
                     tokens.push(token);
                 }
-                Some(parked @ Some(Parked::Paused)) => {
-                    if self.server.is_paused(self.core.local.now, true) {
-                        // The command itself decides again whether it may run.
-                        if self.server.is_paused(self.core.local.now, false) {
-                            self.parked.push(token);
-                            continue;
-                        }
-                    }
-                    *parked = None;
+                Some(Parked::Paused) if self.server.is_paused(self.core.local.now, false) => {
+                    self.parked.push(token);
+                }
+                Some(Parked::Paused) => {
+                    // The command itself decides again whether it may run. The end of the turn has
+                    // the socket watched for reading again.
+                    conn.parked = None;
                     tokens.push(token);
+                    if !conn.in_flush_list {
+                        conn.in_flush_list = true;
+                        self.flush.push(token);
+                    }
                 }
                 _ => {}
             }

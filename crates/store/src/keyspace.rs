@@ -324,7 +324,7 @@ impl Keyspace {
     /// Takes everything out of a database. The caller is exclusive; O(shards).
     pub fn flush(&self, db: DbIndex) -> Option<Garbage> {
         let table = self.table_if_used(db)?;
-        if table.len() == 0 { None } else { Some(Garbage::Database(table.detach_all())) }
+        if table.is_empty() { None } else { Some(Garbage::Database(table.detach_all())) }
     }
 
     /// Exchanges two databases. The caller is exclusive; O(1).

@@ -2,9 +2,9 @@
 
 use larder_resp::Output;
 use rustix::buffer::spare_capacity;
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 
 /// Pieces handed to the kernel in one call.
 const SLICES: usize = 64;
@@ -43,11 +43,6 @@ impl Socket {
         Socket { fd }
     }
 
-    /// Its number, as CLIENT LIST shows it.
-    pub fn number(&self) -> i32 {
-        self.fd.as_raw_fd()
-    }
-
     /// Reads into `buffer`.
     #[inline]
     pub fn read(&self, buffer: &mut [u8]) -> Received {
@@ -79,11 +74,6 @@ impl Socket {
             }
         }
         Sent::All
-    }
-
-    /// Ends both directions now; what the kernel has not sent yet may be lost.
-    pub fn shutdown(&self) -> io::Result<()> {
-        Ok(rustix::net::shutdown(&self.fd, rustix::net::Shutdown::Both)?)
     }
 }
 

@@ -36,7 +36,7 @@ impl Worker {
                         self.close(token);
                         continue;
                     }
-                    if conn.interest != (true, false) && !matches!(conn.parked, Some(Parked::Ticket(_))) {
+                    if conn.interest != (true, false) && matches!(conn.parked, None | Some(Parked::Busy)) {
                         conn.interest = (true, false);
                         let _ = self.poller.set_interest(&conn.socket, token, true, false);
                     }
@@ -83,5 +83,5 @@ fn over_output_limit(conn: &mut Connection, limits: &larder_config::OutputLimits
     if conn.over_soft_limit_ms == 0 {
         conn.over_soft_limit_ms = now_ms;
     }
-    now_ms - conn.over_soft_limit_ms > limit.soft_seconds.saturating_mul(1000)
+    now_ms.saturating_sub(conn.over_soft_limit_ms) > limit.soft_seconds.saturating_mul(1000)
 }

@@ -19,8 +19,11 @@ impl Worker {
             return;
         }
         if conn.parked.is_some() || conn.closing != Closing::No {
-            // Its bytes stay with the kernel until it may go on.
-            if matches!(conn.parked, Some(Parked::Ticket(_))) || conn.closing != Closing::No {
+            // Its bytes stay with the kernel until it may go on. What is reported once it is not
+            // watched for reading is that the peer is gone.
+            if !conn.interest.0 {
+                self.close(token);
+            } else if conn.parked != Some(Parked::Busy) {
                 Self::stop_reading(&self.poller, conn);
             }
             return;

@@ -79,7 +79,7 @@ impl Evictor {
             let Some(table) = keyspace.table_if_used(db) else { continue };
             let mut left = samples;
             for _ in 0..samples * 4 {
-                if left == 0 || table.len() == 0 {
+                if left == 0 || table.is_empty() {
                     break;
                 }
                 let guard = table.lock(local.random() as usize % table.shards());
