@@ -130,7 +130,11 @@ fn settings_change_together_or_not_at_all_and_survive_a_rewrite() {
     client.run("CONFIG SET requirepass secret").unwrap();
     let mut other = Client::connect(&server.address()).unwrap();
     assert!(other.run("GET a").unwrap().text().starts_with("NOAUTH"));
+    let mut third = Client::connect(&server.address()).unwrap();
+    assert!(third.run("GET a").unwrap().text().starts_with("NOAUTH"));
     assert_eq!(other.run("AUTH secret").unwrap().text(), "OK");
+    other.command(&["CONFIG", "SET", "requirepass", ""]).unwrap();
+    assert_eq!(third.run("GET a").unwrap(), Value::NilBulk, "nothing is asked any more");
 }
 
 #[test]
