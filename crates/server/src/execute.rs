@@ -148,6 +148,8 @@ impl Core {
         hash: u64,
     ) -> Outcome {
         self.mark = out.mark();
+        let few = self.stats.by_command[row.id].calls.get() < TIMED_FIRST;
+        let start = if few { self.stopwatch.ticks() } else { 0 };
         let Some(locked) = lock_one(database, hash) else { return Outcome::Later };
         let db = Db::on(database, locked, &mut self.local);
         let mut cx = Ctx::new(db, Reply::new(out, protocol), &self.limits, (row.first_key, hash));
@@ -162,7 +164,20 @@ impl Core {
             self.count_error(error.text());
             Reply::new(out, protocol).error(error.text());
         }
+        if few {
+            self.count_time(row, self.stopwatch.nanos(start, self.stopwatch.ticks()));
+        }
         Outcome::Done
+    }
+
+    /// Counts how long one of the first runs of a command took.
+    #[cold]
+    fn count_time(&self, row: &Row, nanos: u64) {
+        let stats = &self.stats.by_command[row.id];
+        stats.nanos.add(nanos);
+        if self.settings.latency_tracking() {
+            stats.durations.record(nanos, 1);
+        }
     }
 
     /// Whether anything asks for more than the short way: a memory limit, a pause, a monitor, a slow

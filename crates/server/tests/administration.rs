@@ -60,6 +60,7 @@ fn info_tells_what_happened() {
     assert!(all["cmdstat_get"].starts_with("calls=2,"), "{}", all["cmdstat_get"]);
     assert!(all["cmdstat_get"].ends_with("rejected_calls=1,failed_calls=0"), "{}", all["cmdstat_get"]);
     assert!(all["latency_percentiles_usec_echo"].starts_with("p50="));
+    assert!(all["latency_percentiles_usec_set"].starts_with("p50="));
     let db = &all["db0"];
     assert!(db.starts_with("keys=2,expires=1,avg_ttl=") && db.ends_with(",subexpiry=0"), "{db}");
     assert!(number(&all, "used_memory") >= number(&all, "used_memory_startup"));

@@ -1,6 +1,6 @@
 //! ACL: the part of it that a server with one user can answer truly.
 
-use super::help::help as answer_help;
+use super::help::{help as answer_help, misused};
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
 use crate::server::random_hex;
@@ -117,10 +117,6 @@ static HELP_LINES: &[&str] = &[
     "    Answers which user the connection speaks for.",
 ];
 
-fn unknown(word: &str) -> Error {
-    Error::custom(format!("ERR unknown subcommand or wrong number of arguments for '{word}'. Try ACL HELP."))
-}
-
 fn cat(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let names: Vec<&str> = match args.len() {
         2 => Acl::WORDS.iter().map(|(_, word)| *word).collect(),
@@ -137,7 +133,7 @@ fn cat(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
             let rows = registry.all().filter(|row| row.spec.categories().has(*category));
             rows.map(|row| row.name.as_str()).collect()
         }
-        _ => return Err(unknown("cat")),
+        _ => return Err(misused("ACL", args.get(1))),
     };
     answer_names(host, &names);
     Ok(())
@@ -153,7 +149,7 @@ fn genpass(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let bits = match args.len() {
         2 => PASSWORD_BITS,
         3 => number::parse_i64(args.get(2)).ok_or(Error::NotAnInteger)?,
-        _ => return Err(unknown("genpass")),
+        _ => return Err(misused("ACL", args.get(1))),
     };
     if !(1..=PASSWORD_BITS_MAX).contains(&bits) {
         return Err(Error::of(

@@ -1,6 +1,6 @@
 //! DEBUG: for tests. Everything else of the server stands still while it runs.
 
-use super::help::help as answer_help;
+use super::help::{help as answer_help, misused};
 use crate::clock;
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
@@ -93,16 +93,9 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
             host.reply().ok();
         }
         (b"stringmatch-len", 4) => match_long(host, args)?,
-        _ => return Err(unknown(args.get(1))),
+        _ => return Err(misused("DEBUG", args.get(1))),
     }
     Ok(())
-}
-
-fn unknown(word: &[u8]) -> Error {
-    let mut text = b"ERR unknown subcommand or wrong number of arguments for '".to_vec();
-    text.extend_from_slice(word.get(..128).unwrap_or(word));
-    text.extend_from_slice(b"'. Try DEBUG HELP.");
-    Error::custom(text)
 }
 
 /// The integer at the beginning of a text, zero when there is none.

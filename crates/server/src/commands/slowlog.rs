@@ -1,6 +1,6 @@
 //! SLOWLOG: the log of slow commands, newest first. What enters it is decided in `execute.rs`.
 
-use super::help::help as answer_help;
+use super::help::{help as answer_help, misused};
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
 use larder_commands::spec::{Arg, Flags, Group};
@@ -110,11 +110,7 @@ fn get(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
             Some(count @ 0..) => Some(usize::try_from(count).unwrap_or(usize::MAX)),
             _ => return Err(Error::of("ERR count should be greater than or equal to -1")),
         },
-        _ => {
-            return Err(Error::custom(
-                b"ERR unknown subcommand or wrong number of arguments for 'get'. Try SLOWLOG HELP.",
-            ));
-        }
+        _ => return Err(misused("SLOWLOG", args.get(1))),
     };
     let log = host.server().slowlog.lock();
     let entries = log.newest(count);
