@@ -117,7 +117,7 @@ pub trait ReplyStr {
 const SHARED_BYTES_MIN: usize = 16 * 1024;
 
 impl ReplyStr for Reply<'_> {
-    #[inline]
+    #[inline(always)]
     fn string(&mut self, value: &Str<'_>) {
         match value {
             Str::Bytes(bytes) => self.bulk(bytes),
@@ -130,7 +130,7 @@ impl ReplyStr for Reply<'_> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn string_or_null(&mut self, value: Option<Str<'_>>) {
         match value {
             Some(value) => self.string(&value),

@@ -16,6 +16,9 @@ pub enum Protocol {
     Resp3,
 }
 
+/// Longest header: a type byte, 20 characters of number, the line's end.
+const HEADER_BYTES_MAX: usize = 23;
+
 /// Appends replies to one connection's output.
 #[derive(Debug)]
 pub struct Reply<'a> {
@@ -89,9 +92,9 @@ impl<'a> Reply<'a> {
     /// A bulk string.
     #[inline]
     pub fn bulk(&mut self, value: &[u8]) {
+        self.out.bytes_mut().reserve(value.len() + HEADER_BYTES_MAX + 2);
         self.header(b'$', value.len() as i64);
         let bytes = self.out.bytes_mut();
-        bytes.reserve(value.len() + 2);
         bytes.extend_from_slice(value);
         bytes.extend_from_slice(b"\r\n");
     }
@@ -99,9 +102,9 @@ impl<'a> Reply<'a> {
     /// A bulk string of `len` bytes that `write` appends to the buffer itself.
     #[inline]
     pub fn bulk_with(&mut self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        self.out.bytes_mut().reserve(len + HEADER_BYTES_MAX + 2);
         self.header(b'$', len as i64);
         let bytes = self.out.bytes_mut();
-        bytes.reserve(len + 2);
         let before = bytes.len();
         write(bytes);
         debug_assert_eq!(bytes.len() - before, len);

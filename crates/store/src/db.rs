@@ -62,19 +62,16 @@ impl<'a> Item<'a> {
     #[inline]
     pub fn value_type(&self) -> Type {
         match self.entry.kind() {
-            kind::TEXT | kind::TEXT7 | kind::TEXT7_SHORT | kind::INT | kind::EDITED | kind::BLOB => {
-                Type::String
-            }
+            ..kind::STRINGS_END => Type::String,
             other => unreachable!("no value has kind {other}"),
         }
     }
 
     /// The value as a string.
-    #[inline]
+    #[inline(always)]
     pub fn string(&self) -> Result<Str<'a>, WrongType> {
-        match self.value_type() {
-            Type::String => Ok(Str::decode(self.entry.kind(), self.entry.payload())),
-        }
+        let kind = self.entry.kind();
+        if kind < kind::STRINGS_END { Ok(Str::decode(kind, self.entry.payload())) } else { Err(WrongType) }
     }
 
     /// What OBJECT ENCODING answers.
@@ -249,7 +246,7 @@ impl<'t> Db<'t> {
     }
 
     /// Reads a key: counts a hit or a miss and records the access.
-    #[inline]
+    #[inline(always)]
     pub fn read(&mut self, key: &Hashed<'_>) -> Option<Item<'_>> {
         let shard = self.locked.shard_mut(self.table.shard_of(key.hash));
         let Some(occupied) = shard.find_mut(key.hash, key.bytes) else {
@@ -274,7 +271,7 @@ impl<'t> Db<'t> {
     }
 
     /// Reads a key that must hold a string.
-    #[inline]
+    #[inline(always)]
     pub fn string(&mut self, key: &Hashed<'_>) -> Result<Option<Str<'_>>, WrongType> {
         self.read(key).map(|item| item.string()).transpose()
     }

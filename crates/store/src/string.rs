@@ -56,6 +56,8 @@ pub(crate) mod kind {
     pub const BLOB: u8 = 4;
     /// ASCII packed eight in seven; the length is one short of a multiple of eight.
     pub const TEXT7_SHORT: u8 = 5;
+    /// Kinds below it are strings.
+    pub const STRINGS_END: u8 = 6;
 }
 
 /// What OBJECT ENCODING answers.
@@ -95,7 +97,7 @@ pub enum Str<'a> {
 
 impl<'a> Str<'a> {
     /// Reads an entry's payload of a string kind.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn decode(kind: u8, payload: PayloadRef<'a, Object>) -> Str<'a> {
         match payload {
             PayloadRef::Boxed(Object::Blob(blob)) => Str::Blob(blob),

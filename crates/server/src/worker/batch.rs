@@ -3,7 +3,7 @@
 use crate::registry::Row;
 use larder_commands::Args;
 use larder_resp::{ProtocolError, Span};
-use larder_store::DbIndex;
+use larder_store::Database;
 
 /// Where a connection's requests of this turn lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(super) struct Request {
     /// Hash of the first key; meaningful where the command has one.
     pub hash: u64,
     /// Database of the connection when the request was read: a guess, for prefetching only.
-    pub db: DbIndex,
+    pub database: Database<'static>,
 }
 
 /// The requests of one connection in this turn.

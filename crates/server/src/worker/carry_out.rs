@@ -170,12 +170,11 @@ impl Worker {
             // Alone it would wait for its own prefetch.
             return to;
         }
-        let keyspace = &self.server.keyspace;
         for request in window.iter().filter(|request| request.hash != 0) {
-            keyspace.open(request.db).prefetch_bucket(&self.participant, request.hash);
+            request.database.prefetch_bucket(&self.participant, request.hash);
         }
         for request in window.iter().filter(|request| request.hash != 0) {
-            keyspace.open(request.db).prefetch_entry(&self.participant, request.hash);
+            request.database.prefetch_entry(&self.participant, request.hash);
         }
         to
     }

@@ -5,7 +5,7 @@ use super::{LARGE_READ_BYTES, READ_BYTES, TURN_BYTES, Worker};
 use crate::connection::{Closing, Connection, Parked};
 use crate::io::Received;
 use larder_resp::{Progress, ProtocolError, RequestParser, Span, limits, split_words};
-use larder_store::DbIndex;
+use larder_store::Database;
 
 impl Worker {
     /// Reads what a socket has and parses it.
@@ -85,6 +85,7 @@ impl Worker {
     fn parse(&mut self, conn: &mut Connection, bytes: &[u8], mut at: usize, source: Source) -> usize {
         let limits =
             limits::Limits { bulk_bytes_max: self.bulk_bytes_max, authenticated: conn.authenticated };
+        let database = self.server.keyspace.open(conn.db);
         while at < bytes.len() {
             let spans_from = self.batch.spans.len();
             if !conn.spans.is_empty() {
@@ -95,9 +96,9 @@ impl Worker {
                 Ok(Progress::Complete(consumed)) => {
                     let count = self.batch.spans.len() - spans_from;
                     if count > 0 {
-                        let (asked, hash) = self.look_up(conn.db, rest, spans_from);
+                        let (asked, hash) = self.look_up(database, rest, spans_from);
                         let spans = (spans_from as u32, count as u32);
-                        let (base, db) = (at as u32, conn.db);
+                        let base = at as u32;
                         self.batch.requests.push(Request {
                             asked,
                             source,
@@ -105,14 +106,14 @@ impl Worker {
                             raw_base: base,
                             spans,
                             hash,
-                            db,
+                            database,
                         });
                     }
                     at += consumed;
                 }
                 Ok(Progress::Inline { line, consumed }) => {
-                    if let Err(violation) = self.queue_inline(conn.db, &rest[..line], at) {
-                        self.queue_violation(violation, source, at, conn.db);
+                    if let Err(violation) = self.queue_inline(database, &rest[..line], at) {
+                        self.queue_violation(violation, source, at, database);
                         return bytes.len();
                     }
                     at += consumed;
@@ -125,7 +126,7 @@ impl Worker {
                 Err(violation) => {
                     self.batch.spans.truncate(spans_from);
                     conn.parser = RequestParser::default();
-                    self.queue_violation(violation, source, at, conn.db);
+                    self.queue_violation(violation, source, at, database);
                     return bytes.len();
                 }
             }
@@ -140,26 +141,45 @@ impl Worker {
         at
     }
 
-    fn queue_violation(&mut self, violation: ProtocolError, source: Source, at: usize, db: DbIndex) {
+    fn queue_violation(
+        &mut self,
+        violation: ProtocolError,
+        source: Source,
+        at: usize,
+        database: Database<'static>,
+    ) {
         let (asked, base) = (Asked::Violation(violation), at as u32);
-        self.batch.requests.push(Request { asked, source, base, raw_base: base, spans: (0, 0), hash: 0, db });
+        self.batch.requests.push(Request {
+            asked,
+            source,
+            base,
+            raw_base: base,
+            spans: (0, 0),
+            hash: 0,
+            database,
+        });
     }
 
     /// The command of a parsed request and the hash of its first key, whose shard is prefetched.
     #[inline]
-    fn look_up(&self, db: DbIndex, request: &[u8], spans_from: usize) -> (Asked, u64) {
+    fn look_up(&self, database: Database<'static>, request: &[u8], spans_from: usize) -> (Asked, u64) {
         let spans = &self.batch.spans[spans_from..];
         let name = spans[0];
         let row = self.server.registry.find_at(&request[name.start as usize..], name.len as usize);
         let key = row.filter(|row| row.first_key != 0).and_then(|row| spans.get(row.first_key));
         let Some(key) = key else { return (Asked::Command(row), 0) };
         let hash = self.server.keyspace.hash(key.of(request));
-        self.server.keyspace.open(db).prefetch_shard(hash);
+        database.prefetch_shard(hash);
         (Asked::Command(row), hash)
     }
 
     /// Queues an inline request: its words are rewritten one after the other.
-    fn queue_inline(&mut self, db: DbIndex, text: &[u8], at: usize) -> Result<(), ProtocolError> {
+    fn queue_inline(
+        &mut self,
+        database: Database<'static>,
+        text: &[u8],
+        at: usize,
+    ) -> Result<(), ProtocolError> {
         let words = split_words(text).ok_or(ProtocolError::UnbalancedQuotes)?;
         if words.is_empty() {
             return Ok(());
@@ -172,10 +192,18 @@ impl Worker {
             inline.extend_from_slice(word);
             self.batch.spans.push(Span { start, len: word.len() as u32 });
         }
-        let (asked, hash) = self.look_up(db, &self.batch.inline[base..], first);
+        let (asked, hash) = self.look_up(database, &self.batch.inline[base..], first);
         let spans = (first as u32, words.len() as u32);
         let (base, raw_base) = (base as u32, at as u32);
-        self.batch.requests.push(Request { asked, source: Source::Inline, base, raw_base, spans, hash, db });
+        self.batch.requests.push(Request {
+            asked,
+            source: Source::Inline,
+            base,
+            raw_base,
+            spans,
+            hash,
+            database,
+        });
         Ok(())
     }
 
