@@ -45,6 +45,13 @@ pub fn allocated_bytes() -> usize {
     usize::try_from(sum).unwrap_or(0)
 }
 
+/// Bytes the calling thread has allocated and not freed, blocks of others that it freed subtracted:
+/// meaningful only as a difference between two moments.
+#[inline]
+pub fn own_bytes() -> isize {
+    COUNTS.get(SLOT.with(Cell::get)).map_or(0, |count| count.load(Relaxed))
+}
+
 /// Gives pages that hold nothing back to the system.
 pub fn purge() {
     // SAFETY: mi_collect may be called at any time from any thread.

@@ -8,7 +8,7 @@ use crate::registry::{Row, RowRun, RunOnKeys};
 use crate::server::{Message, Server};
 use crate::slowlog::{SlowEntry, shorten};
 use crate::stats::WorkerStats;
-use crate::{clock, monitor};
+use crate::{alloc, clock, monitor};
 use larder_commands::keys::flush_waits;
 use larder_commands::spec::Flags;
 use larder_commands::{Args, Ctx, Error, KeyspaceCtx, Limits, keys_of};
@@ -26,6 +26,8 @@ const TIMED_ONE_IN: u32 = 16;
 const TIMED_FIRST: u64 = 64;
 /// Writes between two looks at the memory in use.
 const MEMORY_CHECK_EVERY: u32 = 16;
+/// Bytes a worker may take before it looks at the memory in use, however few its writes were.
+const MEMORY_UNCHECKED_BYTES_MAX: isize = 16 * 1024;
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +65,8 @@ pub struct Core {
     mark: (usize, usize),
     until_memory_check: u32,
     over_limit: bool,
+    /// Memory of this thread at the last look at the memory in use.
+    own_bytes_checked: isize,
     /// Commands at least this slow are logged, in nanoseconds; `u64::MAX` for none.
     slow_nanos_min: u64,
     /// Every command is timed: the slow log asks for it.
@@ -127,6 +131,7 @@ impl Core {
             mark: (0, 0),
             until_memory_check: 0,
             over_limit: false,
+            own_bytes_checked: 0,
             slow_nanos_min: u64::MAX,
             time_all: false,
         };
@@ -500,7 +505,8 @@ impl Core {
 
     /// Makes sure that memory in use is below the limit, evicting where the policy allows it.
     fn make_room(&mut self) -> bool {
-        if self.until_memory_check > 0 && !self.over_limit {
+        let grown = alloc::own_bytes().wrapping_sub(self.own_bytes_checked);
+        if self.until_memory_check > 0 && grown < MEMORY_UNCHECKED_BYTES_MAX && !self.over_limit {
             self.until_memory_check -= 1;
             return true;
         }
@@ -516,6 +522,7 @@ impl Core {
                 return false;
             }
         }
+        self.own_bytes_checked = alloc::own_bytes();
         self.over_limit = false;
         true
     }
