@@ -26,10 +26,28 @@ pub struct Output {
 }
 
 impl Output {
-    /// An empty output that reuses `buffer`'s memory.
-    pub fn with_buffer(mut buffer: Vec<u8>) -> Self {
-        buffer.clear();
-        Output { bytes: buffer, ..Output::default() }
+    /// Whether the output holds memory of its own.
+    #[inline]
+    pub fn has_buffer(&self) -> bool {
+        self.bytes.capacity() != 0
+    }
+
+    /// Gives an output without a buffer one to use.
+    #[inline]
+    pub fn set_buffer(&mut self, buffer: Vec<u8>) {
+        debug_assert!(self.bytes.is_empty() && buffer.is_empty());
+        self.bytes = buffer;
+    }
+
+    /// Takes the buffer of an output that is through, if it has one.
+    #[inline]
+    pub fn take_buffer(&mut self) -> Option<Vec<u8>> {
+        if self.bytes.capacity() == 0 || !self.is_empty() {
+            return None;
+        }
+        self.clear();
+        self.blobs = Vec::new();
+        Some(std::mem::take(&mut self.bytes))
     }
 
     /// The buffer small replies are appended to.
@@ -132,12 +150,6 @@ impl Output {
         self.bytes.clear();
         self.blobs.clear();
         (self.sent, self.blobs_sent, self.blob_offset, self.blob_bytes) = (0, 0, 0, 0);
-    }
-
-    /// Takes back the buffer's memory of an output that is through.
-    pub fn into_buffer(mut self) -> Vec<u8> {
-        self.clear();
-        self.bytes
     }
 
     /// Position of the end of what has been appended, for [`Output::truncate`].

@@ -21,6 +21,7 @@ use crate::listen::Listeners;
 use crate::server::{Message, Server};
 use crate::slots::Slots;
 use batch::{Batch, Source};
+use larder_resp::Output;
 use larder_store::Participant;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -51,6 +52,8 @@ pub struct Worker {
     connections: Slots,
     background: Background,
     batch: Batch,
+    /// The output of the connection whose command runs with everything special about it.
+    output_at_hand: Output,
     /// `proto-max-bulk-len`, as the parser wants it.
     bulk_bytes_max: i64,
     flush: Vec<u64>,
@@ -84,6 +87,7 @@ impl Worker {
             connections: Slots::default(),
             background: Background::new(id, server.mailboxes.len()),
             batch: Batch::with_room_for(TURN_BYTES),
+            output_at_hand: Output::default(),
             bulk_bytes_max: 0,
             flush: Vec::new(),
             again: Vec::new(),

@@ -54,13 +54,20 @@ pub(super) struct Group {
     pub parsed_to: usize,
 }
 
-/// Everything parsed in a turn and not carried out yet.
+/// Everything read in a turn and not carried out yet.
 #[derive(Default)]
 pub(super) struct Batch {
     /// What sockets brought; requests start on cache lines of their own.
     pub bytes: Vec<u8>,
     /// How much of `bytes` is in use.
     pub used: usize,
+    /// The requests.
+    pub queue: Queue,
+}
+
+/// The requests of a turn: parsed, in order.
+#[derive(Default)]
+pub(super) struct Queue {
     /// Words of inline requests, rewritten one after the other.
     pub inline: Vec<u8>,
     pub requests: Vec<Request>,
@@ -80,18 +87,18 @@ impl Batch {
         let source = match request.source {
             Source::Turn => &self.bytes[..],
             Source::Own => own,
-            Source::Inline => &self.inline[..],
+            Source::Inline => &self.queue.inline[..],
         };
         let (first, count) = (request.spans.0 as usize, request.spans.1 as usize);
-        Args::new(&source[request.base as usize..], &self.spans[first..first + count])
+        Args::new(&source[request.base as usize..], &self.queue.spans[first..first + count])
     }
 
     /// Forgets everything carried out; keeps the memory.
     pub fn clear(&mut self) {
-        self.requests.clear();
-        self.spans.clear();
-        self.groups.clear();
-        self.inline.clear();
+        self.queue.requests.clear();
+        self.queue.spans.clear();
+        self.queue.groups.clear();
+        self.queue.inline.clear();
         self.used = 0;
     }
 }

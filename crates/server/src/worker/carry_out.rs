@@ -24,13 +24,13 @@ struct Progress {
 impl Worker {
     /// Carries out everything queued.
     pub(super) fn carry_out(&mut self) {
-        if self.batch.groups.is_empty() {
+        if self.batch.queue.groups.is_empty() {
             self.batch.clear();
             return;
         }
         let mut batch = std::mem::take(&mut self.batch);
         let mut prefetched = 0;
-        for group in &batch.groups {
+        for group in &batch.queue.groups {
             let Some(mut conn) = self.connections.take(group.token) else { continue };
             self.carry_out_group(&mut conn, group, &batch, &mut prefetched);
             self.connections.put(conn);
@@ -48,26 +48,22 @@ impl Worker {
     ) {
         conn.is_queued = false;
         let own = if group.source == Source::Own { std::mem::take(&mut conn.input) } else { Vec::new() };
-        let mut output = std::mem::take(&mut conn.output);
-        if output.memory() == 0 {
-            output = Output::with_buffer(self.spare.pop().unwrap_or_default());
+        if !conn.output.has_buffer() {
+            conn.output.set_buffer(self.spare.pop().unwrap_or_default());
         }
         let mut progress = Progress { at: group.requests.0 as usize, left_from: None };
         self.core.local.no_touch = conn.no_touch;
         // One boundary for the panics of all its commands: entering one costs nothing then.
         let result = catch_unwind(AssertUnwindSafe(|| {
-            self.run_requests(conn, &mut output, &own, group, batch, prefetched, &mut progress);
+            self.run_requests(conn, &own, group, batch, prefetched, &mut progress);
         }));
         if result.is_err() {
-            let row = batch.requests.get(progress.at).and_then(|request| match request.asked {
-                Asked::Command(row) => row,
-                Asked::Violation(_) => None,
-            });
-            self.core.after_panic(conn, &mut output, row);
+            self.after_panic(conn, batch, progress.at);
         }
         self.core.count_changes();
-        conn.output = output;
-        self.keep_the_rest(conn, group, batch, own, progress.left_from);
+        if group.source == Source::Own || progress.left_from.is_some() {
+            self.keep_the_rest(conn, group, batch, own, progress.left_from);
+        }
         self.note_activity(conn, group, batch);
         if !conn.in_flush_list {
             conn.in_flush_list = true;
@@ -75,15 +71,26 @@ impl Worker {
         }
     }
 
+    /// Ends a connection whose command panicked; what it is owed for the commands before goes out.
+    #[cold]
+    fn after_panic(&mut self, conn: &mut Connection, batch: &Batch, at: usize) {
+        let row = batch.queue.requests.get(at).and_then(|request| match request.asked {
+            Asked::Command(row) => row,
+            Asked::Violation(_) => None,
+        });
+        if self.output_at_hand.has_buffer() {
+            std::mem::swap(&mut conn.output, &mut self.output_at_hand);
+            self.output_at_hand = Output::default();
+        }
+        let mut output = std::mem::take(&mut conn.output);
+        self.core.after_panic(conn, &mut output, row);
+        conn.output = output;
+    }
+
     /// Carries out the requests of one connection until one has to wait or the connection ends.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the state of one loop, split over two functions by the panic boundary"
-    )]
     fn run_requests(
         &mut self,
         conn: &mut Connection,
-        output: &mut Output,
         own: &[u8],
         group: &Group,
         batch: &Batch,
@@ -97,14 +104,22 @@ impl Worker {
             if index >= *prefetched {
                 *prefetched = self.prefetch(index, batch);
             }
-            let request = &batch.requests[index];
+            let request = &batch.queue.requests[index];
             let args = batch.args(request, own);
             if plain
                 && let Asked::Command(Some(row)) = request.asked
                 && let Some(run) = row.run_on_key
                 && row.spec.takes(args.len())
             {
-                match self.core.run_on_key(database, conn.protocol, output, row, run, &args, request.hash) {
+                match self.core.run_on_key(
+                    database,
+                    conn.protocol,
+                    &mut conn.output,
+                    row,
+                    run,
+                    &args,
+                    request.hash,
+                ) {
                     Outcome::Done => continue,
                     Outcome::Later => {
                         conn.parked = Some(Parked::Busy);
@@ -116,12 +131,12 @@ impl Worker {
             if conn.closing != Closing::No {
                 return;
             }
-            if self.run_attentively(conn, output, request, &args) == Outcome::Later {
+            if self.run_attentively(conn, request, &args) == Outcome::Later {
                 progress.left_from = Some(request.raw_base as usize);
                 return;
             }
             if conn.parked.is_some() {
-                let next = batch.requests[index + 1..group.requests.1 as usize].first();
+                let next = batch.queue.requests[index + 1..group.requests.1 as usize].first();
                 progress.left_from = Some(next.map_or(group.parsed_to, |next| next.raw_base as usize));
                 return;
             }
@@ -131,30 +146,28 @@ impl Worker {
     }
 
     /// Carries out a request with all that may be special about it.
-    fn run_attentively(
-        &mut self,
-        conn: &mut Connection,
-        output: &mut Output,
-        request: &Request,
-        args: &Args<'_>,
-    ) -> Outcome {
-        match request.asked {
-            Asked::Violation(violation) => self.violate(conn, output, violation),
+    fn run_attentively(&mut self, conn: &mut Connection, request: &Request, args: &Args<'_>) -> Outcome {
+        // The output stands apart from its connection meanwhile; `after_panic` finds it there.
+        std::mem::swap(&mut conn.output, &mut self.output_at_hand);
+        let outcome = match request.asked {
+            Asked::Violation(violation) => self.violate(conn, violation),
             Asked::Command(None) if is_http(args) => {
                 let client = conn.client.id;
                 tracing::warn!(client, "closing a client that speaks HTTP: a cross-protocol attack?");
                 conn.closing = Closing::Now;
                 Outcome::Done
             }
-            Asked::Command(row) => self.core.execute(conn, output, row, args, request.hash),
-        }
+            Asked::Command(row) => self.core.execute(conn, &mut self.output_at_hand, row, args, request.hash),
+        };
+        std::mem::swap(&mut conn.output, &mut self.output_at_hand);
+        outcome
     }
 
     /// Answers a violation of the protocol; the connection ends.
-    fn violate(&mut self, conn: &mut Connection, output: &mut Output, violation: ProtocolError) -> Outcome {
+    fn violate(&mut self, conn: &mut Connection, violation: ProtocolError) -> Outcome {
         let mut text = b"ERR ".to_vec();
         violation.write_text(&mut text);
-        Reply::new(output, Protocol::Resp2).error(&text);
+        Reply::new(&mut self.output_at_hand, Protocol::Resp2).error(&text);
         self.core.stats.protocol_errors.add(1);
         self.core.count_error(&text);
         conn.closing = Closing::AfterReplies;
@@ -164,8 +177,8 @@ impl Worker {
     /// Prefetches what the next window of requests will touch and answers where it ends.
     #[inline]
     fn prefetch(&self, from: usize, batch: &Batch) -> usize {
-        let to = (from + WINDOW).min(batch.requests.len());
-        let window = &batch.requests[from..to];
+        let to = (from + WINDOW).min(batch.queue.requests.len());
+        let window = &batch.queue.requests[from..to];
         if let [_] = window {
             // Alone it would wait for its own prefetch.
             return to;
@@ -218,7 +231,7 @@ impl Worker {
         let client = &conn.client;
         client.active_ms.store(self.core.local.now.0, Relaxed);
         client.commands.add(u64::from(group.requests.1 - group.requests.0));
-        let last = batch.requests[group.requests.0 as usize..group.requests.1 as usize].last();
+        let last = batch.queue.requests[group.requests.0 as usize..group.requests.1 as usize].last();
         if let Some(Request { asked: Asked::Command(Some(row)), .. }) = last {
             client.last_command.store(row.id + 1, Relaxed);
         }

@@ -24,8 +24,7 @@ impl Worker {
             conn.client.memory.store(conn.memory(), Relaxed);
             match sent {
                 Sent::All => {
-                    let buffer = std::mem::take(&mut conn.output).into_buffer();
-                    if buffer.capacity() > 0
+                    if let Some(buffer) = conn.output.take_buffer()
                         && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX
                         && self.spare.len() < SPARE_BUFFERS
                     {

@@ -1,9 +1,10 @@
 //! The beginning of a turn: bytes from sockets become requests, parsed where they lie.
 
-use super::batch::{Asked, Group, Request, Source};
+use super::batch::{Asked, Batch, Group, Queue, Request, Source};
 use super::{LARGE_READ_BYTES, READ_BYTES, TURN_BYTES, Worker};
 use crate::connection::{Closing, Connection, Parked};
 use crate::io::Received;
+use crate::server::Server;
 use larder_resp::{Progress, ProtocolError, RequestParser, Span, limits, split_words};
 use larder_store::Database;
 
@@ -53,103 +54,143 @@ impl Worker {
 
     /// Parses the complete requests of a connection and queues them.
     pub(super) fn read_requests(&mut self, token: u64, source: Source, (start, end): (usize, usize)) {
-        let Some(mut conn) = self.connections.take(token) else { return };
-        let own = std::mem::take(&mut conn.input);
-        let turn = std::mem::take(&mut self.batch.bytes);
-        let (bytes, start): (&[u8], usize) = match source {
-            Source::Own => (&own, 0),
-            _ => (&turn[..end], start),
+        let Some(conn) = self.connections.get_mut(token) else { return };
+        let Batch { bytes, queue, .. } = &mut self.batch;
+        let first = queue.requests.len();
+        let parser = Parser { server: self.server, source, bulk_bytes_max: self.bulk_bytes_max };
+        let (parsed_to, left) = match source {
+            Source::Own => {
+                let own = std::mem::take(&mut conn.input);
+                let parsed_to = parser.parse(queue, conn, &own, 0);
+                conn.input = own;
+                (parsed_to, conn.input.len() - parsed_to)
+            }
+            Source::Turn | Source::Inline => {
+                let bytes = &bytes[..end];
+                let parsed_to = parser.parse(queue, conn, bytes, start);
+                conn.input.extend_from_slice(&bytes[parsed_to..]);
+                (parsed_to, end - parsed_to)
+            }
         };
-        let first = self.batch.requests.len();
-        let parsed_to = self.parse(&mut conn, bytes, start, source);
-        match source {
-            Source::Own => conn.input = own,
-            _ => conn.input.extend_from_slice(&bytes[parsed_to..]),
-        }
-        self.batch.bytes = turn;
-        self.check_query_limit(&mut conn);
-        let requests = (first as u32, self.batch.requests.len() as u32);
+        let requests = (first as u32, queue.requests.len() as u32);
         if requests.0 < requests.1 || source == Source::Own {
             conn.is_queued = true;
-            self.batch.groups.push(Group { token, requests, source, parsed_to });
+            queue.groups.push(Group { token, requests, source, parsed_to });
         }
-        if conn.closing == Closing::Now && !conn.in_flush_list {
+        if left > 0 {
+            // What follows a login may be allowed more.
+            if !conn.authenticated && !conn.parser.in_request() && requests.0 < requests.1 {
+                self.again.push(token);
+            }
+            self.check_query_limit(token);
+        }
+    }
+
+    /// Closes a connection whose query buffer has grown too large.
+    #[cold]
+    fn check_query_limit(&mut self, token: u64) {
+        let limit = usize::try_from(self.core.settings.client_query_buffer_limit()).unwrap_or(usize::MAX);
+        let Some(conn) = self.connections.get_mut(token).filter(|conn| conn.input.len() > limit) else {
+            return;
+        };
+        let client = conn.client.id;
+        tracing::warn!(client, "closing a client whose query buffer passed client-query-buffer-limit");
+        self.core.stats.query_limit_closes.add(1);
+        conn.closing = Closing::Now;
+        if !conn.in_flush_list {
             conn.in_flush_list = true;
             self.flush.push(token);
         }
-        self.connections.put(conn);
     }
+}
 
-    /// Parses requests from `at` on and answers where the first incomplete one starts.
+/// Parses one connection's bytes.
+struct Parser {
+    server: &'static Server,
+    source: Source,
+    /// `proto-max-bulk-len`.
+    bulk_bytes_max: i64,
+}
+
+impl Parser {
+    /// Queues the requests from `at` on and answers where the first incomplete one starts.
     #[inline]
-    fn parse(&mut self, conn: &mut Connection, bytes: &[u8], mut at: usize, source: Source) -> usize {
+    fn parse(&self, queue: &mut Queue, conn: &mut Connection, bytes: &[u8], mut at: usize) -> usize {
         let limits =
             limits::Limits { bulk_bytes_max: self.bulk_bytes_max, authenticated: conn.authenticated };
         let database = self.server.keyspace.open(conn.db);
         while at < bytes.len() {
-            let spans_from = self.batch.spans.len();
+            let spans_from = queue.spans.len();
             if !conn.spans.is_empty() {
-                self.batch.spans.append(&mut conn.spans);
+                queue.spans.append(&mut conn.spans);
             }
             let rest = &bytes[at..];
-            match conn.parser.parse(rest, &mut self.batch.spans, &limits) {
+            match conn.parser.parse(rest, &mut queue.spans, &limits) {
                 Ok(Progress::Complete(consumed)) => {
-                    let count = self.batch.spans.len() - spans_from;
+                    let count = queue.spans.len() - spans_from;
                     if count > 0 {
-                        let (asked, hash) = self.look_up(database, rest, spans_from);
-                        let spans = (spans_from as u32, count as u32);
-                        let base = at as u32;
-                        self.batch.requests.push(Request {
-                            asked,
-                            source,
-                            base,
-                            raw_base: base,
-                            spans,
-                            hash,
-                            database,
-                        });
+                        let (asked, hash) = self.look_up(queue, database, rest, spans_from);
+                        let (base, spans) = (at as u32, (spans_from as u32, count as u32));
+                        let (source, raw_base) = (self.source, base);
+                        queue.requests.push(Request { asked, source, base, raw_base, spans, hash, database });
                     }
                     at += consumed;
                 }
                 Ok(Progress::Inline { line, consumed }) => {
-                    if let Err(violation) = self.queue_inline(database, &rest[..line], at) {
-                        self.queue_violation(violation, source, at, database);
+                    if let Err(violation) = self.queue_inline(queue, database, &rest[..line], at) {
+                        self.queue_violation(queue, violation, at, database);
                         return bytes.len();
                     }
                     at += consumed;
                 }
                 Ok(Progress::Incomplete { wanted }) => {
-                    conn.spans.extend(self.batch.spans.drain(spans_from..));
+                    conn.spans.extend(queue.spans.drain(spans_from..));
                     conn.wanted = wanted;
                     return at;
                 }
                 Err(violation) => {
-                    self.batch.spans.truncate(spans_from);
+                    queue.spans.truncate(spans_from);
                     conn.parser = RequestParser::default();
-                    self.queue_violation(violation, source, at, database);
+                    self.queue_violation(queue, violation, at, database);
                     return bytes.len();
                 }
             }
-            if !conn.authenticated && self.batch.spans.len() > spans_from {
-                // What follows may be allowed more once this request has been carried out.
-                if at < bytes.len() {
-                    self.again.push(conn.token);
-                }
+            if !conn.authenticated && queue.spans.len() > spans_from {
                 return at;
             }
         }
         at
     }
 
+    /// The command of a parsed request and the hash of its first key, whose shard is prefetched.
+    #[inline]
+    fn look_up(
+        &self,
+        queue: &Queue,
+        database: Database<'_>,
+        request: &[u8],
+        spans_from: usize,
+    ) -> (Asked, u64) {
+        let spans = &queue.spans[spans_from..];
+        let name = spans[0];
+        let row = self.server.registry.find_at(&request[name.start as usize..], name.len as usize);
+        let key = row.filter(|row| row.first_key != 0).and_then(|row| spans.get(row.first_key));
+        let Some(key) = key else { return (Asked::Command(row), 0) };
+        let hash = self.server.keyspace.hash(key.of(request));
+        database.prefetch_shard(hash);
+        (Asked::Command(row), hash)
+    }
+
+    #[cold]
     fn queue_violation(
-        &mut self,
+        &self,
+        queue: &mut Queue,
         violation: ProtocolError,
-        source: Source,
         at: usize,
         database: Database<'static>,
     ) {
-        let (asked, base) = (Asked::Violation(violation), at as u32);
-        self.batch.requests.push(Request {
+        let (asked, source, base) = (Asked::Violation(violation), self.source, at as u32);
+        queue.requests.push(Request {
             asked,
             source,
             base,
@@ -160,22 +201,10 @@ impl Worker {
         });
     }
 
-    /// The command of a parsed request and the hash of its first key, whose shard is prefetched.
-    #[inline]
-    fn look_up(&self, database: Database<'static>, request: &[u8], spans_from: usize) -> (Asked, u64) {
-        let spans = &self.batch.spans[spans_from..];
-        let name = spans[0];
-        let row = self.server.registry.find_at(&request[name.start as usize..], name.len as usize);
-        let key = row.filter(|row| row.first_key != 0).and_then(|row| spans.get(row.first_key));
-        let Some(key) = key else { return (Asked::Command(row), 0) };
-        let hash = self.server.keyspace.hash(key.of(request));
-        database.prefetch_shard(hash);
-        (Asked::Command(row), hash)
-    }
-
     /// Queues an inline request: its words are rewritten one after the other.
     fn queue_inline(
-        &mut self,
+        &self,
+        queue: &mut Queue,
         database: Database<'static>,
         text: &[u8],
         at: usize,
@@ -184,37 +213,17 @@ impl Worker {
         if words.is_empty() {
             return Ok(());
         }
-        let inline = &mut self.batch.inline;
-        let base = inline.len();
-        let first = self.batch.spans.len();
+        let base = queue.inline.len();
+        let first = queue.spans.len();
         for word in &words {
-            let start = (inline.len() - base) as u32;
-            inline.extend_from_slice(word);
-            self.batch.spans.push(Span { start, len: word.len() as u32 });
+            let start = (queue.inline.len() - base) as u32;
+            queue.inline.extend_from_slice(word);
+            queue.spans.push(Span { start, len: word.len() as u32 });
         }
-        let (asked, hash) = self.look_up(database, &self.batch.inline[base..], first);
+        let (asked, hash) = self.look_up(queue, database, &queue.inline[base..], first);
         let spans = (first as u32, words.len() as u32);
-        let (base, raw_base) = (base as u32, at as u32);
-        self.batch.requests.push(Request {
-            asked,
-            source: Source::Inline,
-            base,
-            raw_base,
-            spans,
-            hash,
-            database,
-        });
+        let (base, raw_base, source) = (base as u32, at as u32, Source::Inline);
+        queue.requests.push(Request { asked, source, base, raw_base, spans, hash, database });
         Ok(())
-    }
-
-    /// Marks a connection for closing whose query buffer has grown too large.
-    fn check_query_limit(&self, conn: &mut Connection) {
-        let limit = usize::try_from(self.core.settings.client_query_buffer_limit()).unwrap_or(usize::MAX);
-        if conn.input.len() > limit {
-            let client = conn.client.id;
-            tracing::warn!(client, "closing a client whose query buffer passed client-query-buffer-limit");
-            self.core.stats.query_limit_closes.add(1);
-            conn.closing = Closing::Now;
-        }
     }
 }
