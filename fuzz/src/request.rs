@@ -3,6 +3,9 @@
 
 use larder_resp::{Limits, Progress, ProtocolError, RequestParser, split_words};
 
+/// The least that `proto-max-bulk-len` can be set to, in bytes.
+const BULK_BYTES_MAX_MIN: i64 = 1 << 20;
+
 /// What came out of a stream: the requests, then what ended it.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
@@ -19,7 +22,7 @@ pub fn request(data: &[u8]) {
     let lengths: Vec<usize> = lengths.iter().map(|&length| 1 + usize::from(length)).collect();
     let limits = Limits {
         authenticated: choice & 1 == 0,
-        bulk_bytes_max: if choice & 2 == 0 { Limits::default().bulk_bytes_max } else { 64 },
+        bulk_bytes_max: if choice & 2 == 0 { Limits::default().bulk_bytes_max } else { BULK_BYTES_MAX_MIN },
     };
     let whole = read(stream, &[stream.len().max(1)], &limits);
     assert_eq!(read(stream, &[1], &limits), whole, "byte by byte");
