@@ -11,7 +11,7 @@ use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::Relaxed};
 
 /// mimalloc with counted bytes.
 pub struct Counted;
@@ -21,6 +21,22 @@ const SLOTS: usize = 32;
 
 static COUNTS: [CachePadded<AtomicIsize>; SLOTS] = [const { CachePadded::new(AtomicIsize::new(0)) }; SLOTS];
 static NEXT_SLOT: AtomicUsize = AtomicUsize::new(0);
+
+/// mimalloc's option `allow_thp`, which its bindings do not name.
+const OPTION_ALLOW_THP: libmimalloc_sys::mi_option_t = 43;
+
+/// Whether mimalloc has been told what it must know before it maps anything.
+static PREPARED: AtomicBool = AtomicBool::new(false);
+
+/// Keeps mimalloc from asking for huge pages: an idle server would pay ten megabytes for them. The
+/// tables ask for their own, where they are full.
+#[cold]
+fn prepare() {
+    // SAFETY: options are plain numbers, set here before the first block is asked for; a second
+    // thread that comes at the same time sets the same value.
+    unsafe { libmimalloc_sys::mi_option_set(OPTION_ALLOW_THP, 0) }
+    PREPARED.store(true, Relaxed);
+}
 
 thread_local! {
     // Const-initialised and without a destructor: usable from inside the allocator at any time.
@@ -88,6 +104,9 @@ unsafe fn usable(block: *mut u8) -> isize {
 unsafe impl GlobalAlloc for Counted {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if !PREPARED.load(Relaxed) {
+            prepare();
+        }
         // SAFETY: the caller keeps GlobalAlloc's contract, and so do we; `block` is null or live.
         unsafe {
             let block = MiMalloc.alloc(layout);
@@ -98,6 +117,9 @@ unsafe impl GlobalAlloc for Counted {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if !PREPARED.load(Relaxed) {
+            prepare();
+        }
         // SAFETY: as for `alloc`.
         unsafe {
             let block = MiMalloc.alloc_zeroed(layout);
