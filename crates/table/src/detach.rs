@@ -75,7 +75,7 @@ impl Unlinked {
         while budget > 0
             && let Some(chunks) = self.chunks.last_mut()
         {
-            if !chunks.unmap_one() {
+            if !chunks.free_one() {
                 self.chunks.pop();
             }
             budget = budget.saturating_sub(CHUNK_COST);

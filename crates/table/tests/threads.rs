@@ -166,3 +166,45 @@ fn threads_do_not_disturb_each_other() {
         table.check();
     }
 }
+
+#[test]
+fn huge_pages_are_made_under_threads_that_change_everything() {
+    let epochs = Epochs::new(4);
+    let table =
+        Table::<Boxed>::new(TableConfig { shard_bits: 1, hasher: Hasher::random() }, Arc::clone(&epochs));
+    let (steps, keys) = (4 * steps(), 100_000);
+    let running = AtomicU64::new(2);
+    let (mut collapsed, mut rounds) = (0, 0u64);
+    std::thread::scope(|scope| {
+        for seed in 0..2 {
+            let (table, epochs, running) = (&table, &epochs, &running);
+            scope.spawn(move || {
+                let participant = epochs.register();
+                let mut random = Random(seed);
+                for step in 0..steps {
+                    change(table, &mut random, keys, 1_000_000);
+                    if step % 16 == 0 {
+                        prefetch_batch(table, &participant, &mut random, keys);
+                    }
+                }
+                running.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+        while running.load(Ordering::Relaxed) > 0 {
+            collapsed += table.collapse_dense(3);
+            rounds += 1;
+            if rounds.is_multiple_of(50) {
+                table.release_unused();
+            }
+            if rounds.is_multiple_of(400) {
+                table.detach_all().free_some(100);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    });
+    eprintln!("{collapsed} blocks collapsed in {rounds} rounds");
+    table.check();
+    drop(table.detach_all());
+    table.check();
+    assert_eq!(table.memory().mapped, 0);
+}

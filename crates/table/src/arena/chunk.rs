@@ -3,9 +3,11 @@
 //! Invariant: a span is either free (its bit set in `free`) or serves one class, and then
 //! `live` objects of it are out, the others are on its free list or beyond `bump`.
 //! The first span is shorter by the records. An object's span is found by masking its address.
+//! Two chunks make a block of the pool. Both are one arena's, and either may be closed.
 
 use super::class::{Class, SPAN_BYTES};
-use super::sys::{self, CHUNK_BYTES};
+use super::pool::POOL;
+use super::sys::{self, BLOCK_BYTES, CHUNK_BYTES};
 use std::ptr::{NonNull, null_mut};
 
 /// Spans in a chunk.
@@ -25,11 +27,29 @@ pub(crate) struct Chunk {
     pub(crate) all: Links<Chunk>,
     /// The arena's list of chunks that have a free span.
     pub(crate) roomy: Links<Chunk>,
+    /// The arena's list of chunks whose twin is closed or, of a block's lower chunk, that of blocks listed as dense.
+    pub(crate) block: Links<Chunk>,
     /// Bit i is set while span i is free.
     free: u64,
     /// Bit i is set when span i served objects since its pages were last given back.
     touched: u64,
+    /// Whether the other chunk of the block is open too.
+    pub(crate) paired: bool,
+    /// In the lower chunk of a pair only.
+    pub(crate) huge: Huge,
     spans: [Span; SPANS],
+}
+
+/// How far a block has come to be a huge page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Huge {
+    /// It was never full, or gave memory back since it was tried.
+    No = 0,
+    /// It was full, and is listed to be tried.
+    Listed,
+    /// The kernel was asked, or will be at once. Whatever it said, it is not asked again.
+    Tried,
 }
 
 /// The record of one span.
@@ -88,14 +108,55 @@ pub(crate) unsafe fn unlink<T>(head: &mut *mut T, node: *mut T, links: impl Fn(*
 }
 
 impl Chunk {
-    /// Maps a chunk with all spans free.
-    pub(crate) fn map() -> NonNull<Self> {
-        let chunk: NonNull<Self> = sys::map_chunk().cast();
-        assert!(super::is_addressable(&chunk.cast()), "the system maps memory beyond 48 bits");
-        let _ = chunk.as_ptr().expose_provenance();
-        // SAFETY: fresh zeroed memory, for which every field is valid as it is.
-        unsafe { (*chunk.as_ptr()).free = u64::MAX };
+    /// Makes a chunk of memory, with all spans free.
+    ///
+    /// # Safety
+    /// `memory` is half a block, and nobody else uses it.
+    pub(crate) unsafe fn open(memory: NonNull<u8>) -> *mut Self {
+        assert!(super::is_addressable(&memory), "the system maps memory beyond 48 bits");
+        let _ = memory.as_ptr().expose_provenance();
+        let chunk: *mut Self = memory.as_ptr().cast();
+        // SAFETY: the records fit; all zero is valid for every field.
+        unsafe {
+            chunk.write_bytes(0, 1);
+            (*chunk).free = u64::MAX;
+        }
         chunk
+    }
+
+    /// Gives the memory of a chunk back. It stays zero pages of the block as long as the twin is open.
+    ///
+    /// # Safety
+    /// `chunk` is live, and nobody uses what it holds or will use the chunk.
+    pub(crate) unsafe fn close(chunk: *mut Self) {
+        // SAFETY: the caller's promise; the twin is live when paired, and without one the block is the caller's.
+        unsafe {
+            if (*chunk).paired {
+                (*Self::twin(chunk)).paired = false;
+                sys::discard(NonNull::new_unchecked(chunk).cast(), CHUNK_BYTES);
+            } else {
+                POOL.put(Self::block_of(chunk));
+            }
+        }
+    }
+
+    /// The other half of the block, open or not.
+    pub(crate) fn twin(chunk: *mut Self) -> *mut Self {
+        chunk.map_addr(|address| address ^ CHUNK_BYTES)
+    }
+
+    /// The lower chunk of the block.
+    pub(crate) fn lower(chunk: *mut Self) -> *mut Self {
+        chunk.map_addr(|address| address & !(BLOCK_BYTES - 1))
+    }
+
+    /// The block a chunk is half of.
+    ///
+    /// # Safety
+    /// `chunk` is live.
+    pub(crate) unsafe fn block_of(chunk: *mut Self) -> NonNull<u8> {
+        // SAFETY: blocks are mapped, and so not at zero.
+        unsafe { NonNull::new_unchecked(Self::lower(chunk)).cast() }
     }
 
     /// # Safety
@@ -186,6 +247,12 @@ impl Chunk {
     /// Bytes in spans that serve a class.
     pub(crate) fn bytes_serving(&self) -> usize {
         (0..SPANS).filter(|index| self.free & (1 << index) == 0).map(bytes_of).sum()
+    }
+
+    /// Bytes of serving spans that were ever handed out: those are resident.
+    pub(crate) fn bytes_used(&self) -> usize {
+        let serving = (0..SPANS).filter(|index| self.free & (1 << index) == 0);
+        serving.map(|index| usize::from(self.spans[index].bump) * 8).sum()
     }
 
     /// Checks every serving span's records; returns the bytes in live objects.

@@ -2,27 +2,33 @@
 //!
 //! Invariant: the counters equal the sum over live objects (rounded to their class), over serving spans and over
 //! mapped chunks. Callers name the size when they free, so objects carry no header.
-//! Read next: `class.rs` (sizes), `chunk.rs` (spans and free lists), `sys.rs` (mappings).
+//! Read next: `class.rs` (sizes), `chunk.rs` (spans and free lists), `pool.rs` (blocks), `sys.rs` (mappings).
 
 mod chunk;
 mod class;
+mod pool;
 mod sys;
 
 pub(crate) use class::{charged, charged_lines};
 pub(crate) use sys::{Mapped, Zeroed};
 
-use chunk::{Chunk, RECORDS_BYTES, Span, link, unlink};
+use chunk::{Chunk, Huge, RECORDS_BYTES, Span, link, unlink};
 use class::{CLASSES, Class};
 use parking_lot::RawMutex;
 use parking_lot::lock_api::RawMutex as _;
+use pool::{POOL, Pinned};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::UnsafeCell;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use sys::CHUNK_BYTES;
+use sys::{BLOCK_BYTES, CHUNK_BYTES};
 
 /// Empty chunks an arena keeps mapped for the next object.
 const SPARE_CHUNKS: usize = 1;
+
+/// Bytes of a block that must be in use for it to become a huge page: what else there is becomes resident. The spans of
+/// some classes end in a rest of 3%.
+const DENSE_BYTES_MIN: usize = BLOCK_BYTES / 16 * 15;
 
 /// Bits of an object's address; the others are free for what points to it.
 pub(crate) const ADDRESS_BITS: u32 = 48;
@@ -106,7 +112,7 @@ fn subtract(counter: &AtomicUsize, bytes: usize) {
     counter.store(counter.load(Relaxed).wrapping_sub(bytes), Relaxed);
 }
 
-/// One arena. Dropping it does not unmap its chunks: whoever owns it detaches them first.
+/// One arena. Dropping it does not free its chunks: whoever owns it detaches them first.
 #[repr(C, align(64))]
 pub(crate) struct Arena {
     lock: RawMutex,
@@ -120,8 +126,21 @@ struct State {
     partial: [*mut Span; CLASSES],
     chunks: *mut Chunk,
     roomy: *mut Chunk,
+    /// Chunks whose twin is closed.
+    halves: *mut Chunk,
+    /// Lower chunks of blocks that were full and are not huge pages.
+    dense: *mut Chunk,
     empty: usize,
 }
+
+const NO_MEMORY: State = State {
+    partial: [null_mut(); CLASSES],
+    chunks: null_mut(),
+    roomy: null_mut(),
+    halves: null_mut(),
+    dense: null_mut(),
+    empty: 0,
+};
 
 // SAFETY: `state` is touched only under `lock`; the raw pointers in it point to chunks the arena owns.
 unsafe impl Send for Arena {}
@@ -245,7 +264,7 @@ impl Arena {
         subtract(&self.stats.outside, bytes);
     }
 
-    /// Unmaps empty chunks and gives the pages of free spans back; returns how many bytes of address space or pages.
+    /// Closes empty chunks and gives the pages of free spans back; returns how many bytes of address space or pages.
     pub(crate) fn release_unused(&self) -> usize {
         let mut held = self.hold();
         let state = held.state();
@@ -257,15 +276,56 @@ impl Arena {
                 let next = (*chunk).all.next;
                 if (*chunk).is_empty() {
                     state.empty -= 1;
-                    state.unmap(chunk, &self.stats);
+                    state.close(chunk, &self.stats);
                     bytes += CHUNK_BYTES;
                 } else {
-                    bytes += Chunk::discard_free(chunk);
+                    let discarded = Chunk::discard_free(chunk);
+                    if discarded > 0 {
+                        state.forget_dense(chunk);
+                    }
+                    bytes += discarded;
                 }
                 chunk = next;
             }
         }
         bytes
+    }
+
+    /// Makes huge pages of dense blocks; how many. `budget` limits how often the kernel is asked, and is reduced by that.
+    /// Each takes about a millisecond, without the lock: others go on, and wait only for pages of that very block.
+    pub(crate) fn collapse_dense(&self, budget: &mut usize) -> usize {
+        let mut collapsed = 0;
+        while *budget > 0
+            && let Some(block) = self.pin_dense()
+        {
+            *budget -= 1;
+            collapsed += usize::from(block.collapse());
+        }
+        collapsed
+    }
+
+    /// Takes a dense block off the list.
+    fn pin_dense(&self) -> Option<Pinned<'static>> {
+        let mut held = self.hold();
+        let state = held.state();
+        let mut chunk = state.dense;
+        // What is passed over is full but for spans just begun, one a class: there can't be many.
+        while !chunk.is_null() {
+            // SAFETY: chunks on the list are live and their twins open, and the lock is held.
+            unsafe {
+                let (twin, next) = (Chunk::twin(chunk), (*chunk).block.next);
+                if (*chunk).bytes_used() + (*twin).bytes_used() >= DENSE_BYTES_MIN {
+                    state.unlist_dense(chunk, Huge::Tried);
+                    return POOL.pin(Chunk::block_of(chunk));
+                }
+                if !(*chunk).is_full() || !(*twin).is_full() {
+                    // It is listed again when it is full again.
+                    state.unlist_dense(chunk, Huge::No);
+                }
+                chunk = next;
+            }
+        }
+        None
     }
 
     /// Takes all chunks out, leaving the arena empty with its counters at zero. Objects outside the chunks are the
@@ -274,7 +334,7 @@ impl Arena {
         let mut held = self.hold();
         let state = held.state();
         let chunks = Chunks { first: state.chunks };
-        *state = State { partial: [null_mut(); CLASSES], chunks: null_mut(), roomy: null_mut(), empty: 0 };
+        *state = NO_MEMORY;
         let Stats { entries, index, outside, spans, mapped } = &self.stats;
         for counter in [entries, index, outside, spans, mapped] {
             counter.store(0, Relaxed);
@@ -292,6 +352,7 @@ impl Arena {
         let mut held = self.hold();
         let state = held.state();
         let (mut mapped, mut spans, mut live, mut empty, mut roomy) = (0, 0, 0, 0, 0);
+        let (mut halves, mut dense) = (0, 0);
         let mut chunk = state.chunks;
         while !chunk.is_null() {
             // SAFETY: chunks on the list are live and the lock is held.
@@ -301,15 +362,20 @@ impl Arena {
             live += it.check();
             empty += usize::from(it.is_empty());
             roomy += usize::from(!it.is_full());
+            halves += usize::from(!it.paired);
+            dense += usize::from(it.huge == Huge::Listed);
+            assert!(it.huge == Huge::No || (it.paired && Chunk::lower(chunk) == chunk));
             chunk = it.all.next;
         }
-        let mut listed = 0;
-        let mut at = state.roomy;
-        while !at.is_null() {
-            listed += 1;
-            // SAFETY: as above.
-            at = unsafe { (*at).roomy.next };
-        }
+        let count = |mut at: *mut Chunk, links: fn(&Chunk) -> *mut Chunk| {
+            let mut listed = 0;
+            while !at.is_null() {
+                listed += 1;
+                // SAFETY: as above.
+                at = links(unsafe { &*at });
+            }
+            listed
+        };
         for (index, head) in state.partial.iter().enumerate() {
             let mut span = *head;
             while !span.is_null() {
@@ -321,10 +387,10 @@ impl Arena {
                 }
             }
         }
-        assert_eq!(
-            (mapped, spans, roomy),
-            (self.stats.mapped.load(Relaxed), self.stats.spans.load(Relaxed), listed)
-        );
+        assert_eq!((mapped, spans), (self.stats.mapped.load(Relaxed), self.stats.spans.load(Relaxed)));
+        assert_eq!(roomy, count(state.roomy, |chunk| chunk.roomy.next));
+        assert_eq!(halves, count(state.halves, |chunk| chunk.block.next));
+        assert_eq!(dense, count(state.dense, |chunk| chunk.block.next));
         assert_eq!(empty, state.empty);
         assert!(empty <= SPARE_CHUNKS);
         let counted = self.stats.entries.load(Relaxed) + self.stats.index.load(Relaxed);
@@ -359,20 +425,88 @@ impl State {
         unsafe {
             let mut chunk = self.roomy;
             if chunk.is_null() {
-                chunk = Chunk::map().as_ptr();
-                add(&stats.mapped, CHUNK_BYTES);
-                link(&mut self.chunks, chunk, |chunk| &raw mut (*chunk).all);
-                link(&mut self.roomy, chunk, |chunk| &raw mut (*chunk).roomy);
-                self.empty += 1;
+                chunk = self.open(stats);
             }
             self.empty -= usize::from((*chunk).is_empty());
             let span = Chunk::take_span(chunk, class);
             add(&stats.spans, Span::bytes(span));
             if (*chunk).is_full() {
                 unlink(&mut self.roomy, chunk, |chunk| &raw mut (*chunk).roomy);
+                self.list_dense(chunk);
             }
             link(&mut self.partial[class.index()], span, |span| &raw mut (*span).links);
             span
+        }
+    }
+
+    /// Opens a chunk: the twin of one that has none, lest blocks be shared by arenas and fill slowly; else half a block.
+    ///
+    /// # Safety
+    /// As `take`.
+    unsafe fn open(&mut self, stats: &Stats) -> *mut Chunk {
+        // SAFETY: chunks on the lists are live; the closed twin of one is this arena's, and so is a block just taken.
+        unsafe {
+            let half = self.halves;
+            let chunk = if half.is_null() {
+                let chunk = Chunk::open(POOL.take());
+                link(&mut self.halves, chunk, |chunk| &raw mut (*chunk).block);
+                chunk
+            } else {
+                unlink(&mut self.halves, half, |chunk| &raw mut (*chunk).block);
+                let chunk = Chunk::open(NonNull::new_unchecked(Chunk::twin(half)).cast());
+                (*half).paired = true;
+                (*chunk).paired = true;
+                chunk
+            };
+            add(&stats.mapped, CHUNK_BYTES);
+            link(&mut self.chunks, chunk, |chunk| &raw mut (*chunk).all);
+            link(&mut self.roomy, chunk, |chunk| &raw mut (*chunk).roomy);
+            self.empty += 1;
+            chunk
+        }
+    }
+
+    /// Lists the block of a chunk that just filled up, if its twin is full too and it was not tried.
+    ///
+    /// # Safety
+    /// As `take`; `chunk` is live.
+    unsafe fn list_dense(&mut self, chunk: *mut Chunk) {
+        // SAFETY: the caller's promise; the twin is live when paired.
+        unsafe {
+            let lower = Chunk::lower(chunk);
+            if (*chunk).paired && (*Chunk::twin(chunk)).is_full() && (*lower).huge == Huge::No {
+                (*lower).huge = Huge::Listed;
+                link(&mut self.dense, lower, |chunk| &raw mut (*chunk).block);
+            }
+        }
+    }
+
+    /// Takes a block off the list of dense ones.
+    ///
+    /// # Safety
+    /// As `take`; `lower` is on the list.
+    unsafe fn unlist_dense(&mut self, lower: *mut Chunk, huge: Huge) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            unlink(&mut self.dense, lower, |chunk| &raw mut (*chunk).block);
+            (*lower).huge = huge;
+        }
+    }
+
+    /// Notes that the block of a chunk gives memory back: it may be tried when it is full again.
+    ///
+    /// # Safety
+    /// As `take`; `chunk` is live.
+    unsafe fn forget_dense(&mut self, chunk: *mut Chunk) {
+        // SAFETY: the caller's promise; both chunks of a pair are live.
+        unsafe {
+            if (*chunk).paired {
+                let lower = Chunk::lower(chunk);
+                if (*lower).huge == Huge::Listed {
+                    self.unlist_dense(lower, Huge::No);
+                }
+                (*lower).huge = Huge::No;
+            }
         }
     }
 
@@ -411,7 +545,7 @@ impl State {
             }
             if (*chunk).is_empty() {
                 if self.empty >= SPARE_CHUNKS {
-                    self.unmap(chunk, stats);
+                    self.close(chunk, stats);
                 } else {
                     self.empty += 1;
                 }
@@ -420,19 +554,25 @@ impl State {
     }
 
     /// # Safety
-    /// As `take`; `chunk` is empty (and so on both lists) and not counted in `empty`.
-    unsafe fn unmap(&mut self, chunk: *mut Chunk, stats: &Stats) {
+    /// As `take`; `chunk` is empty (and so on the lists) and not counted in `empty`.
+    unsafe fn close(&mut self, chunk: *mut Chunk, stats: &Stats) {
         // SAFETY: no object of the chunk is live, so nobody points into it.
         unsafe {
             unlink(&mut self.roomy, chunk, |chunk| &raw mut (*chunk).roomy);
             unlink(&mut self.chunks, chunk, |chunk| &raw mut (*chunk).all);
-            sys::unmap(NonNull::new_unchecked(chunk).cast(), CHUNK_BYTES);
+            self.forget_dense(chunk);
+            if (*chunk).paired {
+                link(&mut self.halves, Chunk::twin(chunk), |chunk| &raw mut (*chunk).block);
+            } else {
+                unlink(&mut self.halves, chunk, |chunk| &raw mut (*chunk).block);
+            }
+            Chunk::close(chunk);
         }
         subtract(&stats.mapped, CHUNK_BYTES);
     }
 }
 
-/// Chunks taken out of an arena. Dropping them unmaps them, whatever they hold.
+/// Chunks taken out of an arena. Dropping them frees them, whatever they hold.
 pub(crate) struct Chunks {
     first: *mut Chunk,
 }
@@ -441,13 +581,13 @@ pub(crate) struct Chunks {
 unsafe impl Send for Chunks {}
 
 impl Chunks {
-    /// Unmaps one chunk; false when none is left.
-    pub(crate) fn unmap_one(&mut self) -> bool {
+    /// Frees one chunk; false when none is left.
+    pub(crate) fn free_one(&mut self) -> bool {
         let Some(chunk) = NonNull::new(self.first) else { return false };
         // SAFETY: the chunk is ours and mapped; whoever made this value promised that its objects are done with.
         unsafe {
             self.first = chunk.as_ref().all.next;
-            sys::unmap(chunk.cast(), CHUNK_BYTES);
+            Chunk::close(chunk.as_ptr());
         }
         true
     }
@@ -455,7 +595,7 @@ impl Chunks {
 
 impl Drop for Chunks {
     fn drop(&mut self) {
-        while self.unmap_one() {}
+        while self.free_one() {}
     }
 }
 

@@ -4,9 +4,9 @@
 //! This is the only file of the crate that speaks to the kernel; under Miri it uses the global allocator.
 
 #[cfg(miri)]
-pub(crate) use global::{discard, map, map_chunk, unmap};
+pub(crate) use global::{collapse, discard, map, map_region, unmap, unmap_region};
 #[cfg(not(miri))]
-pub(crate) use kernel::{discard, map, map_chunk, unmap};
+pub(crate) use kernel::{collapse, discard, map, map_region, unmap, unmap_region};
 
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -14,15 +14,33 @@ use std::ptr::NonNull;
 
 /// Size and alignment of a chunk, bytes.
 pub(crate) const CHUNK_BYTES: usize = 1 << 20;
+/// Size and alignment of a block, two chunks: a huge page on x86-64, and on AArch64 with pages of 4 KiB.
+pub(crate) const BLOCK_BYTES: usize = 2 * CHUNK_BYTES;
+/// Size of a region, bytes. A region is aligned to a block.
+pub(crate) const REGION_BYTES: usize = if cfg!(miri) { 2 } else { 16 } * BLOCK_BYTES;
 /// Granularity of mappings, bytes: a multiple of every page size met in practice up to 16 KiB.
 pub(crate) const PAGE_BYTES: usize = 4096;
 
 #[cfg(not(miri))]
 mod kernel {
-    use super::{CHUNK_BYTES, PAGE_BYTES};
+    use super::{BLOCK_BYTES, PAGE_BYTES, REGION_BYTES};
     use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
     use std::alloc::{Layout, handle_alloc_error};
+    use std::ffi::{c_int, c_void};
     use std::ptr::{NonNull, null_mut};
+    use std::sync::OnceLock;
+
+    /// `MADV_COLLAPSE`, since Linux 6.1. Rustix does not know it.
+    const COLLAPSE: c_int = 25;
+
+    mod c {
+        use super::{c_int, c_void};
+
+        unsafe extern "C" {
+            /// The C library's, which the standard library links.
+            pub(super) fn madvise(address: *mut c_void, bytes: usize, advice: c_int) -> c_int;
+        }
+    }
 
     fn try_map(bytes: usize) -> Option<NonNull<u8>> {
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice aliases nothing.
@@ -49,7 +67,7 @@ mod kernel {
         try_map(bytes).unwrap_or_else(|| out_of_memory(bytes))
     }
 
-    /// Unmaps what `map` or `map_chunk` returned.
+    /// Unmaps what `map` returned.
     ///
     /// # Safety
     /// `address` and `bytes` are those of one live mapping, and nobody uses it any more.
@@ -58,26 +76,46 @@ mod kernel {
         let _ = unsafe { munmap(address.as_ptr().cast(), bytes) };
     }
 
-    /// Maps one chunk of zeroed memory, aligned to its own size.
-    pub(crate) fn map_chunk() -> NonNull<u8> {
-        let first = map(CHUNK_BYTES);
-        if first.addr().get().is_multiple_of(CHUNK_BYTES) {
+    /// Maps one region of zeroed memory, aligned to a block.
+    pub(crate) fn map_region() -> NonNull<u8> {
+        // Kernels since 6.7 align large mappings to huge pages by themselves.
+        let first = map(REGION_BYTES);
+        if first.addr().get().is_multiple_of(BLOCK_BYTES) {
             return first;
         }
         // SAFETY: mapped above, used by nobody.
-        unsafe { unmap(first, CHUNK_BYTES) };
-        let wide = map(2 * CHUNK_BYTES);
-        let before = wide.addr().get().wrapping_neg() % CHUNK_BYTES;
-        // SAFETY: `before` < CHUNK_BYTES, so the chunk and both trimmings lie inside the 2 * CHUNK_BYTES mapped above,
-        // are multiples of the page size, and are used by nobody.
+        unsafe { unmap(first, REGION_BYTES) };
+        let wide = map(REGION_BYTES + BLOCK_BYTES);
+        let before = wide.addr().get().wrapping_neg() % BLOCK_BYTES;
+        // SAFETY: `before` < BLOCK_BYTES, so the region and both trimmings lie inside what is mapped above, are multiples
+        // of the page size, and are used by nobody.
         unsafe {
-            let chunk = wide.add(before);
+            let region = wide.add(before);
             if before > 0 {
                 unmap(wide, before);
             }
-            unmap(chunk.add(CHUNK_BYTES), CHUNK_BYTES - before);
-            chunk
+            unmap(region.add(REGION_BYTES), BLOCK_BYTES - before);
+            region
         }
+    }
+
+    /// Unmaps a region.
+    ///
+    /// # Safety
+    /// `map_region` returned it, and nobody uses it any more.
+    pub(crate) unsafe fn unmap_region(region: NonNull<u8>) {
+        // SAFETY: the caller's promise.
+        unsafe { unmap(region, REGION_BYTES) }
+    }
+
+    /// Makes a block one huge page; whether the kernel did. Contents stay; who touches them meanwhile waits. Takes about a
+    /// millisecond, and memory for what was not resident.
+    pub(crate) fn collapse(block: NonNull<u8>) -> bool {
+        static KNOWN: OnceLock<bool> = OnceLock::new();
+        // SAFETY: advice on no bytes does nothing, but a kernel that does not know it refuses.
+        let known = *KNOWN.get_or_init(|| unsafe { c::madvise(block.as_ptr().cast(), 0, COLLAPSE) } == 0);
+        // SAFETY: collapsing changes which pages hold the contents, and nothing a program can see but time.
+        known && unsafe { c::madvise(block.as_ptr().cast(), BLOCK_BYTES, COLLAPSE) } == 0
     }
 
     /// Gives the pages wholly inside the range back to the system; they read as zero when touched again.
@@ -99,32 +137,44 @@ mod kernel {
 
 #[cfg(miri)]
 mod global {
-    use super::{CHUNK_BYTES, PAGE_BYTES};
+    use super::{BLOCK_BYTES, PAGE_BYTES, REGION_BYTES};
     use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
     use std::ptr::NonNull;
 
-    fn layout(bytes: usize) -> Layout {
-        let align = if bytes == CHUNK_BYTES { CHUNK_BYTES } else { PAGE_BYTES };
+    fn layout(bytes: usize, align: usize) -> Layout {
         Layout::from_size_align(bytes, align).expect("mappings are far below isize::MAX")
     }
 
-    pub(crate) fn map(bytes: usize) -> NonNull<u8> {
+    fn map_aligned(bytes: usize, align: usize) -> NonNull<u8> {
         // SAFETY: `bytes` is never zero.
-        NonNull::new(unsafe { alloc_zeroed(layout(bytes)) })
-            .unwrap_or_else(|| handle_alloc_error(layout(bytes)))
+        NonNull::new(unsafe { alloc_zeroed(layout(bytes, align)) })
+            .unwrap_or_else(|| handle_alloc_error(layout(bytes, align)))
+    }
+
+    pub(crate) fn map(bytes: usize) -> NonNull<u8> {
+        map_aligned(bytes, PAGE_BYTES)
     }
 
     pub(crate) unsafe fn unmap(address: NonNull<u8>, bytes: usize) {
         // SAFETY: `map` allocated it with the same layout.
-        unsafe { dealloc(address.as_ptr(), layout(bytes)) }
+        unsafe { dealloc(address.as_ptr(), layout(bytes, PAGE_BYTES)) }
     }
 
-    pub(crate) fn map_chunk() -> NonNull<u8> {
-        map(CHUNK_BYTES)
+    pub(crate) fn map_region() -> NonNull<u8> {
+        map_aligned(REGION_BYTES, BLOCK_BYTES)
+    }
+
+    pub(crate) unsafe fn unmap_region(region: NonNull<u8>) {
+        // SAFETY: `map_region` allocated it with the same layout.
+        unsafe { dealloc(region.as_ptr(), layout(REGION_BYTES, BLOCK_BYTES)) }
     }
 
     pub(crate) unsafe fn discard(_address: NonNull<u8>, _bytes: usize) -> usize {
         0
+    }
+
+    pub(crate) fn collapse(_block: NonNull<u8>) -> bool {
+        false
     }
 }
 
@@ -183,24 +233,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunks_are_aligned_zeroed_and_discardable() {
-        let chunks: Vec<_> = (0..5).map(|_| map_chunk()).collect();
-        for chunk in &chunks {
-            assert_eq!(chunk.addr().get() % CHUNK_BYTES, 0);
-            // SAFETY: the chunk is ours and mapped.
+    fn regions_are_aligned_zeroed_and_discardable() {
+        let regions: Vec<_> = (0..3).map(|_| map_region()).collect();
+        for region in &regions {
+            assert_eq!(region.addr().get() % BLOCK_BYTES, 0);
+            // SAFETY: the region is ours and mapped.
             unsafe {
-                assert_eq!(chunk.add(CHUNK_BYTES - 1).read(), 0);
-                chunk.add(5 * PAGE_BYTES).write(7);
-                let gone = discard(chunk.add(1), 7 * PAGE_BYTES);
+                assert_eq!(region.add(REGION_BYTES - 1).read(), 0);
+                region.add(5 * PAGE_BYTES).write(7);
+                let gone = discard(region.add(1), 7 * PAGE_BYTES);
                 if cfg!(not(miri)) {
                     assert_eq!(gone, 6 * PAGE_BYTES);
-                    assert_eq!(chunk.add(5 * PAGE_BYTES).read(), 0);
+                    assert_eq!(region.add(5 * PAGE_BYTES).read(), 0);
                 }
             }
         }
-        for chunk in chunks {
+        for region in regions {
             // SAFETY: mapped above and not used any more.
-            unsafe { unmap(chunk, CHUNK_BYTES) };
+            unsafe { unmap_region(region) };
+        }
+    }
+
+    #[test]
+    fn a_collapsed_block_keeps_its_contents() {
+        let region = map_region();
+        // SAFETY: the region is ours and mapped.
+        unsafe {
+            (0..BLOCK_BYTES).step_by(8).for_each(|at| region.add(at).cast::<usize>().write(at));
+            if !collapse(region) {
+                eprintln!("the kernel does not collapse; only refusing is tested");
+            }
+            assert!((0..BLOCK_BYTES).step_by(8).all(|at| region.add(at).cast::<usize>().read() == at));
+            unmap_region(region);
         }
     }
 }
