@@ -1,0 +1,73 @@
+//! What the scenario tests share: starting the built server, figures of INFO, waiting.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use larder_testkit::{Client, Server, Value};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long anything may take that takes no time: generous, since timing must not decide a test.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// Starts the built server (or the one `LARDER_BIN` names) with a number of workers.
+pub fn larder(threads: usize, options: &[&str]) -> Server {
+    let binary = std::env::var_os("LARDER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_larder").into());
+    let threads = threads.to_string();
+    let all: Vec<&str> = ["--threads", threads.as_str()].into_iter().chain(options.iter().copied()).collect();
+    Server::start(&PathBuf::from(binary), &all).unwrap()
+}
+
+/// One line of INFO.
+pub fn info(client: &mut Client, name: &str) -> String {
+    let text = client.run("INFO everything").unwrap().text();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("INFO has no {name}")).to_owned()
+}
+
+/// One number of INFO.
+pub fn figure(client: &mut Client, name: &str) -> u64 {
+    info(client, name).parse().unwrap()
+}
+
+/// Waits until `what` holds. Panics when it does not come to hold.
+pub fn until(reason: &str, mut what: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !what() {
+        assert!(start.elapsed() < SOON, "waited for: {reason}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    start.elapsed()
+}
+
+/// Whether a reply is the simple string OK.
+pub fn is_ok(reply: &Value) -> bool {
+    *reply == Value::Simple(b"OK".to_vec())
+}
+
+/// Sends a command and expects OK.
+pub fn ok(client: &mut Client, line: &str) {
+    let reply = client.run(line).unwrap();
+    assert!(is_ok(&reply), "{line}: {reply:?}");
+}
+
+/// The memory of the server's process that is resident, in bytes.
+pub fn resident_bytes(server: &Server) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
+
+/// Processor time the server's process has used, in clock ticks of 10 ms.
+pub fn cpu_ticks(server: &Server) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// Sends a signal to the server.
+pub fn signal(server: &Server, name: &str) {
+    let sent =
+        std::process::Command::new("kill").args([&format!("-{name}"), &server.pid().to_string()]).status();
+    assert!(sent.unwrap().success());
+}
