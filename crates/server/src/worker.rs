@@ -33,6 +33,8 @@ const READ_BYTES: usize = 16 * 1024;
 const TURN_BYTES: usize = 1024 * 1024;
 /// Requests whose memory is prefetched together.
 const WINDOW: usize = 48;
+/// Turns without an event after which a worker gives its buffers back.
+const QUIET_TURNS: u32 = 10;
 /// Buffers for replies kept for reuse.
 const SPARE_BUFFERS: usize = 256;
 /// A buffer larger than this is not kept.
@@ -63,6 +65,8 @@ pub struct Worker {
     parked: Vec<u64>,
     spare: Vec<Vec<u8>>,
     ready: Vec<Readiness>,
+    /// Turns in a row in which nothing came.
+    quiet_turns: u32,
     stopping: bool,
 }
 
@@ -94,6 +98,7 @@ impl Worker {
             parked: Vec::new(),
             spare: Vec::new(),
             ready: Vec::new(),
+            quiet_turns: 0,
             stopping: false,
         })
     }
@@ -134,6 +139,21 @@ impl Worker {
             .any(|token| self.connections.get(*token).is_some_and(|conn| conn.parked == Some(Parked::Busy)))
     }
 
+    /// Gives memory of busy times back once nothing has come for a while.
+    #[inline]
+    fn rest(&mut self) {
+        if !self.ready.is_empty() {
+            self.quiet_turns = 0;
+            return;
+        }
+        self.quiet_turns = self.quiet_turns.saturating_add(1);
+        if self.quiet_turns == QUIET_TURNS {
+            self.batch = Batch::with_room_for(TURN_BYTES);
+            self.spare = Vec::new();
+            self.core.local.scratch = Vec::new();
+        }
+    }
+
     fn turn(&mut self) {
         self.participant.enter();
         self.core.open_turn();
@@ -154,6 +174,7 @@ impl Worker {
             self.close(token);
         }
         self.participant.leave();
+        self.rest();
     }
 
     fn on_ready(&mut self, ready: Readiness) {
