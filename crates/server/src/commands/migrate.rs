@@ -192,7 +192,6 @@ fn finish(core: &mut Core, db: DbIndex, order: &Order, report: &Report, copy: bo
 }
 
 /// Removes a key that has arrived elsewhere. Answers false where it holds something else by now.
-///
 // Differs from Redis: MIGRATE holds nobody up, so keys can be read and written while they are on
 // their way. One that was written meanwhile is kept, and the command answers an error.
 fn remove(core: &mut Core, db: DbIndex, parcel: &Parcel) -> bool {
