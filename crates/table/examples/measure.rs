@@ -135,6 +135,18 @@ fn measure(keys: u64, timed: bool) {
         watch.run("find, 16 prefetched", || {
             batches(&table, &participant, keys, |hash, key| read(&table, hash, key))
         });
+        watch.run("making huge pages", || {
+            println!("  {} huge pages", table.collapse_dense(usize::MAX));
+        });
+        print_memory(&table, "in huge pages", base);
+        watch.run("find, one at a time", || {
+            for i in shuffled(keys) {
+                read(&table, table.hash(&key(i)), &key(i));
+            }
+        });
+        watch.run("find, 16 prefetched", || {
+            batches(&table, &participant, keys, |hash, key| read(&table, hash, key))
+        });
         watch.run("replace, 16 prefetched", || {
             batches(&table, &participant, keys, |hash, key| replace(&table, hash, key));
         });

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
-use larder_table::{DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Table, TableConfig};
+use larder_table::{
+    DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Shard, Table, TableConfig,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -167,43 +169,61 @@ fn threads_do_not_disturb_each_other() {
     }
 }
 
+fn on_each(
+    table: &Table<Boxed>,
+    keys: std::ops::Range<u64>,
+    act: impl Fn(&mut Shard<'_, Boxed>, u64, &[u8]),
+) {
+    for key in keys.map(key) {
+        let hash = table.hash(&key);
+        act(&mut table.lock(table.shard_of(hash)), hash, &key);
+    }
+}
+
+/// Fills a range of keys, looks at all of it, and removes it.
+fn wave(table: &Table<Boxed>, keys: std::ops::Range<u64>) {
+    on_each(table, keys.clone(), |shard, hash, key| {
+        let payload = key.repeat(8);
+        let payload = Payload::Inline(&payload[..]);
+        shard.insert(hash, key, NewEntry { kind: 1, access: 1, deadline: None, payload });
+    });
+    // What is missing was detached.
+    on_each(table, keys.clone(), |shard, hash, key| {
+        if let Some(entry) = shard.find(hash, key) {
+            assert_eq!(entry.payload(), PayloadRef::Inline(&key.repeat(8)[..]));
+        }
+    });
+    on_each(table, keys, |shard, hash, key| _ = shard.find_mut(hash, key).map(|entry| entry.remove()));
+}
+
 #[test]
-fn huge_pages_are_made_under_threads_that_change_everything() {
+fn huge_pages_are_made_under_threads_that_fill_and_empty_the_table() {
     let epochs = Epochs::new(4);
-    let table =
-        Table::<Boxed>::new(TableConfig { shard_bits: 1, hasher: Hasher::random() }, Arc::clone(&epochs));
-    let (steps, keys) = (4 * steps(), 100_000);
+    let table = Table::<Boxed>::new(TableConfig { shard_bits: 1, hasher: Hasher::random() }, epochs);
+    let keys = steps();
     let running = AtomicU64::new(2);
     let (mut collapsed, mut rounds) = (0, 0u64);
     std::thread::scope(|scope| {
-        for seed in 0..2 {
-            let (table, epochs, running) = (&table, &epochs, &running);
+        for thread in 0..2 {
+            let (table, running) = (&table, &running);
             scope.spawn(move || {
-                let participant = epochs.register();
-                let mut random = Random(seed);
-                for step in 0..steps {
-                    change(table, &mut random, keys, 1_000_000);
-                    if step % 16 == 0 {
-                        prefetch_batch(table, &participant, &mut random, keys);
-                    }
-                }
+                (0..10).for_each(|_| wave(table, thread * keys..(thread + 1) * keys));
                 running.fetch_sub(1, Ordering::Relaxed);
             });
         }
         while running.load(Ordering::Relaxed) > 0 {
             collapsed += table.collapse_dense(3);
             rounds += 1;
-            if rounds.is_multiple_of(50) {
+            if rounds.is_multiple_of(7) {
                 table.release_unused();
             }
-            if rounds.is_multiple_of(400) {
+            if rounds.is_multiple_of(100) {
                 table.detach_all().free_some(100);
             }
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(std::time::Duration::from_micros(200));
         }
     });
     eprintln!("{collapsed} blocks collapsed in {rounds} rounds");
-    table.check();
     drop(table.detach_all());
     table.check();
     assert_eq!(table.memory().mapped, 0);

@@ -10,6 +10,7 @@ enum Op {
     Free { nth: prop::sample::Index, count: usize },
     FreeAll,
     Release,
+    Collapse,
     Detach,
 }
 
@@ -22,6 +23,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         5 => (any::<prop::sample::Index>(), 1usize..most).prop_map(|(nth, count)| Op::Free { nth, count }),
         1 => Just(Op::FreeAll),
         1 => Just(Op::Release),
+        2 => Just(Op::Collapse),
         1 => Just(Op::Detach),
     ];
     prop::collection::vec(op, 1..40)
@@ -122,6 +124,7 @@ proptest! {
                         prop_assert_eq!(model.arena().stats().mapped.load(Relaxed), 0);
                     }
                 }
+                Op::Collapse => _ = model.arena().collapse_dense(&mut 2),
                 Op::Detach => model.detach(),
             }
             model.check();
@@ -171,4 +174,73 @@ fn untouched_memory_is_handed_out_last() {
     );
     // SAFETY: allocated above with this size.
     unsafe { arena[0].free(second, 128, Use::Entry) };
+}
+
+#[test]
+#[cfg(not(feature = "sanitize"))]
+fn an_arena_fills_both_halves_of_its_blocks_and_nobody_elses() {
+    let arenas = Mapped::<Arena>::new(2);
+    let mut blocks = Vec::new();
+    for arena in arenas.iter() {
+        let mut objects: Vec<_> =
+            (0..3 * BLOCK_BYTES / 4096).map(|_| arena.alloc(4096, Use::Entry)).collect();
+        let block_of = |object: &NonNull<u8>| object.addr().get() / BLOCK_BYTES;
+        let mut own: Vec<_> = objects.iter().map(block_of).collect();
+        own.dedup();
+        assert!(own.len() <= 4, "{} blocks for 6 MiB: chunks of a block were opened apart", own.len());
+        // Closes one half of the second block, which is the first to be opened again.
+        let half =
+            objects.iter().find(|object| block_of(object) == own[1]).unwrap().addr().get() / CHUNK_BYTES;
+        let closed: Vec<_> =
+            objects.extract_if(.., |object| object.addr().get() / CHUNK_BYTES == half).collect();
+        for object in &closed {
+            // SAFETY: allocated above with this size, and forgotten.
+            unsafe { arena.free(*object, 4096, Use::Entry) };
+        }
+        arena.release_unused();
+        arena.check();
+        objects.extend(closed.iter().map(|_| arena.alloc(4096, Use::Entry)));
+        assert!(
+            objects.iter().any(|object| object.addr().get() / CHUNK_BYTES == half),
+            "the half stays closed"
+        );
+        assert!(objects.iter().all(|object| own.contains(&block_of(object))), "a new block was begun");
+        arena.check();
+        blocks.extend(own);
+    }
+    let count = blocks.len();
+    blocks.sort_unstable();
+    blocks.dedup();
+    assert_eq!(blocks.len(), count, "a block serves two arenas");
+    arenas.iter().for_each(|arena| drop(arena.detach()));
+}
+
+#[test]
+#[cfg(not(any(miri, feature = "sanitize")))]
+fn only_full_blocks_are_tried_and_once_until_they_gave_memory_back() {
+    let arenas = Mapped::<Arena>::new(1);
+    let arena = &arenas[0];
+    let tries = || {
+        let mut left = 100;
+        arena.collapse_dense(&mut left);
+        arena.check();
+        100 - left
+    };
+    let fill = |count: usize| -> Vec<_> { (0..count).map(|_| arena.alloc(64, Use::Entry)).collect() };
+    let mut objects = fill(BLOCK_BYTES / 64 / 4 * 3);
+    assert_eq!(tries(), 0, "a block is tried that is not full");
+    objects.extend(fill(BLOCK_BYTES / 64));
+    assert_eq!(tries(), 1);
+    assert_eq!(tries(), 0);
+    let freed = objects.split_off(BLOCK_BYTES / 64 / 8);
+    for object in freed {
+        // SAFETY: allocated above with this size, and forgotten.
+        unsafe { arena.free(object, 64, Use::Entry) };
+    }
+    assert!(arena.release_unused() > 0);
+    assert_eq!(tries(), 0);
+    objects.extend(fill(2 * BLOCK_BYTES / 64));
+    assert_eq!(tries(), 2, "a block that filled up again is tried again");
+    drop(arena.detach());
+    assert_eq!(tries(), 0);
 }
