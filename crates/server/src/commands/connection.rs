@@ -182,6 +182,11 @@ pub static SELECT: HostCommand = HostCommand {
     },
     run: HostRun::Host(|host, args| {
         let number = number::parse_i64(args.get(1)).ok_or(Error::NotAnInteger)?;
+        if i32::try_from(number).is_err() {
+            return Err(Error::of(
+                "ERR value is out of range, value must between -2147483648 and 2147483647",
+            ));
+        }
         let databases = host.server().keyspace.databases();
         let index =
             u32::try_from(number).ok().filter(|index| *index < databases).ok_or(Error::DbOutOfRange)?;
@@ -293,10 +298,16 @@ fn greet(host: &mut Host<'_>) {
     reply.array(0);
 }
 
-/// A client's name is printable and has no blanks, so that CLIENT LIST can be read.
+/// A client's name is printable and has no blanks, so that CLIENT LIST can be read. What is behind a
+/// zero byte is not shown and may be anything.
 pub(super) fn check_name(name: &[u8]) -> Result<(), Error> {
-    if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+    if shown_name(name).iter().all(|byte| (b'!'..=b'~').contains(byte)) {
         return Ok(());
     }
     Err(Error::of("ERR Client names cannot contain spaces, newlines or special characters."))
+}
+
+/// The part of a name that CLIENT LIST shows: up to a zero byte.
+pub(super) fn shown_name(name: &[u8]) -> &[u8] {
+    name.split(|byte| *byte == 0).next().unwrap_or_default()
 }

@@ -1,5 +1,6 @@
 //! CLIENT LIST and CLIENT INFO: connections as lines of `field=value`.
 
+use super::super::connection::shown_name;
 use crate::clients::Client;
 use crate::execute::Host;
 use larder_commands::{Args, Error};
@@ -51,8 +52,10 @@ fn choose(args: &Args<'_>) -> Result<Chosen, Error> {
             Ok(if kind_of(args.get(3))? == Kind::Normal { Chosen::All } else { Chosen::None })
         }
         4.. if args.is(2, b"id") => {
-            let ids: Option<Vec<u64>> = args.from(3).map(number::parse_u64).collect();
-            ids.map(Chosen::Ids).ok_or(Error::of("ERR Invalid client ID"))
+            let ids: Option<Vec<i64>> = args.from(3).map(number::parse_i64).collect();
+            // Numbers below 1 are no client's.
+            let ids = ids.ok_or(Error::of("ERR Invalid client ID"))?;
+            Ok(Chosen::Ids(ids.into_iter().filter_map(|id| u64::try_from(id).ok()).collect()))
         }
         _ => Err(Error::Syntax),
     }
@@ -95,7 +98,7 @@ fn write_line(host: &Host<'_>, client: &Client, out: &mut Vec<u8>) {
         )
         .as_bytes(),
     );
-    out.extend_from_slice(&names.name);
+    out.extend_from_slice(shown_name(&names.name));
     let output = client.output_bytes.load(Relaxed);
     out.extend_from_slice(
         format!(
@@ -114,9 +117,9 @@ fn write_line(host: &Host<'_>, client: &Client, out: &mut Vec<u8>) {
     );
     out.extend_from_slice(&names.user);
     out.extend_from_slice(format!(" redir=-1 resp={} lib-name=", client.protocol.load(Relaxed)).as_bytes());
-    out.extend_from_slice(&names.library);
+    out.extend_from_slice(shown_name(&names.library));
     out.extend_from_slice(b" lib-ver=");
-    out.extend_from_slice(&names.library_version);
+    out.extend_from_slice(shown_name(&names.library_version));
     out.extend_from_slice(
         format!(
             " io-thread={} tot-net-in={} tot-net-out={} tot-cmds={}\n",

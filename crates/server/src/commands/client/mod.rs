@@ -6,6 +6,7 @@ mod kill;
 mod list;
 
 use super::connection::check_name;
+use super::help::misused;
 use crate::connection::ReplyMode;
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
@@ -191,7 +192,7 @@ sub!(
         args: &[Arg::one_of(
             "filter",
             &[
-                Arg::string("old-format").display("ip:port"),
+                Arg::string("old-format").display("ip:port").deprecated_since("2.8.12"),
                 Arg::one_of(
                     "new-format",
                     &[
@@ -346,7 +347,7 @@ fn pause(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         4 if args.is(3, b"write") => true,
         4 if args.is(3, b"all") => false,
         4 => return Err(Error::of("ERR CLIENT PAUSE mode must be WRITE or ALL")),
-        _ => return Err(Error::arity("client|pause")),
+        _ => return Err(misused("CLIENT", args.get(1))),
     };
     let millis =
         number::parse_i64(args.get(2)).ok_or(Error::of("ERR timeout is not an integer or out of range"))?;
@@ -496,7 +497,7 @@ sub!(
             3 => {}
             4 if args.is(3, b"timeout") || args.is(3, b"error") => {}
             4 => return Err(Error::of("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
-            _ => return Err(Error::arity("client|unblock")),
+            _ => return Err(misused("CLIENT", args.get(1))),
         }
         number::parse_i64(args.get(2)).ok_or(Error::NotAnInteger)?;
         // Only blocking commands can be unblocked, and this version has none.
