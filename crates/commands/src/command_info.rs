@@ -299,7 +299,11 @@ pub fn write_keys(
     if !spec.takes(args.len()) {
         return Err(Error::of("ERR Invalid number of arguments specified for command"));
     }
-    let keys = keys_named(full, spec, args).unwrap_or_default();
+    // Keys that may be left out make the line invalid when they are, as Redis has it.
+    let begins =
+        |key_spec: &KeySpec| !matches!(key_spec.begin, Begin::Index(index) if index as usize >= args.len());
+    let keys = if spec.keys.iter().all(begins) { keys_named(full, spec, args) } else { None };
+    let keys = keys.unwrap_or_default();
     if keys.is_empty() && !spec.flags.has(Flags::NO_MANDATORY_KEYS) {
         return Err(Error::of("ERR Invalid arguments specified for command"));
     }

@@ -550,6 +550,12 @@ impl Arg {
         self
     }
 
+    /// Deprecated in this version.
+    pub const fn deprecated_since(mut self, version: &'static str) -> Arg {
+        self.deprecated_since = Some(version);
+        self
+    }
+
     /// Shown by this name.
     pub const fn display(mut self, text: &'static str) -> Arg {
         self.display = Some(text);

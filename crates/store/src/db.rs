@@ -463,6 +463,8 @@ impl<'t> Db<'t> {
         edit: impl FnOnce(&mut Vec<u8>) -> (R, bool),
     ) -> Result<R, WrongType> {
         let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key);
+        // As in Redis, a value that was opened for a change is raw from then on, changed or not.
+        let mut becomes_raw = false;
         if let Some(mut occupied) = found {
             Item::new(occupied.view()).string()?;
             if let Some(Object::Blob(blob)) = occupied.boxed_mut() {
@@ -470,10 +472,11 @@ impl<'t> Db<'t> {
                 touch(self.local, &occupied.view());
                 return Ok(answer);
             }
+            becomes_raw = occupied.view().kind() != kind::EDITED;
             Item::new(occupied.view()).string()?.write_to(buffer);
         }
         let (answer, store) = edit(buffer);
-        if store {
+        if store || becomes_raw {
             if buffer.len() > INLINE_BYTES_MAX {
                 // The buffer becomes the value: no second copy.
                 let blob = Payload::Boxed(Object::Blob(Arc::new(std::mem::take(buffer))));
@@ -580,7 +583,8 @@ const ENTRY_HEADER_BYTES: usize = 6;
 #[cold]
 pub(crate) fn expired(local: &mut Local, db: DbIndex, key: &[u8]) {
     local.stats.expired.add(1);
-    local.effects.changed(db, key, Event::EXPIRED);
+    // No client asked for it: Redis does not count it among the changes since the last save.
+    local.effects.notify(db, key, Event::EXPIRED);
 }
 
 /// Records an access, unless the client asked for none to be.

@@ -39,7 +39,10 @@ pub static BITCOUNT: Command = Command {
 fn bitcount(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let range = match args.len() {
         2 => Range::ALL,
-        4 | 5 => range(args, 2)?,
+        4 | 5 => {
+            let (start, end) = (number(args.get(2))?, number(args.get(3))?);
+            Range { start, end: Some(end), unit: unit(args.try_get(4))? }
+        }
         // Differs from Valkey 8: there, as not in Redis, a start may stand without an end.
         _ => return Err(Error::Syntax),
     };
@@ -49,18 +52,18 @@ fn bitcount(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Start, end and unit from word `index` on, as far as they are given.
-fn range(args: &Args<'_>, index: usize) -> Result<Range, Error> {
-    let number = |text: &[u8]| number::parse_i64(text).ok_or(Error::NotAnInteger);
-    let start = number(args.get(index))?;
-    let end = args.try_get(index + 1).map(number).transpose()?;
-    let unit = match args.try_get(index + 2) {
-        None => Unit::Byte,
-        Some(word) if word.eq_ignore_ascii_case(b"byte") => Unit::Byte,
-        Some(word) if word.eq_ignore_ascii_case(b"bit") => Unit::Bit,
-        Some(_) => return Err(Error::Syntax),
-    };
-    Ok(Range { start, end, unit })
+fn number(text: &[u8]) -> Result<i64, Error> {
+    number::parse_i64(text).ok_or(Error::NotAnInteger)
+}
+
+/// What start and end count; bytes where nothing is said.
+fn unit(word: Option<&[u8]>) -> Result<Unit, Error> {
+    match word {
+        None => Ok(Unit::Byte),
+        Some(word) if word.eq_ignore_ascii_case(b"byte") => Ok(Unit::Byte),
+        Some(word) if word.eq_ignore_ascii_case(b"bit") => Ok(Unit::Bit),
+        Some(_) => Err(Error::Syntax),
+    }
 }
 
 /// BITPOS key bit [start [end [BYTE | BIT]]]
@@ -102,7 +105,11 @@ fn bitpos(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     };
     let range = match args.len() {
         3 => Range::ALL,
-        4..=6 => range(args, 3)?,
+        4..=6 => {
+            // As in Redis, whose BITCOUNT reads the end before the unit, and BITPOS the other way round.
+            let (start, unit) = (number(args.get(3))?, unit(args.try_get(5))?);
+            Range { start, end: args.try_get(4).map(number).transpose()?, unit }
+        }
         _ => return Err(Error::Syntax),
     };
     let key = cx.key(args, 1);

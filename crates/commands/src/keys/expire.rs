@@ -128,7 +128,10 @@ impl Conditions {
             } else if word.eq_ignore_ascii_case(b"lt") {
                 conditions.earlier = true;
             } else {
-                return Err(Error::custom([b"ERR Unsupported option ", word].concat()));
+                // Redis quotes the word up to a zero byte and drops line ends behind it.
+                let word = word.split(|byte| *byte == 0).next().unwrap_or_default();
+                let end = word.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
+                return Err(Error::custom([b"ERR Unsupported option ", &word[..end]].concat()));
             }
         }
         if conditions.no_end_yet && (conditions.has_end || conditions.later || conditions.earlier) {

@@ -74,13 +74,9 @@ fn sorted(plan: &Plan<'_>, elements: Vec<Vec<u8>>, lookup: Lookup<'_>) -> Result
     Ok(weighed.into_iter().map(|weighed| weighed.element).collect())
 }
 
-/// The number a text stands for. The empty text is 0 and blanks in front are fine, as for C's `strtod`.
+/// The number a text stands for.
 fn weight(text: &[u8]) -> Result<f64, Error> {
-    let text = text.trim_ascii_start();
-    if text.is_empty() {
-        return Ok(0.0);
-    }
-    number::parse_f64(text).ok_or(Error::of("ERR One or more scores can't be converted into double"))
+    number::parse_weight(text).ok_or(Error::of("ERR One or more scores can't be converted into double"))
 }
 
 fn compare(plan: &Plan<'_>, one: &Weighed, other: &Weighed) -> Ordering {
