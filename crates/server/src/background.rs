@@ -59,14 +59,33 @@ impl Background {
         if !quiet || core.server.pause.until_ms.load(Relaxed) != 0 {
             return EXPIRE_PERIOD;
         }
+        let until_answer = self.time_to_answer(core);
         let keyspace = &core.server.keyspace;
         let any_deadline = keyspace.indexes().any(|db| keyspace.len_with_deadline(db) > 0);
-        if any_deadline { EXPIRE_PERIOD } else { IDLE }
+        let idle = if any_deadline { EXPIRE_PERIOD } else { IDLE };
+        until_answer.map_or(idle, |until| until.min(idle))
+    }
+
+    /// How long the first of this worker's waiting clients still waits.
+    fn time_to_answer(&self, core: &Core) -> Option<Duration> {
+        let blocked = &core.server.blocked;
+        if blocked.is_empty() {
+            return None;
+        }
+        let until = blocked.next_deadline(self.worker)?.saturating_duration_since(clock::now());
+        // The poller counts whole milliseconds, and the deadline must be over when it wakes.
+        Some(until + Duration::from_millis(1))
     }
 
     /// Runs what is due, for at most a slice.
     #[inline]
     pub fn run(&mut self, core: &mut Core, connections: &Slots) {
+        if !core.server.blocked.is_empty() {
+            let mailbox = &core.server.mailboxes[self.worker];
+            for answer in core.server.blocked.take_due(self.worker, clock::now()) {
+                mailbox.send(answer);
+            }
+        }
         let now = core.local.now.0;
         if self.expire_backlog || is_due(self.last_expire_ms, now, EXPIRE_PERIOD) {
             self.run_due(core, connections, now);

@@ -8,6 +8,7 @@
 
 pub mod alloc;
 mod background;
+mod blocked;
 mod clients;
 mod clock;
 mod commands;

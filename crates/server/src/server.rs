@@ -3,6 +3,7 @@
 //! One `Server` lives as long as the process. Everything in it is read without a lock on the path
 //! of a command, or behind a lock that only commands for administrators take.
 
+use crate::blocked::Blocked;
 use crate::clients::{Client, Clients};
 use crate::execute::Core;
 use crate::latency::LatencyMonitor;
@@ -78,6 +79,8 @@ pub struct Server {
     pub stats: Vec<Arc<WorkerStats>>,
     /// Who is connected.
     pub clients: Clients,
+    /// Clients that wait with a time limit.
+    pub blocked: Blocked,
     /// Connections refused because of `maxclients`.
     pub refused: AtomicU64,
     /// Connections that monitor.
@@ -138,6 +141,7 @@ impl Server {
             mailboxes,
             stats,
             clients,
+            blocked: Blocked::default(),
             refused: AtomicU64::new(0),
             monitors: AtomicUsize::new(0),
             pause: Pause::default(),

@@ -310,6 +310,9 @@ impl Worker {
         if conn.monitor {
             self.server.monitors.fetch_sub(1, Relaxed);
         }
+        if !self.server.blocked.is_empty() {
+            self.server.blocked.take(conn.client.id);
+        }
         self.server.clients.remove(conn.client.id);
         self.server.clients.give_place();
     }

@@ -17,6 +17,7 @@ mod migrate;
 mod monitor;
 mod process;
 mod slowlog;
+mod wait;
 
 use crate::logging::LevelHandle;
 use crate::registry::HostCommand;
@@ -47,6 +48,8 @@ pub static COMMANDS: &[&HostCommand] = &[
     &process::SHUTDOWN,
     &slowlog::SLOWLOG,
     &process::TIME,
+    &wait::WAIT,
+    &wait::WAITAOF,
 ];
 
 static LEVEL: OnceLock<LevelHandle> = OnceLock::new();

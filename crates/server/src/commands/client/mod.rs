@@ -499,9 +499,16 @@ sub!(
             4 => return Err(Error::of("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
             _ => return Err(misused("CLIENT", args.get(1))),
         }
-        number::parse_i64(args.get(2)).ok_or(Error::NotAnInteger)?;
-        // Only blocking commands can be unblocked, and this version has none.
-        host.reply().integer(0);
+        let id = number::parse_i64(args.get(2)).ok_or(Error::NotAnInteger)?;
+        let waiter = u64::try_from(id).ok().and_then(|id| host.server().blocked.take(id).map(|w| (id, w)));
+        host.reply().integer(waiter.is_some().into());
+        if let Some((id, waiter)) = waiter {
+            let reply = match args.is(3, b"error") {
+                true => b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n".to_vec(),
+                false => waiter.on_timeout,
+            };
+            host.server().mailboxes[waiter.worker].send(Message::Answer(id, waiter.ticket, reply));
+        }
         Ok(())
     },
     Spec {

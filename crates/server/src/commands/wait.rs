@@ -1,0 +1,101 @@
+//! WAIT and WAITAOF: wait until others have the connection's writes.
+//!
+//! A server without replicas and without a log waits until the time given is over, since nobody will
+//! ever say to have them. Read next: `blocked.rs`, where those who wait are kept.
+
+use crate::blocked::Waiter;
+use crate::clock;
+use crate::execute::Host;
+use crate::registry::{HostCommand, HostRun};
+use larder_commands::spec::{Acl, Arg, Flags, Group};
+use larder_commands::{Args, Error, Spec};
+use larder_values::number;
+use std::time::Duration;
+
+/// What both share.
+const EITHER: Spec = Spec {
+    group: Group::Generic,
+    complexity: "O(1)",
+    flags: Flags::BLOCKING,
+    acl: Acl::CONNECTION,
+    tips: &["request_policy:all_shards", "response_policy:agg_min"],
+    ..Spec::EMPTY
+};
+
+/// `WAIT numreplicas timeout`
+pub static WAIT: HostCommand = HostCommand {
+    spec: Spec {
+        name: "wait",
+        summary: "Waits until so many replicas have the connection's writes, or for a time in milliseconds.",
+        since: "3.0.0",
+        arity: 3,
+        args: &[Arg::integer("numreplicas"), Arg::integer("timeout")],
+        ..EITHER
+    },
+    run: HostRun::Host(wait),
+    subcommands: &[],
+};
+
+/// `WAITAOF numlocal numreplicas timeout`
+pub static WAITAOF: HostCommand = HostCommand {
+    spec: Spec {
+        name: "waitaof",
+        summary: "Waits until the logs of this server and of so many replicas have the connection's writes, or for a time in milliseconds.",
+        since: "7.2.0",
+        arity: 4,
+        args: &[Arg::integer("numlocal"), Arg::integer("numreplicas"), Arg::integer("timeout")],
+        ..EITHER
+    },
+    run: HostRun::Host(waitaof),
+    subcommands: &[],
+};
+
+fn wait(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let replicas = number::parse_i64(args.get(1)).ok_or(Error::NotAnInteger)?;
+    let timeout = timeout(host, args.get(2))?;
+    if replicas <= 0 {
+        host.reply().integer(0);
+    } else {
+        block(host, timeout, b":0\r\n");
+    }
+    Ok(())
+}
+
+fn waitaof(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let local = number::parse_i64(args.get(1)).ok_or(Error::NotAnInteger)?;
+    if !(0..=1).contains(&local) {
+        return Err(Error::of("ERR value is out of range, value must between 0 and 1"));
+    }
+    let replicas = number::parse_i64(args.get(2)).filter(|replicas| *replicas >= 0);
+    let replicas = replicas.ok_or(Error::of("ERR value is out of range, must be positive"))?;
+    let timeout = timeout(host, args.get(3))?;
+    if local > 0 {
+        return Err(Error::of("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."));
+    }
+    if replicas == 0 {
+        let mut reply = host.reply();
+        reply.array(2);
+        reply.integer(0);
+        reply.integer(0);
+    } else {
+        block(host, timeout, b"*2\r\n:0\r\n:0\r\n");
+    }
+    Ok(())
+}
+
+/// A time in milliseconds; 0 is for ever.
+fn timeout(host: &Host<'_>, text: &[u8]) -> Result<u64, Error> {
+    let millis = number::parse_i64(text).ok_or(Error::of("ERR timeout is not an integer or out of range"))?;
+    let millis = u64::try_from(millis).map_err(|_| Error::of("ERR timeout is negative"))?;
+    let end = host.core.local.now.0.checked_add(millis).and_then(|end| i64::try_from(end).ok());
+    end.map(|_| millis).ok_or(Error::of("ERR timeout is out of range"))
+}
+
+/// Parks the connection until the time is over, CLIENT UNBLOCK ends its wait, or it is gone.
+fn block(host: &mut Host<'_>, millis: u64, on_timeout: &[u8]) {
+    let ticket = host.park();
+    // An end that the clock cannot tell is never reached.
+    let deadline = (millis != 0).then(|| clock::now().checked_add(Duration::from_millis(millis))).flatten();
+    let waiter = Waiter { worker: host.core.id, ticket, deadline, on_timeout: on_timeout.to_vec() };
+    host.server().blocked.add(host.conn.client.id, waiter);
+}
