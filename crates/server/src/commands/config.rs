@@ -168,7 +168,7 @@ fn set(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
 fn apply(server: &'static Server, before: &Settings, change: Change) -> Result<(), SetError> {
     let changed = |name: &str| change.changed.iter().any(|spec| spec.name == name);
     for name in ["port", "bind"] {
-        // Differs from Redis: which rebinds.
+        // Differs from Redis: CONFIG SET port and bind are refused; a new address needs a restart.
         if changed(name) {
             return Err(SetError::refused(
                 name.as_bytes(),
