@@ -114,8 +114,27 @@ mod kernel {
         static KNOWN: OnceLock<bool> = OnceLock::new();
         // SAFETY: advice on no bytes does nothing, but a kernel that does not know it refuses.
         let known = *KNOWN.get_or_init(|| unsafe { c::madvise(block.as_ptr().cast(), 0, COLLAPSE) } == 0);
+        if !known {
+            return false;
+        }
+        warm();
         // SAFETY: collapsing changes which pages hold the contents, and nothing a program can see but time.
-        known && unsafe { c::madvise(block.as_ptr().cast(), BLOCK_BYTES, COLLAPSE) } == 0
+        unsafe { c::madvise(block.as_ptr().cast(), BLOCK_BYTES, COLLAPSE) == 0 }
+    }
+
+    /// Touches a huge page and frees it, for the kernel to use next. A hypervisor may take milliseconds to provide one that
+    /// was never touched, and while the kernel copies a block to it, who wants the block would wait for that.
+    fn warm() {
+        let Some(wide) = try_map(2 * BLOCK_BYTES) else { return };
+        let before = wide.addr().get().wrapping_neg() % BLOCK_BYTES;
+        // SAFETY: a whole block lies in what is mapped above and used by nobody else.
+        unsafe {
+            let block = wide.add(before);
+            // A refusal leaves small pages: then this was in vain.
+            let _ = madvise(block.as_ptr().cast(), BLOCK_BYTES, Advice::LinuxHugepage);
+            block.write_volatile(1);
+            unmap(wide, 2 * BLOCK_BYTES);
+        }
     }
 
     /// Gives the pages wholly inside the range back to the system; they read as zero when touched again.
