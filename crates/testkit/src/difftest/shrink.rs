@@ -68,9 +68,15 @@ impl Shrunk {
     fn shorten_arguments(&mut self, judge: &mut Judge, grammar: &Grammar) -> io::Result<()> {
         for keep in [1, 4, 16, 50] {
             self.change_arguments(judge, grammar, |request, at| {
-                let is_longer = request.get(at).is_some_and(|argument| argument.len() > keep);
+                // A shorter number may be a time to live that ends between two looks.
+                let is_number = |argument: &[u8]| argument.iter().all(u8::is_ascii_digit);
+                let is_longer =
+                    request.get(at).is_some_and(|argument| argument.len() > keep && !is_number(argument));
+                if !is_longer {
+                    return false;
+                }
                 request.iter_mut().skip(at).take(1).for_each(|argument| argument.truncate(keep));
-                is_longer
+                true
             })?;
         }
         Ok(())

@@ -100,6 +100,9 @@ fn close(host: &mut Host<'_>, filter: &Filter<'_>, skip_me: bool) -> usize {
         if client.id == me {
             host.conn.closing = Closing::AfterReplies;
         } else {
+            // Gone for everybody from here on, though its worker closes it a little later.
+            host.server().clients.remove(client.id);
+            host.server().blocked.take(client.id);
             ask_to_close(host, client.worker, client.id);
         }
     }
