@@ -463,8 +463,6 @@ impl<'t> Db<'t> {
         edit: impl FnOnce(&mut Vec<u8>) -> (R, bool),
     ) -> Result<R, WrongType> {
         let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key);
-        // As in Redis, a value that was opened for a change is raw from then on, changed or not.
-        let mut becomes_raw = false;
         if let Some(mut occupied) = found {
             Item::new(occupied.view()).string()?;
             if let Some(Object::Blob(blob)) = occupied.boxed_mut() {
@@ -472,11 +470,10 @@ impl<'t> Db<'t> {
                 touch(self.local, &occupied.view());
                 return Ok(answer);
             }
-            becomes_raw = occupied.view().kind() != kind::EDITED;
             Item::new(occupied.view()).string()?.write_to(buffer);
         }
         let (answer, store) = edit(buffer);
-        if store || becomes_raw {
+        if store {
             if buffer.len() > INLINE_BYTES_MAX {
                 // The buffer becomes the value: no second copy.
                 let blob = Payload::Boxed(Object::Blob(Arc::new(std::mem::take(buffer))));

@@ -71,7 +71,8 @@ fn setbit(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         if changed {
             bits::set(bytes, offset, bit);
         }
-        ((old, changed), changed)
+        // Stored even when the same: as in Redis, the value is raw from then on.
+        ((old, changed), true)
     })?;
     if changed {
         cx.db.changed(&key, Event::SETBIT);

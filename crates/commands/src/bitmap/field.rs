@@ -216,7 +216,8 @@ fn write(cx: &mut Ctx<'_>, args: &Args<'_>, steps: &Steps) -> Result<(), Error> 
                 u64::from(answer.is_some() && (changed || grown && !matches!(step.action, Action::Get)));
             answers.push(answer);
         }
-        ((answers, changes, grown), changes > 0 || grown)
+        // Stored even when the same: as in Redis, the value is raw from then on.
+        ((answers, changes, grown), true)
     })?;
     if changes > 0 {
         cx.db.changed(&key, Event::SETBIT);
