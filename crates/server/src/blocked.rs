@@ -47,6 +47,11 @@ impl Blocked {
         waiter
     }
 
+    /// Whether this client waits.
+    pub fn has(&self, client: u64) -> bool {
+        !self.is_empty() && self.waiting.lock().contains_key(&client)
+    }
+
     /// Whether anybody waits. One load where nobody does.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -183,6 +183,26 @@ fn headers_that_promise_much_cost_little() {
 }
 
 #[test]
+fn a_client_that_goes_while_it_waits_is_forgotten() {
+    let server = start();
+    let mut witness = server.client();
+    let mut wait_for = |count: &str| {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !witness.run("INFO clients").unwrap().text().contains(&format!("blocked_clients:{count}\r")) {
+            assert!(Instant::now() < deadline, "there are never {count} clients that wait");
+            sleep(Duration::from_millis(5));
+        }
+    };
+    for bytes in ["WAIT 1 0\r\n", "WAIT 1 0\r\nPING\r\n"] {
+        let mut client = server.client();
+        client.send_raw(bytes.as_bytes()).unwrap();
+        wait_for("1");
+        drop(client);
+        wait_for("0");
+    }
+}
+
+#[test]
 fn connections_that_break_off_leave_nothing() {
     let server = start();
     let (stream, _) = mixed_stream();

@@ -58,6 +58,11 @@ impl Poller {
         Ok(epoll::modify(&self.epoll, socket, EventData::new_u64(token), flags)?)
     }
 
+    /// Watches a socket for nothing but the end of what its peer sends, reported as readable.
+    pub fn watch_for_end(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
+        Ok(epoll::modify(&self.epoll, socket, EventData::new_u64(token), EventFlags::RDHUP)?)
+    }
+
     /// Stops watching a socket.
     pub fn remove(&self, socket: impl AsFd) -> io::Result<()> {
         Ok(epoll::delete(&self.epoll, socket)?)
@@ -88,7 +93,7 @@ impl Poller {
                 woken = true;
                 continue;
             }
-            let ended = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+            let ended = flags.intersects(EventFlags::ERR | EventFlags::HUP | EventFlags::RDHUP);
             ready.push(Readiness {
                 token: data.u64(),
                 readable: ended || flags.contains(EventFlags::IN),

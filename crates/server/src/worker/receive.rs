@@ -24,6 +24,10 @@ impl Worker {
             // watched for reading is that the peer is gone.
             if !conn.interest.0 {
                 self.close(token);
+            } else if self.server.blocked.has(conn.client.id) {
+                // Nobody waits for a client that has gone; what it sent before it went is dropped.
+                conn.interest.0 = false;
+                let _ = self.poller.watch_for_end(&conn.socket, token);
             } else if conn.parked != Some(Parked::Busy) {
                 Self::stop_reading(&self.poller, conn);
             }
