@@ -6,9 +6,9 @@ use crate::mailbox::Mailbox;
 use crate::registry::Registry;
 use crate::server::{Server, fill_random};
 use crate::worker::Worker;
-use crate::{REDIS_VERSION, VERSION, alloc, clock, commands, logging};
+use crate::{REDIS_VERSION, VERSION, alloc, commands, logging};
 use larder_config::{Action, HashFunction, Settings, StartPlan};
-use larder_store::{Epochs, Hasher, Keyspace};
+use larder_store::{Epochs, Hasher, Keyspace, keep_pages};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::OsString;
 use std::io::Write;
@@ -70,7 +70,7 @@ fn start(plan: StartPlan) -> Result<ExitCode, String> {
     banner(&settings, workers);
     stop_on_signals(server)?;
     let threads = spawn_workers(server, pollers, listeners)?;
-    make_pages_huge(server)?;
+    look_after_pages()?;
     // The workers' own buffers are part of what a server without data takes.
     server.startup_bytes.store(server.used_memory(), Relaxed);
     for thread in threads {
@@ -147,22 +147,17 @@ fn spawn_workers(
     Ok(threads)
 }
 
-/// How often full blocks of memory are looked for.
+/// How often the tables' memory is looked after when nobody asks for it.
 const PAGES_PERIOD: Duration = Duration::from_millis(500);
-/// Blocks of two megabytes made huge pages in one go; each takes the kernel up to a millisecond.
-const BLOCKS_AT_A_TIME: usize = 4;
 
-/// Lets a background thread turn memory that is full of entries into huge pages, which halves the
-/// cost of reaching a random key. No worker waits for it.
-fn make_pages_huge(server: &'static Server) -> Result<(), String> {
+/// Has a background thread make huge pages ready for the tables to grow with, which halve the cost of
+/// reaching a random key, and give back what they no longer need. No worker waits for it.
+fn look_after_pages() -> Result<(), String> {
     std::thread::Builder::new()
         .name("larder-pages".into())
-        .spawn(move || {
+        .spawn(|| {
             loop {
-                clock::sleep(PAGES_PERIOD);
-                while server.keyspace.collapse_dense(BLOCKS_AT_A_TIME) > 0 {
-                    clock::sleep(Duration::from_millis(1));
-                }
+                keep_pages(PAGES_PERIOD);
             }
         })
         .map(drop)
