@@ -10,7 +10,7 @@ use std::time::Duration;
 
 const KEYS: u64 = 1_000_000;
 /// What is never huge: the table's beginnings.
-const SMALL_BYTES: usize = 8 << 20;
+const SMALL_BYTES: usize = 4 << 20;
 
 fn value(i: u64) -> [u8; 56] {
     let mut value = [i as u8; 56];

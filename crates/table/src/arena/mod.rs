@@ -27,7 +27,7 @@ use std::time::Duration;
 const SPANS_AT_A_TIME: usize = 64;
 
 /// One round of work for all tables' memory, for a thread that serves nobody: waits until there is some, at most as long as
-/// `patience`, and does it. Makes huge pages ready, with which tables above 8 MB then grow, and gives idle memory back to
+/// `patience`, and does it. Makes huge pages ready, with which tables above 4 MB then grow, and gives idle memory back to
 /// the system; a round takes milliseconds. Who calls this once goes on calling it: others leave that work to the caller.
 pub fn keep_pages(patience: Duration) {
     POOL.keep(patience);

@@ -23,7 +23,7 @@ const ALL: u128 = u128::MAX;
 /// Free regions kept mapped.
 const SPARE_REGIONS: usize = 1;
 /// Spans in use from which on there are huge pages: a small server must not hold a block in reserve.
-const HUGE_FROM: usize = (8 << 20) / SPAN_BYTES;
+const HUGE_FROM: usize = (4 << 20) / SPAN_BYTES;
 /// Idle spans below which the next block is made ready: what a worker fills in five milliseconds at full speed.
 const READY_MIN: usize = SPANS / 4;
 /// Most of them, when growth was faster than that: a share of those in use, and an absolute number.
@@ -217,11 +217,8 @@ impl State {
             return ((self.first_idle, block), region.blocks[block].idle().trailing_zeros() as usize);
         }
         self.first_free = after(self.first_free, |region| region.free > 0, &self.regions);
-        let region = if self.first_free < self.regions.len() {
-            self.first_free
-        } else {
-            self.insert(Region::map())
-        };
+        let region =
+            if self.first_free < self.regions.len() { self.first_free } else { self.insert(Region::map()) };
         // A block that was begun before one that could still be a huge page.
         let of = &self.regions[region];
         let begun = of.find(|block| block.taken != ALL && !block.is_untouched());
@@ -396,8 +393,7 @@ impl Pool {
     /// of huge pages only where most of one is free, for the rest of it becomes small pages.
     fn give_back_idle<'a>(&'a self, state: MutexGuard<'a, State>, enough: usize) -> MutexGuard<'a, State> {
         let state = self.give_back(state, &Block::is_free, enough);
-        let worthwhile =
-            |block: &Block| !block.huge || block.idle().count_ones() as usize >= SPANS / 2;
+        let worthwhile = |block: &Block| !block.huge || block.idle().count_ones() as usize >= SPANS / 2;
         let mut state = self.give_back(state, &worthwhile, enough);
         state.keeper.stuck = state.idle;
         state
@@ -427,9 +423,9 @@ impl Pool {
                 block.records &= !whole;
                 block.huge = false;
             });
-            while let Some(region) = state.take_surplus() {
-                MutexGuard::unlocked(&mut state, || unmap(region));
-            }
+        }
+        while let Some(region) = state.take_surplus() {
+            MutexGuard::unlocked(&mut state, || unmap(region));
         }
         state
     }
@@ -449,11 +445,7 @@ impl Pool {
 }
 
 /// The last block below an address that has idle memory and passes.
-fn last_before(
-    regions: &[Region],
-    below: usize,
-    pass: &dyn Fn(&Block) -> bool,
-) -> Option<Place> {
+fn last_before(regions: &[Region], below: usize, pass: &dyn Fn(&Block) -> bool) -> Option<Place> {
     let regions = regions.iter().enumerate().rev();
     for (at, region) in regions.filter(|(_, region)| region.idle > 0 && region.start.addr().get() < below) {
         for (index, block) in region.blocks.iter().enumerate().rev() {
@@ -546,7 +538,9 @@ mod tests {
         }
 
         fn put(&mut self, nth: usize) {
-            let Some((address, span)) = self.used.iter().nth(nth).map(|(at, span)| (*at, *span)) else { return };
+            let Some((address, span)) = self.used.iter().nth(nth).map(|(at, span)| (*at, *span)) else {
+                return;
+            };
             self.used.remove(&address);
             // SAFETY: taken above, and forgotten.
             unsafe {
@@ -558,16 +552,24 @@ mod tests {
         fn check(&self) {
             let state = self.pool.state.lock();
             let addresses = state.regions.windows(2);
-            assert!(addresses.into_iter().all(|two| two[0].start.addr().get() + REGION_BYTES <= two[1].start.addr().get()));
-            assert!(state.regions.iter().filter(|region| region.is_free()).count() <= SPARE_REGIONS + 1);
+            assert!(
+                addresses
+                    .into_iter()
+                    .all(|two| two[0].start.addr().get() + REGION_BYTES <= two[1].start.addr().get())
+            );
             let blocks = || state.regions.iter().flat_map(|region| &region.blocks);
             assert_eq!(state.used, self.used.len());
             assert_eq!(blocks().map(|block| block.taken.count_ones() as usize).sum::<usize>(), state.used);
             assert_eq!(blocks().map(|block| block.idle().count_ones() as usize).sum::<usize>(), state.idle);
-            assert!(blocks().all(|block| block.taken & !block.resident == 0), "a span in use counts as not resident");
+            assert!(
+                blocks().all(|block| block.taken & !block.resident == 0),
+                "a span in use counts as not resident"
+            );
             assert!(blocks().all(|block| !block.huge || block.resident == ALL));
             for (at, region) in state.regions.iter().enumerate() {
-                let sum = |bits: fn(&Block) -> u32| region.blocks.iter().map(|block| bits(block) as usize).sum::<usize>();
+                let sum = |bits: fn(&Block) -> u32| {
+                    region.blocks.iter().map(|block| bits(block) as usize).sum::<usize>()
+                };
                 assert_eq!(region.idle, sum(|block| block.idle().count_ones()));
                 assert_eq!(region.free, sum(|block| block.taken.count_zeros()));
                 assert!(region.idle == 0 || at >= state.first_idle, "an idle span is out of sight");
@@ -579,6 +581,10 @@ mod tests {
                 assert_eq!(state.regions[region].blocks[block].taken >> index & 1, 1);
             }
         }
+    }
+
+    fn free_regions(state: &State) -> usize {
+        state.regions.iter().filter(|region| region.is_free()).count()
     }
 
     fn idle_addresses(state: &State) -> Vec<usize> {
@@ -623,6 +629,7 @@ mod tests {
                     }
                 }
                 model.check();
+                prop_assert!(kept || free_regions(&model.pool.state.lock()) <= SPARE_REGIONS);
             }
             while !model.used.is_empty() {
                 model.put(0);
@@ -630,6 +637,7 @@ mod tests {
             model.pool.release_unused();
             model.check();
             prop_assert_eq!(model.pool.idle_bytes(), 0);
+            prop_assert!(free_regions(&model.pool.state.lock()) <= SPARE_REGIONS);
         }
     }
 
@@ -650,7 +658,10 @@ mod tests {
         if state.keeper.refused > 0 {
             eprintln!("skipped: the kernel makes no huge pages here");
         } else {
-            assert!(state.regions.iter().flat_map(|region| &region.blocks).filter(|block| block.huge).count() >= 19);
+            assert!(
+                state.regions.iter().flat_map(|region| &region.blocks).filter(|block| block.huge).count()
+                    >= 19
+            );
             assert!(reserve_max <= (READY_MIN + SPANS) * SPAN_BYTES, "{reserve_max} bytes in reserve");
         }
         drop(state);

@@ -52,11 +52,7 @@ pub(crate) struct Links {
 ///
 /// # Safety
 /// `span` is live and on no list through these links; every span on the list is live.
-pub(crate) unsafe fn link(
-    head: &mut *mut Span,
-    span: *mut Span,
-    links: impl Fn(*mut Span) -> *mut Links,
-) {
+pub(crate) unsafe fn link(head: &mut *mut Span, span: *mut Span, links: impl Fn(*mut Span) -> *mut Links) {
     // SAFETY: by the caller's promise all pointers here are live, and only the arena's lock holder touches them.
     unsafe {
         (*links(span)).next = *head;
@@ -72,11 +68,7 @@ pub(crate) unsafe fn link(
 ///
 /// # Safety
 /// `span` is on the list of `head`; every span on the list is live.
-pub(crate) unsafe fn unlink(
-    head: &mut *mut Span,
-    span: *mut Span,
-    links: impl Fn(*mut Span) -> *mut Links,
-) {
+pub(crate) unsafe fn unlink(head: &mut *mut Span, span: *mut Span, links: impl Fn(*mut Span) -> *mut Links) {
     // SAFETY: by the caller's promise all pointers here are live.
     unsafe {
         let (next, previous) = ((*links(span)).next, (*links(span)).previous);
@@ -122,7 +114,15 @@ impl Span {
         let class = if class.units().is_some() { RUNS } else { class.index() as u8 };
         // SAFETY: the caller's promise.
         unsafe {
-            span.write(Self { room: nowhere(), all: nowhere(), taken, free: NO_OBJECT, bump: 0, live: 0, class });
+            span.write(Self {
+                room: nowhere(),
+                all: nowhere(),
+                taken,
+                free: NO_OBJECT,
+                bump: 0,
+                live: 0,
+                class,
+            });
         }
     }
 
@@ -263,7 +263,11 @@ impl Span {
         // SAFETY: the caller's promise.
         unsafe {
             let at = (object.addr().get() - Self::start(span).addr()) / UNIT_BYTES;
-            debug_assert_eq!(!(*span).taken & run_bits(at, units), 0, "freed with another size than allocated");
+            debug_assert_eq!(
+                !(*span).taken & run_bits(at, units),
+                0,
+                "freed with another size than allocated"
+            );
             (*span).taken &= !run_bits(at, units);
             (*span).live -= 1;
         }
