@@ -1,5 +1,5 @@
-//! Frees large values and whole databases on a thread of its own, so that no worker ever stalls for
-//! the size of what it removed.
+//! Frees large values (after UNLINK and where the lazyfree options say so) and whole databases on a
+//! thread of its own, so that no worker stalls for the size of what it removed.
 
 use larder_store::Garbage;
 use std::sync::Arc;
