@@ -197,3 +197,12 @@ fn the_logo_is_for_terminals_unless_it_is_always_to_be_shown() {
     assert!(!shows(&[]));
     assert!(shows(&["--always-show-logo", "yes"]));
 }
+
+#[test]
+fn every_idle_connection_is_found_though_a_turn_looks_at_a_part_of_them() {
+    let server = larder(1, &["--timeout", "1", "--hz", "10"]);
+    let crowd: Vec<Client> = (0..300).map(|_| server.client()).collect();
+    let mut client = server.client();
+    until("only the one that asks is left", || figure(&mut client, "connected_clients") == 1);
+    drop(crowd);
+}
