@@ -6,9 +6,9 @@ use crate::mailbox::Mailbox;
 use crate::registry::Registry;
 use crate::server::{Server, fill_random};
 use crate::worker::Worker;
-use crate::{REDIS_VERSION, VERSION, alloc, commands, logging};
+use crate::{REDIS_VERSION, VERSION, alloc, clock, commands, logging};
 use larder_config::{Action, HashFunction, Settings, StartPlan};
-use larder_store::{Epochs, Hasher, Keyspace, keep_pages};
+use larder_store::{Epochs, Hasher, Keyspace};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::OsString;
 use std::io::Write;
@@ -70,7 +70,7 @@ fn start(plan: StartPlan) -> Result<ExitCode, String> {
     banner(&settings, workers);
     stop_on_signals(server)?;
     let threads = spawn_workers(server, pollers, listeners)?;
-    look_after_pages()?;
+    look_after_pages(server)?;
     // The workers' own buffers are part of what a server without data takes.
     server.startup_bytes.store(server.used_memory(), Relaxed);
     for thread in threads {
@@ -147,17 +147,24 @@ fn spawn_workers(
     Ok(threads)
 }
 
-/// How often the tables' memory is looked after when nobody asks for it.
-const PAGES_PERIOD: Duration = Duration::from_millis(500);
+/// Huge pages made ready between two looks at what is needed; each takes the kernel up to some milliseconds.
+const PAGES_AT_A_TIME: usize = 4;
+/// Pause where there is no table yet whose pages could be looked after.
+const NO_TABLE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Has a background thread make huge pages ready for the tables to grow with, which halve the cost of
 /// reaching a random key, and give back what they no longer need. No worker waits for it.
-fn look_after_pages() -> Result<(), String> {
+fn look_after_pages(server: &'static Server) -> Result<(), String> {
     std::thread::Builder::new()
         .name("larder-pages".into())
-        .spawn(|| {
+        .spawn(move || {
             loop {
-                keep_pages(PAGES_PERIOD);
+                let start = clock::now();
+                // Waits for work itself, but only if there is a table.
+                let made = server.keyspace.collapse_dense(PAGES_AT_A_TIME);
+                if made == 0 && start.elapsed() < Duration::from_micros(20) {
+                    clock::sleep(NO_TABLE_PAUSE);
+                }
             }
         })
         .map(drop)

@@ -135,6 +135,18 @@ fn measure(keys: u64, timed: bool) {
         watch.run("find, 16 prefetched", || {
             batches(&table, &participant, keys, |hash, key| read(&table, hash, key))
         });
+        watch.run("making huge pages", || {
+            println!("  {} huge pages", table.collapse_dense(usize::MAX));
+        });
+        print_memory(&table, "in huge pages", base);
+        watch.run("find, one at a time", || {
+            for i in shuffled(keys) {
+                read(&table, table.hash(&key(i)), &key(i));
+            }
+        });
+        watch.run("find, 16 prefetched", || {
+            batches(&table, &participant, keys, |hash, key| read(&table, hash, key))
+        });
         watch.run("replace, 16 prefetched", || {
             batches(&table, &participant, keys, |hash, key| replace(&table, hash, key));
         });
@@ -174,11 +186,6 @@ fn measure(keys: u64, timed: bool) {
 }
 
 fn main() {
-    std::thread::spawn(|| {
-        loop {
-            larder_table::keep_pages(std::time::Duration::from_millis(100));
-        }
-    });
     let mut timed = true;
     let mut counts = Vec::new();
     for argument in std::env::args().skip(1) {

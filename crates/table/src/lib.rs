@@ -44,7 +44,6 @@ mod shard;
 mod sync;
 mod table;
 
-pub use arena::{idle_bytes, keep_pages};
 pub use detach::Detached;
 pub use entry::{ACCESS_MAX, Entry, KINDS, NewEntry, Payload, PayloadRef, Removed};
 pub use epoch::{Epochs, Participant};

@@ -54,9 +54,9 @@ pub struct TableMemory {
     pub outside: usize,
     /// Spans in use, full or not.
     pub spans: usize,
-    /// Spans in use, and their records.
+    /// Address space mapped for spans; the untouched part of it takes no memory.
     pub mapped: usize,
-    /// Shard headers, arenas and records of spans.
+    /// Shard headers, arenas and chunk records.
     pub fixed: usize,
     /// Entries, index and fixed: what the table has allocated for its contents.
     pub all: usize,
@@ -390,13 +390,21 @@ impl<B: Send + Sync + 'static> Table<B> {
         Detached::take(&self.inner)
     }
 
-    /// Gives memory that serves nothing back to the system, that of other tables too. Returns how many bytes.
+    /// Gives memory that serves nothing back to the system: free spans and empty chunks. Returns how many bytes.
     pub fn release_unused(&self) -> usize {
         self.inner.epochs.collect();
         for (group, retired) in self.inner.retired.iter().enumerate() {
             self.inner.reclaim(group, &mut retired.lock());
         }
-        crate::arena::release_unused()
+        self.inner.arenas.iter().map(Arena::release_unused).sum()
+    }
+
+    /// Makes huge pages of 2 MiB blocks of memory that are full already; returns how many. Asks the kernel for at most
+    /// `budget`, about a millisecond each, so this is for a thread that has time; others may use the table meanwhile.
+    /// A block that the kernel refuses is not tried again before it gave memory back and filled up anew.
+    pub fn collapse_dense(&self, budget: usize) -> usize {
+        let mut left = budget;
+        self.inner.arenas.iter().map(|arena| arena.collapse_dense(&mut left)).sum()
     }
 
     /// Checks all invariants of all shards and the accounting. For tests and audits, when nobody writes.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 use larder_table::{
-    DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Shard, Table, TableConfig, keep_pages,
+    DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Shard, Table, TableConfig,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -212,7 +212,7 @@ fn pages_are_kept_under_threads_that_fill_and_empty_the_table() {
             });
         }
         while running.load(Ordering::Relaxed) > 0 {
-            keep_pages(std::time::Duration::from_micros(200));
+            table.collapse_dense(3);
             rounds += 1;
             if rounds.is_multiple_of(7) {
                 table.release_unused();

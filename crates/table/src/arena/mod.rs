@@ -26,24 +26,8 @@ use std::time::Duration;
 /// Spans given back together when contents are freed as a whole: a megabyte.
 const SPANS_AT_A_TIME: usize = 64;
 
-/// One round of work for all tables' memory, for a thread that serves nobody: waits until there is some, at most as long as
-/// `patience`, and does it. Makes huge pages ready, with which tables above 4 MB then grow, and gives idle memory back to
-/// the system; a round takes milliseconds. Who calls this once goes on calling it: others leave that work to the caller.
-pub fn keep_pages(patience: Duration) {
-    POOL.keep(patience);
-}
-
-/// Bytes that are resident for all tables and hold nothing yet or nothing any more: what `keep_pages` has ready, and what
-/// waits for reuse.
-#[must_use]
-pub fn idle_bytes() -> usize {
-    POOL.idle_bytes()
-}
-
-/// Gives idle memory of all tables back to the system; returns how many bytes.
-pub(crate) fn release_unused() -> usize {
-    POOL.release_unused()
-}
+/// How long a round of keeping waits for work.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Bits of an object's address; the others are free for what points to it.
 pub(crate) const ADDRESS_BITS: u32 = 48;
@@ -268,6 +252,22 @@ impl Arena {
         let _held = self.hold();
         subtract(&self.stats.index, bytes);
         subtract(&self.stats.outside, bytes);
+    }
+
+    /// Gives idle memory back to the system, that of other arenas too, for all share a pool; returns how many bytes.
+    pub(crate) fn release_unused(&self) -> usize {
+        POOL.release_unused()
+    }
+
+    /// One round of keeping the pool all arenas share, for a thread that serves nobody: waits until there is work, half a
+    /// second at most, makes up to `budget` huge pages ready for growth, and gives idle memory back. Returns how many it
+    /// made, and leaves no budget, so that a walk over arenas makes one round. Who calls this once goes on calling it:
+    /// others leave that work to the caller.
+    pub(crate) fn collapse_dense(&self, budget: &mut usize) -> usize {
+        match std::mem::take(budget) {
+            0 => 0,
+            budget => POOL.keep(PATIENCE, budget),
+        }
     }
 
     /// Takes all spans out, leaving the arena empty with its counters at zero. Objects outside the spans are the caller's to

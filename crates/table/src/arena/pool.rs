@@ -322,8 +322,9 @@ impl Pool {
     }
 
     /// One round of keeping: waits until there is something to do, at most as long as `patience`, and does it.
-    /// The first call makes the caller the keeper: workers rely on its coming back soon.
-    pub(crate) fn keep(&self, patience: Duration) {
+    /// The first call makes the caller the keeper: workers rely on its coming back soon. Returns how many blocks it made
+    /// ready, at most `budget`.
+    pub(crate) fn keep(&self, patience: Duration, budget: usize) -> usize {
         let mut state = self.state.lock();
         state.keeper.serves = true;
         if !state.is_short() && !state.is_idle() && !std::mem::take(&mut state.keeper.told) {
@@ -332,8 +333,10 @@ impl Pool {
         }
         let used = state.used;
         state.keeper.adapt(used);
-        while state.is_short() {
+        let mut made = 0;
+        while made < budget && state.is_short() {
             state = self.make_ready(state);
+            made += usize::from(state.keeper.refused == 0);
         }
         if state.keeper.rests {
             state = self.give_back(state, &Block::is_free, 0);
@@ -342,6 +345,7 @@ impl Pool {
             let enough = state.idle_min() + SPANS;
             drop(self.give_back_idle(state, enough));
         }
+        made
     }
 
     /// Makes the lowest untouched block a huge page.
@@ -437,11 +441,6 @@ impl Pool {
         let state = self.give_back_idle(state, 0);
         before.saturating_sub(state.idle) * SPAN_BYTES
     }
-
-    /// Bytes that are resident and free.
-    pub(crate) fn idle_bytes(&self) -> usize {
-        self.state.lock().idle * SPAN_BYTES
-    }
 }
 
 /// The last block below an address that has idle memory and passes.
@@ -483,6 +482,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
+
+    impl Pool {
+        fn idle_bytes(&self) -> usize {
+            self.state.lock().idle * SPAN_BYTES
+        }
+    }
 
     impl Drop for Pool {
         fn drop(&mut self) {
@@ -615,7 +620,7 @@ mod tests {
                         model.put(0);
                     },
                     Op::Keep => if kept {
-                        model.pool.keep(Duration::from_micros(1));
+                        model.pool.keep(Duration::from_micros(1), usize::MAX);
                         let state = model.pool.state.lock();
                         prop_assert!(state.keeper.refused > 0 || state.idle >= state.idle_min());
                         prop_assert!(state.idle <= state.idle_max().max(state.keeper.stuck + READY_MIN));
@@ -646,12 +651,12 @@ mod tests {
     fn growth_is_met_with_huge_pages_and_little_in_reserve() {
         let pool = Pool::new();
         let mut spans: Vec<*mut Span> = (0..HUGE_FROM - 1).map(|_| pool.take()).collect();
-        pool.keep(Duration::ZERO);
+        pool.keep(Duration::ZERO, usize::MAX);
         assert_eq!(pool.idle_bytes(), 0, "a small pool holds pages in reserve");
         let mut reserve_max = 0;
         for _ in 0..20 * SPANS {
             spans.push(pool.take());
-            pool.keep(Duration::ZERO);
+            pool.keep(Duration::ZERO, usize::MAX);
             reserve_max = reserve_max.max(pool.idle_bytes());
         }
         let state = pool.state.lock();
@@ -669,7 +674,7 @@ mod tests {
             // SAFETY: taken above, and forgotten.
             unsafe { pool.put(span) };
         }
-        pool.keep(Duration::ZERO);
+        pool.keep(Duration::ZERO, usize::MAX);
         assert!(pool.idle_bytes() <= (READY_MIN + SPANS) * SPAN_BYTES, "what is free was not given back");
     }
 }

@@ -117,8 +117,8 @@ proptest! {
                     prop_assert_eq!(model.arena().stats().mapped.load(Relaxed), 0);
                     prop_assert_eq!(model.arena().stats().spans.load(Relaxed), 0);
                 }
-                Op::Release => _ = release_unused(),
-                Op::Keep => keep_pages(Duration::from_micros(1)),
+                Op::Release => _ = model.arena().release_unused(),
+                Op::Keep => _ = POOL.keep(Duration::from_micros(1), 2),
                 Op::Detach => model.detach(),
             }
             model.check();
