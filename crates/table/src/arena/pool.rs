@@ -327,7 +327,9 @@ impl Pool {
     pub(crate) fn keep(&self, patience: Duration, budget: usize) -> usize {
         let mut state = self.state.lock();
         state.keeper.serves = true;
-        if !state.is_short() && !state.is_idle() && !std::mem::take(&mut state.keeper.told) {
+        if !state.is_short() && !state.is_idle() {
+            // Whatever was told before is seen to: who tells from here on wakes this.
+            state.keeper.told = false;
             state.keeper.rests = true;
             self.work.wait_for(&mut state, patience);
         }
