@@ -1,14 +1,10 @@
 //! Frees large values and whole databases on a thread of its own, so that no worker ever stalls for
 //! the size of what it removed.
 
-use larder_store::{Garbage, Object};
+use larder_store::Garbage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
-
-/// Values up to this many bytes are freed by whoever hands them over: the allocator takes such a block
-/// back in about the time it takes to wake a thread, and has it at hand for the value that comes next.
-const FREED_HERE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Entries freed between two looks at the clock of others: a slice of a database.
 const SLICE: usize = 4096;
@@ -53,12 +49,8 @@ impl Reaper {
         Reaper { work: parking_lot::Mutex::new(work), pending }
     }
 
-    /// Hands garbage over; what costs little to free is freed at once.
-    pub fn free(&self, mut garbage: Vec<Garbage>) {
-        garbage.retain(|piece| !costs_little(piece));
-        if garbage.is_empty() {
-            return;
-        }
+    /// Hands garbage over.
+    pub fn free(&self, garbage: Vec<Garbage>) {
         self.pending.fetch_add(garbage.len(), Relaxed);
         // The thread ends with the process only.
         let _ = self.work.lock().send(Work::Free(garbage));
@@ -72,13 +64,6 @@ impl Reaper {
     /// Objects handed over and not freed yet.
     pub fn pending(&self) -> usize {
         self.pending.load(Relaxed)
-    }
-}
-
-fn costs_little(garbage: &Garbage) -> bool {
-    match garbage {
-        Garbage::Object(Object::Blob(blob)) => blob.capacity() <= FREED_HERE_BYTES_MAX,
-        Garbage::Database(_) => false,
     }
 }
 
