@@ -8,6 +8,10 @@ use crate::server::Server;
 use larder_resp::{Progress, ProtocolError, RequestParser, Span, limits, parse_whole, split_words};
 use larder_store::Database;
 
+/// Bytes of a connection's own buffer while requests of some KiB come faster than they are read:
+/// several are read by one call then. A larger buffer is shrunk when little is left in it.
+const STREAM_BYTES: usize = 4 * READ_BYTES;
+
 impl Worker {
     /// Reads what a socket has and parses it.
     pub(super) fn receive(&mut self, token: u64) {
@@ -41,8 +45,7 @@ impl Worker {
             self.batch.used = end.next_multiple_of(64);
             (received, Source::Turn, (start, end))
         } else {
-            let missing = conn.wanted.saturating_sub(conn.input.len());
-            conn.input.reserve(missing.clamp(READ_BYTES, LARGE_READ_BYTES));
+            make_room(&mut conn.input, conn.wanted);
             (conn.socket.read_onto(&mut conn.input), Source::Own, (0, 0))
         };
         match received {
@@ -72,7 +75,9 @@ impl Worker {
             Source::Turn | Source::Inline => {
                 let bytes = &bytes[..end];
                 let parsed_to = parser.parse(queue, conn, bytes, start);
-                conn.input.extend_from_slice(&bytes[parsed_to..]);
+                if parsed_to < end {
+                    keep_for_later(conn, &bytes[parsed_to..]);
+                }
                 (parsed_to, end - parsed_to)
             }
         };
@@ -105,6 +110,33 @@ impl Worker {
             conn.in_flush_list = true;
             self.flush.push(token);
         }
+    }
+}
+
+/// Keeps the beginning of a request whose rest has not come, with room for the rest where it is long.
+fn keep_for_later(conn: &mut Connection, bytes: &[u8]) {
+    if conn.input.is_empty() && conn.wanted > STREAM_BYTES {
+        conn.input.reserve_exact(conn.wanted.min(bytes.len() + LARGE_READ_BYTES));
+    }
+    conn.input.extend_from_slice(bytes);
+}
+
+/// Makes room behind the bytes of a request of which `wanted` bytes are announced.
+///
+/// At most [`LARGE_READ_BYTES`] more than what has arrived. The rest of a large request is read alone,
+/// into a buffer that ends where the request does, so that it is not moved for its last bytes; behind
+/// the rest of a small one there is room for what was sent after it.
+fn make_room(input: &mut Vec<u8>, wanted: usize) {
+    let (len, spare) = (input.len(), input.capacity() - input.len());
+    let missing = wanted.saturating_sub(len);
+    if wanted > STREAM_BYTES && missing > 0 {
+        if spare < missing.min(READ_BYTES) {
+            input.reserve(missing.min(LARGE_READ_BYTES));
+        }
+    } else if len < READ_BYTES {
+        input.reserve(READ_BYTES);
+    } else if spare < READ_BYTES {
+        input.reserve_exact(STREAM_BYTES.saturating_sub(len).max(READ_BYTES));
     }
 }
 
