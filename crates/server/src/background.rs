@@ -17,10 +17,8 @@ const SLICE: Duration = Duration::from_micros(300);
 const EXPIRE_PERIOD: Duration = Duration::from_millis(10);
 /// How often connections are looked at.
 const CONNECTIONS_PERIOD: Duration = Duration::from_millis(1000);
-/// How long an idle worker sleeps when nothing has a deadline.
+/// How long an idle worker sleeps when nothing is due for long.
 const IDLE: Duration = Duration::from_millis(100);
-/// Bites of expiry between two looks at the clock.
-const BITES: u32 = 4;
 
 /// The background work of one worker.
 #[derive(Debug)]
@@ -60,10 +58,20 @@ impl Background {
             return EXPIRE_PERIOD;
         }
         let until_answer = self.time_to_answer(core);
-        let keyspace = &core.server.keyspace;
-        let any_deadline = keyspace.indexes().any(|db| keyspace.len_with_deadline(db) > 0);
-        let idle = if any_deadline { EXPIRE_PERIOD } else { IDLE };
+        let idle = self.time_to_sweep(core);
         until_answer.map_or(idle, |until| until.min(idle))
+    }
+
+    /// How long until keys are due. Asked for all shards, not this worker's alone: whoever gave a key a
+    /// deadline looks here before it sleeps, so no deadline passes while every worker sleeps.
+    fn time_to_sweep(&self, core: &Core) -> Duration {
+        if !core.server.active_expire.load(Relaxed) {
+            return IDLE;
+        }
+        let now = core.local.now.0;
+        let until_due = Duration::from_millis(core.server.keyspace.next_due().saturating_sub(now));
+        let since_last = Duration::from_millis(now.saturating_sub(self.last_expire_ms));
+        until_due.max(EXPIRE_PERIOD.saturating_sub(since_last)).clamp(Duration::from_millis(1), IDLE)
     }
 
     /// How long the first of this worker's waiting clients still waits.
@@ -117,10 +125,10 @@ impl Background {
             return;
         }
         core.open_turn();
-        let (server, mut bites) = (core.server, 0);
+        let (server, mut bites) = (core.server, 0u32);
         let done = server.keyspace.sweep_expired((self.worker, self.workers), &mut core.local, &mut || {
             bites += 1;
-            bites % BITES != 0 || start.elapsed() < SLICE
+            start.elapsed() < SLICE
         });
         core.close_turn();
         self.expire_backlog = !done;

@@ -577,7 +577,6 @@ pub enum EditIntegerError<E> {
 /// Bytes of an entry beside key, payload and deadline: the header word and two short lengths.
 const ENTRY_HEADER_BYTES: usize = 6;
 
-#[cold]
 pub(crate) fn expired(local: &mut Local, db: DbIndex, key: &[u8]) {
     local.stats.expired.add(1);
     // No client asked for it: Redis does not count it among the changes since the last save.
@@ -600,7 +599,7 @@ fn missed(local: &mut Local, db: DbIndex, key: &[u8]) {
 
 /// Frees what an entry owned: at once when small, by the background when large.
 #[inline]
-fn discard(local: &mut Local, object: Option<Object>) {
+pub(crate) fn discard(local: &mut Local, object: Option<Object>) {
     if let Some(object) = object {
         let large = match &object {
             Object::Blob(blob) => blob.capacity() >= LAZY_FREE_BYTES_MIN,

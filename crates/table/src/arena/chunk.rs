@@ -224,6 +224,14 @@ impl Chunk {
         unsafe { &raw mut (*Self::of(object)).spans[index] }
     }
 
+    /// Where the record of an object's span is, if the object lies in a chunk. Not dereferenced here, so any will do.
+    #[inline]
+    pub(crate) fn record_place(object: NonNull<u8>) -> *const Span {
+        let index = object.addr().get() / SPAN_BYTES % SPANS;
+        let place = std::mem::offset_of!(Chunk, spans) + index * size_of::<Span>();
+        object.as_ptr().map_addr(|address| (address & !(CHUNK_BYTES - 1)) + place).cast_const().cast()
+    }
+
     /// Gives the pages of free spans back to the system; returns how many bytes.
     ///
     /// # Safety
