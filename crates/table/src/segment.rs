@@ -489,7 +489,12 @@ impl<'a> Segment<'a> {
             if !was_full || after == bucket {
                 return;
             }
-            let Some(back) = (0..SLOTS).find(|at| self.bucket(after).get(*at).is_displaced()) else { return };
+            // All eight without a branch: which of them it is, nobody can predict.
+            let displaced = self.bucket(after).displaced();
+            if displaced == 0 {
+                return;
+            }
+            let back = displaced.trailing_zeros() as usize;
             let from = after * SLOTS + back;
             self.write(bucket * SLOTS + last, self.get(from).with_displaced(false), self.code(from));
             (bucket, at) = (after, back);
@@ -540,6 +545,15 @@ impl<'a> Segment<'a> {
     pub(crate) fn probable(self, bucket: usize, now: u64) -> u32 {
         let codes = self.codes().and_then(|codes| codes.as_chunks::<SLOTS>().0.get(bucket));
         codes.map_or(0, |codes| deadline::up_to(codes, self.code_of(Some(now))))
+    }
+
+    /// A bit for each slot of up to eight buckets from `first` on whose entry may be due at `now`.
+    #[inline]
+    pub(crate) fn probable_in_eight(self, first: usize, now: u64) -> u64 {
+        let Some(codes) = self.codes() else { return 0 };
+        let limit = self.code_of(Some(now));
+        let buckets = codes.as_chunks::<SLOTS>().0.iter().skip(first).take(8);
+        buckets.enumerate().map(|(at, codes)| u64::from(deadline::up_to(codes, limit)) << (at * SLOTS)).sum()
     }
 
     /// The lowest code that says "not due at `now`".

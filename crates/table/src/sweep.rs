@@ -16,6 +16,8 @@ use std::ptr::NonNull;
 
 /// Segments ahead whose place is known. Entries are fetched one segment ahead, buckets two, codes three, headers five.
 const AHEAD: usize = 4;
+/// Where most entries' deadlines end, bytes from their start.
+const DEADLINE_END: usize = 11;
 /// Entries freed under one hold of their arena's lock.
 const BATCH: usize = 32;
 
@@ -33,18 +35,18 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
         let mut scout = Scout::new(&this.core, now);
         let mut out = Batch::new(&this.core);
         this.core.for_each_segment(|hash, word| {
-            scout.advance();
-            if !word.is_vacant() {
-                // SAFETY: words in the directory name live segments; the lock is held, and nothing is borrowed from it.
-                let segment = unsafe { Segment::held(word) };
-                let is_due = segment.due() <= now;
+            // SAFETY: words in the directory name live segments; the lock is held, and nothing is borrowed from it.
+            let segment = (!word.is_vacant()).then(|| unsafe { Segment::held(word) });
+            let is_due = segment.is_some_and(|segment| segment.due() <= now);
+            scout.advance(hash, is_due);
+            if let Some(segment) = segment {
                 if is_due {
                     left -= this.sweep(segment, now, left, &mut out, gone);
                 }
                 due = due.min(segment.due());
-                if is_due {
-                    this.core.settle(hash);
-                }
+            }
+            if is_due {
+                this.core.settle(hash);
             }
             left > 0
         });
@@ -65,7 +67,7 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
     ) -> usize {
         segment.refresh(now);
         let mut work = Work { shard: self, segment, now, left: limit, exact: u64::MAX, out };
-        if work.sweep_overflow(gone) && work.sweep_buckets(gone) {
+        if work.sweep_overflow(gone) && work.sweep_down(gone) && work.sweep_up(gone) {
             segment.set_due(work.exact, segment.lowest_code_after(now));
             segment.relieve_all(self.core.index_arena());
         }
@@ -85,13 +87,31 @@ struct Work<'a, 'o, 't, B> {
 }
 
 impl<B: Send + Sync + 'static> Work<'_, '_, '_, B> {
-    /// Both sweeps answer false when the limit keeps them from taking an entry out.
+    /// All three sweeps answer false when the limit keeps them from taking an entry out.
     fn sweep_overflow(&mut self, gone: &mut dyn FnMut(&[u8], Removed<B>)) -> bool {
         let slots = self.segment.slots();
         (slots..slots + self.segment.overflow_len()).rev().all(|at| self.look(at, gone) != Look::Refused)
     }
 
-    fn sweep_buckets(&mut self, gone: &mut dyn FnMut(&[u8], Removed<B>)) -> bool {
+    /// Takes out nearly all that is due in buckets. From the last slot down: what fills a slot that falls free comes from
+    /// further on and was looked at before, so that eight buckets' codes are read at once, which spares a guess each.
+    /// Only around the segment's end, whose next bucket is the first, can a removal move what was not looked at.
+    fn sweep_down(&mut self, gone: &mut dyn FnMut(&[u8], Removed<B>)) -> bool {
+        for first in (0..self.segment.buckets()).step_by(8).rev() {
+            let mut probable = self.segment.probable_in_eight(first, self.now);
+            while let Some(at) = probable.checked_ilog2() {
+                probable ^= 1 << at;
+                let index = first * SLOTS + at as usize;
+                if !self.segment.get(index).is_empty() && self.look(index, gone) == Look::Refused {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Takes out all that is due in buckets, looking again at what fills a slot that falls free.
+    fn sweep_up(&mut self, gone: &mut dyn FnMut(&[u8], Removed<B>)) -> bool {
         for bucket in 0..self.segment.buckets() {
             let mut from = 0;
             loop {
@@ -211,6 +231,8 @@ struct Scout<'a, 't> {
     /// Where the segments ahead begin, the nearest at `turn` % `AHEAD`, then the others in order.
     starts: [Option<u64>; AHEAD],
     turn: usize,
+    /// The segment before was due, so what lies ahead of this one was fetched meanwhile.
+    in_step: bool,
 }
 
 /// What is fetched of a segment; each needs what the one before fetched.
@@ -224,7 +246,7 @@ enum Stage {
 
 impl<'a, 't> Scout<'a, 't> {
     fn new(core: &'a Core<'t>, now: u64) -> Self {
-        let mut scout = Self { core, now, starts: [None; AHEAD], turn: 0 };
+        let mut scout = Self { core, now, starts: [None; AHEAD], turn: 0, in_step: false };
         let mut start = Some(core.start());
         for at in 0..AHEAD {
             start = start.and_then(|start| core.following(start));
@@ -234,16 +256,26 @@ impl<'a, 't> Scout<'a, 't> {
         scout
     }
 
-    /// The sweep goes on to the next segment.
+    /// The sweep has reached the segment that begins at `start`, and will stay a while if that `is_due`.
     #[inline]
-    fn advance(&mut self) {
-        let ahead = |segments: usize| self.starts[(self.turn + segments - 1) % AHEAD];
+    fn advance(&mut self, start: u64, is_due: bool) {
+        let starts = self.starts;
+        let ahead = |segments: usize| starts[(self.turn + segments - 1) % AHEAD];
         let next = ahead(AHEAD).and_then(|start| self.core.following(start));
         self.fetch(Stage::Header, next);
-        self.fetch(Stage::Codes, ahead(3));
-        self.fetch(Stage::Buckets, ahead(2));
-        self.fetch(Stage::Entries, ahead(1));
-        // In the place of the nearest, which the sweep has as good as reached.
+        if is_due && !self.in_step {
+            // What was passed over left no time for fetching: once for all that would be under way.
+            [Some(start), ahead(1), ahead(2)].into_iter().for_each(|start| self.fetch(Stage::Codes, start));
+            [Some(start), ahead(1)].into_iter().for_each(|start| self.fetch(Stage::Buckets, start));
+            self.fetch(Stage::Entries, Some(start));
+        }
+        if is_due {
+            self.fetch(Stage::Codes, ahead(3));
+            self.fetch(Stage::Buckets, ahead(2));
+            self.fetch(Stage::Entries, ahead(1));
+        }
+        self.in_step = is_due;
+        // In the place of the nearest, which the sweep will have reached by the next call.
         self.starts[self.turn % AHEAD] = next;
         self.turn += 1;
     }
@@ -265,13 +297,18 @@ impl<'a, 't> Scout<'a, 't> {
         match stage {
             Stage::Header => {}
             Stage::Codes => segment.prefetch_codes(),
-            Stage::Buckets => {
-                self.for_each_probable(segment, |bucket, _| crate::prefetch(word.bucket(bucket)))
-            }
-            Stage::Entries => self.for_each_probable(segment, |bucket, at| {
-                let slot = segment.bucket(bucket).get(at);
+            // The bucket after it, too: what a removal pulls back is there.
+            Stage::Buckets => self.for_each_probable(segment, |index| {
+                let bucket = index / SLOTS;
+                crate::prefetch(word.bucket(bucket));
+                crate::prefetch(word.bucket(word.after(bucket)));
+            }),
+            Stage::Entries => self.for_each_probable(segment, |index| {
+                let slot = segment.get(index);
                 if !slot.is_empty() {
+                    // The deadline may begin a line of its own.
                     crate::prefetch(slot.entry().as_ptr());
+                    crate::prefetch(slot.entry().as_ptr().wrapping_add(DEADLINE_END));
                     self.core.arena().prefetch_record(slot.entry());
                 }
             }),
@@ -279,9 +316,13 @@ impl<'a, 't> Scout<'a, 't> {
     }
 
     #[inline]
-    fn for_each_probable(&self, segment: Segment<'_>, mut visit: impl FnMut(usize, usize)) {
-        for bucket in 0..segment.buckets() {
-            crate::bucket::bits(segment.probable(bucket, self.now)).for_each(|at| visit(bucket, at));
+    fn for_each_probable(&self, segment: Segment<'_>, mut visit: impl FnMut(usize)) {
+        for first in (0..segment.buckets()).step_by(8) {
+            let mut probable = segment.probable_in_eight(first, self.now);
+            while probable != 0 {
+                visit(first * SLOTS + probable.trailing_zeros() as usize);
+                probable &= probable - 1;
+            }
         }
     }
 }
