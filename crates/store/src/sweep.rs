@@ -199,3 +199,73 @@ impl Sweep<'_, '_, '_> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::{Db, Expire};
+    use crate::local::Millis;
+    use crate::stats::StoreStats;
+    use larder_table::{Epochs, Hasher};
+    use std::sync::Arc;
+
+    const DUE: u64 = 1_700_000_000_000;
+
+    fn keyspace_with_due_keys(count: u32, value: &[u8]) -> (Keyspace, Local) {
+        let keyspace = Keyspace::new(2, 2, Hasher::keyed([1, 2]), Epochs::new(2));
+        let mut local = Local::new(7, Arc::new(StoreStats::default()));
+        local.now = Millis(DUE - 1000);
+        for i in 0..count {
+            let key = i.to_le_bytes();
+            let locked = keyspace.lock_many(DbIndex(1), &[keyspace.hash(&key)]);
+            let mut db = Db::new(&keyspace, DbIndex(1), locked, &mut local);
+            let key = db.key(&key);
+            db.put_string(&key, value, Expire::At(Millis(DUE)));
+        }
+        (keyspace, local)
+    }
+
+    #[test]
+    fn a_worker_sweeps_its_own_shards_and_then_those_of_one_that_is_behind() {
+        let (keyspace, mut local) = keyspace_with_due_keys(5000, b"value");
+        assert!(keyspace.next_due() <= DUE && keyspace.next_due() > DUE - 1000);
+        keyspace.sweeps.is_through(1, DUE - 5);
+        local.now = Millis(DUE);
+        assert!(keyspace.sweep_expired((0, 2), &mut local, &mut || true));
+        let left = keyspace.len(DbIndex(1));
+        assert!(left > 2000 && left < 3000, "{left} left");
+        local.now = Millis(DUE + BEHIND_MS + 1);
+        assert!(keyspace.sweep_expired((0, 2), &mut local, &mut || true));
+        assert_eq!((keyspace.len(DbIndex(1)), local.stats.expired.get()), (0, 5000));
+        assert_eq!(keyspace.next_due(), u64::MAX);
+    }
+
+    #[test]
+    fn a_locked_shard_is_left_for_later_and_not_forgotten() {
+        let (keyspace, mut local) = keyspace_with_due_keys(3000, b"value");
+        local.now = Millis(DUE + 1000);
+        let locked = keyspace.table(DbIndex(1)).lock(4);
+        let in_shard = locked.len();
+        assert!(in_shard > 0 && !keyspace.sweep_expired((0, 2), &mut local, &mut || true));
+        assert_eq!(keyspace.len(DbIndex(1)), in_shard);
+        drop(locked);
+        assert!(keyspace.sweep_expired((0, 2), &mut local, &mut || true));
+        assert!(keyspace.is_empty());
+    }
+
+    #[test]
+    fn a_sweep_stops_when_told_and_frees_large_values_bite_by_bite() {
+        let (keyspace, mut local) = keyspace_with_due_keys(400, &vec![b'x'; 100_000]);
+        local.now = Millis(DUE);
+        let mut bites = 0;
+        assert!(!keyspace.sweep_expired((0, 1), &mut local, &mut || {
+            bites += 1;
+            bites < 3
+        }));
+        let gone = 400 - keyspace.len(DbIndex(1));
+        assert!(gone > 0 && gone <= BITE_FIRST + 2 * BITE_OF_VALUES, "{gone} gone");
+        assert!(local.spent.is_empty() && local.garbage.is_empty());
+        assert!(keyspace.sweep_expired((0, 1), &mut local, &mut || true));
+        assert!(keyspace.is_empty());
+    }
+}
