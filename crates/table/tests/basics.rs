@@ -151,7 +151,7 @@ fn due_entries_go_exactly_when_they_are_due() {
 fn what_is_due_together_goes_together_and_nothing_else() {
     for (one_in, limit) in [(1, usize::MAX), (2, 7), (3, 512), (10, usize::MAX), (10, 31), (97, 1)] {
         let table = table(1);
-        let due = |i: usize| i * 7919 % one_in == 0;
+        let due = |i: usize| (i * 7919).is_multiple_of(one_in);
         for i in 0..9000 {
             // Some of what stays is due within the same tick.
             let later = [None, Some(50_001), Some(50_020), Some(9_000_000)][i % 4];
