@@ -36,8 +36,8 @@ pub struct WorkerStats {
     pub query_limit_closes: Counter,
     /// Nanoseconds spent on active expiry.
     pub expire_nanos: Counter,
-    /// Slices of active expiry that ended before everything due was removed.
-    pub expire_slices_full: Counter,
+    /// Slices of active expiry that ended before all due keys were gone.
+    pub expire_cuts: Counter,
     /// Error replies by their codes.
     pub errors_by_code: ErrorCounts,
     /// Per command and subcommand, by `Row::id`.
@@ -77,7 +77,7 @@ impl WorkerStats {
             output_limit_closes: Counter::default(),
             query_limit_closes: Counter::default(),
             expire_nanos: Counter::default(),
-            expire_slices_full: Counter::default(),
+            expire_cuts: Counter::default(),
             errors_by_code: ErrorCounts::default(),
             by_command: (0..ids).map(|_| CommandStats::default()).collect(),
         }
@@ -102,7 +102,7 @@ impl WorkerStats {
             &self.output_limit_closes,
             &self.query_limit_closes,
             &self.expire_nanos,
-            &self.expire_slices_full,
+            &self.expire_cuts,
         ];
         counters.into_iter().for_each(Counter::reset);
         self.errors_by_code.reset();

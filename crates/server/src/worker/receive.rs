@@ -5,7 +5,7 @@ use super::{LARGE_READ_BYTES, READ_BYTES, TURN_BYTES, Worker};
 use crate::connection::{Closing, Connection, Parked};
 use crate::io::Received;
 use crate::server::Server;
-use larder_resp::{Progress, ProtocolError, RequestParser, Span, limits, split_words};
+use larder_resp::{Progress, ProtocolError, RequestParser, Span, limits, parse_whole, split_words};
 use larder_store::Database;
 
 /// Most bytes read at once into the turn's buffer: a request with a value of 16 KiB comes whole, so that
@@ -163,18 +163,23 @@ impl Parser {
         let database = self.server.keyspace.open(conn.db);
         while at < bytes.len() {
             let spans_from = queue.spans.len();
+            let rest = &bytes[at..];
+            // Nearly every request: short, all of it here, from a client that may ask.
+            if !conn.parser.in_request()
+                && conn.authenticated
+                && let Some(consumed) = parse_whole(rest, &mut queue.spans)
+            {
+                self.queue_request(queue, database, rest, at, spans_from);
+                at += consumed;
+                continue;
+            }
             if !conn.spans.is_empty() {
                 queue.spans.append(&mut conn.spans);
             }
-            let rest = &bytes[at..];
             match conn.parser.parse(rest, &mut queue.spans, &limits) {
                 Ok(Progress::Complete(consumed)) => {
-                    let count = queue.spans.len() - spans_from;
-                    if count > 0 {
-                        let (asked, hash) = self.look_up(queue, database, rest, spans_from);
-                        let (base, spans) = (at as u32, (spans_from as u32, count as u32));
-                        let (source, raw_base) = (self.source, base);
-                        queue.requests.push(Request { asked, source, base, raw_base, spans, hash, database });
+                    if queue.spans.len() > spans_from {
+                        self.queue_request(queue, database, rest, at, spans_from);
                     }
                     at += consumed;
                 }
@@ -202,6 +207,22 @@ impl Parser {
             }
         }
         at
+    }
+
+    /// Queues a request that starts at `at` and whose words have been pushed.
+    #[inline(always)]
+    fn queue_request(
+        &self,
+        queue: &mut Queue,
+        database: Database<'static>,
+        request: &[u8],
+        at: usize,
+        spans_from: usize,
+    ) {
+        let (asked, hash) = self.look_up(queue, database, request, spans_from);
+        let spans = (spans_from as u32, (queue.spans.len() - spans_from) as u32);
+        let (source, base) = (self.source, at as u32);
+        queue.requests.push(Request { asked, source, base, raw_base: base, spans, hash, database });
     }
 
     /// The command of a parsed request and the hash of its first key, whose shard is prefetched.

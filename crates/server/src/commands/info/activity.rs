@@ -110,7 +110,7 @@ pub(super) fn stats(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add("rejected_connections", server.refused.load(Relaxed));
     lines.add_all(&["sync_full", "sync_partial_ok", "sync_partial_err", "expired_subkeys"], 0);
     lines.add("expired_keys", server.sum(|stats| stats.store.expired.get()));
-    lines.add("expired_time_cap_reached_count", server.sum(|stats| stats.expire_slices_full.get()));
+    lines.add("expired_time_cap_reached_count", server.sum(|stats| stats.expire_cuts.get()));
     lines.add("expire_cycle_cpu_milliseconds", server.sum(|stats| stats.expire_nanos.get()) / 1_000_000);
     lines.add("evicted_keys", server.sum(|stats| stats.store.evicted.get()));
     lines.add_all(&["evicted_clients", "evicted_scripts"], 0);
