@@ -4,9 +4,21 @@
 
 use super::random::Random;
 
-const KEYS: [&[u8]; 9] = [b"a", b"b", b"c", b"d", b"e", b"f", b"", b"\x00k\xff", b"long key with spaces"];
+const KEYS: [&[u8]; 10] = [
+    b"a",
+    b"b",
+    b"c",
+    b"d",
+    b"e",
+    b"f",
+    b"",
+    b"\x00k\xff",
+    b"long key with spaces",
+    b"a key with a longer header: 36 bytes",
+];
 
-const STRINGS: [&[u8]; 23] = [
+/// Some are as long as Redis embeds beside a key of one byte or of 36, with an end and without.
+const STRINGS: [&[u8]; 26] = [
     b"",
     b"a",
     b"b",
@@ -30,6 +42,9 @@ const STRINGS: [&[u8]; 23] = [
     b"\x00",
     b"\xff\x00\x80",
     b"ohmytext",
+    b"thirty-two bytes beside its key.",
+    b"forty bytes beside its key, but no end..",
+    b"forty-one bytes beside its key, with none.",
 ];
 
 const INTEGERS: [&[u8]; 21] = [
