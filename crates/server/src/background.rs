@@ -102,7 +102,11 @@ impl Background {
         }
         if self.worker == 0 {
             let server = core.server;
-            server.sampler.sample(now, || crate::rates::totals(server.stats.iter().map(|stats| &**stats)));
+            server.sampler.sample(now, || {
+                server.end_pause(now);
+                server.over_limit.note(now, server.is_over_limit());
+                crate::rates::totals(server.stats.iter().map(|stats| &**stats))
+            });
         }
     }
 
@@ -124,6 +128,7 @@ impl Background {
         });
         core.close_turn();
         self.expire_backlog = !done;
+        core.stats.expire_cuts.add(u64::from(!done));
         if bites > 0 {
             let changes = core.local.effects.take_changes();
             core.stats.store.changes.add(changes);
@@ -139,7 +144,7 @@ impl Background {
             return;
         }
         self.expired_connections.extend(connections.iter().filter_map(|conn| {
-            let waits = matches!(conn.parked, Some(Parked::Ticket(_))) || conn.monitor;
+            let waits = matches!(conn.parked, Some(Parked::Ticket(_) | Parked::Paused)) || conn.monitor;
             let idle = now.saturating_sub(conn.client.active_ms.load(Relaxed));
             (!waits && idle > idle_ms_max).then_some(conn.token)
         }));

@@ -155,6 +155,7 @@ impl Worker {
     }
 
     fn turn(&mut self) {
+        let start = self.core.ticks();
         self.participant.enter();
         self.core.open_turn();
         self.core.stats.turns.add(1);
@@ -175,6 +176,7 @@ impl Worker {
         }
         self.participant.leave();
         self.rest();
+        self.core.count_busy(start);
     }
 
     fn on_ready(&mut self, ready: Readiness) {
@@ -237,6 +239,9 @@ impl Worker {
         }
         conn.parked = None;
         conn.client.parked.store(false, Relaxed);
+        if let Some(unfinished) = conn.unfinished.take() {
+            self.core.count_end(&conn.client, unfinished, reply);
+        }
         if !std::mem::take(&mut conn.answer_is_hidden) {
             conn.output.bytes_mut().extend_from_slice(reply);
         }
@@ -269,13 +274,14 @@ impl Worker {
                     conn.parked = None;
                     tokens.push(token);
                 }
-                Some(Parked::Paused) if self.server.is_paused(self.core.local.now, false) => {
+                Some(Parked::Paused) if self.server.is_paused(self.core.local.now, true) => {
                     self.parked.push(token);
                 }
                 Some(Parked::Paused) => {
                     // The command itself decides again whether it may run. The end of the turn has
                     // the socket watched for reading again.
                     conn.parked = None;
+                    conn.client.parked.store(false, Relaxed);
                     tokens.push(token);
                     if !conn.in_flush_list {
                         conn.in_flush_list = true;
@@ -307,6 +313,9 @@ impl Worker {
     fn close(&mut self, token: u64) {
         let Some(conn) = self.connections.remove(token) else { return };
         let _ = self.poller.remove(&conn.socket);
+        if let Some(unfinished) = conn.unfinished {
+            self.core.count_end(&conn.client, unfinished, b"");
+        }
         if conn.monitor {
             self.server.monitors.fetch_sub(1, Relaxed);
         }

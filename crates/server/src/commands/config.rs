@@ -213,6 +213,7 @@ fn resetstat(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
     }
     server.refused.store(0, Relaxed);
     server.sampler.reset();
+    server.over_limit.reset();
     host.reply().ok();
     Ok(())
 }
