@@ -7,6 +7,7 @@ use crate::blocked::Blocked;
 use crate::clients::{Client, Clients};
 use crate::execute::Core;
 use crate::latency::LatencyMonitor;
+use crate::listen::Listeners;
 use crate::mailbox::Mailbox;
 use crate::rates::Sampler;
 use crate::reaper::Reaper;
@@ -39,6 +40,8 @@ pub enum Message {
     Monitor(Arc<Vec<u8>>),
     /// Look again at parked connections.
     Resume,
+    /// There are new sockets to listen on.
+    Listen,
     /// Stop.
     Shutdown,
 }
@@ -112,6 +115,8 @@ pub struct Server {
     pub mailboxes: Vec<Mailbox<Message>>,
     /// The counters of each worker.
     pub stats: Vec<Arc<WorkerStats>>,
+    /// Where it listens.
+    pub listeners: Mutex<Listeners>,
     /// Who is connected.
     pub clients: Clients,
     /// Clients that wait with a time limit.
@@ -178,6 +183,7 @@ impl Server {
             mailboxes,
             stats,
             clients,
+            listeners: Mutex::default(),
             blocked: Blocked::default(),
             refused: AtomicU64::new(0),
             monitors: AtomicUsize::new(0),

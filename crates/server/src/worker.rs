@@ -17,7 +17,7 @@ use crate::background::Background;
 use crate::connection::{Connection, Parked};
 use crate::execute::Core;
 use crate::io::{Poller, Readiness, Socket};
-use crate::listen::Listeners;
+use crate::listen::LISTENER_TOKENS;
 use crate::server::{Message, Server};
 use crate::slots::Slots;
 use batch::{Batch, Source};
@@ -41,15 +41,12 @@ const SPARE_BUFFERS: usize = 256;
 const SPARE_BUFFER_BYTES_MAX: usize = 128 * 1024;
 /// Most bytes read at once into the buffer of a large request.
 const LARGE_READ_BYTES: usize = 1024 * 1024;
-/// Tokens from here on are listeners.
-pub const LISTENER_TOKENS: u64 = 1 << 62;
 
 /// One thread of the server.
 pub struct Worker {
     core: Core,
     server: &'static Server,
     poller: Poller,
-    listeners: Listeners,
     participant: Participant,
     connections: Slots,
     background: Background,
@@ -71,22 +68,15 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Worker `id`, which waits in `poller` and accepts on `listeners`.
-    pub fn new(
-        id: usize,
-        server: &'static Server,
-        poller: Poller,
-        listeners: Listeners,
-        seed: u64,
-    ) -> std::io::Result<Worker> {
-        for (index, listener) in listeners.iter().enumerate() {
-            poller.add(listener, LISTENER_TOKENS + index as u64)?;
+    /// Worker `id`, which waits in `poller`. The first one accepts for all.
+    pub fn new(id: usize, server: &'static Server, poller: Poller, seed: u64) -> std::io::Result<Worker> {
+        if id == 0 {
+            server.listeners.lock().watch(&poller)?;
         }
         Ok(Worker {
             core: Core::new(id, server, seed),
             server,
             poller,
-            listeners,
             participant: server.epochs.register(),
             connections: Slots::default(),
             background: Background::new(id, server.mailboxes.len()),
@@ -181,7 +171,7 @@ impl Worker {
 
     fn on_ready(&mut self, ready: Readiness) {
         if ready.token >= LISTENER_TOKENS {
-            self.listeners.accept(ready.token - LISTENER_TOKENS, self.server);
+            self.server.listeners.lock().accept(ready.token, self.server);
             return;
         }
         if ready.writable
@@ -212,6 +202,11 @@ impl Worker {
                 Message::Work(work) => (work.0)(&mut self.core),
                 Message::Monitor(line) => self.feed_monitors(&line),
                 Message::Resume => {}
+                Message::Listen => {
+                    if let Err(error) = server.listeners.lock().watch(&self.poller) {
+                        tracing::error!(%error, "a new listening socket cannot be watched");
+                    }
+                }
                 Message::Shutdown => self.stopping = true,
             }
         }
