@@ -133,6 +133,8 @@ pub struct OptionSpec {
     pub unit: &'static str,
     /// What it does, in a line.
     pub doc: &'static str,
+    /// Why it has but one value, where that is not plain from the rest.
+    pub fixed_because: Option<&'static str>,
     pub(crate) ops: Ops,
 }
 
@@ -192,6 +194,12 @@ pub struct Difference {
 /// Every option whose default is not that of redis-server 8.2.3.
 pub static DIFFERS: &[Difference] = &[
     Difference { name: "save", redis: "3600 1 300 100 60 10000", reason: "this version writes no snapshots" },
+    Difference { name: "set-proc-title", redis: "yes", reason: "Larder leaves its process title alone" },
+    Difference {
+        name: "sanitize-dump-payload",
+        redis: "no",
+        reason: "RESTORE checks every payload to the last byte",
+    },
     Difference {
         name: "threads",
         redis: "1",
@@ -244,7 +252,7 @@ macro_rules! options {
         live { $($lgroup:ident $lname:literal $(/ $lalias:literal)? $field:ident: $ltype:ty, $lkind:expr,
             $ldefault:literal $($lunit:literal)?, [$($lflag:ident)?] $ldoc:literal;)* }
         fixed { $($fgroup:ident $fname:literal $(/ $falias:literal)?: $ftype:ty, $fkind:expr,
-            $fdefault:literal $($funit:literal)?, [$($fflag:ident)?] $fdoc:literal;)* }
+            $fdefault:literal $($funit:literal)?, [$($fflag:ident)?] $fdoc:literal $(because $fwhy:literal)?;)* }
         later { $($tgroup:ident $tname:literal $(/ $talias:literal)?: $ttype:ty, $tkind:expr,
             $tdefault:literal $($tunit:literal)?, [$($tflag:ident)?] $tdoc:literal;)* }
     ) => {
@@ -281,7 +289,7 @@ macro_rules! options {
         pub static OPTIONS: &[OptionSpec] = &[
             $(OptionSpec {
                 name: $lname, alias: optional!($($lalias)?), kind: $lkind, default: $ldefault, flags: flags!($($lflag)?),
-                support: Support::Live, group: Group::$lgroup, unit: concat!($($lunit)?), doc: $ldoc,
+                support: Support::Live, group: Group::$lgroup, unit: concat!($($lunit)?), doc: $ldoc, fixed_because: None,
                 ops: Ops {
                     assign: |settings, spec, words, context| settings.$field.assign(&spec.kind, words, context),
                     show: |settings, spec, out| settings.$field.show(&spec.kind, out),
@@ -292,11 +300,12 @@ macro_rules! options {
             $(OptionSpec {
                 name: $fname, alias: optional!($($falias)?), kind: $fkind, default: $fdefault, flags: flags!($($fflag)?),
                 support: Support::Fixed, group: Group::$fgroup, unit: concat!($($funit)?), doc: $fdoc,
+                fixed_because: optional!($($fwhy)?),
                 ops: only_default::<$ftype>(),
             },)*
             $(OptionSpec {
                 name: $tname, alias: optional!($($talias)?), kind: $tkind, default: $tdefault, flags: flags!($($tflag)?),
-                support: Support::Later, group: Group::$tgroup, unit: concat!($($tunit)?), doc: $tdoc,
+                support: Support::Later, group: Group::$tgroup, unit: concat!($($tunit)?), doc: $tdoc, fixed_because: None,
                 ops: only_default::<$ttype>(),
             },)*
         ];
@@ -353,8 +362,6 @@ options! {
             "Keyed hash of the keyspace: siphash withstands crafted keys, fast trusts its clients.";
         General "dir" dir: Directory, Kind::Directory, ".", [PROTECTED]
             "Working directory: relative file names count from here.";
-        General "dbfilename" dbfilename: Text, Kind::FileName, "dump.rdb", [PROTECTED]
-            "Name of the snapshot file within dir.";
         General "pidfile" pidfile: Text, Kind::Text, "", [IMMUTABLE]
             "File that holds the process id while the server runs.";
         General "loglevel" loglevel: LogLevel, LogLevel::KIND, "notice", []
@@ -364,13 +371,11 @@ options! {
         General "log-format" log_format: LogFormat, LogFormat::KIND, "text", [IMMUTABLE]
             "Form of log lines: text for people, json for programs.";
         General "always-show-logo" always_show_logo: bool, Kind::Bool, "no", [IMMUTABLE]
-            "Print the start-up banner even when the log is no terminal.";
-        General "set-proc-title" set_proc_title: bool, Kind::Bool, "yes", [IMMUTABLE]
-            "Let the server name its process after what it does.";
+            "Begin the log with the logo even when it goes to a file or a pipe and not to a terminal.";
         General "hz" hz: u32, Kind::Clamped { low: 1, high: 500 }, "10" "turns a second", []
-            "How often periodic background work runs.";
+            "How often periodic background work runs; expired keys are looked for ten times as often.";
         General "dynamic-hz" dynamic_hz: bool, Kind::Bool, "yes", []
-            "Run periodic work more often when there are many clients.";
+            "Run periodic work more often when there are many clients: twice as often from 200 a turn on, and so on.";
 
         Security "requirepass" requirepass: Text, Kind::Text, "", [SENSITIVE]
             "Password that AUTH asks of the default user; empty for none.";
@@ -378,8 +383,6 @@ options! {
             "Who may change protected options (dir, dbfilename) by CONFIG SET.";
         Security "enable-debug-command" enable_debug_command: Guard, Guard::KIND, "no", [IMMUTABLE]
             "Who may use DEBUG.";
-        Security "acllog-max-len" acllog_max_len: u64, ENTRIES_SIGNED, "128" "entries", []
-            "Most entries of ACL LOG.";
 
         Memory "maxmemory" maxmemory: u64, memory(0), "0" "bytes", []
             "Most memory for data and clients; 0 for no limit.";
@@ -388,19 +391,15 @@ options! {
         Memory "maxmemory-samples" maxmemory_samples: u32, int(1, 64), "5" "keys", []
             "Keys looked at to choose one to evict.";
         Memory "maxmemory-eviction-tenacity" maxmemory_eviction_tenacity: u32, int(0, 100), "10", []
-            "How much time a command may spend on eviction: 0 least, 100 all it takes.";
+            "How much time a command may spend on eviction before the background goes on: 50 microseconds a step up to 10, then 15 percent more each, 100 all it takes.";
         Memory "active-expire-effort" active_expire_effort: u32, int(1, 10), "1", []
-            "How much time goes to finding expired keys: 1 least, 10 most.";
-        Memory "lfu-log-factor" lfu_log_factor: u32, int(0, I32_MAX), "10", []
-            "How slowly the counter of a key's uses grows.";
-        Memory "lfu-decay-time" lfu_decay_time: u32, int(0, I32_MAX), "1" "minutes", []
-            "How long until the counter of a key's uses goes down by one.";
+            "How long a worker removes expired keys before it serves its clients again: 0.3 milliseconds at 1, 1 at 10.";
         Memory "lazyfree-lazy-eviction" lazyfree_lazy_eviction: bool, Kind::Bool, "no", []
-            "Free evicted values in the background.";
+            "Free large evicted values in the background.";
         Memory "lazyfree-lazy-expire" lazyfree_lazy_expire: bool, Kind::Bool, "no", []
-            "Free expired values in the background.";
+            "Free large expired values in the background.";
         Memory "lazyfree-lazy-server-del" lazyfree_lazy_server_del: bool, Kind::Bool, "no", []
-            "Free values that a command replaces in the background.";
+            "Free large values that a command replaces in the background.";
         Memory "lazyfree-lazy-user-del" lazyfree_lazy_user_del: bool, Kind::Bool, "no", []
             "Let DEL free in the background, as UNLINK does.";
         Memory "lazyfree-lazy-user-flush" lazyfree_lazy_user_flush: bool, Kind::Bool, "no", []
@@ -413,8 +412,6 @@ options! {
             "Most bytes of requests a client may have waiting.";
         Clients "proto-max-bulk-len" proto_max_bulk_len: u64, signed_memory(MIB), "536870912" "bytes", []
             "Longest single argument of a request.";
-        Clients "tracking-table-max-keys" tracking_table_max_keys: u64, ENTRIES, "1000000" "keys", []
-            "Most keys remembered for client-side caching; 0 for no limit.";
 
         Observation "slowlog-log-slower-than" slowlog_log_slower_than: i64, int(-1, i64::MAX), "10000" "microseconds", []
             "Commands at least this slow go to the slow log; 0 for all, -1 for none.";
@@ -427,41 +424,17 @@ options! {
         Observation "latency-tracking-info-percentiles" latency_tracking_info_percentiles: Percentiles, Kind::Percentiles,
             "50 99 99.9", [] "Percentiles that INFO latencystats shows.";
 
-        Encodings "hash-max-listpack-entries" / "hash-max-ziplist-entries" hash_max_listpack_entries: u64, ENTRIES, "512" "fields", []
-            "Largest hash in compact form.";
-        Encodings "hash-max-listpack-value" / "hash-max-ziplist-value" hash_max_listpack_value: u64, memory(0), "64" "bytes", []
-            "Longest field or value in a compact hash.";
-        Encodings "list-max-listpack-size" / "list-max-ziplist-size" list_max_listpack_size: i32, int(i32::MIN as i64, I32_MAX), "-2", []
-            "Size of one chunk of a list: elements if positive, -1 to -5 for 4 to 64 KiB.";
-        Encodings "list-compress-depth" list_compress_depth: u32, int(0, I32_MAX), "0" "chunks", []
-            "Chunks at both ends of a list that are never compressed; 0 compresses none.";
-        Encodings "set-max-intset-entries" set_max_intset_entries: u64, ENTRIES, "512" "members", []
-            "Largest set of integers in compact form.";
-        Encodings "set-max-listpack-entries" set_max_listpack_entries: u64, ENTRIES, "128" "members", []
-            "Largest set in compact form.";
-        Encodings "set-max-listpack-value" set_max_listpack_value: u64, ENTRIES, "64" "bytes", []
-            "Longest member in a compact set.";
-        Encodings "zset-max-listpack-entries" / "zset-max-ziplist-entries" zset_max_listpack_entries: u64, ENTRIES, "128" "members", []
-            "Largest sorted set in compact form.";
-        Encodings "zset-max-listpack-value" / "zset-max-ziplist-value" zset_max_listpack_value: u64, memory(0), "64" "bytes", []
-            "Longest member in a compact sorted set.";
-        Encodings "stream-node-max-bytes" stream_node_max_bytes: u64, memory(0), "4096" "bytes", []
-            "Largest node of a stream; 0 for no limit.";
-        Encodings "stream-node-max-entries" stream_node_max_entries: u64, ENTRIES_SIGNED, "100" "entries", []
-            "Most entries in a node of a stream; 0 for no limit.";
         Encodings "hll-sparse-max-bytes" hll_sparse_max_bytes: u64, memory(0), "3000" "bytes", []
             "Largest HyperLogLog in sparse form.";
 
         Features "notify-keyspace-events" notify_keyspace_events: KeyspaceEvents, Kind::KeyspaceEvents, "", []
             "Classes of events to publish: K and E choose the channels, g$lshzxetdmn the classes, A all but m and n.";
-        Features "busy-reply-threshold" / "lua-time-limit" busy_reply_threshold: u64, ENTRIES_SIGNED, "5000" "milliseconds", []
-            "After so long a script is reported as BUSY and may be killed.";
-        Features "sanitize-dump-payload" sanitize_dump_payload: SanitizePayload, SanitizePayload::KIND, "no", []
-            "Whether RESTORE checks its payload to the last byte; Larder always does.";
     }
     fixed {
         Network "socket-mark-id": u32, unsigned(0, U32_MAX), "0", [IMMUTABLE]
             "Mark of the sockets for the kernel's packet filter.";
+        General "set-proc-title": bool, Kind::Bool, "no", [IMMUTABLE]
+            "Let the server name its process after what it does.";
         General "daemonize": bool, Kind::Bool, "no", [IMMUTABLE]
             "Run in the background; leave that to the service manager.";
         General "supervised": Choice, choice(&["upstart", "systemd", "auto", "no"]), "no", [IMMUTABLE]
@@ -488,6 +461,9 @@ options! {
             "File with users and their rights.";
         Security "acl-pubsub-default": Choice, choice(&["allchannels", "resetchannels"]), "resetchannels", []
             "Channels of a new user.";
+        Security "acllog-max-len": u64, ENTRIES_SIGNED, "128" "entries", []
+            "Most entries of ACL LOG."
+            because "there is no ACL LOG yet";
         Security "enable-module-command": Choice, choice(&["no", "yes", "local"]), "no", [IMMUTABLE]
             "Who may use MODULE.";
         Memory "maxmemory-clients": MemoryOrPercent, Kind::MemoryOrPercent, "0" "bytes", []
@@ -498,8 +474,58 @@ options! {
             "Tables grow in small steps at all times.";
         Memory "jemalloc-bg-thread": bool, Kind::Bool, "no", []
             "Background thread of the jemalloc allocator.";
+        Memory "lfu-log-factor": u32, int(0, I32_MAX), "10", []
+            "How slowly the counter of a key's uses grows."
+            because "there are no LFU policies yet";
+        Memory "lfu-decay-time": u32, int(0, I32_MAX), "1" "minutes", []
+            "How long until the counter of a key's uses goes down by one."
+            because "there are no LFU policies yet";
+        Clients "tracking-table-max-keys": u64, ENTRIES, "1000000" "keys", []
+            "Most keys remembered for client-side caching; 0 for no limit."
+            because "there is no client-side caching yet";
+        Encodings "hash-max-listpack-entries" / "hash-max-ziplist-entries": u64, ENTRIES, "512" "fields", []
+            "Largest hash in compact form."
+            because "there are no hashes yet";
+        Encodings "hash-max-listpack-value" / "hash-max-ziplist-value": u64, memory(0), "64" "bytes", []
+            "Longest field or value in a compact hash."
+            because "there are no hashes yet";
+        Encodings "list-max-listpack-size" / "list-max-ziplist-size": i32, int(i32::MIN as i64, I32_MAX), "-2", []
+            "Size of one chunk of a list: elements if positive, -1 to -5 for 4 to 64 KiB."
+            because "there are no lists yet";
+        Encodings "list-compress-depth": u32, int(0, I32_MAX), "0" "chunks", []
+            "Chunks at both ends of a list that are never compressed; 0 compresses none."
+            because "there are no lists yet";
+        Encodings "set-max-intset-entries": u64, ENTRIES, "512" "members", []
+            "Largest set of integers in compact form."
+            because "there are no sets yet";
+        Encodings "set-max-listpack-entries": u64, ENTRIES, "128" "members", []
+            "Largest set in compact form."
+            because "there are no sets yet";
+        Encodings "set-max-listpack-value": u64, ENTRIES, "64" "bytes", []
+            "Longest member in a compact set."
+            because "there are no sets yet";
+        Encodings "zset-max-listpack-entries" / "zset-max-ziplist-entries": u64, ENTRIES, "128" "members", []
+            "Largest sorted set in compact form."
+            because "there are no sorted sets yet";
+        Encodings "zset-max-listpack-value" / "zset-max-ziplist-value": u64, memory(0), "64" "bytes", []
+            "Longest member in a compact sorted set."
+            because "there are no sorted sets yet";
+        Encodings "stream-node-max-bytes": u64, memory(0), "4096" "bytes", []
+            "Largest node of a stream; 0 for no limit."
+            because "there are no streams yet";
+        Encodings "stream-node-max-entries": u64, ENTRIES_SIGNED, "100" "entries", []
+            "Most entries in a node of a stream; 0 for no limit."
+            because "there are no streams yet";
+        Features "busy-reply-threshold" / "lua-time-limit": u64, ENTRIES_SIGNED, "5000" "milliseconds", []
+            "After so long a script is reported as BUSY and may be killed."
+            because "there are no scripts yet";
+        Features "sanitize-dump-payload": SanitizePayload, SanitizePayload::KIND, "yes", []
+            "Whether RESTORE checks its payload to the last byte.";
         Persistence "save": SaveRules, Kind::SaveRules, "", [MULTI]
             "When to write a snapshot by itself.";
+        General "dbfilename": Text, Kind::FileName, "dump.rdb", [PROTECTED]
+            "Name of the snapshot file within dir."
+            because "it writes no snapshots";
         Persistence "appendonly": bool, Kind::Bool, "no", []
             "Log every change to a file.";
         Persistence "appendfilename": Text, Kind::Text, "appendonly.aof", [IMMUTABLE]
@@ -670,8 +696,8 @@ const fn only_default<T: Setting>() -> Ops {
             if wanted == initial::<T>(&spec.kind, spec.default) {
                 return Ok(());
             }
-            let why =
-                spec.difference().map_or_else(String::new, |difference| format!(": {}", difference.reason));
+            let why = spec.difference().map(|difference| difference.reason).or(spec.fixed_because);
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
             Err(Reason::new(format!(
                 "this version of Larder supports only {} '{}'{why}",
                 spec.name, spec.default

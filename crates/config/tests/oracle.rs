@@ -474,7 +474,6 @@ fn a_file_that_larder_rewrote_means_the_same_to_redis() {
         ("maxmemory-policy", "allkeys-lru"),
         ("requirepass", "--hz"),
         ("slowlog-log-slower-than", "-1"),
-        ("list-max-listpack-size", "-5"),
         ("lazyfree-lazy-expire", "yes"),
         ("hz", "30"),
         ("bind", "127.0.0.1 -::1"),
@@ -500,7 +499,7 @@ fn a_file_that_redis_rewrote_means_the_same_to_larder() {
         ("notify-keyspace-events", "KEx"),
         ("client-output-buffer-limit", "pubsub 1mb 2k 3 normal 0 0 9"),
         ("latency-tracking-info-percentiles", "50 99.5"),
-        ("hash-max-listpack-entries", "7"),
+        ("maxmemory-samples", "7"),
         ("hz", "30"),
     ];
     for (name, value) in changes {

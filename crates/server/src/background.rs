@@ -4,21 +4,27 @@
 //! turn, so that requests are never held up for longer than a slice.
 
 use crate::clock;
-use crate::connection::Parked;
+use crate::connection::{Connection, Parked};
 use crate::execute::Core;
 use crate::slots::Slots;
-use larder_config::ClientClass;
+use larder_config::{ClientClass, Settings};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// Longest slice of background work after one turn.
+/// Longest slice of background work after one turn, at the least `active-expire-effort`.
 const SLICE: Duration = Duration::from_micros(300);
-/// How often due keys are looked for.
-const EXPIRE_PERIOD: Duration = Duration::from_millis(10);
-/// How often connections are looked at.
-const CONNECTIONS_PERIOD: Duration = Duration::from_millis(1000);
-/// How long an idle worker sleeps when nothing has a deadline.
-const IDLE: Duration = Duration::from_millis(100);
+/// How often due keys are looked for in one turn of periodic work: ten times a turn, so that they
+/// are gone within 10 ms at the default `hz`.
+const EXPIRE_LOOKS: u32 = 10;
+/// How often the end of a CLIENT PAUSE is looked for, in milliseconds.
+const PAUSE_PERIOD_MS: u64 = 10;
+/// With `dynamic-hz`, periodic work runs twice as often when a turn of it would have to look after more
+/// connections than this, and so on, as in Redis.
+const CONNECTIONS_A_TURN_MAX: usize = 200;
+/// Connections looked at in a turn of periodic work even if fewer would do to see each every second.
+const CONNECTIONS_A_TURN_MIN: usize = 64;
+/// The most turns of periodic work a second.
+const HZ_MAX: u32 = 500;
 /// Bites of expiry between two looks at the clock.
 const BITES: u32 = 4;
 
@@ -28,8 +34,13 @@ pub struct Background {
     worker: usize,
     workers: usize,
     last_expire_ms: u64,
-    last_connections_ms: u64,
+    last_turn_ms: u64,
+    /// Turns of periodic work a second at present.
+    hz: u32,
+    /// The connection at which the next turn goes on.
+    next_connection: usize,
     expire_backlog: bool,
+    evict_backlog: bool,
     expired_connections: Vec<u64>,
 }
 
@@ -40,15 +51,18 @@ impl Background {
             worker,
             workers,
             last_expire_ms: 0,
-            last_connections_ms: 0,
+            last_turn_ms: 0,
+            hz: 10,
+            next_connection: 0,
             expire_backlog: false,
+            evict_backlog: false,
             expired_connections: Vec::new(),
         }
     }
 
     /// Whether a task stopped because its slice was over.
     pub fn has_backlog(&self) -> bool {
-        self.expire_backlog
+        self.expire_backlog || self.evict_backlog
     }
 
     /// How long the worker may sleep. `quiet`: nothing came in the last turn.
@@ -56,13 +70,17 @@ impl Background {
     /// A busy worker looks for due keys every period anyway; only a quiet one asks whether there are
     /// any, so that an idle server hardly wakes.
     pub fn time_to_next(&self, core: &Core, quiet: bool) -> Duration {
-        if !quiet || core.server.pause.until_ms.load(Relaxed) != 0 {
-            return EXPIRE_PERIOD;
+        let expire_period = Duration::from_millis(expire_period_ms(self.hz));
+        if core.server.pause.until_ms.load(Relaxed) != 0 {
+            return expire_period.min(Duration::from_millis(PAUSE_PERIOD_MS));
+        }
+        if !quiet {
+            return expire_period;
         }
         let until_answer = self.time_to_answer(core);
         let keyspace = &core.server.keyspace;
         let any_deadline = keyspace.indexes().any(|db| keyspace.len_with_deadline(db) > 0);
-        let idle = if any_deadline { EXPIRE_PERIOD } else { IDLE };
+        let idle = if any_deadline { expire_period } else { Duration::from_millis(period_ms(self.hz)) };
         until_answer.map_or(idle, |until| until.min(idle))
     }
 
@@ -87,16 +105,24 @@ impl Background {
             }
         }
         let now = core.local.now.0;
-        if self.expire_backlog || is_due(self.last_expire_ms, now, EXPIRE_PERIOD) {
+        if self.expire_backlog || is_due(self.last_expire_ms, now, expire_period_ms(self.hz)) {
             self.run_due(core, connections, now);
         }
+        if core.is_evicting() {
+            core.open_turn();
+            core.evict(SLICE);
+            core.count_changes();
+            core.close_turn();
+        }
+        self.evict_backlog = core.is_evicting();
     }
 
     fn run_due(&mut self, core: &mut Core, connections: &Slots, now: u64) {
         self.last_expire_ms = now;
         self.expire(core, clock::now());
-        if is_due(self.last_connections_ms, now, CONNECTIONS_PERIOD) {
-            self.last_connections_ms = now;
+        self.hz = turns_a_second(&core.settings, core.server.clients.count());
+        if is_due(self.last_turn_ms, now, period_ms(self.hz)) {
+            self.last_turn_ms = now;
             self.look_at_connections(core, connections);
             core.server.used_memory();
         }
@@ -121,14 +147,15 @@ impl Background {
             return;
         }
         core.open_turn();
+        let slice = expire_slice(core.settings.active_expire_effort());
         let (server, mut bites) = (core.server, 0);
         let done = server.keyspace.sweep_expired((self.worker, self.workers), &mut core.local, &mut || {
             bites += 1;
-            bites % BITES != 0 || start.elapsed() < SLICE
+            bites % BITES != 0 || start.elapsed() < slice
         });
         core.close_turn();
         self.expire_backlog = !done;
-        core.stats.expire_cuts.add(u64::from(!done));
+        core.stats.expire_slices_full.add(u64::from(!done));
         if bites > 0 {
             let changes = core.local.effects.take_changes();
             core.stats.store.changes.add(changes);
@@ -136,42 +163,107 @@ impl Background {
         }
     }
 
+    /// Looks at so many connections that each is seen once a second.
     fn look_at_connections(&mut self, core: &Core, connections: &Slots) {
-        let now = core.local.now.0;
-        self.find_deaf_connections(core, connections, now);
-        let idle_ms_max = u64::from(core.settings.timeout()) * 1000;
-        if idle_ms_max == 0 {
-            return;
+        let places = connections.places();
+        let count = places.div_ceil(self.hz.max(1) as usize).max(CONNECTIONS_A_TURN_MIN).min(places);
+        let from = if self.next_connection < places { self.next_connection } else { 0 };
+        self.next_connection = from + count;
+        let wrapped = self.next_connection.saturating_sub(places);
+        if wrapped > 0 {
+            self.next_connection = wrapped;
         }
-        self.expired_connections.extend(connections.iter().filter_map(|conn| {
-            let waits = matches!(conn.parked, Some(Parked::Ticket(_) | Parked::Paused)) || conn.monitor;
-            let idle = now.saturating_sub(conn.client.active_ms.load(Relaxed));
-            (!waits && idle > idle_ms_max).then_some(conn.token)
-        }));
-    }
-
-    /// Connections that have been over the soft limit of unread replies for too long. Nothing is
-    /// reported of a client that neither reads nor asks, so they are looked for.
-    fn find_deaf_connections(&mut self, core: &Core, connections: &Slots, now: u64) {
-        let limit = core.settings.client_output_buffer_limit().of(ClientClass::Normal);
-        let patience_ms = limit.soft_seconds.saturating_mul(1000);
-        for conn in connections.iter().filter(|conn| conn.over_soft_limit_ms != 0) {
-            if now.saturating_sub(conn.over_soft_limit_ms) > patience_ms {
-                let bytes = conn.output.len();
-                tracing::warn!(
-                    client = conn.client.id,
-                    bytes,
-                    "closing a client that does not read its replies"
-                );
-                core.stats.output_limit_closes.add(1);
+        for conn in connections.range(from, count).chain(connections.range(0, wrapped)) {
+            if is_deaf(core, conn) || is_idle(core, conn) {
                 self.expired_connections.push(conn.token);
             }
         }
     }
 }
 
+/// Whether a connection is to be closed since `timeout` is over.
+fn is_idle(core: &Core, conn: &Connection) -> bool {
+    let idle_ms_max = u64::from(core.settings.timeout()) * 1000;
+    let waits = matches!(conn.parked, Some(Parked::Ticket(_) | Parked::Paused)) || conn.monitor;
+    let idle_ms = core.local.now.0.saturating_sub(conn.client.active_ms.load(Relaxed));
+    idle_ms_max != 0 && !waits && idle_ms > idle_ms_max
+}
+
+/// Whether a connection has been over the soft limit of unread replies for too long. Nothing is
+/// reported of a client that neither reads nor asks, so it is looked for.
+fn is_deaf(core: &Core, conn: &Connection) -> bool {
+    if conn.over_soft_limit_ms == 0 {
+        return false;
+    }
+    let limit = core.settings.client_output_buffer_limit().of(ClientClass::Normal);
+    let patience_ms = limit.soft_seconds.saturating_mul(1000);
+    if core.local.now.0.saturating_sub(conn.over_soft_limit_ms) <= patience_ms {
+        return false;
+    }
+    let bytes = conn.output.len();
+    tracing::warn!(client = conn.client.id, bytes, "closing a client that does not read its replies");
+    core.stats.output_limit_closes.add(1);
+    true
+}
+
+/// Turns of periodic work a second: `hz`, and with `dynamic-hz` more for many connections.
+pub fn turns_a_second(settings: &Settings, connections: usize) -> u32 {
+    let mut hz = settings.hz().clamp(1, HZ_MAX);
+    while settings.dynamic_hz() && hz < HZ_MAX && connections / hz as usize > CONNECTIONS_A_TURN_MAX {
+        hz = (hz * 2).min(HZ_MAX);
+    }
+    hz
+}
+
+fn period_ms(hz: u32) -> u64 {
+    u64::from(1000 / hz.max(1))
+}
+
+fn expire_period_ms(hz: u32) -> u64 {
+    (period_ms(hz) / u64::from(EXPIRE_LOOKS)).max(1)
+}
+
+/// Longest slice of expiry after one turn: a quarter more with each step of `active-expire-effort`.
+fn expire_slice(effort: u32) -> Duration {
+    SLICE + SLICE * effort.saturating_sub(1) / 4
+}
+
 /// Whether a period has passed. A clock that was set back makes everything due.
 #[inline]
-fn is_due(last_ms: u64, now_ms: u64, period: Duration) -> bool {
-    u128::from(now_ms.wrapping_sub(last_ms)) >= period.as_millis()
+fn is_due(last_ms: u64, now_ms: u64, period_ms: u64) -> bool {
+    now_ms.wrapping_sub(last_ms) >= period_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(&[u8], &[u8])]) -> Settings {
+        Settings::default().plan_set(pairs, true).map(|change| change.settings).expect("good settings")
+    }
+
+    #[test]
+    fn many_connections_make_periodic_work_run_more_often() {
+        let fixed = |hz: &[u8]| settings(&[(b"hz", hz), (b"dynamic-hz", b"no")]);
+        let dynamic = |hz: &[u8]| settings(&[(b"hz", hz)]);
+        assert_eq!(turns_a_second(&fixed(b"10"), 100_000), 10);
+        assert_eq!(turns_a_second(&fixed(b"1"), 0), 1);
+        assert_eq!(turns_a_second(&dynamic(b"10"), 2009), 10);
+        assert_eq!(turns_a_second(&dynamic(b"10"), 2010), 20);
+        assert_eq!(turns_a_second(&dynamic(b"10"), 10_000), 80);
+        assert_eq!(turns_a_second(&dynamic(b"10"), 1_000_000), 500);
+        assert_eq!(turns_a_second(&dynamic(b"500"), 1_000_000), 500);
+    }
+
+    #[test]
+    fn hz_is_a_period_and_keys_are_looked_for_ten_times_in_it() {
+        assert_eq!([1, 10, 100, 500].map(period_ms), [1000, 100, 10, 2]);
+        assert_eq!([1, 10, 100, 500].map(expire_period_ms), [100, 10, 1, 1]);
+    }
+
+    #[test]
+    fn effort_lengthens_the_slices_of_expiry() {
+        let micros = [1, 2, 5, 10].map(|effort| expire_slice(effort).as_micros());
+        assert_eq!(micros, [300, 375, 600, 975]);
+    }
 }

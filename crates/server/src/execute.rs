@@ -15,9 +15,10 @@ use larder_commands::spec::Flags;
 use larder_commands::{Args, Ctx, Error, KeyspaceCtx, Limits, keys_of};
 use larder_config::{MaxmemoryPolicy, Settings};
 use larder_resp::{Output, Protocol, Reply};
-use larder_store::{Access, Database, Db, DbIndex, Evictor, Keyspace, Local, Locked, Policy, Turn};
+use larder_store::{Database, Db, DbIndex, Evictor, Keyspace, LazyFree, Local, Locked, Policy, Turn};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// How often a locked shard is asked for again before the connection is parked.
 const LOCK_SPINS: u32 = 200;
@@ -29,6 +30,9 @@ const TIMED_FIRST: u64 = 64;
 const MEMORY_CHECK_EVERY: u32 = 16;
 /// Bytes a worker may take before it looks at the memory in use, however few its writes were.
 const MEMORY_UNCHECKED_BYTES_MAX: isize = 16 * 1024;
+
+/// Keys evicted between two looks at the clock, as in Redis.
+const EVICTIONS_BETWEEN_LOOKS: u32 = 16;
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +70,8 @@ pub struct Core {
     mark: (usize, usize),
     until_memory_check: u32,
     over_limit: bool,
+    /// Memory may be over the limit, and the background is to go on evicting.
+    is_evicting: bool,
     /// Memory of this thread at the last look at the memory in use.
     own_bytes_checked: isize,
     /// Commands at least this slow are logged, in nanoseconds; `u64::MAX` for none.
@@ -132,6 +138,7 @@ impl Core {
             mark: (0, 0),
             until_memory_check: 0,
             over_limit: false,
+            is_evicting: false,
             own_bytes_checked: 0,
             slow_nanos_min: u64::MAX,
             time_all: false,
@@ -232,10 +239,11 @@ impl Core {
         self.look_up_attention();
     }
 
-    /// Closes the turn and hands garbage to the background.
+    /// Closes the turn, frees large values that were removed, and hands others to the background.
     #[inline]
     pub fn close_turn(&mut self) {
         self.turn = None;
+        self.local.free_spent();
         self.hand_garbage_over();
     }
 
@@ -243,8 +251,8 @@ impl Core {
     fn hand_garbage_over(&mut self) {
         if !self.local.garbage.is_empty() {
             let garbage = std::mem::take(&mut self.local.garbage);
-            self.stats.store.lazy_freed.add(garbage.len() as u64);
-            self.server.reaper.free(garbage);
+            let objects = self.server.reaper.free(garbage);
+            self.stats.store.lazy_freed.add(objects as u64);
         }
     }
 
@@ -252,14 +260,14 @@ impl Core {
         self.generation = self.server.generation();
         self.settings = self.server.settings();
         self.limits = limits_of(&self.settings);
-        self.local.access = if self.limits.counts_frequency {
-            Access::Lfu {
-                log_factor: self.settings.lfu_log_factor(),
-                decay_minutes: self.settings.lfu_decay_time(),
-            }
-        } else {
-            Access::Lru
+        self.local.lazy_free = LazyFree {
+            deleted: self.settings.lazyfree_lazy_user_del(),
+            replaced: self.settings.lazyfree_lazy_server_del(),
+            expired: self.settings.lazyfree_lazy_expire(),
+            evicted: self.settings.lazyfree_lazy_eviction(),
         };
+        // Another limit may be below what is in use: the background looks, without waiting for a write.
+        self.is_evicting = self.settings.maxmemory() != 0;
         let slower_than = self.settings.slowlog_log_slower_than();
         self.slow_nanos_min =
             u64::try_from(slower_than).map_or(u64::MAX, |micros| micros.saturating_mul(1000));
@@ -542,7 +550,9 @@ impl Core {
         result
     }
 
-    /// Makes sure that memory in use is below the limit, evicting where the policy allows it.
+    /// Makes sure that memory in use is below the limit, evicting where the policy allows it. False
+    /// where nothing may leave; true also where the time of one command was not enough and the
+    /// background goes on.
     fn make_room(&mut self) -> bool {
         let grown = alloc::own_bytes().wrapping_sub(self.own_bytes_checked);
         if self.until_memory_check > 0 && grown < MEMORY_UNCHECKED_BYTES_MAX && !self.over_limit {
@@ -550,20 +560,51 @@ impl Core {
             return true;
         }
         self.until_memory_check = MEMORY_CHECK_EVERY;
-        let limit = usize::try_from(self.settings.maxmemory()).unwrap_or(usize::MAX);
+        self.evict(eviction_time(self.settings.maxmemory_eviction_tenacity()))
+    }
+
+    /// Whether the background is to go on evicting.
+    #[inline]
+    pub fn is_evicting(&self) -> bool {
+        self.is_evicting
+    }
+
+    /// Evicts until memory in use is below the limit, nothing more may leave, or the time is over.
+    /// False only where nothing may leave. Inside a turn, holding no lock.
+    pub fn evict(&mut self, time_max: Duration) -> bool {
+        let limit = match self.settings.maxmemory() {
+            0 => usize::MAX,
+            bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
+        };
         let policy = policy_of(self.settings.maxmemory_policy());
         let samples = self.settings.maxmemory_samples() as usize;
-        while self.server.used_memory() > limit {
-            // Large values are freed here and now: the limit is about them.
-            self.local.garbage.clear();
+        let start = clock::now();
+        let mut evicted = 0u32;
+        self.is_evicting = false;
+        while self.bytes_over(limit) {
+            if evicted != 0 && evicted.is_multiple_of(EVICTIONS_BETWEEN_LOOKS) && start.elapsed() >= time_max
+            {
+                (self.is_evicting, self.over_limit) = (true, true);
+                return true;
+            }
             if self.evictor.evict_one(&self.server.keyspace, policy, samples, &mut self.local).is_none() {
                 self.over_limit = true;
                 return false;
             }
+            evicted = evicted.wrapping_add(1);
         }
         self.own_bytes_checked = alloc::own_bytes();
         self.over_limit = false;
         true
+    }
+
+    /// Whether more memory than `limit` is in use, beside what the background is about to free. Values
+    /// that are this thread's to free are freed first: the limit is about them.
+    fn bytes_over(&mut self, limit: usize) -> bool {
+        self.local.free_spent();
+        self.hand_garbage_over();
+        let used = self.server.used_memory();
+        used > limit && used.saturating_sub(self.server.reaper.pending_value_bytes()) > limit
     }
 
     /// Logs a command that was slow.
@@ -681,6 +722,21 @@ fn is_exempt_from_pause(row: &Row) -> bool {
     row.name == "client|unpause"
 }
 
+/// How long one command may evict under a `maxmemory-eviction-tenacity`: 50 microseconds a step up to
+/// ten, then 15 percent more with each, and as long as it takes at a hundred.
+fn eviction_time(tenacity: u32) -> Duration {
+    const STEP_MICROS: u32 = 50;
+    const LINEAR_STEPS: u32 = 10;
+    match tenacity {
+        0..=LINEAR_STEPS => Duration::from_micros(u64::from(tenacity * STEP_MICROS)),
+        11..=99 => {
+            let growth = 1.15f64.powi((tenacity - LINEAR_STEPS) as i32);
+            Duration::from_micros((f64::from(STEP_MICROS * LINEAR_STEPS) * growth) as u64)
+        }
+        _ => Duration::MAX,
+    }
+}
+
 fn policy_of(policy: MaxmemoryPolicy) -> Policy {
     match policy {
         MaxmemoryPolicy::NoEviction => Policy::NoEviction,
@@ -694,7 +750,7 @@ fn limits_of(settings: &Settings) -> Limits {
         string_bytes_max: usize::try_from(settings.proto_max_bulk_len()).unwrap_or(usize::MAX),
         hll_sparse_bytes_max: usize::try_from(settings.hll_sparse_max_bytes()).unwrap_or(usize::MAX),
         counts_frequency: false,
-        lfu_decay_minutes: settings.lfu_decay_time(),
+        lfu_decay_minutes: 1,
         flush_is_lazy: settings.lazyfree_lazy_user_flush(),
         maxmemory_is_set: settings.maxmemory() != 0,
     }
@@ -733,4 +789,20 @@ fn unknown_subcommand(row: &Row, word: &[u8]) -> Error {
 fn head(word: &[u8], max: usize) -> &[u8] {
     let word = word.get(..max).unwrap_or(word);
     word.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tenacity_is_time_as_in_redis() {
+        assert_eq!(eviction_time(0), Duration::ZERO);
+        assert_eq!(eviction_time(1), Duration::from_micros(50));
+        assert_eq!(eviction_time(10), Duration::from_micros(500));
+        assert_eq!(eviction_time(11), Duration::from_micros(575));
+        assert_eq!(eviction_time(12), Duration::from_micros(661));
+        assert!((120..130).contains(&eviction_time(99).as_secs()), "{:?}", eviction_time(99));
+        assert_eq!(eviction_time(100), Duration::MAX);
+    }
 }

@@ -20,7 +20,7 @@ pub fn start(settings: &Settings) -> io::Result<LevelHandle> {
     let (filter, handle) = reload::Layer::new(level(settings.loglevel()));
     let path = String::from_utf8_lossy(settings.logfile()).into_owned();
     let writer = if path.is_empty() { Writer::Stderr } else { Writer::File(open(&path)?) };
-    let is_terminal = matches!(writer, Writer::Stderr) && io::IsTerminal::is_terminal(&io::stderr());
+    let is_terminal = goes_to_terminal(settings);
     let writer = Mutex::new(writer);
     let registry = Registry::default().with(filter);
     match settings.log_format() {
@@ -38,6 +38,11 @@ pub fn start(settings: &Settings) -> io::Result<LevelHandle> {
             .init(),
     }
     Ok(handle)
+}
+
+/// Whether somebody may be reading the log at a terminal.
+pub fn goes_to_terminal(settings: &Settings) -> bool {
+    settings.logfile().is_empty() && io::IsTerminal::is_terminal(&io::stderr())
 }
 
 /// The level of `tracing` for one of Redis'.

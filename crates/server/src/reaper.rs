@@ -1,5 +1,5 @@
-//! Frees large values and whole databases on a thread of its own, so that no worker ever stalls for
-//! the size of what it removed.
+//! Frees large values (after UNLINK and where the lazyfree options say so) and whole databases on a
+//! thread of its own, so that no worker stalls for the size of what it removed.
 
 use larder_store::Garbage;
 use std::sync::Arc;
@@ -18,7 +18,15 @@ enum Work {
 /// The background thread that frees.
 pub struct Reaper {
     work: parking_lot::Mutex<Sender<Work>>,
-    pending: Arc<AtomicUsize>,
+    pending: Arc<Pending>,
+}
+
+/// What was handed over and is not freed yet.
+#[derive(Debug, Default)]
+struct Pending {
+    objects: AtomicUsize,
+    /// Bytes of single values.
+    value_bytes: AtomicUsize,
 }
 
 impl Reaper {
@@ -28,7 +36,7 @@ impl Reaper {
     /// When the system gives no thread: the server cannot run then.
     pub fn start() -> Reaper {
         let (work, queue) = channel::<Work>();
-        let pending = Arc::new(AtomicUsize::new(0));
+        let pending = Arc::new(Pending::default());
         let left = Arc::clone(&pending);
         std::thread::Builder::new()
             .name("larder-lazyfree".into())
@@ -37,8 +45,10 @@ impl Reaper {
                     match item {
                         Work::Free(garbage) => {
                             for piece in garbage {
+                                let (objects, bytes) = (piece.objects(), piece.value_bytes());
                                 free(piece);
-                                left.fetch_sub(1, Relaxed);
+                                left.objects.fetch_sub(objects, Relaxed);
+                                left.value_bytes.fetch_sub(bytes, Relaxed);
                             }
                         }
                         Work::Then(tell) => tell(),
@@ -49,11 +59,15 @@ impl Reaper {
         Reaper { work: parking_lot::Mutex::new(work), pending }
     }
 
-    /// Hands garbage over.
-    pub fn free(&self, garbage: Vec<Garbage>) {
-        self.pending.fetch_add(garbage.len(), Relaxed);
+    /// Hands garbage over and answers how many objects it is.
+    pub fn free(&self, garbage: Vec<Garbage>) -> usize {
+        let objects = garbage.iter().map(Garbage::objects).sum();
+        let bytes = garbage.iter().map(Garbage::value_bytes).sum();
+        self.pending.objects.fetch_add(objects, Relaxed);
+        self.pending.value_bytes.fetch_add(bytes, Relaxed);
         // The thread ends with the process only.
         let _ = self.work.lock().send(Work::Free(garbage));
+        objects
     }
 
     /// Calls `tell` once everything handed over before has been freed.
@@ -63,7 +77,12 @@ impl Reaper {
 
     /// Objects handed over and not freed yet.
     pub fn pending(&self) -> usize {
-        self.pending.load(Relaxed)
+        self.pending.objects.load(Relaxed)
+    }
+
+    /// Bytes of single values handed over and not freed yet: memory in use that will not be for long.
+    pub fn pending_value_bytes(&self) -> usize {
+        self.pending.value_bytes.load(Relaxed)
     }
 }
 

@@ -96,9 +96,14 @@ impl Slots {
         Some(connection)
     }
 
-    /// All connections.
-    pub fn iter(&self) -> impl Iterator<Item = &Connection> {
-        self.slots.iter().filter_map(|slot| slot.connection.as_deref())
+    /// Places for connections, free ones included.
+    pub fn places(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The connections in `count` places from place `from` on.
+    pub fn range(&self, from: usize, count: usize) -> impl Iterator<Item = &Connection> {
+        self.slots.iter().skip(from).take(count).filter_map(|slot| slot.connection.as_deref())
     }
 
     /// All connections, to be changed.

@@ -203,6 +203,23 @@ fn write_pid_file(settings: &Settings) -> Result<(), String> {
         .map_err(|error| format!("cannot write the pid file {path}: {error}"))
 }
 
+/// The logo: a larder, and who lives there. Seen at a terminal, and in any log with `always-show-logo`.
+fn logo(settings: &Settings) {
+    let beside = [
+        format!("Larder {VERSION}"),
+        format!("speaks Redis {REDIS_VERSION}"),
+        match settings.port() {
+            0 => "no port".to_owned(),
+            port => format!("port {port}"),
+        },
+        format!("process {}", std::process::id()),
+    ];
+    let shelves = [r" _______ ", r"|_o_0_8_|", r"|_8_o_o_|", r"|_0_8_0_|"];
+    for (shelf, text) in shelves.iter().zip(beside) {
+        tracing::info!("{shelf}   {text}");
+    }
+}
+
 /// A few lines that say what is running and where.
 fn banner(settings: &Settings, workers: usize) {
     let mut places: Vec<String> = Vec::new();
@@ -218,6 +235,9 @@ fn banner(settings: &Settings, workers: usize) {
         0 => "no memory limit".to_owned(),
         bytes => format!("memory limit {} MiB", bytes >> 20),
     };
+    if settings.always_show_logo() || logging::goes_to_terminal(settings) {
+        logo(settings);
+    }
     tracing::info!("Larder {VERSION}, speaks Redis {REDIS_VERSION}, process {}", std::process::id());
     tracing::info!("{workers} worker thread{}, {limit}", if workers == 1 { "" } else { "s" });
     tracing::info!("ready for connections: {}", places.join(", "));

@@ -4,16 +4,14 @@
 //! removes it on the way. An edit that fails has changed nothing. The access field is written on
 //! reads and writes of values, not when a key is merely looked at.
 
+use crate::discard::{Removal, discard};
 use crate::effects::Event;
-use crate::keyspace::{Database, DbIndex, Garbage, Hashed, Keyspace, Locked};
+use crate::keyspace::{Database, DbIndex, Hashed, Keyspace, Locked};
 use crate::local::{Local, Millis};
 use crate::string::{self, Encoding, INLINE_BYTES_MAX, Object, Str, Type, kind};
 use larder_table::{DeadlineChange, Entry, NewEntry, Occupied, Payload, PayloadRef, Table};
 use larder_values::number;
 use std::sync::Arc;
-
-/// Values at least this long are freed by the background when a command asks for lazy freeing.
-const LAZY_FREE_BYTES_MIN: usize = 64 * 1024;
 
 /// The key holds another type than the command works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,8 +228,8 @@ impl<'t> Db<'t> {
             && deadline <= local.now.0
             && !local.keep_expired
         {
-            occupied.remove();
-            expired(local, index, key.bytes);
+            let removed = occupied.remove();
+            ended(local, index, key.bytes, removed.boxed);
             return None;
         }
         Some(occupied)
@@ -266,8 +264,8 @@ impl<'t> Db<'t> {
             && deadline <= self.local.now.0
             && !self.local.keep_expired
         {
-            occupied.remove();
-            expired(self.local, self.index, key.bytes);
+            let removed = occupied.remove();
+            ended(self.local, self.index, key.bytes, removed.boxed);
             missed(self.local, self.index, key.bytes);
             return None;
         }
@@ -299,8 +297,8 @@ impl<'t> Db<'t> {
             && deadline <= self.local.now.0
             && !self.local.keep_expired
         {
-            occupied.remove();
-            expired(self.local, self.index, key.bytes);
+            let removed = occupied.remove();
+            ended(self.local, self.index, key.bytes, removed.boxed);
             return None;
         }
         if !self.local.no_touch {
@@ -403,10 +401,11 @@ impl<'t> Db<'t> {
             };
             let removed = occupied.replace(kind, payload, deadline);
             occupied.view().set_access(field);
-            discard(self.local, removed.boxed);
             if dead {
-                expired(self.local, self.index, key.bytes);
+                ended(self.local, self.index, key.bytes, removed.boxed);
                 self.local.effects.notify(self.index, key.bytes, Event::NEW);
+            } else {
+                discard(self.local, removed.boxed, Removal::Replaced);
             }
             return !dead;
         }
@@ -504,12 +503,17 @@ impl<'t> Db<'t> {
         Ok(answer)
     }
 
-    /// Removes a key. Answers whether it existed.
+    /// Removes a key on the way of a command that is about something else. Answers whether it existed.
     pub fn remove(&mut self, key: &Hashed<'_>) -> bool {
+        self.remove_for(key, Removal::Replaced)
+    }
+
+    /// Removes a key for a reason, which decides who frees its value. Answers whether it existed.
+    pub fn remove_for(&mut self, key: &Hashed<'_>, removal: Removal) -> bool {
         match self.find(key) {
             Some(occupied) => {
                 let removed = occupied.remove();
-                discard(self.local, removed.boxed);
+                discard(self.local, removed.boxed, removal);
                 true
             }
             None => false,
@@ -612,6 +616,14 @@ pub enum EditIntegerError<E> {
 /// Bytes of an entry beside key, payload and deadline: the header word and two short lengths.
 const ENTRY_HEADER_BYTES: usize = 6;
 
+/// A command met a key whose time had come, and removed it.
+#[cold]
+fn ended(local: &mut Local, db: DbIndex, key: &[u8], object: Option<Object>) {
+    discard(local, object, Removal::Expired);
+    expired(local, db, key);
+}
+
+/// Counts and announces a key that was removed because its time had come.
 #[cold]
 pub(crate) fn expired(local: &mut Local, db: DbIndex, key: &[u8]) {
     local.stats.expired.add(1);
@@ -640,17 +652,4 @@ fn touch(local: &mut Local, entry: &Entry<'_, Object>) {
 fn missed(local: &mut Local, db: DbIndex, key: &[u8]) {
     local.stats.misses.add(1);
     local.effects.notify(db, key, Event::MISS);
-}
-
-/// Frees what an entry owned: at once when small, by the background when large.
-#[inline]
-fn discard(local: &mut Local, object: Option<Object>) {
-    if let Some(object) = object {
-        let large = match &object {
-            Object::Blob(blob) => blob.capacity() >= LAZY_FREE_BYTES_MIN,
-        };
-        if large {
-            local.garbage.push(Garbage::Object(object));
-        }
-    }
 }

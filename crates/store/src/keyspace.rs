@@ -132,6 +132,26 @@ pub enum Garbage {
     Database(Detached<Object>),
 }
 
+impl Garbage {
+    /// How many objects it is, as INFO counts them: a database is as many as it holds keys.
+    #[must_use]
+    pub fn objects(&self) -> usize {
+        match self {
+            Garbage::Object(_) => 1,
+            Garbage::Database(contents) => contents.len(),
+        }
+    }
+
+    /// Bytes of a single value that freeing it will give back; a database counts its own.
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        match self {
+            Garbage::Object(Object::Blob(blob)) => blob.capacity(),
+            Garbage::Database(_) => 0,
+        }
+    }
+}
+
 impl std::fmt::Debug for Garbage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Garbage")

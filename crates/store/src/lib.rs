@@ -5,10 +5,11 @@
 //! [`Local::now`]; nothing here reads a clock, opens a file or knows the protocol.
 //!
 //! Read next: `keyspace.rs` (databases and locking), `db.rs` (what a command can do), `string.rs`
-//! (how strings are kept), `effects.rs` (who hears of changes), `world.rs` (everything at once).
+//! (how strings are kept), `effects.rs` (who hears of changes), `discard.rs` (who frees), `world.rs` (everything at once).
 #![forbid(unsafe_code)]
 
 mod db;
+mod discard;
 mod effects;
 mod evict;
 mod keyspace;
@@ -19,6 +20,7 @@ mod sweep;
 mod world;
 
 pub use db::{Db, EditIntegerError, Elsewhere, Expire, Item, Value, WrongType};
+pub use discard::{LazyFree, Removal};
 pub use effects::{Effect, Effects, Event, EventClass};
 pub use evict::{Evictor, Policy};
 pub use keyspace::{Database, DbIndex, Garbage, Hashed, Keyspace, KeyspaceMemory, Locked};

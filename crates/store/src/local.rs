@@ -1,9 +1,11 @@
 //! What one thread brings to the keyspace: the time, random numbers, counters, scratch memory and
 //! the place where effects go.
 
+use crate::discard::LazyFree;
 use crate::effects::Effects;
 use crate::keyspace::Garbage;
 use crate::stats::StoreStats;
+use crate::string::Object;
 use larder_values::lru::{self, Lfu};
 use std::sync::Arc;
 
@@ -45,6 +47,10 @@ pub struct Local {
     pub scratch: Vec<u8>,
     /// Values to be freed by the background; the thread hands them on after each turn.
     pub garbage: Vec<Garbage>,
+    /// Large values that the thread frees itself once it holds no lock; see [`Local::free_spent`].
+    pub spent: Vec<Object>,
+    /// Which removed values become garbage.
+    pub lazy_free: LazyFree,
     random: u64,
 }
 
@@ -60,6 +66,8 @@ impl Local {
             effects: Effects::default(),
             scratch: Vec::new(),
             garbage: Vec::new(),
+            spent: Vec::new(),
+            lazy_free: LazyFree::default(),
             random: seed | 1,
         }
     }

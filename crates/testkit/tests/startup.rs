@@ -118,20 +118,21 @@ fn check_config_judges_a_file_without_starting() {
 
 #[test]
 fn files_include_files_and_the_command_line_has_the_last_word() {
-    let included = TemporaryFile::new("included.conf", "maxmemory-samples 7\nlfu-log-factor 11\n");
+    let included = TemporaryFile::new("included.conf", "maxmemory-samples 7\nslowlog-max-len 11\n");
     let text = format!(
-        "# a comment\ninclude {}\nlfu-log-factor 12\nmaxmemory 1gb\nlfu-decay-time 3\n\
+        "# a comment\ninclude {}\nslowlog-max-len 12\nmaxmemory 1gb\nlatency-monitor-threshold 3\n\
          client-output-buffer-limit pubsub 1mb 2mb 60\nrequirepass \"a b\\x41\"\n",
         included.path()
     );
     let file = TemporaryFile::new("main.conf", &text);
     // The password stops the PING that tells that the server is there.
-    let server = Larder::start(&[file.path(), "--lfu-decay-time", "5", "--requirepass", ""]).unwrap();
+    let server =
+        Larder::start(&[file.path(), "--latency-monitor-threshold", "5", "--requirepass", ""]).unwrap();
     let mut client = server.client();
     assert_eq!(config(&mut client, "maxmemory-samples"), "7");
-    assert_eq!(config(&mut client, "lfu-log-factor"), "12");
+    assert_eq!(config(&mut client, "slowlog-max-len"), "12");
     assert_eq!(config(&mut client, "maxmemory"), "1073741824");
-    assert_eq!(config(&mut client, "lfu-decay-time"), "5");
+    assert_eq!(config(&mut client, "latency-monitor-threshold"), "5");
     assert!(config(&mut client, "client-output-buffer-limit").contains("pubsub 1048576 2097152 60"));
 }
 
@@ -140,7 +141,7 @@ fn config_rewrite_keeps_comments_and_what_was_set() {
     let file = TemporaryFile::new("rewrite.conf", "# my comment\nmaxmemory 100mb\n\n# another\ntimeout 0\n");
     let server = Larder::start(&[file.path()]).unwrap();
     let mut client = server.client();
-    client.run("CONFIG SET maxmemory 200mb lfu-log-factor 13").unwrap();
+    client.run("CONFIG SET maxmemory 200mb slowlog-max-len 13").unwrap();
     assert_eq!(client.run("CONFIG REWRITE").unwrap(), Value::Simple(b"OK".to_vec()));
     let text = fs::read_to_string(file.path()).unwrap();
     assert!(text.contains("# my comment\n") && text.contains("# another\n"), "{text}");
@@ -148,7 +149,7 @@ fn config_rewrite_keeps_comments_and_what_was_set() {
     let again = Larder::start(&[file.path()]).unwrap();
     let mut client = again.client();
     assert_eq!(config(&mut client, "maxmemory"), "209715200");
-    assert_eq!(config(&mut client, "lfu-log-factor"), "13");
+    assert_eq!(config(&mut client, "slowlog-max-len"), "13");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
 use crate::spec::{Acl, Arg, Command, Flags, Run, Spec};
-use larder_store::{Event, Millis};
+use larder_store::{Event, Millis, Removal};
 use larder_values::number;
 
 static CONDITION: &[Arg] =
@@ -184,7 +184,7 @@ fn set_end(cx: &mut Ctx<'_>, args: &Args<'_>, name: &str, unit: Unit, from: From
             cx.db.changed(&key, Event::EXPIRE);
         }
         _ => {
-            cx.db.remove(&key);
+            cx.db.remove_for(&key, Removal::Expired);
             cx.db.changed(&key, Event::DEL);
         }
     }

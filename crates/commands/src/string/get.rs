@@ -5,7 +5,7 @@ use crate::args::Args;
 use crate::cx::{Ctx, ReplyStr};
 use crate::error::Error;
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
-use larder_store::Event;
+use larder_store::{Event, Removal};
 
 /// GET key
 pub static GET: Command = Command {
@@ -105,7 +105,7 @@ fn getex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     cx.reply.string(&value);
     match deadline {
         Some(at) if at <= now => {
-            cx.db.remove(&key);
+            cx.db.remove_for(&key, Removal::Expired);
             cx.db.changed(&key, Event::DEL);
         }
         Some(at) => {

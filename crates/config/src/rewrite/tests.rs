@@ -89,7 +89,7 @@ fn every_option_that_is_not_at_its_default_survives() {
         ("latency-tracking-info-percentiles", "0.123456789 100"),
         ("latency-tracking-info-percentiles", ""),
         ("maxmemory-policy", "allkeys-lru"),
-        ("list-max-listpack-size", "-5"),
+        ("lazyfree-lazy-expire", "yes"),
         ("slowlog-log-slower-than", "-1"),
         ("maxmemory", "1"),
         ("requirepass", "#x"),

@@ -6,6 +6,7 @@
 
 mod pool;
 
+use crate::discard::{Removal, discard};
 use crate::effects::Event;
 use crate::keyspace::{DbIndex, Keyspace};
 use crate::local::Local;
@@ -119,8 +120,6 @@ fn remove(keyspace: &Keyspace, candidate: &Candidate, local: &mut Local) -> Opti
     local.stats.evicted.add(1);
     local.effects.changed(candidate.db, &candidate.key, Event::EVICTED);
     let size = removed.size;
-    if let Some(object) = removed.boxed {
-        local.garbage.push(crate::keyspace::Garbage::Object(object));
-    }
+    discard(local, removed.boxed, Removal::Evicted);
     Some(size)
 }

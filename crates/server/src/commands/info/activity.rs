@@ -113,7 +113,7 @@ pub(super) fn stats(host: &mut Host<'_>, lines: &mut Lines) {
     let stale = server.keyspace.stale_share(&mut host.core.local);
     lines.add("expired_keys", server.sum(|stats| stats.store.expired.get()));
     lines.add("expired_stale_perc", format!("{:.2}", stale * 100.0));
-    lines.add("expired_time_cap_reached_count", server.sum(|stats| stats.expire_cuts.get()));
+    lines.add("expired_time_cap_reached_count", server.sum(|stats| stats.expire_slices_full.get()));
     lines.add("expire_cycle_cpu_milliseconds", server.sum(|stats| stats.expire_nanos.get()) / 1_000_000);
     lines.add("evicted_keys", server.sum(|stats| stats.store.evicted.get()));
     lines.add_all(&["evicted_clients", "evicted_scripts"], 0);

@@ -1,6 +1,7 @@
 //! What INFO says about the process: itself, its memory, its time, its place among others.
 
 use super::Lines;
+use crate::background::turns_a_second;
 use crate::clock;
 use crate::execute::Host;
 use crate::memory_report::{MemoryReport, human, system_bytes};
@@ -43,7 +44,7 @@ pub(super) fn server(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add("server_time_usec", clock::unix_micros());
     lines.add("uptime_in_seconds", uptime_secs);
     lines.add("uptime_in_days", uptime_secs / 86_400);
-    lines.add("hz", settings.hz());
+    lines.add("hz", turns_a_second(&settings, server.clients.count()));
     lines.add("configured_hz", settings.hz());
     lines.add("lru_clock", lru::clock_at(host.core.local.now.0));
     lines.add("executable", executable);
