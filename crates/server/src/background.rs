@@ -155,7 +155,7 @@ impl Background {
         });
         core.close_turn();
         self.expire_backlog = !done;
-        core.stats.expire_slices_full.add(u64::from(!done));
+        core.stats.expire_cuts.add(u64::from(!done));
         if bites > 0 {
             let changes = core.local.effects.take_changes();
             core.stats.store.changes.add(changes);

@@ -36,8 +36,8 @@ pub struct WorkerStats {
     pub query_limit_closes: Counter,
     /// Nanoseconds spent on active expiry.
     pub expire_nanos: Counter,
-    /// Slices of active expiry that ended before everything due was removed.
-    pub expire_slices_full: Counter,
+    /// Slices of active expiry that ended before all due keys were gone.
+    pub expire_cuts: Counter,
     /// Windows of requests whose memory was prefetched.
     pub prefetch_batches: Counter,
     /// Requests in them that have a key.
@@ -81,7 +81,7 @@ impl WorkerStats {
             output_limit_closes: Counter::default(),
             query_limit_closes: Counter::default(),
             expire_nanos: Counter::default(),
-            expire_slices_full: Counter::default(),
+            expire_cuts: Counter::default(),
             prefetch_batches: Counter::default(),
             prefetched: Counter::default(),
             errors_by_code: ErrorCounts::default(),
@@ -108,7 +108,7 @@ impl WorkerStats {
             &self.output_limit_closes,
             &self.query_limit_closes,
             &self.expire_nanos,
-            &self.expire_slices_full,
+            &self.expire_cuts,
             &self.prefetch_batches,
             &self.prefetched,
         ];
