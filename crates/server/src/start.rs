@@ -71,7 +71,7 @@ fn start(plan: StartPlan) -> Result<ExitCode, String> {
     stop_on_signals(server)?;
     *server.listeners.lock() = listeners;
     let threads = spawn_workers(server, pollers)?;
-    make_pages_huge(server)?;
+    look_after_pages(server)?;
     // The workers' own buffers are part of what a server without data takes.
     server.startup_bytes.store(server.used_memory(), Relaxed);
     for thread in threads {
@@ -144,21 +144,23 @@ fn spawn_workers(
     Ok(threads)
 }
 
-/// How often full blocks of memory are looked for.
-const PAGES_PERIOD: Duration = Duration::from_millis(500);
-/// Blocks of two megabytes made huge pages in one go; each takes the kernel up to a millisecond.
-const BLOCKS_AT_A_TIME: usize = 4;
+/// Huge pages made ready between two looks at what is needed; each takes the kernel up to some milliseconds.
+const PAGES_AT_A_TIME: usize = 4;
+/// Pause where there is no table yet whose pages could be looked after.
+const NO_TABLE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Lets a background thread turn memory that is full of entries into huge pages, which halves the
-/// cost of reaching a random key. No worker waits for it.
-fn make_pages_huge(server: &'static Server) -> Result<(), String> {
+/// Has a background thread make huge pages ready for the tables to grow with, which halve the cost of
+/// reaching a random key, and give back what they no longer need. No worker waits for it.
+fn look_after_pages(server: &'static Server) -> Result<(), String> {
     std::thread::Builder::new()
         .name("larder-pages".into())
         .spawn(move || {
             loop {
-                clock::sleep(PAGES_PERIOD);
-                while server.keyspace.collapse_dense(BLOCKS_AT_A_TIME) > 0 {
-                    clock::sleep(Duration::from_millis(1));
+                let start = clock::now();
+                // Waits for work itself, but only if there is a table.
+                let made = server.keyspace.collapse_dense(PAGES_AT_A_TIME);
+                if made == 0 && start.elapsed() < Duration::from_micros(20) {
+                    clock::sleep(NO_TABLE_PAUSE);
                 }
             }
         })

@@ -197,12 +197,12 @@ fn wave(table: &Table<Boxed>, keys: std::ops::Range<u64>) {
 }
 
 #[test]
-fn huge_pages_are_made_under_threads_that_fill_and_empty_the_table() {
+fn pages_are_kept_under_threads_that_fill_and_empty_the_table() {
     let epochs = Epochs::new(4);
     let table = Table::<Boxed>::new(TableConfig { shard_bits: 1, hasher: Hasher::random() }, epochs);
     let keys = steps();
     let running = AtomicU64::new(2);
-    let (mut collapsed, mut rounds) = (0, 0u64);
+    let mut rounds = 0u64;
     std::thread::scope(|scope| {
         for thread in 0..2 {
             let (table, running) = (&table, &running);
@@ -212,7 +212,7 @@ fn huge_pages_are_made_under_threads_that_fill_and_empty_the_table() {
             });
         }
         while running.load(Ordering::Relaxed) > 0 {
-            collapsed += table.collapse_dense(3);
+            table.collapse_dense(3);
             rounds += 1;
             if rounds.is_multiple_of(7) {
                 table.release_unused();
@@ -220,10 +220,8 @@ fn huge_pages_are_made_under_threads_that_fill_and_empty_the_table() {
             if rounds.is_multiple_of(100) {
                 table.detach_all().free_some(100);
             }
-            std::thread::sleep(std::time::Duration::from_micros(200));
         }
     });
-    eprintln!("{collapsed} blocks collapsed in {rounds} rounds");
     drop(table.detach_all());
     table.check();
     assert_eq!(table.memory().mapped, 0);

@@ -2,8 +2,8 @@
 //!
 //! Invariant: a class's size is at least the request, a multiple of 8, and for line classes a multiple of 64.
 //! Three families: fine ones in steps of 8 up to 512 bytes; coarse ones that divide a span into 31, 30, .. 4 objects
-//! without a remainder worth naming; line classes, 64-byte aligned, for segments. What is larger goes to the global
-//! allocator.
+//! without a remainder worth naming; line classes, 64-byte aligned, for segments, which are runs of units, so that what
+//! one size leaves serves others. What is larger goes to the global allocator.
 
 /// Bytes of a span: the unit that serves one class.
 pub(crate) const SPAN_BYTES: usize = 16 << 10;
@@ -18,11 +18,15 @@ const FINE_BYTES_MAX: usize = 512;
 const FINE: usize = (FINE_BYTES_MAX - OBJECT_BYTES_MIN) / 8 + 1;
 const COARSE_OBJECTS_MAX: usize = 31;
 const COARSE: usize = COARSE_OBJECTS_MAX - SPAN_BYTES / OBJECT_BYTES_MAX + 1;
-const LINES_STEP: usize = 128;
-const LINES: usize = (LINES_BYTES_MAX - FINE_BYTES_MAX) / LINES_STEP;
+/// What runs are counted in, bytes: the step of line classes.
+pub(crate) const UNIT_BYTES: usize = 128;
+/// Longest run, units.
+pub(crate) const UNITS_MAX: usize = LINES_BYTES_MAX / UNIT_BYTES;
+const LINES: usize = (LINES_BYTES_MAX - FINE_BYTES_MAX) / UNIT_BYTES;
 
-/// Number of classes.
-pub(crate) const CLASSES: usize = FINE + COARSE + LINES;
+/// Number of classes that slabs serve.
+pub(crate) const SLABS: usize = FINE + COARSE;
+const CLASSES: usize = SLABS + LINES;
 
 const _: () = assert!(CLASSES < u8::MAX as usize);
 const _: () = assert!(SPAN_BYTES / (COARSE_OBJECTS_MAX + 1) <= FINE_BYTES_MAX);
@@ -42,7 +46,7 @@ const fn sizes() -> [u16; CLASSES] {
         } else if class < FINE + COARSE {
             SPAN_BYTES / (COARSE_OBJECTS_MAX - (class - FINE)) / 8 * 8
         } else {
-            FINE_BYTES_MAX + LINES_STEP * (class - FINE - COARSE + 1)
+            FINE_BYTES_MAX + UNIT_BYTES * (class - FINE - COARSE + 1)
         };
         sizes[class] = bytes as u16;
         class += 1;
@@ -72,7 +76,7 @@ impl Class {
         if bytes <= FINE_BYTES_MAX {
             Self::of(bytes.next_multiple_of(64))
         } else if bytes <= LINES_BYTES_MAX {
-            Some(Self((FINE + COARSE + (bytes - FINE_BYTES_MAX).div_ceil(LINES_STEP) - 1) as u8))
+            Some(Self((FINE + COARSE + (bytes - FINE_BYTES_MAX).div_ceil(UNIT_BYTES) - 1) as u8))
         } else {
             None
         }
@@ -82,6 +86,12 @@ impl Class {
     #[inline]
     pub(crate) fn bytes(self) -> usize {
         usize::from(SIZES[self.index()])
+    }
+
+    /// Units of a run, of a class that is served by runs.
+    #[inline]
+    pub(crate) fn units(self) -> Option<usize> {
+        (self.index() >= SLABS).then(|| self.bytes() / UNIT_BYTES)
     }
 
     /// Position in tables by class.
@@ -138,7 +148,7 @@ mod tests {
     fn line_classes_are_multiples_of_a_line() {
         for lines in 1..=LINES_BYTES_MAX / 64 {
             let class = Class::of_lines(lines * 64).unwrap();
-            assert!(class.bytes() >= lines * 64 && class.bytes() < lines * 64 + LINES_STEP);
+            assert!(class.bytes() >= lines * 64 && class.bytes() < lines * 64 + UNIT_BYTES);
             assert_eq!(class.bytes() % 64, 0);
         }
         assert_eq!(charged_lines(2048), 2048);

@@ -1,34 +1,33 @@
 //! The arena: a slab allocator for entries and index blocks, one per group of shards, with exact accounting.
 //!
-//! Invariant: the counters equal the sum over live objects (rounded to their class), over serving spans and over
-//! mapped chunks. Callers name the size when they free, so objects carry no header.
-//! Read next: `class.rs` (sizes), `chunk.rs` (spans and free lists), `pool.rs` (blocks), `sys.rs` (mappings).
+//! Invariant: the counters equal the sum over live objects (rounded to their class) and over spans in use. Callers name
+//! the size when they free, so objects carry no header.
+//! Read next: `class.rs` (sizes), `span.rs` (free lists), `pool.rs` (where spans come from), `sys.rs` (mappings).
 
-mod chunk;
 mod class;
 mod pool;
+mod span;
 mod sys;
 
 pub(crate) use class::{charged, charged_lines};
 pub(crate) use sys::{Mapped, Zeroed};
 
-use chunk::{Chunk, Huge, RECORDS_BYTES, Span, link, unlink};
-use class::{CLASSES, Class};
+use class::{Class, SLABS, SPAN_BYTES, UNITS_MAX};
 use parking_lot::RawMutex;
 use parking_lot::lock_api::RawMutex as _;
-use pool::{POOL, Pinned};
+use pool::POOL;
+use span::{RECORD_BYTES, Span, link, unlink};
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::UnsafeCell;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use sys::{BLOCK_BYTES, CHUNK_BYTES};
+use std::time::Duration;
 
-/// Empty chunks an arena keeps mapped for the next object.
-const SPARE_CHUNKS: usize = 1;
+/// Spans given back together when contents are freed as a whole: a megabyte.
+const SPANS_AT_A_TIME: usize = 64;
 
-/// Bytes of a block that must be in use for it to become a huge page: what else there is becomes resident. The spans of
-/// some classes end in a rest of 3%.
-const DENSE_BYTES_MIN: usize = BLOCK_BYTES / 16 * 15;
+/// How long a round of keeping waits for work.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Bits of an object's address; the others are free for what points to it.
 pub(crate) const ADDRESS_BITS: u32 = 48;
@@ -65,7 +64,7 @@ impl Use {
         }
     }
 
-    /// Whether an object of this use and size lives outside the chunks, so that unmapping them does not free it.
+    /// Whether an object of this use and size lives outside the spans, so that returning them does not free it.
     #[inline]
     pub(crate) fn is_outside(self, bytes: usize) -> bool {
         self.class(bytes).is_none()
@@ -87,11 +86,11 @@ pub(crate) struct Stats {
     pub(crate) entries: AtomicUsize,
     /// Live segments, directories and side arrays, rounded to their class.
     pub(crate) index: AtomicUsize,
-    /// Live objects outside the chunks; part of the two above.
+    /// Live objects outside the spans; part of the two above.
     pub(crate) outside: AtomicUsize,
-    /// Spans that serve a class.
+    /// Spans in use, without their records.
     pub(crate) spans: AtomicUsize,
-    /// Mapped chunks.
+    /// Spans in use, with them.
     pub(crate) mapped: AtomicUsize,
 }
 
@@ -112,7 +111,7 @@ fn subtract(counter: &AtomicUsize, bytes: usize) {
     counter.store(counter.load(Relaxed).wrapping_sub(bytes), Relaxed);
 }
 
-/// One arena. Dropping it does not free its chunks: whoever owns it detaches them first.
+/// One arena. Dropping it does not free its spans: whoever owns it detaches them first.
 #[repr(C, align(64))]
 pub(crate) struct Arena {
     lock: RawMutex,
@@ -122,27 +121,18 @@ pub(crate) struct Arena {
 
 /// The lists of an arena. All zero is an arena without memory.
 struct State {
-    /// Spans with room, by class.
-    partial: [*mut Span; CLASSES],
-    chunks: *mut Chunk,
-    roomy: *mut Chunk,
-    /// Chunks whose twin is closed.
-    halves: *mut Chunk,
-    /// Lower chunks of blocks that were full and are not huge pages.
-    dense: *mut Chunk,
-    empty: usize,
+    /// Slabs with room, by class.
+    slabs: [*mut Span; SLABS],
+    /// Spans of runs with room, by the longest run they have.
+    runs: [*mut Span; UNITS_MAX + 1],
+    /// All spans.
+    all: *mut Span,
 }
 
-const NO_MEMORY: State = State {
-    partial: [null_mut(); CLASSES],
-    chunks: null_mut(),
-    roomy: null_mut(),
-    halves: null_mut(),
-    dense: null_mut(),
-    empty: 0,
-};
+const NO_MEMORY: State =
+    State { slabs: [null_mut(); SLABS], runs: [null_mut(); UNITS_MAX + 1], all: null_mut() };
 
-// SAFETY: `state` is touched only under `lock`; the raw pointers in it point to chunks the arena owns.
+// SAFETY: `state` is touched only under `lock`; the raw pointers in it point to spans the arena owns.
 unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}
@@ -240,10 +230,10 @@ impl Arena {
         }
     }
 
-    /// Frees an object outside the chunks that was detached, and so is not counted any more.
+    /// Frees an object outside the spans that was detached, and so is not counted any more.
     ///
     /// # Safety
-    /// As `free`; the object is outside the chunks and its arena was detached since.
+    /// As `free`; the object is outside the spans and its arena was detached since.
     pub(crate) unsafe fn free_uncounted(object: NonNull<u8>, bytes: usize, purpose: Use) {
         debug_assert!(purpose.is_outside(bytes));
         // SAFETY: `alloc_outside` allocated it with the same layout.
@@ -264,76 +254,28 @@ impl Arena {
         subtract(&self.stats.outside, bytes);
     }
 
-    /// Closes empty chunks and gives the pages of free spans back; returns how many bytes of address space or pages.
+    /// Gives idle memory back to the system, that of other arenas too, for all share a pool; returns how many bytes.
     pub(crate) fn release_unused(&self) -> usize {
-        let mut held = self.hold();
-        let state = held.state();
-        let mut bytes = 0;
-        let mut chunk = state.chunks;
-        while !chunk.is_null() {
-            // SAFETY: chunks on the list are live and the lock is held; `next` is read before the chunk may go.
-            unsafe {
-                let next = (*chunk).all.next;
-                if (*chunk).is_empty() {
-                    state.empty -= 1;
-                    state.close(chunk, &self.stats);
-                    bytes += CHUNK_BYTES;
-                } else {
-                    let discarded = Chunk::discard_free(chunk);
-                    if discarded > 0 {
-                        state.forget_dense(chunk);
-                    }
-                    bytes += discarded;
-                }
-                chunk = next;
-            }
-        }
-        bytes
+        POOL.release_unused()
     }
 
-    /// Makes huge pages of dense blocks; how many. `budget` limits how often the kernel is asked, and is reduced by that.
-    /// Each takes about a millisecond, without the lock: others go on, and wait only for pages of that very block.
+    /// One round of keeping the pool all arenas share, for a thread that serves nobody: waits until there is work, half a
+    /// second at most, makes up to `budget` huge pages ready for growth, and gives idle memory back. Returns how many it
+    /// made, and leaves no budget, so that a walk over arenas makes one round. Who calls this once goes on calling it:
+    /// others leave that work to the caller.
     pub(crate) fn collapse_dense(&self, budget: &mut usize) -> usize {
-        let mut collapsed = 0;
-        while *budget > 0
-            && let Some(block) = self.pin_dense()
-        {
-            *budget -= 1;
-            collapsed += usize::from(block.collapse());
+        match std::mem::take(budget) {
+            0 => 0,
+            budget => POOL.keep(PATIENCE, budget),
         }
-        collapsed
     }
 
-    /// Takes a dense block off the list.
-    fn pin_dense(&self) -> Option<Pinned<'static>> {
-        let mut held = self.hold();
-        let state = held.state();
-        let mut chunk = state.dense;
-        // What is passed over is full but for spans just begun, one a class: there can't be many.
-        while !chunk.is_null() {
-            // SAFETY: chunks on the list are live and their twins open, and the lock is held.
-            unsafe {
-                let (twin, next) = (Chunk::twin(chunk), (*chunk).block.next);
-                if (*chunk).bytes_used() + (*twin).bytes_used() >= DENSE_BYTES_MIN {
-                    state.unlist_dense(chunk, Huge::Tried);
-                    return POOL.pin(Chunk::block_of(chunk));
-                }
-                if !(*chunk).is_full() || !(*twin).is_full() {
-                    // It is listed again when it is full again.
-                    state.unlist_dense(chunk, Huge::No);
-                }
-                chunk = next;
-            }
-        }
-        None
-    }
-
-    /// Takes all chunks out, leaving the arena empty with its counters at zero. Objects outside the chunks are the
-    /// caller's to free, uncounted.
+    /// Takes all spans out, leaving the arena empty with its counters at zero. Objects outside the spans are the caller's to
+    /// free, uncounted.
     pub(crate) fn detach(&self) -> Chunks {
         let mut held = self.hold();
         let state = held.state();
-        let chunks = Chunks { first: state.chunks };
+        let chunks = Chunks { first: state.all };
         *state = NO_MEMORY;
         let Stats { entries, index, outside, spans, mapped } = &self.stats;
         for counter in [entries, index, outside, spans, mapped] {
@@ -342,60 +284,55 @@ impl Arena {
         chunks
     }
 
-    /// Bytes of chunk records, part of the mapped bytes.
+    /// Bytes of the records of spans, part of the mapped bytes.
     pub(crate) fn record_bytes(&self) -> usize {
-        self.stats.mapped.load(Relaxed) / CHUNK_BYTES * RECORDS_BYTES
+        self.stats.mapped.load(Relaxed) / SPAN_BYTES * RECORD_BYTES
     }
 
     /// Checks lists and counters. For tests and audits: panics when one is wrong.
     pub(crate) fn check(&self) {
         let mut held = self.hold();
         let state = held.state();
-        let (mut mapped, mut spans, mut live, mut empty, mut roomy) = (0, 0, 0, 0, 0);
-        let (mut halves, mut dense) = (0, 0);
-        let mut chunk = state.chunks;
-        while !chunk.is_null() {
-            // SAFETY: chunks on the list are live and the lock is held.
-            let it = unsafe { &*chunk };
-            mapped += CHUNK_BYTES;
-            spans += it.bytes_serving();
-            live += it.check();
-            empty += usize::from(it.is_empty());
-            roomy += usize::from(!it.is_full());
-            halves += usize::from(!it.paired);
-            dense += usize::from(it.huge == Huge::Listed);
-            assert!(it.huge == Huge::No || (it.paired && Chunk::lower(chunk) == chunk));
-            chunk = it.all.next;
+        let (mut mapped, mut spans, mut live, mut roomy) = (0, 0, 0, 0);
+        for span in listed(state.all, |span| &span.all.next) {
+            mapped += SPAN_BYTES;
+            spans += Span::bytes(span);
+            // SAFETY: spans on the list are live and the lock is held.
+            unsafe {
+                live += Span::check(span);
+                roomy += usize::from(match (*span).class() {
+                    Some(class) => !Span::is_full(span, class),
+                    None => (*span).longest_run() > 0,
+                });
+            }
         }
-        let count = |mut at: *mut Chunk, links: fn(&Chunk) -> *mut Chunk| {
-            let mut listed = 0;
-            while !at.is_null() {
-                listed += 1;
+        for (index, head) in state.slabs.iter().enumerate() {
+            for span in listed(*head, |span| &span.room.next) {
                 // SAFETY: as above.
-                at = links(unsafe { &*at });
-            }
-            listed
-        };
-        for (index, head) in state.partial.iter().enumerate() {
-            let mut span = *head;
-            while !span.is_null() {
-                // SAFETY: spans on the list belong to live chunks.
-                unsafe {
-                    assert_eq!((*span).class().index(), index);
-                    assert!(!Span::is_full(span) && !(*span).is_empty());
-                    span = (*span).links.next;
-                }
+                let class = unsafe { (*span).class() };
+                assert_eq!(class.map(Class::index), Some(index));
+                roomy -= 1;
             }
         }
+        for (longest, head) in state.runs.iter().enumerate() {
+            for span in listed(*head, |span| &span.room.next) {
+                // SAFETY: as above.
+                assert_eq!(unsafe { ((*span).class(), (*span).longest_run()) }, (None, longest));
+                roomy -= 1;
+            }
+        }
+        assert_eq!(roomy, 0, "a span with room is on no list");
         assert_eq!((mapped, spans), (self.stats.mapped.load(Relaxed), self.stats.spans.load(Relaxed)));
-        assert_eq!(roomy, count(state.roomy, |chunk| chunk.roomy.next));
-        assert_eq!(halves, count(state.halves, |chunk| chunk.block.next));
-        assert_eq!(dense, count(state.dense, |chunk| chunk.block.next));
-        assert_eq!(empty, state.empty);
-        assert!(empty <= SPARE_CHUNKS);
         let counted = self.stats.entries.load(Relaxed) + self.stats.index.load(Relaxed);
         assert_eq!(live, counted - self.stats.outside.load(Relaxed));
     }
+}
+
+/// The spans of a list. All are live, and their arena's lock is held.
+fn listed(first: *mut Span, next: impl Fn(&Span) -> &*mut Span) -> impl Iterator<Item = *mut Span> {
+    let there = |span: *mut Span| (!span.is_null()).then_some(span);
+    // SAFETY: the caller's promise.
+    std::iter::successors(there(first), move |span| there(*next(unsafe { &**span })))
 }
 
 impl State {
@@ -403,191 +340,163 @@ impl State {
     /// The arena's lock is held.
     #[inline]
     unsafe fn take(&mut self, class: Class, stats: &Stats) -> NonNull<u8> {
-        // SAFETY: spans on a partial list are live and have room.
+        // SAFETY: spans on the lists are live and have room.
         unsafe {
-            let mut span = self.partial[class.index()];
-            if span.is_null() {
-                span = self.open_span(class, stats);
+            if let Some(units) = class.units() {
+                return self.take_run(class, units, stats);
             }
-            let object = Span::take(span);
-            if Span::is_full(span) {
-                unlink(&mut self.partial[class.index()], span, |span| &raw mut (*span).links);
+            let mut span = self.slabs[class.index()];
+            if span.is_null() {
+                span = self.open(class, stats);
+                link(&mut self.slabs[class.index()], span, |span| &raw mut (*span).room);
+            }
+            let object = Span::take(span, class);
+            if Span::is_full(span, class) {
+                unlink(&mut self.slabs[class.index()], span, |span| &raw mut (*span).room);
             }
             object
         }
     }
 
     /// # Safety
-    /// As `take`.
-    #[cold]
-    unsafe fn open_span(&mut self, class: Class, stats: &Stats) -> *mut Span {
-        // SAFETY: chunks on the lists are live; a chunk from the roomy list has a free span.
+    /// As `take`; `class` is of runs of `units`.
+    unsafe fn take_run(&mut self, class: Class, units: usize, stats: &Stats) -> NonNull<u8> {
+        // SAFETY: spans on the lists are live and have a run as long as their list says.
         unsafe {
-            let mut chunk = self.roomy;
-            if chunk.is_null() {
-                chunk = self.open(stats);
-            }
-            self.empty -= usize::from((*chunk).is_empty());
-            let span = Chunk::take_span(chunk, class);
-            add(&stats.spans, Span::bytes(span));
-            if (*chunk).is_full() {
-                unlink(&mut self.roomy, chunk, |chunk| &raw mut (*chunk).roomy);
-                self.list_dense(chunk);
-            }
-            link(&mut self.partial[class.index()], span, |span| &raw mut (*span).links);
-            span
-        }
-    }
-
-    /// Opens a chunk: the twin of one that has none, lest blocks be shared by arenas and fill slowly; else half a block.
-    ///
-    /// # Safety
-    /// As `take`.
-    unsafe fn open(&mut self, stats: &Stats) -> *mut Chunk {
-        // SAFETY: chunks on the lists are live; the closed twin of one is this arena's, and so is a block just taken.
-        unsafe {
-            let half = self.halves;
-            let chunk = if half.is_null() {
-                let chunk = Chunk::open(POOL.take());
-                link(&mut self.halves, chunk, |chunk| &raw mut (*chunk).block);
-                chunk
-            } else {
-                unlink(&mut self.halves, half, |chunk| &raw mut (*chunk).block);
-                let chunk = Chunk::open(NonNull::new_unchecked(Chunk::twin(half)).cast());
-                (*half).paired = true;
-                (*chunk).paired = true;
-                chunk
+            let fitting = self.runs.iter().skip(units).find(|head| !head.is_null());
+            let span = match fitting {
+                Some(span) => {
+                    let span = *span;
+                    self.unlist_runs(span);
+                    span
+                }
+                None => self.open(class, stats),
             };
-            add(&stats.mapped, CHUNK_BYTES);
-            link(&mut self.chunks, chunk, |chunk| &raw mut (*chunk).all);
-            link(&mut self.roomy, chunk, |chunk| &raw mut (*chunk).roomy);
-            self.empty += 1;
-            chunk
+            let object = Span::take_run(span, units);
+            self.list_runs(span);
+            object
         }
     }
 
-    /// Lists the block of a chunk that just filled up, if its twin is full too and it was not tried.
+    /// Lists a span of runs by what it has, unless it is full.
     ///
     /// # Safety
-    /// As `take`; `chunk` is live.
-    unsafe fn list_dense(&mut self, chunk: *mut Chunk) {
-        // SAFETY: the caller's promise; the twin is live when paired.
-        unsafe {
-            let lower = Chunk::lower(chunk);
-            if (*chunk).paired && (*Chunk::twin(chunk)).is_full() && (*lower).huge == Huge::No {
-                (*lower).huge = Huge::Listed;
-                link(&mut self.dense, lower, |chunk| &raw mut (*chunk).block);
-            }
-        }
-    }
-
-    /// Takes a block off the list of dense ones.
-    ///
-    /// # Safety
-    /// As `take`; `lower` is on the list.
-    unsafe fn unlist_dense(&mut self, lower: *mut Chunk, huge: Huge) {
+    /// As `take`; the span is live, of runs, and not listed as having room.
+    unsafe fn list_runs(&mut self, span: *mut Span) {
         // SAFETY: the caller's promise.
         unsafe {
-            unlink(&mut self.dense, lower, |chunk| &raw mut (*chunk).block);
-            (*lower).huge = huge;
+            let longest = (*span).longest_run();
+            if longest > 0 {
+                link(&mut self.runs[longest], span, |span| &raw mut (*span).room);
+            }
         }
     }
 
-    /// Notes that the block of a chunk gives memory back: it may be tried when it is full again.
+    /// Undoes that, before the span's runs change.
     ///
     /// # Safety
-    /// As `take`; `chunk` is live.
-    unsafe fn forget_dense(&mut self, chunk: *mut Chunk) {
-        // SAFETY: the caller's promise; both chunks of a pair are live.
+    /// As `take`; the span is live, of runs, and not changed since it was listed.
+    unsafe fn unlist_runs(&mut self, span: *mut Span) {
+        // SAFETY: the caller's promise.
         unsafe {
-            if (*chunk).paired {
-                let lower = Chunk::lower(chunk);
-                if (*lower).huge == Huge::Listed {
-                    self.unlist_dense(lower, Huge::No);
-                }
-                (*lower).huge = Huge::No;
+            let longest = (*span).longest_run();
+            if longest > 0 {
+                unlink(&mut self.runs[longest], span, |span| &raw mut (*span).room);
             }
         }
+    }
+
+    /// Opens a span. It is not listed as having room.
+    ///
+    /// # Safety
+    /// As `take`.
+    #[cold]
+    unsafe fn open(&mut self, class: Class, stats: &Stats) -> *mut Span {
+        let span = POOL.take();
+        // SAFETY: the pool's spans are mapped, and this one is the arena's now.
+        unsafe {
+            Span::open(span, class);
+            link(&mut self.all, span, |span| &raw mut (*span).all);
+        }
+        add(&stats.spans, Span::bytes(span));
+        add(&stats.mapped, SPAN_BYTES);
+        span
     }
 
     /// # Safety
     /// As `take`; `object` is a live object of `class` from this arena.
     #[inline]
     unsafe fn put(&mut self, object: NonNull<u8>, class: Class, stats: &Stats) {
-        // SAFETY: the object's chunk and span are live as long as it is.
+        // SAFETY: the object's span is live as long as it is.
         unsafe {
-            let span = Chunk::span_of(object);
-            debug_assert!((*span).class() == class, "freed with another size than allocated");
-            let was_full = Span::is_full(span);
+            let span = Span::of(object);
+            if let Some(units) = class.units() {
+                return self.put_run(span, object, units, stats);
+            }
+            debug_assert_eq!((*span).class(), Some(class), "freed with another size than allocated");
+            let was_full = Span::is_full(span, class);
             Span::put(span, object);
             if (*span).is_empty() {
                 if !was_full {
-                    unlink(&mut self.partial[class.index()], span, |span| &raw mut (*span).links);
+                    unlink(&mut self.slabs[class.index()], span, |span| &raw mut (*span).room);
                 }
-                self.close_span(Chunk::of(object), span, stats);
+                self.close(span, stats);
             } else if was_full {
-                link(&mut self.partial[class.index()], span, |span| &raw mut (*span).links);
+                link(&mut self.slabs[class.index()], span, |span| &raw mut (*span).room);
             }
         }
     }
 
     /// # Safety
-    /// As `take`; `span` belongs to `chunk`, is empty and on no list.
-    #[cold]
-    unsafe fn close_span(&mut self, chunk: *mut Chunk, span: *mut Span, stats: &Stats) {
+    /// As `put`; the object is a run of so many units of this span.
+    unsafe fn put_run(&mut self, span: *mut Span, object: NonNull<u8>, units: usize, stats: &Stats) {
         // SAFETY: the caller's promise.
         unsafe {
-            subtract(&stats.spans, Span::bytes(span));
-            let was_full = (*chunk).is_full();
-            Chunk::return_span(chunk, span);
-            if was_full {
-                link(&mut self.roomy, chunk, |chunk| &raw mut (*chunk).roomy);
-            }
-            if (*chunk).is_empty() {
-                if self.empty >= SPARE_CHUNKS {
-                    self.close(chunk, stats);
-                } else {
-                    self.empty += 1;
-                }
+            self.unlist_runs(span);
+            Span::put_run(span, object, units);
+            if (*span).is_empty() {
+                self.close(span, stats);
+            } else {
+                self.list_runs(span);
             }
         }
     }
 
     /// # Safety
-    /// As `take`; `chunk` is empty (and so on the lists) and not counted in `empty`.
-    unsafe fn close(&mut self, chunk: *mut Chunk, stats: &Stats) {
-        // SAFETY: no object of the chunk is live, so nobody points into it.
+    /// As `take`; `span` is one of this arena's, empty, and not listed as having room.
+    #[cold]
+    unsafe fn close(&mut self, span: *mut Span, stats: &Stats) {
+        subtract(&stats.spans, Span::bytes(span));
+        subtract(&stats.mapped, SPAN_BYTES);
+        // SAFETY: the caller's promise; no object of the span is live, so nobody points into it.
         unsafe {
-            unlink(&mut self.roomy, chunk, |chunk| &raw mut (*chunk).roomy);
-            unlink(&mut self.chunks, chunk, |chunk| &raw mut (*chunk).all);
-            self.forget_dense(chunk);
-            if (*chunk).paired {
-                link(&mut self.halves, Chunk::twin(chunk), |chunk| &raw mut (*chunk).block);
-            } else {
-                unlink(&mut self.halves, chunk, |chunk| &raw mut (*chunk).block);
-            }
-            Chunk::close(chunk);
+            unlink(&mut self.all, span, |span| &raw mut (*span).all);
+            POOL.put(span);
         }
-        subtract(&stats.mapped, CHUNK_BYTES);
     }
 }
 
-/// Chunks taken out of an arena. Dropping them frees them, whatever they hold.
+/// Spans taken out of an arena. Dropping them frees them, whatever they hold.
 pub(crate) struct Chunks {
-    first: *mut Chunk,
+    first: *mut Span,
 }
 
-// SAFETY: the chunks are owned by this value alone.
+// SAFETY: the spans are owned by this value alone.
 unsafe impl Send for Chunks {}
 
 impl Chunks {
-    /// Frees one chunk; false when none is left.
+    /// Frees a megabyte of them; false when none is left.
     pub(crate) fn free_one(&mut self) -> bool {
-        let Some(chunk) = NonNull::new(self.first) else { return false };
-        // SAFETY: the chunk is ours and mapped; whoever made this value promised that its objects are done with.
-        unsafe {
-            self.first = chunk.as_ref().all.next;
-            Chunk::close(chunk.as_ptr());
+        for _ in 0..SPANS_AT_A_TIME {
+            if self.first.is_null() {
+                return false;
+            }
+            let span = self.first;
+            // SAFETY: the span is ours and mapped; whoever made this value promised that its objects are done with.
+            unsafe {
+                self.first = (*span).all.next;
+                POOL.put(span);
+            }
         }
         true
     }

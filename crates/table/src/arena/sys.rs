@@ -1,21 +1,19 @@
-//! Memory straight from the operating system: whole mappings, aligned chunks, and giving pages back.
+//! Memory straight from the operating system: whole mappings, aligned blocks, huge pages, and giving pages back.
 //!
 //! Invariant: what `map` returns is zeroed, private, and costs no resident page until it is touched.
 //! This is the only file of the crate that speaks to the kernel; under Miri it uses the global allocator.
 
 #[cfg(miri)]
-pub(crate) use global::{collapse, discard, map, map_region, unmap, unmap_region};
+pub(crate) use global::{discard, make_huge, map, map_region, unmap, unmap_region};
 #[cfg(not(miri))]
-pub(crate) use kernel::{collapse, discard, map, map_region, unmap, unmap_region};
+pub(crate) use kernel::{discard, make_huge, map, map_region, unmap, unmap_region};
 
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-/// Size and alignment of a chunk, bytes.
-pub(crate) const CHUNK_BYTES: usize = 1 << 20;
-/// Size and alignment of a block, two chunks: a huge page on x86-64, and on AArch64 with pages of 4 KiB.
-pub(crate) const BLOCK_BYTES: usize = 2 * CHUNK_BYTES;
+/// Size and alignment of a block: a huge page on x86-64, and on AArch64 with pages of 4 KiB.
+pub(crate) const BLOCK_BYTES: usize = 2 << 20;
 /// Size of a region, bytes. A region is aligned to a block.
 pub(crate) const REGION_BYTES: usize = if cfg!(miri) { 2 } else { 16 } * BLOCK_BYTES;
 /// Granularity of mappings, bytes: a multiple of every page size met in practice up to 16 KiB.
@@ -28,17 +26,13 @@ mod kernel {
     use std::alloc::{Layout, handle_alloc_error};
     use std::ffi::{c_int, c_void};
     use std::ptr::{NonNull, null_mut};
-    use std::sync::OnceLock;
-
-    /// `MADV_COLLAPSE`, since Linux 6.1. Rustix does not know it.
-    const COLLAPSE: c_int = 25;
 
     mod c {
         use super::{c_int, c_void};
 
         unsafe extern "C" {
-            /// The C library's, which the standard library links.
-            pub(super) fn madvise(address: *mut c_void, bytes: usize, advice: c_int) -> c_int;
+            /// The C library's, which the standard library links. Rustix does not have it.
+            pub(super) fn mincore(address: *mut c_void, bytes: usize, resident: *mut u8) -> c_int;
         }
     }
 
@@ -76,8 +70,16 @@ mod kernel {
         let _ = unsafe { munmap(address.as_ptr().cast(), bytes) };
     }
 
-    /// Maps one region of zeroed memory, aligned to a block.
+    /// Maps one region of zeroed memory, aligned to a block, that becomes huge pages only by `make_huge`: not when a worker
+    /// touches it, nor behind everybody's back, for then workers would wait while pages are zeroed or copied.
     pub(crate) fn map_region() -> NonNull<u8> {
+        let region = map_aligned();
+        // SAFETY: the region was mapped just now. A kernel without huge pages refuses, which is as good.
+        let _ = unsafe { madvise(region.as_ptr().cast(), REGION_BYTES, Advice::LinuxNoHugepage) };
+        region
+    }
+
+    fn map_aligned() -> NonNull<u8> {
         // Kernels since 6.7 align large mappings to huge pages by themselves.
         let first = map(REGION_BYTES);
         if first.addr().get().is_multiple_of(BLOCK_BYTES) {
@@ -108,32 +110,30 @@ mod kernel {
         unsafe { unmap(region, REGION_BYTES) }
     }
 
-    /// Makes a block one huge page; whether the kernel did. Contents stay; who touches them meanwhile waits. Takes about a
-    /// millisecond, and memory for what was not resident.
-    pub(crate) fn collapse(block: NonNull<u8>) -> bool {
-        static KNOWN: OnceLock<bool> = OnceLock::new();
-        // SAFETY: advice on no bytes does nothing, but a kernel that does not know it refuses.
-        let known = *KNOWN.get_or_init(|| unsafe { c::madvise(block.as_ptr().cast(), 0, COLLAPSE) } == 0);
-        if !known {
-            return false;
-        }
-        warm();
-        // SAFETY: collapsing changes which pages hold the contents, and nothing a program can see but time.
-        unsafe { c::madvise(block.as_ptr().cast(), BLOCK_BYTES, COLLAPSE) == 0 }
-    }
-
-    /// Touches a huge page and frees it, for the kernel to use next. A hypervisor may take milliseconds to provide one that
-    /// was never touched, and while the kernel copies a block to it, who wants the block would wait for that.
-    fn warm() {
-        let Some(wide) = try_map(2 * BLOCK_BYTES) else { return };
-        let before = wide.addr().get().wrapping_neg() % BLOCK_BYTES;
-        // SAFETY: a whole block lies in what is mapped above and used by nobody else.
+    /// Makes a block that nobody uses and nobody touched one huge page, zeroed; whether the kernel did, else it is as
+    /// before. May take milliseconds. Others wait only if they map memory just when the advice is given.
+    ///
+    /// # Safety
+    /// The block lies in a region, holds nothing, and is the caller's alone.
+    pub(crate) unsafe fn make_huge(block: NonNull<u8>) -> bool {
+        let address: *mut c_void = block.as_ptr().cast();
+        let mut resident = 0;
+        // SAFETY: the caller's promise: the block is mapped, and what is in it is not needed. `mincore` writes one byte, for
+        // the one page that it is asked about.
         unsafe {
-            let block = wide.add(before);
-            // A refusal leaves small pages: then this was in vain.
-            let _ = madvise(block.as_ptr().cast(), BLOCK_BYTES, Advice::LinuxHugepage);
-            block.write_volatile(1);
-            unmap(wide, 2 * BLOCK_BYTES);
+            if madvise(address, BLOCK_BYTES, Advice::LinuxHugepage).is_err() {
+                return false;
+            }
+            block.write_volatile(0);
+            // What was advised for the block alone is taken back, so that the region is one mapping again.
+            let _ = madvise(address, BLOCK_BYTES, Advice::LinuxNoHugepage);
+            // Whether one touch made all of it resident.
+            let last = address.byte_add(BLOCK_BYTES - PAGE_BYTES);
+            let huge = c::mincore(last, 1, &raw mut resident) == 0 && resident & 1 == 1;
+            if !huge {
+                discard(block, BLOCK_BYTES);
+            }
+            huge
         }
     }
 
@@ -192,7 +192,7 @@ mod global {
         0
     }
 
-    pub(crate) fn collapse(_block: NonNull<u8>) -> bool {
+    pub(crate) unsafe fn make_huge(_block: NonNull<u8>) -> bool {
         false
     }
 }
@@ -274,15 +274,23 @@ mod tests {
     }
 
     #[test]
-    fn a_collapsed_block_keeps_its_contents() {
+    fn a_huge_block_is_zeroed_and_can_be_given_back_in_parts() {
         let region = map_region();
         // SAFETY: the region is ours and mapped.
         unsafe {
-            (0..BLOCK_BYTES).step_by(8).for_each(|at| region.add(at).cast::<usize>().write(at));
-            if !collapse(region) {
-                eprintln!("the kernel does not collapse; only refusing is tested");
+            let block = region.add(BLOCK_BYTES);
+            if !make_huge(block) {
+                eprintln!("the kernel makes no huge pages; only refusing is tested");
             }
-            assert!((0..BLOCK_BYTES).step_by(8).all(|at| region.add(at).cast::<usize>().read() == at));
+            let words = || (0..BLOCK_BYTES).step_by(8);
+            assert!(words().all(|at| block.add(at).cast::<usize>().read() == 0));
+            words().for_each(|at| block.add(at).cast::<usize>().write(at));
+            if cfg!(not(miri)) {
+                assert_eq!(discard(block, BLOCK_BYTES / 2), BLOCK_BYTES / 2);
+                assert_eq!(block.add(8).cast::<usize>().read(), 0);
+            }
+            let rest = || words().skip(BLOCK_BYTES / 16);
+            assert!(rest().all(|at| block.add(at).cast::<usize>().read() == at));
             unmap_region(region);
         }
     }
