@@ -358,8 +358,8 @@ options! {
             "Worker threads, each with its own connections, all of them running commands; 0 is one for each core the cgroup grants. io-threads is another name for it.";
         General "databases" databases: u32, int(1, I32_MAX), "16", [IMMUTABLE]
             "How many databases SELECT can choose from.";
-        General "hash-function" hash_function: HashFunction, HashFunction::KIND, "siphash", [IMMUTABLE]
-            "Keyed hash of the keyspace: siphash withstands crafted keys, fast trusts its clients.";
+        General "hash-function" hash_function: HashFunction, HashFunction::KIND, "keyed", [IMMUTABLE]
+            "Hash of keys: keyed (AES in hardware, else as siphash) and siphash withstand crafted keys, fast trusts clients.";
         General "dir" dir: Directory, Kind::Directory, ".", [PROTECTED]
             "Working directory: relative file names count from here.";
         General "pidfile" pidfile: Text, Kind::Text, "", [IMMUTABLE]

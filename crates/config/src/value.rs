@@ -356,8 +356,10 @@ choices! {
 
     /// The keyed hash function of the keyspace.
     HashFunction {
-        /// SipHash: safe against clients that craft colliding keys.
+        /// Safe against clients that craft colliding keys; by AES where the processor has it.
         #[default]
+        Keyed = "keyed",
+        /// As safe, without the processor's help.
         SipHash = "siphash",
         /// Fewer cycles a key, for clients that are trusted.
         Fast = "fast",

@@ -17,4 +17,4 @@ pub use inline::split_words;
 pub use limits::Limits;
 pub use output::{Blob, Output};
 pub use reply::{Protocol, Reply};
-pub use request::{Progress, ProtocolError, RequestParser, Span};
+pub use request::{Progress, ProtocolError, RequestParser, Span, parse_whole};

@@ -92,9 +92,9 @@ impl<'a> Reply<'a> {
     /// A bulk string.
     #[inline]
     pub fn bulk(&mut self, value: &[u8]) {
-        self.out.bytes_mut().reserve(value.len() + HEADER_BYTES_MAX + 2);
-        self.header(b'$', value.len() as i64);
         let bytes = self.out.bytes_mut();
+        bytes.reserve(value.len() + HEADER_BYTES_MAX + 2);
+        write_bulk_header(bytes, value.len());
         bytes.extend_from_slice(value);
         bytes.extend_from_slice(b"\r\n");
     }
@@ -102,9 +102,9 @@ impl<'a> Reply<'a> {
     /// A bulk string of `len` bytes that `write` appends to the buffer itself.
     #[inline]
     pub fn bulk_with(&mut self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        self.out.bytes_mut().reserve(len + HEADER_BYTES_MAX + 2);
-        self.header(b'$', len as i64);
         let bytes = self.out.bytes_mut();
+        bytes.reserve(len + HEADER_BYTES_MAX + 2);
+        write_bulk_header(bytes, len);
         let before = bytes.len();
         write(bytes);
         debug_assert_eq!(bytes.len() - before, len);
@@ -252,6 +252,27 @@ impl<'a> Reply<'a> {
             bytes.extend_from_slice(b"\r\n");
         }
     }
+}
+
+/// The header of a bulk string.
+#[inline(always)]
+fn write_bulk_header(bytes: &mut Vec<u8>, len: usize) {
+    if (10..100).contains(&len) {
+        let (tens, ones) = (len as u8 / 10, len as u8 % 10);
+        bytes.extend_from_slice(&[b'$', b'0' + tens, b'0' + ones, b'\r', b'\n']);
+    } else if len < 10 {
+        bytes.extend_from_slice(&[b'$', b'0' + len as u8, b'\r', b'\n']);
+    } else {
+        write_long_header(bytes, len);
+    }
+}
+
+#[inline(never)]
+fn write_long_header(bytes: &mut Vec<u8>, len: usize) {
+    let mut buffer = itoa::Buffer::new();
+    bytes.push(b'$');
+    bytes.extend_from_slice(buffer.format(len).as_bytes());
+    bytes.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use crate::execute::Host;
 use larder_commands::spec::{Begin, Find, Flags};
 use larder_commands::{Args, Command, Ctx, Error, KeyspaceCtx, Run, Spec};
+use std::ops::RangeInclusive;
 
 /// A command that needs the server: connections, settings, other threads.
 pub struct HostCommand {
@@ -61,6 +62,8 @@ pub struct Row {
     pub run: RowRun,
     /// Subcommands, in alphabetical order.
     pub subcommands: Vec<Row>,
+    /// How many words it takes, its name included.
+    pub words: RangeInclusive<usize>,
     /// The word that is the only key, or the first, where that is a fixed one; 0 for none.
     pub first_key: usize,
     /// Whether `first_key` is the only key the command can have.
@@ -242,7 +245,20 @@ fn new_row(spec: &'static Spec, run: RowRun, container: &str, ids: &mut usize) -
         RowRun::Keys(run) if single_key && is_brief => Some(run),
         _ => None,
     };
-    Row { id, spec, name, run, subcommands: Vec::new(), first_key: first, single_key, is_brief, run_on_key }
+    let least = spec.arity.unsigned_abs() as usize;
+    let words = least..=if spec.arity < 0 { usize::MAX } else { least };
+    Row {
+        id,
+        spec,
+        name,
+        run,
+        words,
+        subcommands: Vec::new(),
+        first_key: first,
+        single_key,
+        is_brief,
+        run_on_key,
+    }
 }
 
 /// Case-folding hash of a command name: FNV-1a over letters with the case bit set.

@@ -112,7 +112,8 @@ fn build(plan: StartPlan, workers: usize) -> Result<(&'static Server, Vec<Poller
         .map_err(|error| format!("cannot create an event loop: {error}"))?;
     let mailboxes = pollers.iter().map(|poller| Mailbox::new(poller.waker())).collect();
     let hasher = match settings.hash_function() {
-        HashFunction::SipHash => Hasher::random(),
+        HashFunction::Keyed => Hasher::random(),
+        HashFunction::SipHash => Hasher::sip(Hasher::random_key()),
         HashFunction::Fast => Hasher::fast(random_u64()),
     };
     let epochs = Epochs::new(workers);

@@ -30,9 +30,10 @@ pub struct Hashed<'a> {
 
 /// Shards locked for one command, in ascending order.
 pub struct Locked<'t> {
-    /// The only shard of most commands stands apart, so that they allocate nothing.
-    first: Option<(u32, Shard<'t, Object>)>,
-    others: Vec<(u32, Shard<'t, Object>)>,
+    /// The only shard of most commands stands apart, so that they allocate nothing and have little to carry around.
+    first: Option<Shard<'t, Object>>,
+    /// Those after the first, in a box of their own for the same reason.
+    others: Option<Box<[Shard<'t, Object>]>>,
 }
 
 impl<'t> Locked<'t> {
@@ -40,11 +41,13 @@ impl<'t> Locked<'t> {
     fn all(numbers: &[u32], mut lock: impl FnMut(usize) -> Option<Shard<'t, Object>>) -> Option<Locked<'t>> {
         debug_assert!(numbers.is_sorted_by(|a, b| a < b));
         let Some((first, others)) = numbers.split_first() else {
-            return Some(Locked { first: None, others: Vec::new() });
+            return Some(Locked { first: None, others: None });
         };
-        let first = Some((*first, lock(*first as usize)?));
-        let others =
-            others.iter().map(|number| Some((*number, lock(*number as usize)?))).collect::<Option<_>>()?;
+        let first = Some(lock(*first as usize)?);
+        let others = match others {
+            [] => None,
+            others => Some(others.iter().map(|number| lock(*number as usize)).collect::<Option<_>>()?),
+        };
         Some(Locked { first, others })
     }
 
@@ -56,15 +59,16 @@ impl<'t> Locked<'t> {
     #[inline]
     pub(crate) fn shard_mut(&mut self, shard: usize) -> &mut Shard<'t, Object> {
         match &mut self.first {
-            Some((number, guard)) if *number as usize == shard => guard,
-            _ => Self::other(&mut self.others, shard),
+            Some(guard) if guard.index() == shard => guard,
+            _ => Self::other(self.others.as_deref_mut().unwrap_or_default(), shard),
         }
     }
 
-    fn other<'l>(others: &'l mut [(u32, Shard<'t, Object>)], shard: usize) -> &'l mut Shard<'t, Object> {
-        let at = others.partition_point(|(number, _)| (*number as usize) < shard);
+    #[inline(never)]
+    fn other<'l>(others: &'l mut [Shard<'t, Object>], shard: usize) -> &'l mut Shard<'t, Object> {
+        let at = others.partition_point(|guard| guard.index() < shard);
         match others.get_mut(at) {
-            Some((number, guard)) if *number as usize == shard => guard,
+            Some(guard) if guard.index() == shard => guard,
             _ => panic!("a command reached for a key it did not declare"),
         }
     }
@@ -84,23 +88,18 @@ impl<'k> Database<'k> {
         self.table.prefetch_shard(hash);
     }
 
-    /// Second stage: the bucket. The caller is inside a turn.
+    /// Second stage, for a window of keys in any databases: their buckets, then their entries. The caller is inside
+    /// a turn. Takes at most [`larder_table::WINDOW_MAX`] keys.
     #[inline]
-    pub fn prefetch_bucket(&self, participant: &Participant, hash: u64) {
-        self.table.prefetch_bucket(participant, hash);
-    }
-
-    /// Third stage: the entry.
-    #[inline]
-    pub fn prefetch_entry(&self, participant: &Participant, hash: u64) {
-        self.table.prefetch_entry(participant, hash);
+    pub fn prefetch_all(participant: &Participant, keys: impl Iterator<Item = (Database<'k>, u64)>) {
+        Table::prefetch_all(participant, keys.map(|(database, hash)| (database.table, hash)));
     }
 
     /// Locks the shard of one key, or answers `None` when another thread holds it.
     #[inline]
     pub fn try_lock_one(&self, hash: u64) -> Option<Locked<'k>> {
         let shard = self.table.shard_of(hash);
-        Some(Locked { first: Some((shard as u32, self.table.try_lock(shard)?)), others: Vec::new() })
+        Some(Locked { first: Some(self.table.try_lock(shard)?), others: None })
     }
 
     /// Locks the shards of several keys, all or none.
@@ -111,7 +110,7 @@ impl<'k> Database<'k> {
     /// Locks the shards of several keys, waiting for each in turn.
     pub fn lock_many(&self, hashes: &[u64]) -> Locked<'k> {
         let locked = Locked::all(&self.shards_of(hashes), |shard| Some(self.table.lock(shard)));
-        locked.unwrap_or(Locked { first: None, others: Vec::new() })
+        locked.unwrap_or(Locked { first: None, others: None })
     }
 
     /// The shards of several keys in ascending order, each once.

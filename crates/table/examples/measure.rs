@@ -47,8 +47,7 @@ fn batches(table: &Store, participant: &Participant, keys: u64, mut act: impl Fn
             table.prefetch_shard(place.1);
             len += 1;
         }
-        batch[..len].iter().for_each(|(_, hash)| table.prefetch_bucket(participant, *hash));
-        batch[..len].iter().for_each(|(_, hash)| table.prefetch_entry(participant, *hash));
+        Table::prefetch_all(participant, batch[..len].iter().map(|(_, hash)| (table, *hash)));
         batch[..len].iter().for_each(|(key, hash)| act(*hash, key));
         participant.leave();
         if len < BATCH {

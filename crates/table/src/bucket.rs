@@ -148,6 +148,7 @@ impl Bucket {
 
     /// A bit for each slot that matches. Empty slots match tag 0 at home: callers skip them.
     /// May race with a writer: the result is then a hint.
+    #[cfg(any(test, miri, not(target_arch = "x86_64")))]
     #[inline]
     pub(crate) fn matches_portable(&self, pattern: Pattern) -> u32 {
         let mut mask = 0;
@@ -156,6 +157,33 @@ impl Bucket {
             mask |= u32::from(upper & PATTERN_MASK == pattern.0) << index;
         }
         mask
+    }
+
+    /// As `matches_portable`, for readers without the lock.
+    #[inline]
+    pub(crate) fn glimpse(&self, pattern: Pattern) -> u32 {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            use std::arch::x86_64::__m128;
+            let line = self.slots.as_ptr();
+            let (a, b, c, d): (__m128, __m128, __m128, __m128);
+            // SAFETY: the 64 aligned bytes of self are read. Others may write slots meanwhile: written in assembly, the
+            // loads are to the compiler what they are to the processor, eight relaxed atomic loads.
+            unsafe {
+                std::arch::asm!(
+                    "movaps {a}, xmmword ptr [{line}]",
+                    "movaps {b}, xmmword ptr [{line} + 16]",
+                    "movaps {c}, xmmword ptr [{line} + 32]",
+                    "movaps {d}, xmmword ptr [{line} + 48]",
+                    line = in(reg) line,
+                    a = out(xmm_reg) a, b = out(xmm_reg) b, c = out(xmm_reg) c, d = out(xmm_reg) d,
+                    options(readonly, nostack, preserves_flags),
+                );
+            }
+            compare([a, b, c, d], pattern)
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        self.matches_portable(pattern)
     }
 
     /// As `matches_portable`.
@@ -171,19 +199,30 @@ impl Bucket {
             let line = self.slots.as_ptr().cast::<f32>();
             let [a, b] = [_mm_load_ps(line), _mm_load_ps(line.add(4))];
             let [c, d] = [_mm_load_ps(line.add(8)), _mm_load_ps(line.add(12))];
-            // The upper halves of two slots each from two registers: elements 1 and 3.
-            let low = _mm_castps_si128(_mm_shuffle_ps::<0b11_01_11_01>(a, b));
-            let high = _mm_castps_si128(_mm_shuffle_ps::<0b11_01_11_01>(c, d));
-            let mask = _mm_set1_epi32(PATTERN_MASK.cast_signed());
-            let wanted = _mm_set1_epi32(pattern.0.cast_signed());
-            let low = _mm_cmpeq_epi32(_mm_and_si128(low, mask), wanted);
-            let high = _mm_cmpeq_epi32(_mm_and_si128(high, mask), wanted);
-            let words = _mm_packs_epi32(low, high);
-            let bytes = _mm_packs_epi16(words, _mm_setzero_si128());
-            _mm_movemask_epi8(bytes).cast_unsigned()
+            compare([a, b, c, d], pattern)
         }
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         self.matches_portable(pattern)
+    }
+}
+
+/// A bit for each of eight slots, in four registers, whose upper half is the pattern.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline(always)]
+fn compare([a, b, c, d]: [std::arch::x86_64::__m128; 4], pattern: Pattern) -> u32 {
+    use std::arch::x86_64::*;
+    // SAFETY: SSE2 is part of x86_64.
+    unsafe {
+        // The upper halves of two slots each from two registers: elements 1 and 3.
+        let low = _mm_castps_si128(_mm_shuffle_ps::<0b11_01_11_01>(a, b));
+        let high = _mm_castps_si128(_mm_shuffle_ps::<0b11_01_11_01>(c, d));
+        let mask = _mm_set1_epi32(PATTERN_MASK.cast_signed());
+        let wanted = _mm_set1_epi32(pattern.0.cast_signed());
+        let low = _mm_cmpeq_epi32(_mm_and_si128(low, mask), wanted);
+        let high = _mm_cmpeq_epi32(_mm_and_si128(high, mask), wanted);
+        let words = _mm_packs_epi32(low, high);
+        let bytes = _mm_packs_epi16(words, _mm_setzero_si128());
+        _mm_movemask_epi8(bytes).cast_unsigned()
     }
 }
 
@@ -218,6 +257,7 @@ mod tests {
                 // SAFETY: the bucket is this test's own.
                 let found = unsafe { bucket.matches(pattern) };
                 prop_assert_eq!(found, bucket.matches_portable(pattern));
+                prop_assert_eq!(found, bucket.glimpse(pattern));
                 for index in 0..SLOTS {
                     let slot = bucket.get(index);
                     let expected = Pattern::new(slot.tag(), slot.is_displaced()).0 == pattern.0;

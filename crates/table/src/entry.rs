@@ -252,8 +252,14 @@ impl Raw {
     /// The entry is live.
     #[inline]
     pub(crate) unsafe fn payload(self) -> (NonNull<u8>, Option<usize>) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise; what precedes key and payload of a short inline entry is told here.
         unsafe {
+            let word = self.word().load(Relaxed);
+            let (key_len, len) = (usize::from(self.byte(WORD_BYTES)), usize::from(self.byte(WORD_BYTES + 1)));
+            if word & BOXED == 0 && key_len <= SHORT_MAX && len <= SHORT_MAX {
+                let head = WORD_BYTES + 2 + FORM_BYTES[(word >> FORM_SHIFT & FORM_MASK) as usize];
+                return (self.0.add(head + key_len), Some(len));
+            }
             let shape = self.shape();
             (self.0.add(shape.payload_at()), shape.inline_len)
         }

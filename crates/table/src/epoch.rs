@@ -33,7 +33,9 @@ struct Deferred {
 pub struct Participant {
     epochs: Arc<Epochs>,
     seat: usize,
-    entered: Cell<bool>,
+    /// The turn it is in, counted from 1; 0 between turns.
+    entered: Cell<u64>,
+    turns: Cell<u64>,
 }
 
 impl Epochs {
@@ -57,7 +59,7 @@ impl Epochs {
         };
         let seat =
             self.seats.iter().position(free).expect("epochs have a seat for each participating thread");
-        Participant { epochs: Arc::clone(self), seat, entered: Cell::new(false) }
+        Participant { epochs: Arc::clone(self), seat, entered: Cell::new(0), turns: Cell::new(0) }
     }
 
     /// The stamp for blocks that were unlinked before this call.
@@ -122,13 +124,14 @@ impl Participant {
         self.epochs.seats[self.seat].announced.store(epoch, Ordering::Release);
         // Pairs with the fence in `horizon`.
         fence(Ordering::SeqCst);
-        self.entered.set(true);
+        self.turns.set(self.turns.get() + 1);
+        self.entered.set(self.turns.get());
     }
 
     /// Ends the turn: the participant reads nothing until it enters again and holds up no reclamation.
     #[inline]
     pub fn leave(&self) {
-        self.entered.set(false);
+        self.entered.set(0);
         // Release: as in `enter`.
         self.epochs.seats[self.seat].announced.store(IDLE, Ordering::Release);
     }
@@ -136,7 +139,13 @@ impl Participant {
     /// Whether lock-free reads are allowed in structures that retire to `epochs`.
     #[inline]
     pub(crate) fn may_read(&self, epochs: &Arc<Epochs>) -> bool {
-        self.entered.get() && Arc::ptr_eq(&self.epochs, epochs)
+        self.entered.get() != 0 && Arc::ptr_eq(&self.epochs, epochs)
+    }
+
+    /// The turn it is in, a number that never comes again; 0 between turns.
+    #[inline]
+    pub(crate) fn turn(&self) -> u64 {
+        self.entered.get()
     }
 }
 

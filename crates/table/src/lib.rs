@@ -4,8 +4,8 @@
 //!
 //! - A [`Table`] has shards; [`Table::lock`] gives a [`Shard`], and all reading and writing goes through it.
 //! - An entry is one allocation: header, key and value. A slot of a cache-line bucket points to it.
-//! - A batch of lookups overlaps its cache misses with [`Table::prefetch_shard`], [`Table::prefetch_bucket`] and
-//!   [`Table::prefetch_entry`], which read without locks; [`Epochs`] keep what they read from being freed.
+//! - A batch of lookups overlaps its cache misses with [`Table::prefetch_shard`], [`Table::prefetch_all`],
+//!   which read without locks; [`Epochs`] keep what they read from being freed.
 //! - [`Table::scan`] iterates by position in hash space and so survives growth; [`Shard::expire_due`] finds what is due.
 //!
 //! ```
@@ -50,7 +50,7 @@ pub use epoch::{Epochs, Participant};
 pub use hash::Hasher;
 pub use occupied::{DeadlineChange, Occupied};
 pub use shard::Shard;
-pub use table::{SHARD_BITS_MAX, Table, TableConfig, TableMemory};
+pub use table::{SHARD_BITS_MAX, Table, TableConfig, TableMemory, WINDOW_MAX};
 
 const _: () = assert!(usize::BITS == 64, "slots and directory words hold 48-bit addresses in 64 bits");
 

@@ -27,9 +27,15 @@ pub struct Occupied<'s, 't, B> {
 
 impl<'s, 't, B: Send + Sync + 'static> Occupied<'s, 't, B> {
     #[inline]
-    pub(crate) fn new(shard: &'s mut Shard<'t, B>, hash: u64, word: SegmentRef, index: usize) -> Self {
+    pub(crate) fn new(
+        shard: &'s mut Shard<'t, B>,
+        hash: u64,
+        word: SegmentRef,
+        index: usize,
+        raw: Raw,
+    ) -> Self {
         // SAFETY: callers pass the word and an index of a segment they just found in this shard.
-        let raw = Raw(unsafe { Segment::held(word) }.get(index).entry());
+        debug_assert_eq!(unsafe { Segment::held(word) }.get(index).entry(), raw.0);
         Self { shard, hash, word, index, raw }
     }
 

@@ -271,12 +271,12 @@ impl<'a> Segment<'a> {
         }
     }
 
-    /// Finds the entry with this key; its index.
+    /// Finds the entry with this key: its index and itself.
     #[inline]
-    pub(crate) fn find(self, tag: u64, key: &[u8]) -> Option<usize> {
+    pub(crate) fn find(self, tag: u64, key: &[u8]) -> Option<(usize, Raw)> {
         let home = self.word.home(tag);
-        if let Some(index) = self.find_in(home, Pattern::new(tag, false), key) {
-            return Some(index);
+        if let Some(found) = self.find_in(home, Pattern::new(tag, false), key) {
+            return Some(found);
         }
         if !self.bucket(home).is_full() && !self.word.is_overflowing() {
             return None;
@@ -285,14 +285,14 @@ impl<'a> Segment<'a> {
     }
 
     #[inline]
-    fn find_in(self, bucket: usize, pattern: Pattern, key: &[u8]) -> Option<usize> {
+    fn find_in(self, bucket: usize, pattern: Pattern, key: &[u8]) -> Option<(usize, Raw)> {
         let line = self.bucket(bucket);
         // SAFETY: the lock is held (`held`'s promise).
         for at in bits(unsafe { line.matches(pattern) }) {
             let slot = line.get(at);
             // SAFETY: used slots point to live entries.
             if !slot.is_empty() && unsafe { Raw(slot.entry()).key_is(key) } {
-                return Some(bucket * SLOTS + at);
+                return Some((bucket * SLOTS + at, Raw(slot.entry())));
             }
         }
         None
@@ -300,14 +300,15 @@ impl<'a> Segment<'a> {
 
     /// The rest of a search whose home bucket is full.
     #[inline(never)]
-    fn find_beyond(self, home: usize, tag: u64, key: &[u8]) -> Option<usize> {
+    fn find_beyond(self, home: usize, tag: u64, key: &[u8]) -> Option<(usize, Raw)> {
         self.find_in(self.word.after(home), Pattern::new(tag, true), key).or_else(|| {
             if !self.word.is_overflowing() {
                 return None;
             }
             // SAFETY: listed slots point to live entries.
             let is_it = |slot: &Slot| slot.tag() == tag && unsafe { Raw(slot.entry()).key_is(key) };
-            self.with_overflow(|list| list.iter().position(is_it)).map(|at| self.slots() + at)
+            let at = self.slots() + self.with_overflow(|list| list.iter().position(is_it))?;
+            Some((at, Raw(self.get(at).entry())))
         })
     }
 

@@ -145,11 +145,11 @@ impl<'t> Core<'t> {
     }
 
     #[inline]
-    fn find(&self, hash: u64, key: &[u8]) -> Option<(Segment<'_>, usize)> {
+    fn find(&self, hash: u64, key: &[u8]) -> Option<(SegmentRef, usize, Raw)> {
         debug_assert_eq!(self.inner.shard_of(hash), self.index, "a hash of another shard");
         let segment = self.segment(hash)?;
         let tag = tag_of(hash, self.prefix_bits(segment.reference().depth()));
-        segment.find(tag, key).map(|index| (segment, index))
+        segment.find(tag, key).map(|(index, raw)| (segment.reference(), index, raw))
     }
 
     /// Puts an entry's slot in, making room as needed. Returns the segment's word and the index.
@@ -263,18 +263,17 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
     #[inline]
     #[must_use]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<Entry<'_, B>> {
-        let (segment, index) = self.core.find(hash, key)?;
+        let (_, _, raw) = self.core.find(hash, key)?;
         // SAFETY: used slots point to live entries with payloads of type B; changing them takes `&mut self`.
-        Some(unsafe { Entry::new(Raw(segment.get(index).entry())) })
+        Some(unsafe { Entry::new(raw) })
     }
 
     /// Finds a key, to change or remove its entry.
     #[inline]
     #[must_use]
     pub fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<Occupied<'_, 't, B>> {
-        let (segment, index) = self.core.find(hash, key)?;
-        let word = segment.reference();
-        Some(Occupied::new(self, hash, word, index))
+        let (word, index, raw) = self.core.find(hash, key)?;
+        Some(Occupied::new(self, hash, word, index, raw))
     }
 
     /// Inserts a key that is absent.
@@ -294,7 +293,7 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
             write_payload(raw.payload_place(&shape), payload);
         }
         let (word, index) = core.place(hash, raw, deadline);
-        Occupied::new(self, hash, word, index)
+        Occupied::new(self, hash, word, index, raw)
     }
 
     /// Visits every entry of the shard, in no order to rely on.

@@ -22,6 +22,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// Most shards a table can have, as bits of the hash.
 pub const SHARD_BITS_MAX: u8 = 16;
+/// Keys whose memory [`Table::prefetch_all`] asks for at a time.
+pub const WINDOW_MAX: usize = 64;
 /// Arenas of a table, as bits of the hash; fewer when there are fewer shards.
 const ARENA_BITS: u32 = 5;
 /// Arenas of which the first holds the index blocks of all, as a shift: segments come in many sizes, and each size has a
@@ -243,39 +245,43 @@ impl<B: Send + Sync + 'static> Table<B> {
         crate::prefetch(&raw const self.inner.shards[self.inner.shard_of(hash)]);
     }
 
-    /// Second step: the bucket's line and its neighbour's. Reads without the lock, which only an entered participant of
-    /// the table's epochs may do; for others it does nothing.
+    /// Second and third step for several keys, by their hashes: first all their buckets (the home's line and its
+    /// neighbour's), then all their entries, as far as the buckets' tags tell which they are. Takes the first
+    /// [`WINDOW_MAX`] keys. Reads without locks, which only an entered participant of the tables' epochs may do; for
+    /// others it does nothing.
     #[inline]
-    pub fn prefetch_bucket(&self, participant: &Participant, hash: u64) {
-        if !participant.may_read(&self.inner.epochs) {
+    pub fn prefetch_all<'t>(participant: &Participant, keys: impl Iterator<Item = (&'t Self, u64)>) {
+        let mut glimpses = [(SegmentRef::vacant(0), 0u64); WINDOW_MAX];
+        let mut count = 0;
+        let turn = participant.turn();
+        for ((table, hash), glimpse) in keys.zip(&mut glimpses) {
+            if !participant.may_read(&table.inner.epochs) {
+                return;
+            }
+            // SAFETY: checked above; that the turn goes on is checked before the word is used again.
+            let word = unsafe { table.inner.glimpse(hash) };
+            if !word.is_vacant() {
+                let tag = tag_of(hash, table.inner.shard_bits + word.depth());
+                let home = word.home(tag);
+                crate::prefetch(word.bucket(home));
+                crate::prefetch(word.bucket(word.after(home)));
+                *glimpse = (word, tag);
+            }
+            count += 1;
+        }
+        if participant.turn() != turn {
             return;
         }
-        // SAFETY: checked above; nothing is kept.
-        let word = unsafe { self.inner.glimpse(hash) };
-        if !word.is_vacant() {
-            let home = word.home(tag_of(hash, self.inner.shard_bits + word.depth()));
-            crate::prefetch(word.bucket(home));
-            crate::prefetch(word.bucket(word.after(home)));
-        }
-    }
-
-    /// Third step: the lines of the entry, as far as the bucket's tags tell which it is. As `prefetch_bucket`.
-    #[inline]
-    pub fn prefetch_entry(&self, participant: &Participant, hash: u64) {
-        if !participant.may_read(&self.inner.epochs) {
-            return;
-        }
-        // SAFETY: checked above.
-        let word = unsafe { self.inner.glimpse(hash) };
-        if word.is_vacant() {
-            return;
-        }
-        let tag = tag_of(hash, self.inner.shard_bits + word.depth());
-        let home = word.home(tag);
-        // SAFETY: the segment was found while entered, so it is not freed before the participant leaves.
-        if !unsafe { prefetch_matches(word.bucket(home), Pattern::new(tag, false)) } {
-            // SAFETY: as above.
-            unsafe { prefetch_matches(word.bucket(word.after(home)), Pattern::new(tag, true)) };
+        for (word, tag) in &glimpses[..count] {
+            if word.is_vacant() {
+                continue;
+            }
+            let home = word.home(*tag);
+            // SAFETY: the segment was found in this turn of the participant, so it is not freed before the turn ends.
+            if !unsafe { prefetch_matches(word.bucket(home), Pattern::new(*tag, false)) } {
+                // SAFETY: as above.
+                unsafe { prefetch_matches(word.bucket(word.after(home)), Pattern::new(*tag, true)) };
+            }
         }
     }
 
@@ -431,7 +437,7 @@ unsafe fn prefetch_matches(bucket: *const Bucket, pattern: Pattern) -> bool {
     // SAFETY: the caller's promise; the slots are read as atomics.
     let bucket = unsafe { &*bucket };
     let mut any = false;
-    for at in bits(bucket.matches_portable(pattern)) {
+    for at in bits(bucket.glimpse(pattern)) {
         let slot = bucket.get(at);
         if !slot.is_empty() {
             // The entry may be gone: its address is only prefetched, never read.

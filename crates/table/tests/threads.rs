@@ -80,8 +80,7 @@ fn prefetch_batch(
     let batch: Vec<_> = (0..16).map(|_| key(random.below(keys))).collect();
     let hashes: Vec<_> = batch.iter().map(|key| table.hash(key)).collect();
     hashes.iter().for_each(|hash| table.prefetch_shard(*hash));
-    hashes.iter().for_each(|hash| table.prefetch_bucket(participant, *hash));
-    hashes.iter().for_each(|hash| table.prefetch_entry(participant, *hash));
+    Table::prefetch_all(participant, hashes.iter().map(|hash| (table, *hash)));
     for (key, hash) in batch.iter().zip(hashes) {
         let shard = table.lock(table.shard_of(hash));
         if let Some(entry) = shard.find(hash, key) {

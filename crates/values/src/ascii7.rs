@@ -83,7 +83,9 @@ pub fn unpack_into(packed: &[u8], len: usize, out: &mut Vec<u8>) -> bool {
     for group in groups.as_chunks::<GROUP_PACKED>().0 {
         out.extend_from_slice(&unpack_group(*group));
     }
-    out.extend_from_slice(rest);
+    if !rest.is_empty() {
+        out.extend_from_slice(rest);
+    }
     true
 }
 

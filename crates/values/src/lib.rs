@@ -18,6 +18,8 @@ pub mod lcs;
 
 pub mod ascii7;
 
+mod vector;
+
 pub mod lru;
 
 #[doc(hidden)]

@@ -10,6 +10,7 @@ use crate::connection::{Closing, Connection, Parked};
 use crate::execute::Outcome;
 use larder_commands::Args;
 use larder_resp::{Output, Protocol, ProtocolError, Reply, RequestParser};
+use larder_store::Database;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -113,7 +114,7 @@ impl Worker {
             if plain
                 && let Asked::Command(Some(row)) = request.asked
                 && let Some(run) = row.run_on_key
-                && row.spec.takes(args.len())
+                && row.words.contains(&args.len())
             {
                 match self.core.run_on_key(
                     database,
@@ -187,14 +188,9 @@ impl Worker {
             // Alone it would wait for its own prefetch.
             return to;
         }
-        for request in window.iter().filter(|request| request.hash != 0) {
-            request.database.prefetch_bucket(&self.participant, request.hash);
-        }
         let mut entries = 0;
-        for request in window.iter().filter(|request| request.hash != 0) {
-            request.database.prefetch_entry(&self.participant, request.hash);
-            entries += 1;
-        }
+        let keyed = window.iter().filter(|request| request.hash != 0).inspect(|_| entries += 1);
+        Database::prefetch_all(&self.participant, keyed.map(|request| (request.database, request.hash)));
         self.core.stats.prefetch_batches.add(1);
         self.core.stats.prefetched.add(entries);
         to

@@ -5,8 +5,12 @@ use super::{LARGE_READ_BYTES, READ_BYTES, TURN_BYTES, Worker};
 use crate::connection::{Closing, Connection, Parked};
 use crate::io::Received;
 use crate::server::Server;
-use larder_resp::{Progress, ProtocolError, RequestParser, Span, limits, split_words};
+use larder_resp::{Progress, ProtocolError, RequestParser, Span, limits, parse_whole, split_words};
 use larder_store::Database;
+
+/// Bytes of a connection's own buffer while requests of some KiB come faster than they are read:
+/// several are read by one call then. A larger buffer is shrunk when little is left in it.
+const STREAM_BYTES: usize = 4 * READ_BYTES;
 
 impl Worker {
     /// Reads what a socket has and parses it.
@@ -41,8 +45,7 @@ impl Worker {
             self.batch.used = end.next_multiple_of(64);
             (received, Source::Turn, (start, end))
         } else {
-            let missing = conn.wanted.saturating_sub(conn.input.len());
-            conn.input.reserve(missing.clamp(READ_BYTES, LARGE_READ_BYTES));
+            make_room(&mut conn.input, conn.wanted);
             (conn.socket.read_onto(&mut conn.input), Source::Own, (0, 0))
         };
         match received {
@@ -72,7 +75,9 @@ impl Worker {
             Source::Turn | Source::Inline => {
                 let bytes = &bytes[..end];
                 let parsed_to = parser.parse(queue, conn, bytes, start);
-                conn.input.extend_from_slice(&bytes[parsed_to..]);
+                if parsed_to < end {
+                    keep_for_later(conn, &bytes[parsed_to..]);
+                }
                 (parsed_to, end - parsed_to)
             }
         };
@@ -108,6 +113,33 @@ impl Worker {
     }
 }
 
+/// Keeps the beginning of a request whose rest has not come, with room for the rest where it is long.
+fn keep_for_later(conn: &mut Connection, bytes: &[u8]) {
+    if conn.input.is_empty() && conn.wanted > STREAM_BYTES {
+        conn.input.reserve_exact(conn.wanted.min(bytes.len() + LARGE_READ_BYTES));
+    }
+    conn.input.extend_from_slice(bytes);
+}
+
+/// Makes room behind the bytes of a request of which `wanted` bytes are announced.
+///
+/// At most [`LARGE_READ_BYTES`] more than what has arrived. The rest of a large request is read alone,
+/// into a buffer that ends where the request does, so that it is not moved for its last bytes; behind
+/// the rest of a small one there is room for what was sent after it.
+fn make_room(input: &mut Vec<u8>, wanted: usize) {
+    let (len, spare) = (input.len(), input.capacity() - input.len());
+    let missing = wanted.saturating_sub(len);
+    if wanted > STREAM_BYTES && missing > 0 {
+        if spare < missing.min(READ_BYTES) {
+            input.reserve(missing.min(LARGE_READ_BYTES));
+        }
+    } else if len < READ_BYTES {
+        input.reserve(READ_BYTES);
+    } else if spare < READ_BYTES {
+        input.reserve_exact(STREAM_BYTES.saturating_sub(len).max(READ_BYTES));
+    }
+}
+
 /// Parses one connection's bytes.
 struct Parser {
     server: &'static Server,
@@ -125,18 +157,23 @@ impl Parser {
         let database = self.server.keyspace.open(conn.db);
         while at < bytes.len() {
             let spans_from = queue.spans.len();
+            let rest = &bytes[at..];
+            // Nearly every request: short, all of it here, from a client that may ask.
+            if !conn.parser.in_request()
+                && conn.authenticated
+                && let Some(consumed) = parse_whole(rest, &mut queue.spans)
+            {
+                self.queue_request(queue, database, rest, at, spans_from);
+                at += consumed;
+                continue;
+            }
             if !conn.spans.is_empty() {
                 queue.spans.append(&mut conn.spans);
             }
-            let rest = &bytes[at..];
             match conn.parser.parse(rest, &mut queue.spans, &limits) {
                 Ok(Progress::Complete(consumed)) => {
-                    let count = queue.spans.len() - spans_from;
-                    if count > 0 {
-                        let (asked, hash) = self.look_up(queue, database, rest, spans_from);
-                        let (base, spans) = (at as u32, (spans_from as u32, count as u32));
-                        let (source, raw_base) = (self.source, base);
-                        queue.requests.push(Request { asked, source, base, raw_base, spans, hash, database });
+                    if queue.spans.len() > spans_from {
+                        self.queue_request(queue, database, rest, at, spans_from);
                     }
                     at += consumed;
                 }
@@ -164,6 +201,22 @@ impl Parser {
             }
         }
         at
+    }
+
+    /// Queues a request that starts at `at` and whose words have been pushed.
+    #[inline(always)]
+    fn queue_request(
+        &self,
+        queue: &mut Queue,
+        database: Database<'static>,
+        request: &[u8],
+        at: usize,
+        spans_from: usize,
+    ) {
+        let (asked, hash) = self.look_up(queue, database, request, spans_from);
+        let spans = (spans_from as u32, (queue.spans.len() - spans_from) as u32);
+        let (source, base) = (self.source, at as u32);
+        queue.requests.push(Request { asked, source, base, raw_base: base, spans, hash, database });
     }
 
     /// The command of a parsed request and the hash of its first key, whose shard is prefetched.

@@ -1,5 +1,7 @@
 //! BITOP: one string from several, bit by bit.
 
+use crate::vector::widest;
+
 /// What BITOP does with its sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -29,39 +31,47 @@ const CHUNK_BYTES: usize = 4096;
 pub fn combine(operation: Operation, sources: &[&[u8]]) -> Vec<u8> {
     let sources = if operation == Operation::Not { sources.get(..1).unwrap_or(&[]) } else { sources };
     let len = sources.iter().map(|source| source.len()).max().unwrap_or(0);
-    let mut result = vec![0; len];
+    let mut result = Vec::with_capacity(len);
     let Some((first, others)) = sources.split_first() else { return result };
-    for (index, chunk) in result.chunks_mut(CHUNK_BYTES).enumerate() {
-        combine_chunk(operation, chunk, index * CHUNK_BYTES, first, others);
-    }
+    widest(
+        #[inline(always)]
+        || {
+            for start in (0..len).step_by(CHUNK_BYTES) {
+                // Zeroed piece by piece: each is in the nearest cache when it is written again.
+                result.resize(len.min(start + CHUNK_BYTES), 0);
+                combine_chunk(operation, &mut result[start..], start, first, others);
+            }
+        },
+    );
     result
 }
 
+#[inline(always)]
 fn combine_chunk(operation: Operation, out: &mut [u8], start: usize, first: &[u8], others: &[&[u8]]) {
     let first = part(first, start, out.len());
     match operation {
         Operation::And => {
+            let others = Others { sources: others, start };
+            let shortest = others.parts(out.len()).map(<[u8]>::len).min().unwrap_or(out.len());
             out[..first.len()].copy_from_slice(first);
-            for other in others {
-                let other = part(other, start, out.len());
-                apply(out, other, |a, b| a & b);
-                out[other.len()..].fill(0);
-            }
+            others.join_into(out, |a, b| a & b);
+            out[shortest..].fill(0);
         }
         Operation::Or => {
             out[..first.len()].copy_from_slice(first);
-            others.iter().for_each(|other| apply(out, part(other, start, out.len()), |a, b| a | b));
+            Others { sources: others, start }.join_into(out, |a, b| a | b);
         }
         Operation::Xor => {
             out[..first.len()].copy_from_slice(first);
-            others.iter().for_each(|other| apply(out, part(other, start, out.len()), |a, b| a ^ b));
+            Others { sources: others, start }.join_into(out, |a, b| a ^ b);
         }
         Operation::Not => {
-            out[..first.len()].copy_from_slice(first);
-            out.iter_mut().for_each(|byte| *byte = !*byte);
+            for (byte, source) in out.iter_mut().zip(first) {
+                *byte = !source;
+            }
         }
         Operation::Diff | Operation::Diff1 | Operation::AndOr => {
-            others.iter().for_each(|other| apply(out, part(other, start, out.len()), |a, b| a | b));
+            Others { sources: others, start }.join_into(out, |a, b| a | b);
             match operation {
                 Operation::Diff1 => apply(out, first, |any, x| any & !x),
                 Operation::Diff => {
@@ -78,6 +88,44 @@ fn combine_chunk(operation: Operation, out: &mut [u8], start: usize, first: &[u8
     }
 }
 
+/// The sources behind the first, as a chunk of the result sees them.
+struct Others<'a> {
+    sources: &'a [&'a [u8]],
+    /// Where the chunk starts.
+    start: usize,
+}
+
+impl Others<'_> {
+    #[inline(always)]
+    fn parts(&self, len: usize) -> impl Iterator<Item = &[u8]> {
+        self.sources.iter().map(move |source| part(source, self.start, len))
+    }
+
+    /// Joins each into `out`, two at a time where both reach its end: memory then answers for two
+    /// streams at once.
+    #[inline(always)]
+    fn join_into(&self, out: &mut [u8], join: impl Fn(u8, u8) -> u8 + Copy) {
+        let len = out.len();
+        for pair in self.sources.chunks(2) {
+            match *pair {
+                [one, two] => {
+                    let (one, two) = (part(one, self.start, len), part(two, self.start, len));
+                    if one.len() == len && two.len() == len {
+                        for ((a, &b), &c) in out.iter_mut().zip(one).zip(two) {
+                            *a = join(join(*a, b), c);
+                        }
+                    } else {
+                        apply(out, one, join);
+                        apply(out, two, join);
+                    }
+                }
+                _ => pair.iter().for_each(|one| apply(out, part(one, self.start, len), join)),
+            }
+        }
+    }
+}
+
+#[inline(always)]
 fn exactly_one(out: &mut [u8], start: usize, first: &[u8], others: &[&[u8]]) {
     out[..first.len()].copy_from_slice(first);
     let mut twice = [0_u8; CHUNK_BYTES];
@@ -92,13 +140,14 @@ fn exactly_one(out: &mut [u8], start: usize, first: &[u8], others: &[&[u8]]) {
 }
 
 /// The source's bytes that fall on a chunk of `len` bytes from `start`.
+#[inline(always)]
 fn part(source: &[u8], start: usize, len: usize) -> &[u8] {
     let from = source.get(start..).unwrap_or(&[]);
     &from[..from.len().min(len)]
 }
 
 /// A plain loop over two slices, which the compiler turns into vector code.
-#[inline]
+#[inline(always)]
 fn apply(out: &mut [u8], other: &[u8], join: impl Fn(u8, u8) -> u8) {
     for (a, &b) in out.iter_mut().zip(other) {
         *a = join(*a, b);

@@ -1,5 +1,7 @@
 //! Counting bits and finding the first 0 or 1: BITCOUNT and BITPOS.
 
+use crate::vector::widest;
+
 /// What the ends of a range count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -37,57 +39,49 @@ impl Range {
     }
 }
 
-/// How many bits of the string are 1. Linear, about 20 bytes a nanosecond.
+/// How many bits of the string are 1. Linear, about 40 bytes a nanosecond where the processor can count.
 pub fn count(bytes: &[u8]) -> u64 {
-    let (blocks, rest) = bytes.as_chunks::<BLOCK_BYTES>();
-    let (words, tail) = rest.as_chunks::<8>();
-    let in_words: u32 = words.iter().map(|word| u64::from_ne_bytes(*word).count_ones()).sum();
-    let in_tail: u32 = tail.iter().map(|byte| byte.count_ones()).sum();
-    count_blocks(blocks) + u64::from(in_words + in_tail)
-}
-
-/// Four words side by side, which the compiler keeps in vector registers.
-type Lanes = [u64; 4];
-
-const BLOCK_BYTES: usize = 8 * size_of::<Lanes>();
-
-/// Harley-Seal: words are added bit by bit to a number in vertical form (ones, twos, fours), and
-/// only what carries out of it, an eighth, is counted bit by bit. Processors without an
-/// instruction for that count this way several times faster.
-fn count_blocks(blocks: &[[u8; BLOCK_BYTES]]) -> u64 {
-    let (mut ones, mut twos, mut fours, mut eights) = ([0; 4], [0; 4], [0; 4], 0);
-    for block in blocks {
-        let (rows, _) = block.as_chunks::<{ size_of::<Lanes>() }>();
-        let row = |at: usize| lanes_of(&rows[at]);
-        let (twos_a, sum) = add_bits(ones, row(0), row(1));
-        let (twos_b, sum) = add_bits(sum, row(2), row(3));
-        let (twos_c, sum) = add_bits(sum, row(4), row(5));
-        let (twos_d, sum) = add_bits(sum, row(6), row(7));
-        ones = sum;
-        let (fours_a, sum) = add_bits(twos, twos_a, twos_b);
-        let (fours_b, sum) = add_bits(sum, twos_c, twos_d);
-        twos = sum;
-        let (carry, sum) = add_bits(fours, fours_a, fours_b);
-        fours = sum;
-        eights += count_lanes(carry);
+    if bytes.len() < 2 * CHUNK_BYTES {
+        return widest(
+            #[inline(always)]
+            || count_words(bytes),
+        );
     }
-    8 * eights + 4 * count_lanes(fours) + 2 * count_lanes(twos) + count_lanes(ones)
+    widest(
+        #[inline(always)]
+        || count_long(bytes),
+    )
 }
 
-fn lanes_of(row: &[u8; size_of::<Lanes>()]) -> Lanes {
-    let (words, _) = row.as_chunks::<8>();
-    std::array::from_fn(|lane| u64::from_ne_bytes(words[lane]))
+/// Bytes counted between two looks ahead.
+const CHUNK_BYTES: usize = 256;
+/// How far ahead memory is asked for.
+const AHEAD_BYTES: usize = 2048;
+const CACHE_LINE_BYTES: usize = 64;
+
+#[inline(always)]
+fn count_words(bytes: &[u8]) -> u64 {
+    let (words, tail) = bytes.as_chunks::<8>();
+    let in_words: u64 = words.iter().map(|word| u64::from(u64::from_ne_bytes(*word).count_ones())).sum();
+    let in_tail: u32 = tail.iter().map(|byte| byte.count_ones()).sum();
+    in_words + u64::from(in_tail)
 }
 
-fn count_lanes(lanes: Lanes) -> u64 {
-    lanes.iter().map(|word| u64::from(word.count_ones())).sum()
-}
-
-/// Sum of three one-bit numbers in each bit: carry, digit.
-fn add_bits(a: Lanes, b: Lanes, c: Lanes) -> (Lanes, Lanes) {
-    let carry = std::array::from_fn(|lane| (a[lane] & b[lane]) | (c[lane] & (a[lane] ^ b[lane])));
-    let digit = std::array::from_fn(|lane| a[lane] ^ b[lane] ^ c[lane]);
-    (carry, digit)
+/// Counting is faster than memory: a byte of each line ahead is read early, so that more lines are on
+/// their way than the processor asks for by itself.
+#[inline(always)]
+fn count_long(bytes: &[u8]) -> u64 {
+    let (chunks, rest) = bytes.as_chunks::<CHUNK_BYTES>();
+    let (mut ones, mut seen) = (0, 0);
+    for (index, chunk) in chunks.iter().enumerate() {
+        let ahead = index * CHUNK_BYTES + AHEAD_BYTES;
+        if let Some(ahead) = bytes.get(ahead..ahead + CHUNK_BYTES) {
+            seen ^= ahead.iter().step_by(CACHE_LINE_BYTES).fold(0, |all, byte| all ^ byte);
+        }
+        ones += count_words(chunk);
+    }
+    std::hint::black_box(seen);
+    ones + count_words(rest)
 }
 
 /// How many bits in the range are 1.

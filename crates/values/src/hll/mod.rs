@@ -229,17 +229,26 @@ impl Union {
         if self.any_dense {
             to_dense(destination)?;
         }
+        if encoding(destination)? == Encoding::Dense {
+            self.store_dense(destination);
+            return Ok(());
+        }
         let set = self.registers.iter().enumerate().filter(|&(_, &value)| value != 0);
         for (register, &value) in set {
-            if encoding(destination)? == Encoding::Dense {
-                destination.truncate(HEADER_BYTES);
-                dense::push_packed(destination, &self.registers);
-                break;
-            }
             raise(destination, register, value, sparse_bytes_max)?;
+            if encoding(destination)? == Encoding::Dense {
+                self.store_dense(destination);
+                return Ok(());
+            }
         }
         mark_stale(destination);
         Ok(())
+    }
+
+    fn store_dense(&self, destination: &mut Vec<u8>) {
+        destination.truncate(HEADER_BYTES);
+        dense::push_packed(destination, &self.registers);
+        mark_stale(destination);
     }
 }
 
