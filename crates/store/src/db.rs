@@ -624,7 +624,6 @@ fn ended(local: &mut Local, db: DbIndex, key: &[u8], object: Option<Object>) {
 }
 
 /// Counts and announces a key that was removed because its time had come.
-#[cold]
 pub(crate) fn expired(local: &mut Local, db: DbIndex, key: &[u8]) {
     local.stats.expired.add(1);
     // No client asked for it: Redis does not count it among the changes since the last save.

@@ -6,6 +6,7 @@
 
 use crate::local::{Local, Millis};
 use crate::string::Object;
+use crate::sweep::Sweeps;
 use crate::world::World;
 use larder_table::{Detached, Epochs, Hasher, Participant, Shard, Table, TableConfig};
 use smallvec::SmallVec;
@@ -182,6 +183,7 @@ pub struct Keyspace {
     epochs: Arc<Epochs>,
     /// The lock over everything.
     pub world: World,
+    pub(crate) sweeps: Sweeps,
     /// The number of the last effect, when somebody orders them.
     sequence: AtomicU64,
 }
@@ -195,6 +197,7 @@ impl Keyspace {
             hasher,
             epochs,
             world: World::new(workers),
+            sweeps: Sweeps::new(workers),
             sequence: AtomicU64::new(0),
         }
     }
