@@ -137,7 +137,11 @@ impl Background {
         }
         if self.worker == 0 {
             let server = core.server;
-            server.sampler.sample(now, || crate::rates::totals(server.stats.iter().map(|stats| &**stats)));
+            server.sampler.sample(now, || {
+                server.end_pause(now);
+                server.over_limit.note(now, server.is_over_limit());
+                crate::rates::totals(server.stats.iter().map(|stats| &**stats))
+            });
         }
     }
 
@@ -189,7 +193,7 @@ impl Background {
 /// Whether a connection is to be closed since `timeout` is over.
 fn is_idle(core: &Core, conn: &Connection) -> bool {
     let idle_ms_max = u64::from(core.settings.timeout()) * 1000;
-    let waits = matches!(conn.parked, Some(Parked::Ticket(_))) || conn.monitor;
+    let waits = matches!(conn.parked, Some(Parked::Ticket(_) | Parked::Paused)) || conn.monitor;
     let idle_ms = core.local.now.0.saturating_sub(conn.client.active_ms.load(Relaxed));
     idle_ms_max != 0 && !waits && idle_ms > idle_ms_max
 }
