@@ -117,7 +117,7 @@ fn round(peer: &Peer, setting: &Setting, rig: &Rig) -> Result<Round> {
     let stay = Data::plain(keys - doomed, 64);
     rig.fill(&mut contender, &stay)?;
     // Long enough for the slowest to write them all, and for what it does afterwards.
-    let lead = Duration::from_secs_f64(3.0 + doomed as f64 / 200_000.0);
+    let lead = Duration::from_secs_f64(3.0 + doomed as f64 / 60_000.0);
     let deadline = since_epoch()? + lead;
     let unix_ms = u64::try_from(deadline.as_millis()).context("the clock is far off")?;
     let deadline = Duration::from_millis(unix_ms);
