@@ -6,7 +6,7 @@ use crate::mailbox::Mailbox;
 use crate::registry::Registry;
 use crate::server::{Server, fill_random};
 use crate::worker::Worker;
-use crate::{REDIS_VERSION, VERSION, alloc, clock, commands, logging};
+use crate::{REDIS_VERSION, VERSION, alloc, commands, logging};
 use larder_config::{Action, HashFunction, Settings, StartPlan};
 use larder_store::{Epochs, Hasher, Keyspace};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -14,7 +14,6 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 /// File descriptors the server needs beside its connections.
 const OTHER_FILES: u64 = 64;
@@ -71,7 +70,7 @@ fn start(plan: StartPlan) -> Result<ExitCode, String> {
     stop_on_signals(server)?;
     *server.listeners.lock() = listeners;
     let threads = spawn_workers(server, pollers)?;
-    look_after_pages(server)?;
+    look_after_pages()?;
     // The workers' own buffers are part of what a server without data takes.
     server.startup_bytes.store(server.used_memory(), Relaxed);
     for thread in threads {
@@ -147,22 +146,15 @@ fn spawn_workers(
 
 /// Huge pages made ready between two looks at what is needed; each takes the kernel up to some milliseconds.
 const PAGES_AT_A_TIME: usize = 4;
-/// Pause where there is no table yet whose pages could be looked after.
-const NO_TABLE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Has a background thread make huge pages ready for the tables to grow with, which halve the cost of
 /// reaching a random key, and give back what they no longer need. No worker waits for it.
-fn look_after_pages(server: &'static Server) -> Result<(), String> {
+fn look_after_pages() -> Result<(), String> {
     std::thread::Builder::new()
         .name("larder-pages".into())
         .spawn(move || {
             loop {
-                let start = clock::now();
-                // Waits for work itself, but only if there is a table.
-                let made = server.keyspace.collapse_dense(PAGES_AT_A_TIME);
-                if made == 0 && start.elapsed() < Duration::from_micros(20) {
-                    clock::sleep(NO_TABLE_PAUSE);
-                }
+                larder_store::keep_pages(PAGES_AT_A_TIME);
             }
         })
         .map(drop)

@@ -404,19 +404,6 @@ impl Keyspace {
         self.tables_in_use().map(Table::release_unused).sum()
     }
 
-    /// Makes huge pages of memory that is full already, at most `budget` of them, and answers how many.
-    /// A millisecond each: for a thread that serves nobody.
-    pub fn collapse_dense(&self, budget: usize) -> usize {
-        let mut left = budget;
-        self.tables_in_use()
-            .map(|table| {
-                let collapsed = table.collapse_dense(left);
-                left -= collapsed;
-                collapsed
-            })
-            .sum()
-    }
-
     /// Reserves `count` places in the order of effects and answers the first. Called while the
     /// locks of the changed keys are held, so that the order of effects is the order of execution.
     pub fn reserve_sequence(&self, count: u64) -> u64 {

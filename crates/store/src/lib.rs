@@ -29,4 +29,4 @@ pub use stats::{Counter, StoreStats};
 pub use string::{Encoding, INLINE_BYTES_MAX, Object, Str, Type};
 pub use world::{Exclusive, Turn, World};
 
-pub use larder_table::{Epochs, Hasher, Participant};
+pub use larder_table::{Epochs, Hasher, Participant, keep_pages};

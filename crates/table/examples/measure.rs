@@ -135,7 +135,7 @@ fn measure(keys: u64, timed: bool) {
             batches(&table, &participant, keys, |hash, key| read(&table, hash, key))
         });
         watch.run("making huge pages", || {
-            println!("  {} huge pages", table.collapse_dense(usize::MAX));
+            println!("  {} huge pages", larder_table::keep_pages(usize::MAX));
         });
         print_memory(&table, "in huge pages", base);
         watch.run("find, one at a time", || {

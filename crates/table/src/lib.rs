@@ -45,6 +45,7 @@ mod sweep;
 mod sync;
 mod table;
 
+pub use arena::keep_pages;
 pub use detach::Detached;
 pub use entry::{ACCESS_MAX, Entry, KINDS, NewEntry, Payload, PayloadRef, Removed};
 pub use epoch::{Epochs, Participant};

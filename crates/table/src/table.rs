@@ -413,14 +413,6 @@ impl<B: Send + Sync + 'static> Table<B> {
         self.inner.arenas.iter().map(Arena::release_unused).sum()
     }
 
-    /// Makes huge pages of 2 MiB blocks of memory that are full already; returns how many. Asks the kernel for at most
-    /// `budget`, about a millisecond each, so this is for a thread that has time; others may use the table meanwhile.
-    /// A block that the kernel refuses is not tried again before it gave memory back and filled up anew.
-    pub fn collapse_dense(&self, budget: usize) -> usize {
-        let mut left = budget;
-        self.inner.arenas.iter().map(|arena| arena.collapse_dense(&mut left)).sum()
-    }
-
     /// Checks all invariants of all shards and the accounting. For tests and audits, when nobody writes.
     ///
     /// # Panics

@@ -3,7 +3,7 @@
 #![cfg(all(target_os = "linux", not(miri), not(feature = "sanitize")))]
 #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
-use larder_table::{Epochs, Hasher, NewEntry, Payload, PayloadRef, Table, TableConfig};
+use larder_table::{Epochs, Hasher, NewEntry, Payload, PayloadRef, Table, TableConfig, keep_pages};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 const KEYS: u64 = 1_000_000;
@@ -50,7 +50,7 @@ fn a_growing_table_gets_huge_pages_and_gives_them_back() {
             growing.store(false, Relaxed);
         });
         while growing.load(Relaxed) {
-            made += table.collapse_dense(4);
+            made += keep_pages(4);
         }
     });
     let (full, huge, spans) = (memory("Rss:") - empty, memory("AnonHugePages:"), table.memory().spans);
@@ -62,7 +62,7 @@ fn a_growing_table_gets_huge_pages_and_gives_them_back() {
     }
     // What is ready for further growth comes on top, and is given back when there is none.
     for _ in 0..6 {
-        table.collapse_dense(4);
+        keep_pages(4);
     }
     let rested = memory("Rss:") - empty;
     assert!(rested < spans / 50 * 51 + (4 << 20), "{spans} bytes in spans take {rested}");
@@ -70,6 +70,6 @@ fn a_growing_table_gets_huge_pages_and_gives_them_back() {
     drop(table.detach_all());
     table.check();
     assert_eq!(table.memory().mapped, 0);
-    table.collapse_dense(4);
+    keep_pages(4);
     assert!(memory("Rss:") < full / 4, "the memory was not given back");
 }

@@ -182,6 +182,14 @@ impl Held<'_> {
     }
 }
 
+/// One round of keeping the pool of memory that all tables of the process share, for a thread that serves nobody: waits
+/// until there is work, half a second at most, makes up to `budget` huge pages ready for growth (each takes the kernel up
+/// to some milliseconds), and gives idle memory back. Returns how many it made. Whoever calls this once goes on calling
+/// it: workers leave that work to the caller from then on.
+pub fn keep_pages(budget: usize) -> usize {
+    POOL.keep(PATIENCE, budget)
+}
+
 impl Arena {
     #[inline]
     fn hold(&self) -> Held<'_> {
@@ -283,17 +291,6 @@ impl Arena {
     /// Gives idle memory back to the system, that of other arenas too, for all share a pool; returns how many bytes.
     pub(crate) fn release_unused(&self) -> usize {
         POOL.release_unused()
-    }
-
-    /// One round of keeping the pool all arenas share, for a thread that serves nobody: waits until there is work, half a
-    /// second at most, makes up to `budget` huge pages ready for growth, and gives idle memory back. Returns how many it
-    /// made, and leaves no budget, so that a walk over arenas makes one round. Who calls this once goes on calling it:
-    /// others leave that work to the caller.
-    pub(crate) fn collapse_dense(&self, budget: &mut usize) -> usize {
-        match std::mem::take(budget) {
-            0 => 0,
-            budget => POOL.keep(PATIENCE, budget),
-        }
     }
 
     /// Takes all spans out, leaving the arena empty with its counters at zero. Objects outside the spans are the caller's to
