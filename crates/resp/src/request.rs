@@ -249,14 +249,17 @@ pub fn parse_whole(input: &[u8], spans: &mut Vec<Span>) -> Option<usize> {
             if at > input.len() {
                 return None;
             }
-            spans.extend([name, first]);
+            spans.push(name);
+            spans.push(first);
         }
         3 => {
             let (first, second) = (short_item(input, &mut at)?, short_item(input, &mut at)?);
             if at > input.len() {
                 return None;
             }
-            spans.extend([name, first, second]);
+            spans.push(name);
+            spans.push(first);
+            spans.push(second);
         }
         _ => {
             let before = spans.len();

@@ -25,8 +25,6 @@ const CONNECTIONS_A_TURN_MAX: usize = 200;
 const CONNECTIONS_A_TURN_MIN: usize = 64;
 /// The most turns of periodic work a second.
 const HZ_MAX: u32 = 500;
-/// Bites of expiry between two looks at the clock.
-const BITES: u32 = 4;
 
 /// The background work of one worker.
 #[derive(Debug)]
@@ -78,10 +76,21 @@ impl Background {
             return expire_period;
         }
         let until_answer = self.time_to_answer(core);
-        let keyspace = &core.server.keyspace;
-        let any_deadline = keyspace.indexes().any(|db| keyspace.len_with_deadline(db) > 0);
-        let idle = if any_deadline { expire_period } else { Duration::from_millis(period_ms(self.hz)) };
+        let idle = self.time_to_sweep(core, expire_period);
         until_answer.map_or(idle, |until| until.min(idle))
+    }
+
+    /// How long until keys are due. Asked for all shards, not this worker's alone: whoever gave a key a
+    /// deadline looks here before it sleeps, so no deadline passes while every worker sleeps.
+    fn time_to_sweep(&self, core: &Core, expire_period: Duration) -> Duration {
+        let idle = Duration::from_millis(period_ms(self.hz));
+        if !core.server.active_expire.load(Relaxed) {
+            return idle;
+        }
+        let now = core.local.now.0;
+        let until_due = Duration::from_millis(core.server.keyspace.next_due().saturating_sub(now));
+        let since_last = Duration::from_millis(now.saturating_sub(self.last_expire_ms));
+        until_due.max(expire_period.saturating_sub(since_last)).max(Duration::from_millis(1)).min(idle)
     }
 
     /// How long the first of this worker's waiting clients still waits.
@@ -128,7 +137,11 @@ impl Background {
         }
         if self.worker == 0 {
             let server = core.server;
-            server.sampler.sample(now, || crate::rates::totals(server.stats.iter().map(|stats| &**stats)));
+            server.sampler.sample(now, || {
+                server.end_pause(now);
+                server.over_limit.note(now, server.is_over_limit());
+                crate::rates::totals(server.stats.iter().map(|stats| &**stats))
+            });
         }
     }
 
@@ -144,10 +157,10 @@ impl Background {
         }
         core.open_turn();
         let slice = expire_slice(core.settings.active_expire_effort());
-        let (server, mut bites) = (core.server, 0);
+        let (server, mut bites) = (core.server, 0u32);
         let done = server.keyspace.sweep_expired((self.worker, self.workers), &mut core.local, &mut || {
             bites += 1;
-            bites % BITES != 0 || start.elapsed() < slice
+            start.elapsed() < slice
         });
         core.close_turn();
         self.expire_backlog = !done;
@@ -180,7 +193,7 @@ impl Background {
 /// Whether a connection is to be closed since `timeout` is over.
 fn is_idle(core: &Core, conn: &Connection) -> bool {
     let idle_ms_max = u64::from(core.settings.timeout()) * 1000;
-    let waits = matches!(conn.parked, Some(Parked::Ticket(_))) || conn.monitor;
+    let waits = matches!(conn.parked, Some(Parked::Ticket(_) | Parked::Paused)) || conn.monitor;
     let idle_ms = core.local.now.0.saturating_sub(conn.client.active_ms.load(Relaxed));
     idle_ms_max != 0 && !waits && idle_ms > idle_ms_max
 }

@@ -44,6 +44,15 @@ pub enum Parked {
     Ticket(u64),
 }
 
+/// A command whose answer is not there yet: it is counted when it ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Unfinished {
+    /// The command's `Row::id`.
+    pub command: usize,
+    /// How long it ran before it waited, in nanoseconds.
+    pub nanos: u64,
+}
+
 /// A client's connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -81,6 +90,8 @@ pub struct Connection {
     pub closing: Closing,
     /// Whether its requests wait.
     pub parked: Option<Parked>,
+    /// The command it is parked by.
+    pub unfinished: Option<Unfinished>,
     /// What the poller watches: reading, writing.
     pub interest: (bool, bool),
     /// Since when its output is above the soft limit, in milliseconds of Unix time; 0 for not.
@@ -112,6 +123,7 @@ impl Connection {
             monitor: false,
             closing: Closing::No,
             parked: None,
+            unfinished: None,
             interest: (true, false),
             over_soft_limit_ms: 0,
             is_queued: false,

@@ -3,7 +3,8 @@
 //! One path for every command. A panic in a command ends here: its connection gets an error and is
 //! closed, its locks are released by their guards, no other client notices.
 
-use crate::connection::{Closing, Connection, Parked, ReplyMode};
+use crate::clients::Client;
+use crate::connection::{Closing, Connection, Parked, ReplyMode, Unfinished};
 use crate::registry::{Row, RowRun, RunOnKeys};
 use crate::server::{Message, Server};
 use crate::slowlog::{SlowEntry, shorten};
@@ -177,15 +178,15 @@ impl Core {
             Reply::new(out, protocol).error(error.text());
         }
         if few {
-            self.count_time(row, self.stopwatch.nanos(start, self.stopwatch.ticks()));
+            self.count_time(row.id, self.stopwatch.nanos(start, self.stopwatch.ticks()));
         }
         Outcome::Done
     }
 
     /// Counts how long one of the first runs of a command took.
     #[cold]
-    fn count_time(&self, row: &Row, nanos: u64) {
-        let stats = &self.stats.by_command[row.id];
+    fn count_time(&self, command: usize, nanos: u64) {
+        let stats = &self.stats.by_command[command];
         stats.nanos.add(nanos);
         if self.settings.latency_tracking() {
             stats.durations.record(nanos, 1);
@@ -315,7 +316,9 @@ impl Core {
         hash: u64,
     ) -> Outcome {
         let asked = row;
-        let row = match self.resolve(row, args) {
+        let resolved = self.resolve(row, args);
+        conn.client.last_command.store(row_shown(&resolved).map_or(0, |row| row.id + 1), Relaxed);
+        let row = match resolved {
             Ok(row) => row,
             Err((row, error)) => return self.refuse(out, row, &error),
         };
@@ -337,10 +340,11 @@ impl Core {
             return self.refuse(out, Some(row), &Error::OutOfMemory);
         }
         if self.server.pause.until_ms.load(Relaxed) != 0
-            && self.server.is_paused(self.local.now, row.has(Flags::WRITE))
+            && self.server.is_paused(self.local.now, may_replicate(row))
             && !is_exempt_from_pause(row)
         {
             conn.parked = Some(Parked::Paused);
+            conn.client.parked.store(true, Relaxed);
             return Outcome::Later;
         }
         if self.server.monitors.load(Relaxed) != 0 && !row.has(Flags::SKIP_MONITOR) && !row.has(Flags::ADMIN)
@@ -413,6 +417,12 @@ impl Core {
                 true
             }
         };
+        if matches!(conn.parked, Some(Parked::Ticket(_))) {
+            let nanos = if timed { self.stopwatch.nanos(start, self.stopwatch.ticks()) } else { 0 };
+            conn.unfinished = Some(Unfinished { command: row.id, nanos });
+            self.count_changes();
+            return Outcome::Done;
+        }
         let stats = &self.stats.by_command[row.id];
         stats.calls.add(1);
         self.stats.commands.add(1);
@@ -432,6 +442,36 @@ impl Core {
             }
         }
         Outcome::Done
+    }
+
+    /// Counts a command whose answer came later than it was asked, or whose connection ended before.
+    #[cold]
+    pub fn count_end(&self, client: &Client, Unfinished { command, nanos }: Unfinished, reply: &[u8]) {
+        let stats = &self.stats.by_command[command];
+        stats.calls.add(1);
+        self.stats.commands.add(1);
+        client.commands.add(1);
+        self.count_time(command, nanos);
+        if let Some(text) = reply.strip_prefix(b"-") {
+            stats.failed.add(1);
+            self.count_error(text.trim_ascii_end());
+            if text.starts_with(b"UNBLOCKED") {
+                // As Redis does: once for the error, once for the end of the wait.
+                stats.calls.add(1);
+            }
+        }
+    }
+
+    /// The time-stamp counter, for [`Core::count_busy`].
+    #[inline]
+    pub fn ticks(&self) -> u64 {
+        self.stopwatch.ticks()
+    }
+
+    /// Counts the time since `start` as spent in a turn.
+    #[inline]
+    pub fn count_busy(&self, start: u64) {
+        self.stats.busy_nanos.add(self.stopwatch.nanos(start, self.stopwatch.ticks()));
     }
 
     /// Calls the implementation with what it needs. `Ok(false)`: a key is locked elsewhere.
@@ -464,7 +504,6 @@ impl Core {
                 }
             }
             RowRun::Host(run) => {
-                conn.client.last_command.store(row.id + 1, Relaxed);
                 run(&mut Host { core: self, conn, out }, args)?;
             }
             RowRun::HostExclusive(run) => self.alone(|core| run(&mut Host { core, conn, out }, args))?,
@@ -662,9 +701,25 @@ fn lock<'k>(
     None
 }
 
-/// Commands that a pause does not hold back: those by which it is ended or looked at.
+/// What CLIENT LIST shows of a request: the command that was found, also where it is refused.
+fn row_shown(resolved: &Result<&'static Row, (Option<&'static Row>, Error)>) -> Option<&'static Row> {
+    match resolved {
+        Ok(row) => Some(row),
+        // A container stands there when it has no such subcommand.
+        Err((row, _)) => row.filter(|row| row.subcommands.is_empty()),
+    }
+}
+
+/// Whether a pause of writes holds a command back. PFCOUNT is one that may write: it keeps its sum in
+/// the value.
+fn may_replicate(row: &Row) -> bool {
+    row.has(Flags::WRITE) || row.name == "pfcount"
+}
+
+/// The command that a pause does not hold back.
 fn is_exempt_from_pause(row: &Row) -> bool {
-    row.name.starts_with("client|") || matches!(row.name.as_str(), "hello" | "auth" | "reset" | "quit")
+    // Differs from Redis: CLIENT UNPAUSE is not held back by the pause of all commands that it is to end.
+    row.name == "client|unpause"
 }
 
 /// How long one command may evict under a `maxmemory-eviction-tenacity`: 50 microseconds a step up to

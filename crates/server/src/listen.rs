@@ -2,12 +2,15 @@
 //!
 //! The first worker accepts and hands each connection to the worker that has the fewest, so that
 //! work is balanced whatever addresses clients come from.
+//! Invariant: every socket has a token of its own, which is never given again, so that what the poller
+//! still reports of one that was closed means nothing.
 
 use crate::clients::Client;
 use crate::clock;
+use crate::io::Poller;
 use crate::server::{Message, Server};
 use larder_config::Settings;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -18,11 +21,27 @@ use std::time::Duration;
 /// Connections accepted in one go.
 const ACCEPTS_MAX: usize = 1000;
 
-/// The listening sockets of a worker.
+/// Tokens from here on are listeners.
+pub const LISTENER_TOKENS: u64 = 1 << 62;
+
+/// The listening sockets.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    sockets: Vec<Socket>,
+    sockets: Vec<Listener>,
+    /// How many sockets there have ever been.
+    opened: u64,
     unix_path: Option<String>,
+}
+
+/// One listening socket.
+#[derive(Debug)]
+struct Listener {
+    socket: Socket,
+    token: u64,
+    /// Where it listens; none for the Unix socket.
+    address: Option<SocketAddr>,
+    /// Whether the first worker's poller has it.
+    is_watched: bool,
 }
 
 impl Listeners {
@@ -32,16 +51,12 @@ impl Listeners {
     /// The first address that cannot be listened on, said in words.
     pub fn open(settings: &Settings) -> Result<Listeners, String> {
         let mut listeners = Listeners::default();
-        let backlog = i32::try_from(settings.tcp_backlog()).unwrap_or(i32::MAX);
-        let port = settings.port();
-        if port != 0 {
-            listeners.open_tcp(settings, port, backlog)?;
-        }
+        listeners.open_tcp(settings)?;
         let path = settings.unixsocket();
         if !path.is_empty() {
             let path = String::from_utf8_lossy(path).into_owned();
             listeners
-                .open_unix(&path, settings.unixsocketperm(), backlog)
+                .open_unix(&path, settings.unixsocketperm(), backlog(settings))
                 .map_err(|error| format!("cannot listen on the Unix socket {path}: {error}"))?;
         }
         if listeners.sockets.is_empty() {
@@ -50,31 +65,76 @@ impl Listeners {
         Ok(listeners)
     }
 
-    fn open_tcp(&mut self, settings: &Settings, port: u16, backlog: i32) -> Result<(), String> {
-        for word in settings.bind() {
-            let (word, optional) = match word.strip_prefix(b"-") {
-                Some(rest) => (rest, true),
-                None => (&word[..], false),
-            };
-            let name = String::from_utf8_lossy(word).into_owned();
-            let addresses = resolve(&name, port)
-                .map_err(|error| format!("cannot find the address '{name}' of 'bind': {error}"));
-            let opened = addresses.and_then(|addresses| {
-                addresses.into_iter().try_for_each(|address| {
-                    let socket = tcp(address, backlog).map_err(|error| {
-                        format!("cannot listen on {address}: {error}; is another server running there? see 'port' and 'bind'")
-                    })?;
-                    self.sockets.push(socket);
-                    Ok(())
-                })
-            });
-            match opened {
+    /// Listens where `settings` say, and no longer elsewhere. What was open and stays wanted is left
+    /// alone, as are connections.
+    ///
+    /// # Errors
+    /// The first address that cannot be listened on, said in words; then it listens where it did before.
+    pub fn rebind(&mut self, settings: &Settings) -> Result<(), String> {
+        let wanted: Vec<SocketAddr> = addresses(settings)?.into_iter().map(|(address, _)| address).collect();
+        let first_new = LISTENER_TOKENS + self.opened;
+        let is_new = |listener: &Listener| listener.token >= first_new;
+        let is_left = |listener: &Listener| {
+            !is_new(listener) && listener.address.is_some_and(|address| !wanted.contains(&address))
+        };
+        let Err(problem) = self.open_tcp(settings) else {
+            self.sockets.retain(|listener| !is_left(listener));
+            return Ok(());
+        };
+        // What is to be left can stand in the way of what is to come, as `*` does of every other address.
+        let left: Vec<SocketAddr> = self
+            .sockets
+            .iter()
+            .filter(|listener| is_left(listener))
+            .filter_map(|listener| listener.address)
+            .collect();
+        if !left.iter().any(|address| address.port() == settings.port()) {
+            self.sockets.retain(|listener| !is_new(listener));
+            return Err(problem);
+        }
+        self.sockets.retain(|listener| !is_left(listener));
+        let Err(problem) = self.open_tcp(settings) else { return Ok(()) };
+        self.sockets.retain(|listener| !is_new(listener));
+        for address in left {
+            if let Err(error) = self.open_address(address, backlog(settings)) {
+                tracing::error!(%error, "cannot listen on {address} again");
+            }
+        }
+        Err(problem)
+    }
+
+    /// Opens what `settings` ask for and is not open.
+    fn open_tcp(&mut self, settings: &Settings) -> Result<(), String> {
+        let backlog = backlog(settings);
+        for (address, optional) in addresses(settings)? {
+            if self.sockets.iter().any(|listener| listener.address == Some(address)) {
+                continue;
+            }
+            match self.open_address(address, backlog) {
                 Ok(()) => {}
-                Err(text) if optional => tracing::debug!("{text} (optional)"),
-                Err(text) => return Err(text),
+                Err(error) if is_absent(&error, optional) => {
+                    tracing::debug!(%error, "cannot listen on {address}, and need not");
+                }
+                Err(error) => {
+                    return Err(format!(
+                        "cannot listen on {address}: {error}; is another server running there? see 'port' and 'bind'"
+                    ));
+                }
             }
         }
         Ok(())
+    }
+
+    fn open_address(&mut self, address: SocketAddr, backlog: i32) -> io::Result<()> {
+        let socket = tcp(address, backlog)?;
+        self.add(socket, Some(address));
+        Ok(())
+    }
+
+    fn add(&mut self, socket: Socket, address: Option<SocketAddr>) {
+        let token = LISTENER_TOKENS + self.opened;
+        self.opened += 1;
+        self.sockets.push(Listener { socket, token, address, is_watched: false });
     }
 
     fn open_unix(&mut self, path: &str, permissions: u16, backlog: i32) -> io::Result<()> {
@@ -89,23 +149,28 @@ impl Listeners {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(u32::from(permissions)))?;
         }
         socket.listen(backlog)?;
-        self.sockets.push(socket);
+        self.add(socket, None);
         self.unix_path = Some(path.to_owned());
         Ok(())
     }
 
-    /// The sockets, to be watched.
-    pub fn iter(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.sockets.iter().map(AsFd::as_fd)
+    /// Has `poller` watch the sockets that it does not watch yet; it forgets closed ones by itself.
+    ///
+    /// # Errors
+    /// When the kernel has no memory for it.
+    pub fn watch(&mut self, poller: &Poller) -> io::Result<()> {
+        for listener in self.sockets.iter_mut().filter(|listener| !listener.is_watched) {
+            poller.add(&listener.socket, listener.token)?;
+            listener.is_watched = true;
+        }
+        Ok(())
     }
 
     /// Accepts what waits on one socket and hands it to workers.
-    pub fn accept(&self, index: u64, server: &'static Server) {
-        let Some(listener) = usize::try_from(index).ok().and_then(|index| self.sockets.get(index)) else {
-            return;
-        };
+    pub fn accept(&self, token: u64, server: &'static Server) {
+        let Some(listener) = self.sockets.iter().find(|listener| listener.token == token) else { return };
         for _ in 0..ACCEPTS_MAX {
-            match listener.accept_raw() {
+            match listener.socket.accept_raw() {
                 Ok((socket, peer)) => admit(server, socket, &peer, self.unix_path.as_deref()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error)
@@ -133,6 +198,42 @@ impl Drop for Listeners {
     fn drop(&mut self) {
         self.remove_files();
     }
+}
+
+fn backlog(settings: &Settings) -> i32 {
+    i32::try_from(settings.tcp_backlog()).unwrap_or(i32::MAX)
+}
+
+/// Whether an address is left out because the machine has not got it: none of its kind, or this one,
+/// where the configuration says that it may be missing.
+fn is_absent(error: &io::Error, optional: bool) -> bool {
+    use rustix::io::Errno;
+    match Errno::from_io_error(error) {
+        Some(Errno::AFNOSUPPORT | Errno::PFNOSUPPORT | Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT) => true,
+        Some(Errno::ADDRNOTAVAIL) => optional,
+        _ => false,
+    }
+}
+
+/// Where to listen, and whether it is no error when that cannot be.
+fn addresses(settings: &Settings) -> Result<Vec<(SocketAddr, bool)>, String> {
+    let mut found = Vec::new();
+    if settings.port() == 0 {
+        return Ok(found);
+    }
+    for word in settings.bind() {
+        let (word, optional) = match word.strip_prefix(b"-") {
+            Some(rest) => (rest, true),
+            None => (&word[..], false),
+        };
+        let name = String::from_utf8_lossy(word).into_owned();
+        match resolve(&name, settings.port()) {
+            Ok(addresses) => found.extend(addresses.into_iter().map(|address| (address, optional))),
+            Err(error) if optional => tracing::debug!(%error, "cannot find the address '{name}' (optional)"),
+            Err(error) => return Err(format!("cannot find the address '{name}' of 'bind': {error}")),
+        }
+    }
+    Ok(found)
 }
 
 /// The addresses that a word of `bind` means.

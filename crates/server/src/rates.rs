@@ -10,7 +10,7 @@ const SAMPLES: usize = 16;
 /// Milliseconds between two samples.
 const PERIOD_MS: u64 = 100;
 /// Counters sampled.
-const METRICS: usize = 4;
+const METRICS: usize = 5;
 
 /// Rates of the last one and a half seconds, in units a second.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Rates {
     pub bytes_out: f64,
     /// Turns of the event loops.
     pub turns: f64,
+    /// Nanoseconds spent in turns.
+    pub busy_nanos: f64,
 }
 
 /// Samples the counters whose rates are told.
@@ -38,6 +40,13 @@ struct State {
     last: [u64; METRICS],
     rates: [[f64; METRICS]; SAMPLES],
     count: usize,
+}
+
+impl Rates {
+    /// The mean length of a turn, in microseconds.
+    pub fn turn_micros(&self) -> f64 {
+        if self.turns == 0.0 { 0.0 } else { self.busy_nanos / self.turns / 1000.0 }
+    }
 }
 
 impl Sampler {
@@ -58,7 +67,13 @@ impl Sampler {
             let sum: f64 = state.rates.iter().take(samples).map(|rates| rates[metric]).sum();
             if samples == 0 { 0.0 } else { sum / samples as f64 }
         };
-        Rates { commands: mean(0), bytes_in: mean(1), bytes_out: mean(2), turns: mean(3) }
+        Rates {
+            commands: mean(0),
+            bytes_in: mean(1),
+            bytes_out: mean(2),
+            turns: mean(3),
+            busy_nanos: mean(4),
+        }
     }
 
     /// Forgets all samples, because the counters start again from zero.
@@ -85,7 +100,7 @@ impl State {
 /// The counters that are sampled, summed over the workers.
 pub fn totals<'a>(workers: impl Iterator<Item = &'a WorkerStats>) -> [u64; METRICS] {
     workers.fold([0; METRICS], |sum, stats| {
-        let counters = [&stats.commands, &stats.bytes_in, &stats.bytes_out, &stats.turns];
+        let counters = [&stats.commands, &stats.bytes_in, &stats.bytes_out, &stats.turns, &stats.busy_nanos];
         std::array::from_fn(|metric| sum[metric] + counters[metric].get())
     })
 }
@@ -98,18 +113,19 @@ mod tests {
     fn rates_are_the_mean_of_the_last_samples() {
         let sampler = Sampler::default();
         assert_eq!(sampler.rates(), Rates::default());
-        sampler.sample(1_000, || [5, 0, 0, 0]);
+        sampler.sample(1_000, || [5, 0, 0, 0, 0]);
         sampler.sample(1_050, || unreachable!("it is not time yet"));
         assert_eq!(sampler.rates(), Rates::default());
-        sampler.sample(1_200, || [25, 2_000, 0, 2]);
+        sampler.sample(1_200, || [25, 2_000, 0, 2, 5_000]);
         assert_eq!(
             sampler.rates(),
-            Rates { commands: 100.0, bytes_in: 10_000.0, bytes_out: 0.0, turns: 10.0 }
+            Rates { commands: 100.0, bytes_in: 10_000.0, bytes_out: 0.0, turns: 10.0, busy_nanos: 25_000.0 }
         );
-        sampler.sample(1_300, || [25, 2_000, 0, 2]);
+        sampler.sample(1_300, || [25, 2_000, 0, 2, 5_000]);
         assert_eq!(sampler.rates().commands, 50.0);
+        assert_eq!(sampler.rates().turn_micros(), 2.5);
         for step in 1..=16 {
-            sampler.sample(1_300 + step * 100, || [25 + step, 2_000, 0, 2]);
+            sampler.sample(1_300 + step * 100, || [25 + step, 2_000, 0, 2, 5_000]);
         }
         assert_eq!(sampler.rates(), Rates { commands: 10.0, ..Rates::default() });
         sampler.reset();

@@ -7,6 +7,7 @@ use crate::blocked::Blocked;
 use crate::clients::{Client, Clients};
 use crate::execute::Core;
 use crate::latency::LatencyMonitor;
+use crate::listen::Listeners;
 use crate::mailbox::Mailbox;
 use crate::rates::Sampler;
 use crate::reaper::Reaper;
@@ -39,6 +40,8 @@ pub enum Message {
     Monitor(Arc<Vec<u8>>),
     /// Look again at parked connections.
     Resume,
+    /// There are new sockets to listen on.
+    Listen,
     /// Stop.
     Shutdown,
 }
@@ -61,6 +64,41 @@ pub struct Pause {
     pub writes_only: AtomicBool,
 }
 
+/// How long memory in use has been above `maxmemory`, as worker 0 finds it ten times a second.
+#[derive(Debug, Default)]
+pub struct OverLimit {
+    /// Since when, in milliseconds of Unix time; 0 for not.
+    since_ms: AtomicU64,
+    /// How long it was before, in milliseconds.
+    past_ms: AtomicU64,
+}
+
+impl OverLimit {
+    /// Notes how it is at `now_ms`.
+    pub fn note(&self, now_ms: u64, over: bool) {
+        let since = self.since_ms.load(Relaxed);
+        if over && since == 0 {
+            self.since_ms.store(now_ms, Relaxed);
+        } else if !over && since != 0 {
+            self.past_ms.fetch_add(now_ms.saturating_sub(since), Relaxed);
+            self.since_ms.store(0, Relaxed);
+        }
+    }
+
+    /// For how long it has been at `now_ms`, and how long it was in all, in milliseconds.
+    pub fn times(&self, now_ms: u64) -> (u64, u64) {
+        let since = self.since_ms.load(Relaxed);
+        let current = if since == 0 { 0 } else { now_ms.saturating_sub(since) };
+        (current, self.past_ms.load(Relaxed) + current)
+    }
+
+    /// Starts again from zero (CONFIG RESETSTAT).
+    pub fn reset(&self) {
+        self.since_ms.store(0, Relaxed);
+        self.past_ms.store(0, Relaxed);
+    }
+}
+
 /// The state all threads share.
 pub struct Server {
     /// The data.
@@ -77,6 +115,8 @@ pub struct Server {
     pub mailboxes: Vec<Mailbox<Message>>,
     /// The counters of each worker.
     pub stats: Vec<Arc<WorkerStats>>,
+    /// Where it listens.
+    pub listeners: Mutex<Listeners>,
     /// Who is connected.
     pub clients: Clients,
     /// Clients that wait with a time limit.
@@ -105,6 +145,8 @@ pub struct Server {
     pub replication_id: String,
     /// What happens in a second.
     pub sampler: Sampler,
+    /// How long memory in use has been above its limit.
+    pub over_limit: OverLimit,
     /// The most memory ever in use, in bytes.
     peak_bytes: AtomicUsize,
     /// When the peak was reached, in milliseconds of Unix time.
@@ -141,6 +183,7 @@ impl Server {
             mailboxes,
             stats,
             clients,
+            listeners: Mutex::default(),
             blocked: Blocked::default(),
             refused: AtomicU64::new(0),
             monitors: AtomicUsize::new(0),
@@ -154,6 +197,7 @@ impl Server {
             run_id: random_hex(40),
             replication_id: random_hex(40),
             sampler: Sampler::default(),
+            over_limit: OverLimit::default(),
             peak_bytes: AtomicUsize::new(0),
             peak_ms: AtomicU64::new(now.0),
             startup_bytes: AtomicUsize::new(0),
@@ -186,6 +230,21 @@ impl Server {
         for mailbox in &self.mailboxes {
             mailbox.send(Message::Resume);
         }
+    }
+
+    /// Forgets a pause whose time is over, so that nothing asks about it any more.
+    pub fn end_pause(&self, now_ms: u64) {
+        let until = self.pause.until_ms.load(Relaxed);
+        if until != 0 && until <= now_ms {
+            // One that was asked for meanwhile stays.
+            let _ = self.pause.until_ms.compare_exchange(until, 0, Relaxed, Relaxed);
+        }
+    }
+
+    /// Whether more memory is in use than `maxmemory` allows.
+    pub fn is_over_limit(&self) -> bool {
+        let limit = self.settings().maxmemory();
+        limit != 0 && self.used_memory() as u64 > limit
     }
 
     /// Memory in use: what the allocator holds for us and what the tables map for entries.

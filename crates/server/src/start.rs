@@ -69,7 +69,8 @@ fn start(plan: StartPlan) -> Result<ExitCode, String> {
     write_pid_file(&settings)?;
     banner(&settings, workers);
     stop_on_signals(server)?;
-    let threads = spawn_workers(server, pollers, listeners)?;
+    *server.listeners.lock() = listeners;
+    let threads = spawn_workers(server, pollers)?;
     look_after_pages(server)?;
     // The workers' own buffers are part of what a server without data takes.
     server.startup_bytes.store(server.used_memory(), Relaxed);
@@ -130,14 +131,10 @@ fn random_u64() -> u64 {
 fn spawn_workers(
     server: &'static Server,
     pollers: Vec<Poller>,
-    listeners: Listeners,
 ) -> Result<Vec<std::thread::JoinHandle<()>>, String> {
-    let mut listeners = Some(listeners);
     let mut threads = Vec::new();
     for (id, poller) in pollers.into_iter().enumerate() {
-        // The first worker accepts for all.
-        let listeners = listeners.take().unwrap_or_default();
-        let mut worker = Worker::new(id, server, poller, listeners, random_u64())
+        let mut worker = Worker::new(id, server, poller, random_u64())
             .map_err(|error| format!("cannot watch the listening sockets: {error}"))?;
         let thread = std::thread::Builder::new()
             .name(format!("larder-{id}"))

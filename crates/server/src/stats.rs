@@ -38,6 +38,10 @@ pub struct WorkerStats {
     pub expire_nanos: Counter,
     /// Slices of active expiry that ended before all due keys were gone.
     pub expire_cuts: Counter,
+    /// Windows of requests whose memory was prefetched.
+    pub prefetch_batches: Counter,
+    /// Requests in them that have a key.
+    pub prefetched: Counter,
     /// Error replies by their codes.
     pub errors_by_code: ErrorCounts,
     /// Per command and subcommand, by `Row::id`.
@@ -78,6 +82,8 @@ impl WorkerStats {
             query_limit_closes: Counter::default(),
             expire_nanos: Counter::default(),
             expire_cuts: Counter::default(),
+            prefetch_batches: Counter::default(),
+            prefetched: Counter::default(),
             errors_by_code: ErrorCounts::default(),
             by_command: (0..ids).map(|_| CommandStats::default()).collect(),
         }
@@ -103,6 +109,8 @@ impl WorkerStats {
             &self.query_limit_closes,
             &self.expire_nanos,
             &self.expire_cuts,
+            &self.prefetch_batches,
+            &self.prefetched,
         ];
         counters.into_iter().for_each(Counter::reset);
         self.errors_by_code.reset();

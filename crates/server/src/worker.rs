@@ -17,7 +17,7 @@ use crate::background::Background;
 use crate::connection::{Connection, Parked};
 use crate::execute::Core;
 use crate::io::{Poller, Readiness, Socket};
-use crate::listen::Listeners;
+use crate::listen::LISTENER_TOKENS;
 use crate::server::{Message, Server};
 use crate::slots::Slots;
 use batch::{Batch, Source};
@@ -41,15 +41,12 @@ const SPARE_BUFFERS: usize = 256;
 const SPARE_BUFFER_BYTES_MAX: usize = 128 * 1024;
 /// Most bytes read at once into the buffer of a large request.
 const LARGE_READ_BYTES: usize = 1024 * 1024;
-/// Tokens from here on are listeners.
-pub const LISTENER_TOKENS: u64 = 1 << 62;
 
 /// One thread of the server.
 pub struct Worker {
     core: Core,
     server: &'static Server,
     poller: Poller,
-    listeners: Listeners,
     participant: Participant,
     connections: Slots,
     background: Background,
@@ -71,22 +68,15 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Worker `id`, which waits in `poller` and accepts on `listeners`.
-    pub fn new(
-        id: usize,
-        server: &'static Server,
-        poller: Poller,
-        listeners: Listeners,
-        seed: u64,
-    ) -> std::io::Result<Worker> {
-        for (index, listener) in listeners.iter().enumerate() {
-            poller.add(listener, LISTENER_TOKENS + index as u64)?;
+    /// Worker `id`, which waits in `poller`. The first one accepts for all.
+    pub fn new(id: usize, server: &'static Server, poller: Poller, seed: u64) -> std::io::Result<Worker> {
+        if id == 0 {
+            server.listeners.lock().watch(&poller)?;
         }
         Ok(Worker {
             core: Core::new(id, server, seed),
             server,
             poller,
-            listeners,
             participant: server.epochs.register(),
             connections: Slots::default(),
             background: Background::new(id, server.mailboxes.len()),
@@ -155,6 +145,7 @@ impl Worker {
     }
 
     fn turn(&mut self) {
+        let start = self.core.ticks();
         self.participant.enter();
         self.core.open_turn();
         self.core.stats.turns.add(1);
@@ -175,11 +166,12 @@ impl Worker {
         }
         self.participant.leave();
         self.rest();
+        self.core.count_busy(start);
     }
 
     fn on_ready(&mut self, ready: Readiness) {
         if ready.token >= LISTENER_TOKENS {
-            self.listeners.accept(ready.token - LISTENER_TOKENS, self.server);
+            self.server.listeners.lock().accept(ready.token, self.server);
             return;
         }
         if ready.writable
@@ -210,6 +202,11 @@ impl Worker {
                 Message::Work(work) => (work.0)(&mut self.core),
                 Message::Monitor(line) => self.feed_monitors(&line),
                 Message::Resume => {}
+                Message::Listen => {
+                    if let Err(error) = server.listeners.lock().watch(&self.poller) {
+                        tracing::error!(%error, "a new listening socket cannot be watched");
+                    }
+                }
                 Message::Shutdown => self.stopping = true,
             }
         }
@@ -237,6 +234,9 @@ impl Worker {
         }
         conn.parked = None;
         conn.client.parked.store(false, Relaxed);
+        if let Some(unfinished) = conn.unfinished.take() {
+            self.core.count_end(&conn.client, unfinished, reply);
+        }
         if !std::mem::take(&mut conn.answer_is_hidden) {
             conn.output.bytes_mut().extend_from_slice(reply);
         }
@@ -269,13 +269,14 @@ impl Worker {
                     conn.parked = None;
                     tokens.push(token);
                 }
-                Some(Parked::Paused) if self.server.is_paused(self.core.local.now, false) => {
+                Some(Parked::Paused) if self.server.is_paused(self.core.local.now, true) => {
                     self.parked.push(token);
                 }
                 Some(Parked::Paused) => {
                     // The command itself decides again whether it may run. The end of the turn has
                     // the socket watched for reading again.
                     conn.parked = None;
+                    conn.client.parked.store(false, Relaxed);
                     tokens.push(token);
                     if !conn.in_flush_list {
                         conn.in_flush_list = true;
@@ -307,6 +308,9 @@ impl Worker {
     fn close(&mut self, token: u64) {
         let Some(conn) = self.connections.remove(token) else { return };
         let _ = self.poller.remove(&conn.socket);
+        if let Some(unfinished) = conn.unfinished {
+            self.core.count_end(&conn.client, unfinished, b"");
+        }
         if conn.monitor {
             self.server.monitors.fetch_sub(1, Relaxed);
         }

@@ -127,7 +127,6 @@ fn settings_change_together_or_not_at_all_and_survive_a_rewrite() {
     assert!(text.starts_with("# a remark\nmaxmemory 200mb\n"), "{text}");
     assert!(text.contains("\ntimeout 7\n"), "{text}");
     std::fs::remove_file(&file).unwrap();
-    assert!(client.run("CONFIG SET port 1").unwrap().is_error());
     client.run("CONFIG SET requirepass secret").unwrap();
     let mut other = Client::connect(&server.address()).unwrap();
     assert!(other.run("GET a").unwrap().text().starts_with("NOAUTH"));
@@ -192,4 +191,59 @@ fn shutdown_ends_the_process_cleanly() {
     assert!(client.run("SHUTDOWN ABORT").unwrap().text().contains("No shutdown in progress"));
     client.send(&["SHUTDOWN", "NOSAVE"]).unwrap();
     assert_eq!(server.wait_for_end(Duration::from_secs(10)), Some(true), "{}", server.log());
+}
+
+/// A port that nobody listens on.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn answers(address: &str) -> bool {
+    Client::connect(address)
+        .is_ok_and(|mut client| client.run("PING").is_ok_and(|pong| pong.text() == "PONG"))
+}
+
+#[test]
+fn port_and_bind_change_while_the_server_runs() {
+    for threads in ["1", "3"] {
+        let server = larder(&["--threads", threads]);
+        let mut client = server.client();
+        let old = server.address();
+        let port = free_port();
+        let new = format!("127.0.0.1:{port}");
+        assert_eq!(client.run(&format!("CONFIG SET port {port}")).unwrap().text(), "OK");
+        assert!(answers(&new) && !answers(&old));
+        assert_eq!(client.run("PING").unwrap().text(), "PONG", "connections stay");
+        // One that is taken: nothing changes.
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = taken.local_addr().unwrap().port();
+        let refused =
+            client.run(&format!("CONFIG SET timeout 9 port {other} loglevel debug")).unwrap().text();
+        assert_eq!(
+            refused,
+            "ERR CONFIG SET failed (possibly related to argument 'port') - Unable to listen on this port. Check server logs."
+        );
+        assert_eq!(texts(&client.run("CONFIG GET port").unwrap()), ["port".to_owned(), port.to_string()]);
+        assert_eq!(texts(&client.run("CONFIG GET timeout").unwrap()), ["timeout", "0"]);
+        assert!(answers(&new));
+        // From one address to all of them and back: the old sockets stand in the way of the new ones.
+        assert_eq!(client.command(&["CONFIG", "SET", "bind", "0.0.0.0"]).unwrap().text(), "OK");
+        assert!(answers(&new) && answers(&format!("127.0.0.2:{port}")));
+        let refused = client.command(&["CONFIG", "SET", "bind", "127.0.0.1 203.0.113.7"]).unwrap().text();
+        assert_eq!(
+            refused,
+            "ERR CONFIG SET failed (possibly related to argument 'bind') - Failed to bind to specified addresses."
+        );
+        assert!(answers(&new) && answers(&format!("127.0.0.2:{port}")));
+        assert_eq!(
+            client.command(&["CONFIG", "SET", "bind", "127.0.0.1 -203.0.113.7"]).unwrap().text(),
+            "OK"
+        );
+        assert!(answers(&new) && !answers(&format!("127.0.0.2:{port}")));
+        assert_eq!(client.run("CONFIG SET port 0").unwrap().text(), "OK");
+        assert!(!answers(&new));
+        assert_eq!(client.run(&format!("CONFIG SET port {port}")).unwrap().text(), "OK");
+        assert!(answers(&new));
+        assert_eq!(number(&info(&mut client, "server"), "tcp_port"), u64::from(port));
+    }
 }

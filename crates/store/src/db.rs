@@ -76,7 +76,9 @@ impl<'a> Item<'a> {
     pub fn encoding(&self) -> Encoding {
         match self.value_type() {
             Type::String => {
-                string::encoding(self.entry.kind(), &Str::decode(self.entry.kind(), self.entry.payload()))
+                let kind = self.entry.kind();
+                let value = Str::decode(kind, self.entry.payload());
+                string::encoding(kind, &value, self.entry.key().len(), self.entry.deadline().is_some())
             }
         }
     }
@@ -111,10 +113,16 @@ impl<'a> Item<'a> {
         self.entry.size() + apart
     }
 
+    /// The kind under another key: what is raw stays raw.
+    fn lasting_kind(&self) -> u8 {
+        let kind = self.entry.kind();
+        if self.encoding() == Encoding::Raw { string::raw_kind(kind) } else { kind }
+    }
+
     /// A copy of the value that stands on its own.
     pub fn to_value(&self) -> Value {
         Value {
-            kind: self.entry.kind(),
+            kind: self.lasting_kind(),
             deadline: self.deadline(),
             payload: match self.entry.payload() {
                 PayloadRef::Inline(bytes) => Owned::Inline(bytes.into()),
@@ -355,7 +363,15 @@ impl<'t> Db<'t> {
             ENTRY_HEADER_BYTES + key.bytes.len() + if matches!(expire, Expire::At(_)) { 6 } else { 0 };
         let mut scratch = [0; INLINE_BYTES_MAX];
         let (kind, payload) = string::choose(value, fixed, &mut scratch);
-        self.put_payload(key, kind, Payload::Inline(payload), expire)
+        // Over a key that has an end Redis stores the new value with it, and sets the new end after.
+        let with_end = expire != Expire::Clear
+            && string::has_room_to_spare(key.bytes.len(), value.len())
+            && self.deadline(key).flatten().is_some();
+        let existed = self.put_payload(key, kind, Payload::Inline(payload), expire);
+        if with_end {
+            self.stored_with_end(key);
+        }
+        existed
     }
 
     /// Replaces or inserts an entry's payload.
@@ -508,7 +524,7 @@ impl<'t> Db<'t> {
     pub fn take(&mut self, key: &Hashed<'_>) -> Option<Value> {
         let occupied = self.find(key)?;
         let view = occupied.view();
-        let (kind, deadline) = (view.kind(), view.deadline().map(Millis));
+        let (kind, deadline) = (Item::new(view).lasting_kind(), view.deadline().map(Millis));
         let inline: Option<Box<[u8]>> = match view.payload() {
             PayloadRef::Inline(bytes) => Some(bytes.into()),
             PayloadRef::Boxed(_) => None,
@@ -522,8 +538,14 @@ impl<'t> Db<'t> {
     }
 
     /// Puts a value under a key that does not exist. The end comes along; the access field is that
-    /// of a new key, as Redis has it for renamed, moved and copied keys.
+    /// of a new key, as Redis has it for renamed and copied keys.
     pub fn put_value(&mut self, key: &Hashed<'_>, value: Value) {
+        self.put_moved(key, value);
+        self.stored_with_end(key);
+    }
+
+    /// Like [`Db::put_value`], for a value that keeps its key and so stays as it is (MOVE).
+    pub fn put_moved(&mut self, key: &Hashed<'_>, value: Value) {
         let expire = value.deadline.map_or(Expire::Clear, Expire::At);
         let payload = match &value.payload {
             Owned::Inline(bytes) => Payload::Inline(bytes),
@@ -548,10 +570,23 @@ impl<'t> Db<'t> {
     pub fn set_deadline(&mut self, key: &Hashed<'_>, deadline: Option<Millis>) -> bool {
         match self.find(key) {
             Some(mut occupied) => {
+                keep_raw(&mut occupied);
                 occupied.set_deadline(deadline.map(|at| at.0));
+                keep_raw(&mut occupied);
                 true
             }
             None => false,
+        }
+    }
+
+    /// Says that a value came with its end and not before it (RENAME, COPY, RESTORE): in Redis it is
+    /// embedded only where there is room for both. What OBJECT ENCODING answers follows.
+    pub fn stored_with_end(&mut self, key: &Hashed<'_>) {
+        let Some(mut occupied) = self.find(key) else { return };
+        let view = occupied.view();
+        let Ok(value) = Item::new(view).string() else { return };
+        if view.deadline().is_some() && !string::embeds(key.bytes.len(), value.len(), true) {
+            occupied.set_kind(string::raw_kind(view.kind()));
         }
     }
 
@@ -589,11 +624,19 @@ fn ended(local: &mut Local, db: DbIndex, key: &[u8], object: Option<Object>) {
 }
 
 /// Counts and announces a key that was removed because its time had come.
-#[cold]
 pub(crate) fn expired(local: &mut Local, db: DbIndex, key: &[u8]) {
     local.stats.expired.add(1);
     // No client asked for it: Redis does not count it among the changes since the last save.
     local.effects.notify(db, key, Event::EXPIRED);
+}
+
+/// Has a string that is raw beside the end it has, or has not, stay so when that changes.
+fn keep_raw(occupied: &mut Occupied<'_, '_, Object>) {
+    let item = Item::new(occupied.view());
+    let (kind, lasting) = (item.entry.kind(), item.lasting_kind());
+    if lasting != kind {
+        occupied.set_kind(lasting);
+    }
 }
 
 /// Records an access, unless the client asked for none to be.

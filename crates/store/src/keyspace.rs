@@ -6,6 +6,7 @@
 
 use crate::local::{Local, Millis};
 use crate::string::Object;
+use crate::sweep::Sweeps;
 use crate::world::World;
 use larder_table::{Detached, Epochs, Hasher, Participant, Shard, Table, TableConfig};
 use smallvec::SmallVec;
@@ -182,6 +183,7 @@ pub struct Keyspace {
     epochs: Arc<Epochs>,
     /// The lock over everything.
     pub world: World,
+    pub(crate) sweeps: Sweeps,
     /// The number of the last effect, when somebody orders them.
     sequence: AtomicU64,
 }
@@ -195,6 +197,7 @@ impl Keyspace {
             hasher,
             epochs,
             world: World::new(workers),
+            sweeps: Sweeps::new(workers),
             sequence: AtomicU64::new(0),
         }
     }
@@ -300,6 +303,28 @@ impl Keyspace {
             });
         }
         sum.checked_div(count).map_or(0, |mean| u64::try_from(mean).unwrap_or(u64::MAX))
+    }
+
+    /// Which part of the keys with a deadline is over it and not removed yet, 0 to 1, from a sample of
+    /// at most a few hundred keys of each database.
+    pub fn stale_share(&self, local: &mut Local) -> f64 {
+        let (now, mut due, mut count) = (local.now.0, 0u32, 0u32);
+        for table in self.indexes().filter_map(|db| self.table_if_used(db)) {
+            if table.len_with_deadline() == 0 {
+                continue;
+            }
+            for _ in 0..32 {
+                let random = local.random();
+                let shard = table.lock(random as usize % table.shards());
+                shard.sample(local.random(), 16, &mut |entry| {
+                    if let Some(deadline) = entry.deadline() {
+                        due += u32::from(deadline <= now);
+                        count += 1;
+                    }
+                });
+            }
+        }
+        if count == 0 { 0.0 } else { f64::from(due) / f64::from(count) }
     }
 
     /// One bounded step of a scan: visits the live keys at `cursor` and answers the next cursor,

@@ -15,9 +15,18 @@ use std::sync::Arc;
 /// Longest string kept inside its entry, in bytes.
 pub const INLINE_BYTES_MAX: usize = 1024;
 
-/// Longest string that Redis keeps in one allocation with its object header, in bytes; OBJECT
-/// ENCODING answers `embstr` up to it.
-const EMBSTR_BYTES_MAX: usize = 44;
+/// Redis keeps key, value and end in one allocation of up to this many bytes; OBJECT ENCODING answers
+/// `embstr` for such a value.
+const EMBEDDED_BYTES_MAX: usize = 64;
+/// What such an allocation holds beside key and value: the object, and the headers of both.
+const EMBEDDED_FIXED_BYTES: usize = 23;
+/// What the end of a key takes in it.
+const EMBEDDED_END_BYTES: usize = 8;
+/// The header of a key of this many bytes is longer by two, which Redis overlooks when it decides: the
+/// largest values beside such a key lie in the next larger allocation, with room for an end.
+const WIDE_KEY_BYTES: usize = 32;
+/// By how much the header of such a key is longer.
+const WIDE_KEY_EXTRA_BYTES: usize = 2;
 
 /// Values that lie apart from their entry.
 #[derive(Debug, Clone)]
@@ -44,20 +53,23 @@ impl Type {
 
 /// Forms of a value, as the entry's 5-bit kind names them.
 pub(crate) mod kind {
-    /// Bytes as they are, never changed since they were stored whole.
+    /// Bytes as they are.
     pub const TEXT: u8 = 0;
     /// ASCII packed eight in seven; the length is not one short of a multiple of eight.
     pub const TEXT7: u8 = 1;
     /// An `i64` in little-endian order.
     pub const INT: u8 = 2;
-    /// Bytes as they are, assembled by a command such as APPEND.
-    pub const EDITED: u8 = 3;
     /// A long string.
     pub const BLOB: u8 = 4;
     /// ASCII packed eight in seven; the length is one short of a multiple of eight.
     pub const TEXT7_SHORT: u8 = 5;
+    /// Beside a text's kind: Redis keeps it apart from its key, whatever becomes of key and end. It was
+    /// assembled by a command such as APPEND, or did not fit when it was stored.
+    pub const RAW: u8 = 8;
+    /// Bytes as they are, assembled by a command.
+    pub const EDITED: u8 = TEXT | RAW;
     /// Kinds below it are strings.
-    pub const STRINGS_END: u8 = 6;
+    pub const STRINGS_END: u8 = 16;
 }
 
 /// What OBJECT ENCODING answers.
@@ -101,7 +113,7 @@ impl<'a> Str<'a> {
     pub(crate) fn decode(kind: u8, payload: PayloadRef<'a, Object>) -> Str<'a> {
         match payload {
             PayloadRef::Boxed(Object::Blob(blob)) => Str::Blob(blob),
-            PayloadRef::Inline(bytes) => match kind {
+            PayloadRef::Inline(bytes) => match kind & !kind::RAW {
                 kind::INT => Str::Int(decode_int(bytes)),
                 kind::TEXT7 => Str::Ascii7(bytes, bytes.len() + bytes.len() / 7),
                 kind::TEXT7_SHORT => Str::Ascii7(bytes, (bytes.len() + bytes.len() / 7).saturating_sub(1)),
@@ -177,13 +189,41 @@ impl<'a> Str<'a> {
     }
 }
 
-/// Redis' word for the form of a string.
-pub(crate) fn encoding(kind: u8, value: &Str<'_>) -> Encoding {
-    match (kind, value) {
-        (_, Str::Int(_)) => Encoding::Int,
-        (kind::EDITED | kind::BLOB, _) => Encoding::Raw,
-        (_, value) if value.len() <= EMBSTR_BYTES_MAX => Encoding::Embstr,
-        _ => Encoding::Raw,
+/// Redis' word for the form of a string under a key of `key_bytes`.
+///
+/// A text that was stored whole is `embstr` when it fits beside its key and its end. An end that comes
+/// later is taken in where there is room to spare, and has the value moved out where there is not.
+pub(crate) fn encoding(kind: u8, value: &Str<'_>, key_bytes: usize, has_end: bool) -> Encoding {
+    match value {
+        Str::Int(_) => Encoding::Int,
+        Str::Blob(_) => Encoding::Raw,
+        Str::Bytes(_) | Str::Ascii7(..) => {
+            let fits = |has_end| embeds(key_bytes, value.len(), has_end);
+            let embedded = kind & kind::RAW == 0
+                && fits(false)
+                && (!has_end || fits(true) || has_room_to_spare(key_bytes, value.len()));
+            if embedded { Encoding::Embstr } else { Encoding::Raw }
+        }
+    }
+}
+
+/// Whether Redis keeps a text in one allocation with its key when it stores it.
+pub(crate) fn embeds(key_bytes: usize, text_bytes: usize, has_end: bool) -> bool {
+    let end = if has_end { EMBEDDED_END_BYTES } else { 0 };
+    EMBEDDED_FIXED_BYTES + end + key_bytes + text_bytes <= EMBEDDED_BYTES_MAX
+}
+
+/// Whether a text that is embedded without an end takes one in later.
+pub(crate) fn has_room_to_spare(key_bytes: usize, text_bytes: usize) -> bool {
+    key_bytes >= WIDE_KEY_BYTES
+        && EMBEDDED_FIXED_BYTES + WIDE_KEY_EXTRA_BYTES + key_bytes + text_bytes > EMBEDDED_BYTES_MAX
+}
+
+/// The kind of a string that stays `raw` from now on.
+pub(crate) fn raw_kind(kind: u8) -> u8 {
+    match kind {
+        kind::INT | kind::BLOB => kind,
+        text => text | kind::RAW,
     }
 }
 

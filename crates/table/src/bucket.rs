@@ -146,6 +146,12 @@ impl Bucket {
         (0..SLOTS).map(|index| usize::from(!self.get(index).is_empty())).sum()
     }
 
+    /// A bit for each slot whose entry lives here because its home, the bucket before, was full.
+    #[inline]
+    pub(crate) fn displaced(&self) -> u32 {
+        (0..SLOTS).map(|index| u32::from(self.get(index).is_displaced()) << index).sum()
+    }
+
     /// A bit for each slot that matches. Empty slots match tag 0 at home: callers skip them.
     /// May race with a writer: the result is then a hint.
     #[cfg(any(test, miri, not(target_arch = "x86_64")))]

@@ -327,9 +327,15 @@ impl Raw {
             }
             let shape = self.shape();
             let place = self.0.add(shape.deadline_at());
-            let mut bytes = [0; 8];
-            std::ptr::copy_nonoverlapping(place.as_ptr(), bytes.as_mut_ptr(), FORM_BYTES[shape.form & 3]);
-            Some(u64::from_le_bytes(bytes))
+            // In two reads of fixed size: a copy of so many bytes would be a call.
+            let low = u64::from(u32::from_le(place.cast::<u32>().read_unaligned()));
+            let high = place.add(4);
+            Some(
+                low | match shape.form {
+                    1 => u64::from(u16::from_le(high.cast::<u16>().read_unaligned())) << 32,
+                    _ => u64::from(u32::from_le(high.cast::<u32>().read_unaligned())) << 32,
+                },
+            )
         }
     }
 

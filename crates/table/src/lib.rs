@@ -41,6 +41,7 @@ mod hash;
 mod occupied;
 mod segment;
 mod shard;
+mod sweep;
 mod sync;
 mod table;
 

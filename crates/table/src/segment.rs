@@ -73,6 +73,12 @@ impl SegmentRef {
         std::ptr::with_exposed_provenance_mut((self.0 & ADDRESS) as usize)
     }
 
+    /// Asks for the header's line.
+    #[inline]
+    pub(crate) fn prefetch_header(self) {
+        crate::prefetch(self.header());
+    }
+
     /// Where bucket `index` begins. Not dereferenced here, so any word will do.
     #[inline]
     pub(crate) fn bucket(self, index: usize) -> *const Bucket {
@@ -484,7 +490,12 @@ impl<'a> Segment<'a> {
             if !was_full || after == bucket {
                 return;
             }
-            let Some(back) = (0..SLOTS).find(|at| self.bucket(after).get(*at).is_displaced()) else { return };
+            // All eight without a branch: which of them it is, nobody can predict.
+            let displaced = self.bucket(after).displaced();
+            if displaced == 0 {
+                return;
+            }
+            let back = displaced.trailing_zeros() as usize;
             let from = after * SLOTS + back;
             self.write(bucket * SLOTS + last, self.get(from).with_displaced(false), self.code(from));
             (bucket, at) = (after, back);
@@ -530,18 +541,36 @@ impl<'a> Segment<'a> {
         self.set_code(index, self.code_of(deadline));
     }
 
-    /// The index of the first slot at or after `from` whose entry may be due at `now`, with the lowest code passed over.
-    pub(crate) fn next_probable(self, from: usize, now: u64, passed: &mut u16) -> Option<usize> {
+    /// A bit for each slot of a bucket whose entry may be due at `now`.
+    #[inline]
+    pub(crate) fn probable(self, bucket: usize, now: u64) -> u32 {
+        let codes = self.codes().and_then(|codes| codes.as_chunks::<SLOTS>().0.get(bucket));
+        codes.map_or(0, |codes| deadline::up_to(codes, self.code_of(Some(now))))
+    }
+
+    /// A bit for each slot of up to eight buckets from `first` on whose entry may be due at `now`.
+    #[inline]
+    pub(crate) fn probable_in_eight(self, first: usize, now: u64) -> u64 {
+        let Some(codes) = self.codes() else { return 0 };
         let limit = self.code_of(Some(now));
-        let codes = self.codes()?;
-        for (at, code) in codes.iter().enumerate().skip(from) {
-            let code = code.get();
-            if code <= limit {
-                return Some(at);
+        let buckets = codes.as_chunks::<SLOTS>().0.iter().skip(first).take(8);
+        buckets.enumerate().map(|(at, codes)| u64::from(deadline::up_to(codes, limit)) << (at * SLOTS)).sum()
+    }
+
+    /// The lowest code that says "not due at `now`".
+    pub(crate) fn lowest_code_after(self, now: u64) -> u16 {
+        self.codes().map_or(deadline::NONE, |codes| deadline::lowest_above(codes, self.code_of(Some(now))))
+    }
+
+    /// Asks for the lines of the codes.
+    #[inline]
+    pub(crate) fn prefetch_codes(self) {
+        let codes = self.header().codes.get();
+        if !codes.is_null() {
+            for line in 0..(self.slots() * size_of::<u16>()).div_ceil(64) {
+                crate::prefetch(codes.cast::<u8>().wrapping_add(line * 64));
             }
-            *passed = (*passed).min(code);
         }
-        None
     }
 
     /// Prepares a sweep at `now`: moves the base when the codes have worn out.

@@ -1,11 +1,10 @@
 //! A shard: its header line, its lock, and what can be done while it is held.
 //!
 //! Invariant: the header's counters equal what the segments hold; `due` is never above the earliest deadline.
-//! Read next: `occupied.rs` for changing an entry, `directory.rs` for the structure, `segment.rs` for the search.
+//! Read next: `occupied.rs` for changing an entry, `sweep.rs` for expiry, `directory.rs` for the structure, `segment.rs` for the search.
 
 use crate::arena::{Arena, Use, Zeroed};
 use crate::bucket::{SLOTS, Slot, TAG_BITS};
-use crate::deadline;
 use crate::directory::{PREFIX_BITS_MAX, Root, directory_bytes, tag_of};
 use crate::entry::{Content, Entry, NewEntry, Payload, Raw, Removed, SLOT_BYTES};
 use crate::occupied::Occupied;
@@ -175,6 +174,7 @@ impl<'t> Core<'t> {
     }
 
     /// Takes the slot at `index` out; the entry itself stays for the caller to free.
+    #[inline]
     pub(crate) fn displace(&self, segment: Segment<'_>, index: usize, relieve: bool) -> Raw {
         let slot = segment.get(index);
         segment.remove(self.index_arena(), index, relieve);
@@ -202,15 +202,6 @@ impl<'t> Core<'t> {
 #[inline]
 fn add(counter: &AtomicU32, delta: u32) {
     counter.store(counter.load(Relaxed).wrapping_add(delta), Relaxed);
-}
-
-/// Frees an entry when dropped, also when a callback panics.
-struct Freeing<'a, 't>(&'a Core<'t>, Raw);
-
-impl Drop for Freeing<'_, '_> {
-    fn drop(&mut self) {
-        self.0.free_entry(self.1);
-    }
 }
 
 /// A locked shard. Everything is reached through it; dropping it unlocks.
@@ -368,88 +359,6 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
             });
         }
         visit_segment(own, 0, first, &mut want);
-    }
-
-    /// Removes entries due at `now` (Unix ms), at most `limit`, telling `gone` of each. Returns how many.
-    /// A result below `limit` promises that no entry with a deadline at or before `now` is left.
-    /// Costs nothing when nothing is due, else a look at each segment's header and work for the due ones.
-    pub fn expire_due(&mut self, now: u64, limit: usize, gone: &mut dyn FnMut(&[u8], Removed<B>)) -> usize {
-        if self.next_due() > now || limit == 0 {
-            return 0;
-        }
-        let this: &Self = self;
-        let mut left = limit;
-        let mut due = u64::MAX;
-        this.core.for_each_segment(|hash, word| {
-            if !word.is_vacant() {
-                // SAFETY: words in the directory name live segments; the lock is held, and nothing is borrowed from it.
-                let segment = unsafe { Segment::held(word) };
-                if segment.due() <= now {
-                    left -= this.sweep(segment, now, left, gone);
-                }
-                due = due.min(segment.due());
-                this.core.settle(hash);
-            }
-            left > 0
-        });
-        if left > 0 {
-            this.core.header.set_due(due);
-        }
-        limit - left
-    }
-
-    /// Removes a segment's due entries, at most `limit`.
-    fn sweep(
-        &self,
-        segment: Segment<'_>,
-        now: u64,
-        limit: usize,
-        gone: &mut dyn FnMut(&[u8], Removed<B>),
-    ) -> usize {
-        let mut count = 0;
-        let (mut exact, mut passed) = (u64::MAX, deadline::NONE);
-        segment.refresh(now);
-        for at in (segment.slots()..segment.slots() + segment.overflow_len()).rev() {
-            // SAFETY: used slots point to live entries.
-            match unsafe { Raw(segment.get(at).entry()).deadline() } {
-                Some(deadline) if deadline <= now && count == limit => return count,
-                Some(deadline) if deadline <= now => {
-                    count += 1;
-                    self.take(segment, at, gone);
-                }
-                deadline => exact = exact.min(deadline.unwrap_or(u64::MAX)),
-            }
-        }
-        let mut from = 0;
-        // An entry taken out of a slot can make room for one further on, so the same slot is looked at again.
-        while let Some(at) = segment.next_probable(from, now, &mut passed) {
-            // SAFETY: slots with a code are used.
-            match unsafe { Raw(segment.get(at).entry()).deadline() } {
-                Some(deadline) if deadline <= now && count == limit => return count,
-                Some(deadline) if deadline <= now => {
-                    count += 1;
-                    self.take(segment, at, gone);
-                    from = at;
-                }
-                deadline => {
-                    exact = exact.min(deadline.unwrap_or(u64::MAX));
-                    from = at + 1;
-                }
-            }
-        }
-        segment.set_due(exact, passed);
-        segment.relieve_all(self.core.index_arena());
-        count
-    }
-
-    fn take(&self, segment: Segment<'_>, index: usize, gone: &mut dyn FnMut(&[u8], Removed<B>)) {
-        let raw = self.core.displace(segment, index, false);
-        // SAFETY: the entry is out of the table and this thread's until freed.
-        unsafe {
-            let removed = self.unpack(raw);
-            let freeing = Freeing(&self.core, raw);
-            gone(freeing.1.key(), removed);
-        }
     }
 
     /// Moves out what is of interest in an entry.

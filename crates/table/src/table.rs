@@ -245,9 +245,10 @@ impl<B: Send + Sync + 'static> Table<B> {
         crate::prefetch(&raw const self.inner.shards[self.inner.shard_of(hash)]);
     }
 
-    /// Second and third step for several keys, by their hashes: first all their buckets (the home's line and its
-    /// neighbour's), then all their entries, as far as the buckets' tags tell which they are. Takes the first
-    /// [`WINDOW_MAX`] keys. Reads without locks, which only an entered participant of the tables' epochs may do; for
+    /// Second step for several keys, by their hashes: first all their home buckets; then their entries, as far as the
+    /// buckets' tags tell which they are; then what the buckets after the homes hold, for those that are not at home.
+    /// A line asked for in vain delays the next: a core waits for a dozen or so at a time. Takes the first [`WINDOW_MAX`]
+    /// keys. Reads without locks, which only an entered participant of the tables' epochs may do; for
     /// others it does nothing.
     #[inline]
     pub fn prefetch_all<'t>(participant: &Participant, keys: impl Iterator<Item = (&'t Self, u64)>) {
@@ -264,7 +265,6 @@ impl<B: Send + Sync + 'static> Table<B> {
                 let tag = tag_of(hash, table.inner.shard_bits + word.depth());
                 let home = word.home(tag);
                 crate::prefetch(word.bucket(home));
-                crate::prefetch(word.bucket(word.after(home)));
                 *glimpse = (word, tag);
             }
             count += 1;
@@ -272,16 +272,24 @@ impl<B: Send + Sync + 'static> Table<B> {
         if participant.turn() != turn {
             return;
         }
-        for (word, tag) in &glimpses[..count] {
+        let mut away = [0u8; WINDOW_MAX];
+        let mut away_count = 0;
+        for (at, (word, tag)) in glimpses[..count].iter().enumerate() {
             if word.is_vacant() {
                 continue;
             }
             let home = word.home(*tag);
             // SAFETY: the segment was found in this turn of the participant, so it is not freed before the turn ends.
             if !unsafe { prefetch_matches(word.bucket(home), Pattern::new(*tag, false)) } {
-                // SAFETY: as above.
-                unsafe { prefetch_matches(word.bucket(word.after(home)), Pattern::new(*tag, true)) };
+                crate::prefetch(word.bucket(word.after(home)));
+                away[away_count] = at as u8;
+                away_count += 1;
             }
+        }
+        for at in &away[..away_count] {
+            let (word, tag) = glimpses[usize::from(*at)];
+            // SAFETY: as above.
+            unsafe { prefetch_matches(word.bucket(word.after(word.home(tag))), Pattern::new(tag, true)) };
         }
     }
 

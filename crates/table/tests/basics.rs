@@ -146,6 +146,44 @@ fn due_entries_go_exactly_when_they_are_due() {
     assert_eq!((table.next_due(0), table.next_due(1)), (u64::MAX, u64::MAX));
 }
 
+/// Bursts at every density, so that removals chain through full buckets and around the ends of segments.
+#[test]
+fn what_is_due_together_goes_together_and_nothing_else() {
+    for (one_in, limit) in [(1, usize::MAX), (2, 7), (3, 512), (10, usize::MAX), (10, 31), (97, 1)] {
+        let table = table(1);
+        let due = |i: usize| (i * 7919).is_multiple_of(one_in);
+        for i in 0..9000 {
+            // Some of what stays is due within the same tick.
+            let later = [None, Some(50_001), Some(50_020), Some(9_000_000)][i % 4];
+            let deadline = if due(i) { Some(50_000 - i as u64 % 3) } else { later };
+            let payload = match i % 11 {
+                0 => Payload::Boxed(Arc::new(vec![1; 9])),
+                _ => Payload::Inline(b"0123456789abcdef"),
+            };
+            put(&table, &key(i), NewEntry { deadline, payload, ..inline(b"") });
+        }
+        let mut gone = 0;
+        for shard in 0..2 {
+            let mut shard = table.lock(shard);
+            loop {
+                let count = shard.expire_due(50_000, limit, &mut |key, removed| {
+                    let number = std::str::from_utf8(&key[4..]).unwrap().parse::<usize>().unwrap();
+                    assert!(due(number) && removed.deadline.unwrap() <= 50_000);
+                });
+                gone += count;
+                if count < limit {
+                    break;
+                }
+            }
+            assert!(shard.next_due() > 50_000);
+            shard.check();
+        }
+        assert_eq!(gone, (0..9000).filter(|i| due(*i)).count());
+        table.check();
+        assert!((0..9000).all(|i| get(&table, &key(i)).is_some() != due(i)));
+    }
+}
+
 #[test]
 fn deadlines_over_hours_outlive_the_range_of_their_codes() {
     let table = table(0);

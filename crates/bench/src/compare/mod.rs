@@ -1,6 +1,7 @@
 //! `larder-bench compare`: starts the peers, measures them in turns, and writes docs/BENCHMARKS.md.
 //! Read next: `rig.rs` for how, `throughput.rs`, `latency.rs`, `memory.rs` for what.
 
+mod expiry;
 mod latency;
 mod memory;
 pub(crate) mod redis_benchmark;
@@ -107,6 +108,8 @@ pub(crate) enum Suite {
     Commands,
     /// Open loop: latencies while nothing and while much happens.
     Latency,
+    /// Many keys that are due at once: until they are gone, and who waits meanwhile.
+    Expiry,
     /// Bytes a key, empty server, idle connections, start.
     Memory,
     /// The real redis-benchmark.
@@ -153,6 +156,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
             Suite::Threads => throughput::threads(&cx)?,
             Suite::Commands => throughput::commands(&cx)?,
             Suite::Latency => latency::run(&cx)?,
+            Suite::Expiry => expiry::run(&cx)?,
             Suite::Memory => memory::run(&cx)?,
             Suite::RedisBenchmark => redis_benchmark::run(&cx)?,
             Suite::Trace => trace_suite::run(&cx, &args.trace, &args.servers.peers_dir)?,

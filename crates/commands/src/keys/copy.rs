@@ -131,7 +131,7 @@ fn move_value<'t>(db: &mut Db<'t>, there: &mut Elsewhere<'t>, key: &Hashed<'_>) 
     }
     let Some(value) = db.take(key) else { return false };
     db.switch(there);
-    db.put_value(key, value);
+    db.put_moved(key, value);
     db.switch(there);
     db.changed(key, Event::MOVE_FROM);
     db.switch(there);

@@ -173,6 +173,7 @@ fn restore(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         }
     };
     cx.db.put_string(&key, &value, expire);
+    cx.db.stored_with_end(&key);
     set_access(cx, &key, &options);
     cx.db.changed(&key, Event::RESTORE);
     if replaced {

@@ -8,7 +8,7 @@ use super::level_handle;
 use crate::execute::Host;
 use crate::logging;
 use crate::registry::{HostCommand, HostRun};
-use crate::server::Server;
+use crate::server::{Message, Server};
 use crate::start::raise_file_limit;
 use larder_commands::spec::{Arg, Flags, Group};
 use larder_commands::{Args, Error, Spec};
@@ -167,15 +167,6 @@ fn set(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
 /// Puts a change into effect: first what can fail, then what cannot.
 fn apply(server: &'static Server, before: &Settings, change: Change) -> Result<(), SetError> {
     let changed = |name: &str| change.changed.iter().any(|spec| spec.name == name);
-    for name in ["port", "bind"] {
-        // Differs from Redis: CONFIG SET port and bind are refused; a new address needs a restart.
-        if changed(name) {
-            return Err(SetError::refused(
-                name.as_bytes(),
-                "this version of Larder takes another address or port only at its start",
-            ));
-        }
-    }
     if changed("maxclients") {
         let wanted = u64::from(change.settings.maxclients());
         let possible = raise_file_limit(wanted);
@@ -191,18 +182,41 @@ fn apply(server: &'static Server, before: &Settings, change: Change) -> Result<(
     {
         return Err(SetError::refused(b"dir", &error.to_string()));
     }
-    if changed("loglevel")
-        && let Some(handle) = level_handle()
-        && let Err(error) = handle.modify(|level| *level = logging::level(change.settings.loglevel()))
-    {
+    let undo = |level_too: bool| {
         if changed("dir") {
             // The directory was there a moment ago.
             let _ = std::env::set_current_dir(before.dir());
         }
-        return Err(SetError::refused(b"loglevel", &error.to_string()));
+        if level_too && changed("loglevel") {
+            let _ = set_level(before);
+        }
+    };
+    if changed("loglevel")
+        && let Err(text) = set_level(&change.settings)
+    {
+        undo(false);
+        return Err(SetError::refused(b"loglevel", &text));
+    }
+    if changed("port") || changed("bind") {
+        let outcome = server.listeners.lock().rebind(&change.settings);
+        // Also where it listens as before, it may do so by new sockets.
+        server.mailboxes[0].send(Message::Listen);
+        if let Err(text) = outcome {
+            tracing::warn!("CONFIG SET: {text}");
+            undo(true);
+            return Err(match changed("port") {
+                true => SetError::refused(b"port", "Unable to listen on this port. Check server logs."),
+                false => SetError::refused(b"bind", "Failed to bind to specified addresses."),
+            });
+        }
     }
     server.set_settings(change.settings);
     Ok(())
+}
+
+fn set_level(settings: &Settings) -> Result<(), String> {
+    let Some(handle) = level_handle() else { return Ok(()) };
+    handle.modify(|level| *level = logging::level(settings.loglevel())).map_err(|error| error.to_string())
 }
 
 fn resetstat(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
@@ -213,6 +227,7 @@ fn resetstat(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
     }
     server.refused.store(0, Relaxed);
     server.sampler.reset();
+    server.over_limit.reset();
     host.reply().ok();
     Ok(())
 }

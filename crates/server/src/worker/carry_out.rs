@@ -54,6 +54,7 @@ impl Worker {
         }
         let mut progress = Progress { at: group.requests.0 as usize, left_from: None };
         self.core.local.no_touch = conn.no_touch;
+        let before = self.core.stats.commands.get();
         // One boundary for the panics of all its commands: entering one costs nothing then.
         let result = catch_unwind(AssertUnwindSafe(|| {
             self.run_requests(conn, &own, group, batch, prefetched, &mut progress);
@@ -65,6 +66,9 @@ impl Worker {
         if group.source == Source::Own || progress.left_from.is_some() {
             self.keep_the_rest(conn, group, batch, own, progress.left_from);
         }
+        let after = self.core.stats.commands.get();
+        // CONFIG RESETSTAT may have begun the count anew meanwhile.
+        conn.client.commands.add(after.checked_sub(before).unwrap_or(after));
         self.note_activity(conn, group, batch);
         if !conn.in_flush_list {
             conn.in_flush_list = true;
@@ -184,8 +188,11 @@ impl Worker {
             // Alone it would wait for its own prefetch.
             return to;
         }
-        let keyed = window.iter().filter(|request| request.hash != 0);
+        let mut entries = 0;
+        let keyed = window.iter().filter(|request| request.hash != 0).inspect(|_| entries += 1);
         Database::prefetch_all(&self.participant, keyed.map(|request| (request.database, request.hash)));
+        self.core.stats.prefetch_batches.add(1);
+        self.core.stats.prefetched.add(entries);
         to
     }
 
@@ -227,9 +234,11 @@ impl Worker {
     fn note_activity(&self, conn: &Connection, group: &Group, batch: &Batch) {
         let client = &conn.client;
         client.active_ms.store(self.core.local.now.0, Relaxed);
-        client.commands.add(u64::from(group.requests.1 - group.requests.0));
         let last = batch.queue.requests[group.requests.0 as usize..group.requests.1 as usize].last();
-        if let Some(Request { asked: Asked::Command(Some(row)), .. }) = last {
+        // What is no command or has subcommands is noted where that is found out.
+        if let Some(Request { asked: Asked::Command(Some(row)), .. }) = last
+            && row.subcommands.is_empty()
+        {
             client.last_command.store(row.id + 1, Relaxed);
         }
         client.db.store(conn.db.0, Relaxed);

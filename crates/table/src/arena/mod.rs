@@ -159,6 +159,27 @@ impl Held<'_> {
         // SAFETY: the lock is held as long as `self` lives, and `&mut self` makes this the only reference.
         unsafe { &mut *self.0.state.get() }
     }
+
+    /// # Safety
+    /// As `Arena::free`.
+    #[inline]
+    unsafe fn give_back(&mut self, object: NonNull<u8>, bytes: usize, purpose: Use) {
+        let arena = self.0;
+        match purpose.class(bytes) {
+            Some(class) => {
+                subtract(arena.counter(purpose), class.bytes());
+                // SAFETY: the caller's promise, and the lock is held.
+                unsafe { self.state().put(object, class, &arena.stats) }
+            }
+            None => {
+                let layout = purpose.layout(bytes);
+                subtract(arena.counter(purpose), layout.size());
+                subtract(&arena.stats.outside, layout.size());
+                // SAFETY: `alloc_outside` allocated it with the same layout.
+                unsafe { dealloc(object.as_ptr(), layout) }
+            }
+        }
+    }
 }
 
 impl Arena {
@@ -213,21 +234,26 @@ impl Arena {
     /// `alloc` of this arena returned `object` for these `bytes` and `purpose`; nobody uses it any more.
     #[inline]
     pub(crate) unsafe fn free(&self, object: NonNull<u8>, bytes: usize, purpose: Use) {
+        // SAFETY: the caller's promise.
+        unsafe { self.hold().give_back(object, bytes, purpose) }
+    }
+
+    /// Frees objects, each given with its bytes, under one hold of the lock.
+    ///
+    /// # Safety
+    /// As `free`, for each.
+    pub(crate) unsafe fn free_all(&self, objects: &[(NonNull<u8>, usize)], purpose: Use) {
         let mut held = self.hold();
-        match purpose.class(bytes) {
-            Some(class) => {
-                subtract(self.counter(purpose), class.bytes());
-                // SAFETY: the caller's promise, and the lock is held.
-                unsafe { held.state().put(object, class, &self.stats) }
-            }
-            None => {
-                let layout = purpose.layout(bytes);
-                subtract(self.counter(purpose), layout.size());
-                subtract(&self.stats.outside, layout.size());
-                // SAFETY: `alloc_outside` allocated it with the same layout.
-                unsafe { dealloc(object.as_ptr(), layout) }
-            }
+        for (object, bytes) in objects {
+            // SAFETY: the caller's promise.
+            unsafe { held.give_back(*object, *bytes, purpose) }
         }
+    }
+
+    /// Asks for the record that freeing an object will write. The object may lie outside the spans.
+    #[inline]
+    pub(crate) fn prefetch_record(&self, object: NonNull<u8>) {
+        crate::prefetch(Span::place_of(object));
     }
 
     /// Frees an object outside the spans that was detached, and so is not counted any more.

@@ -132,10 +132,16 @@ impl Span {
     /// `object` was handed out by a span that is still in use.
     #[inline]
     pub(crate) unsafe fn of(object: NonNull<u8>) -> *mut Self {
+        Self::place_of(object)
+    }
+
+    /// As `of`, of any address: where the record would be if the object lay in a span. To be prefetched.
+    #[inline]
+    pub(crate) fn place_of(object: NonNull<u8>) -> *mut Self {
         let index = object.addr().get() / SPAN_BYTES % SPANS;
         let block: *mut Self = object.as_ptr().map_addr(|address| address & !(BLOCK_BYTES - 1)).cast();
-        // SAFETY: the records lie at the start of the block, which is mapped while the span is in use.
-        unsafe { block.add(index) }
+        // The records lie at the start of the block.
+        block.wrapping_add(index)
     }
 
     /// Position in the block.

@@ -1,7 +1,6 @@
 //! Sends the same to both servers and says whether they agree.
 //! Invariant: replies must be equal to the byte but for what time and file versions decide: times to
-//! live within a tolerance, DUMP without its footer, the two encodings of text, and orders that mean
-//! nothing.
+//! live within a tolerance, DUMP without its footer, and orders that mean nothing.
 
 use super::Request;
 use super::grammar::Grammar;
@@ -181,16 +180,10 @@ fn agree(grammar: &Grammar, request: &Request, ours: &Value, theirs: &Value) -> 
     match name.as_slice() {
         b"pttl" | b"pexpiretime" => agree_on_time(ours, theirs, TOLERANCE_MS),
         b"ttl" | b"expiretime" => agree_on_time(ours, theirs, TOLERANCE_MS / 1000),
-        // Redis 8.2 decides by the room that key, value and expiry time take together.
-        b"object" => is_text_encoding(ours) && is_text_encoding(theirs),
         b"dump" => without_footer(ours.clone()) == without_footer(theirs.clone()),
         _ if grammar.is_unordered(request) => sorted(ours) == sorted(theirs),
         _ => false,
     }
-}
-
-fn is_text_encoding(reply: &Value) -> bool {
-    matches!(reply.bytes(), Some(b"embstr" | b"raw"))
 }
 
 fn agree_on_time(ours: &Value, theirs: &Value, tolerance: u64) -> bool {

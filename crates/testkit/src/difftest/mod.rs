@@ -40,16 +40,11 @@ pub struct Options {
     pub without: Vec<String>,
 }
 
-/// Differences that may pass in one run.
-const PASSING_MAX: u64 = 3;
-
 /// What was run without a difference.
 #[derive(Debug)]
 pub struct Report {
     /// Sequences.
     pub sequences: u64,
-    /// Differences that were gone when the same was asked again; more than a few are a failure.
-    pub passing: u64,
     /// Commands in all of them.
     pub commands: u64,
     /// Different commands that both servers have and the grammar makes.
@@ -73,20 +68,13 @@ pub fn run(options: &Options) -> io::Result<Result<Report, Box<Difference>>> {
     let mut judge = Judge::connect(&options.left, &options.right)?;
     let grammar = Grammar::load(&mut judge, &options.families, &options.without)?;
     let deadline = Instant::now() + options.time;
-    let mut report = Report { sequences: 0, passing: 0, commands: 0, known_commands: grammar.len() };
+    let mut report = Report { sequences: 0, commands: 0, known_commands: grammar.len() };
     while Instant::now() < deadline {
-        let seed = options.seed.wrapping_add(report.sequences + report.passing);
+        let seed = options.seed.wrapping_add(report.sequences);
         let (sequence, protocol) = make_sequence(&grammar, seed);
         judge.use_protocol(protocol);
         if let Some(seen) = judge.differs(&grammar, &sequence)? {
-            // A word out of place can be a time to live that ended on one server only. What is no
-            // matter of time comes again.
-            if judge.differs(&grammar, &sequence)?.is_none() && report.passing < PASSING_MAX {
-                eprintln!("seed {seed}: a difference that does not come again: {}", seen.description);
-                report.passing += 1;
-                continue;
-            }
-            let (sequence, mismatch) = shrink::shrink(&mut judge, &grammar, sequence)?;
+            let (sequence, mismatch) = shrink::shrink(&mut judge, &grammar, sequence, seen)?;
             let transcript = transcript(&sequence, &mismatch, protocol, seed);
             let description = mismatch.description;
             return Ok(Err(Box::new(Difference { seed, description, transcript })));

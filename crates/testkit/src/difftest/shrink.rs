@@ -1,19 +1,24 @@
 //! Makes a failing sequence short: fewer commands, then fewer and shorter arguments.
-//! Invariant: what it returns still fails.
+//! Invariant: what it returns fails, or failed once.
 
 use super::Request;
 use super::grammar::Grammar;
 use super::judge::{Judge, Mismatch};
 use std::io;
 
-/// Drops and shortens what the difference does not need. The sequence must fail.
+/// Drops and shortens what the difference `seen` does not need. One that does not come again is left as
+/// long as it was.
 pub fn shrink(
     judge: &mut Judge,
     grammar: &Grammar,
-    sequence: Vec<Request>,
+    mut sequence: Vec<Request>,
+    mut seen: Mismatch,
 ) -> io::Result<(Vec<Request>, Mismatch)> {
-    let mismatch = judge.differs(grammar, &sequence)?;
-    let mismatch = mismatch.ok_or_else(|| io::Error::other("a difference that does not come again"))?;
+    let Some(mismatch) = judge.differs(grammar, &sequence)? else {
+        sequence.truncate(seen.length);
+        seen.description.push_str("\nwhich does not come again when the same is asked again");
+        return Ok((sequence, seen));
+    };
     let mut shrunk = Shrunk { sequence, mismatch };
     shrunk.sequence.truncate(shrunk.mismatch.length);
     shrunk.drop_commands(judge, grammar)?;

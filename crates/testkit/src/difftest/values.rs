@@ -4,9 +4,21 @@
 
 use super::random::Random;
 
-const KEYS: [&[u8]; 9] = [b"a", b"b", b"c", b"d", b"e", b"f", b"", b"\x00k\xff", b"long key with spaces"];
+const KEYS: [&[u8]; 10] = [
+    b"a",
+    b"b",
+    b"c",
+    b"d",
+    b"e",
+    b"f",
+    b"",
+    b"\x00k\xff",
+    b"long key with spaces",
+    b"a key with a longer header: 36 bytes",
+];
 
-const STRINGS: [&[u8]; 23] = [
+/// Some are as long as Redis embeds beside a key of one byte or of 36, with an end and without.
+const STRINGS: [&[u8]; 26] = [
     b"",
     b"a",
     b"b",
@@ -30,6 +42,9 @@ const STRINGS: [&[u8]; 23] = [
     b"\x00",
     b"\xff\x00\x80",
     b"ohmytext",
+    b"thirty-two bytes beside its key.",
+    b"forty bytes beside its key, but no end..",
+    b"forty-one bytes beside its key, with none.",
 ];
 
 const INTEGERS: [&[u8]; 21] = [
@@ -94,21 +109,17 @@ const OFFSETS: [&[u8]; 18] = [
     b"",
 ];
 
-/// Seconds or milliseconds: far away, past or impossible.
-const DURATIONS: [&[u8]; 12] = [
-    b"10000000",
-    b"20000000",
-    b"30000000",
-    b"10000000",
-    b"20000000",
-    b"30000000",
-    b"0",
-    b"-1",
-    b"9223372036854775807",
-    b"9223372036854775",
-    b"-9223372036854775808",
-    b"abc",
-];
+/// The shortest duration that lasts, in seconds or milliseconds: the latter are more than two hours.
+const DURATION_MIN: usize = 10_000_000;
+/// By how much durations differ: more than the clocks of two servers, in milliseconds too.
+const DURATION_STEP: usize = 10_000;
+/// How many durations there are. Two of one length must be rare: which of two ends is the later one (GT,
+/// LT) would be a matter of whether the clock ticked between the commands, on each server for itself.
+const DURATIONS: usize = 100_000;
+
+/// Durations in seconds or milliseconds that are over, or impossible.
+const NO_DURATIONS: [&[u8]; 6] =
+    [b"0", b"-1", b"9223372036854775807", b"9223372036854775", b"-9223372036854775808", b"abc"];
 
 /// Unix times in seconds or milliseconds, likewise.
 const TIMES: [&[u8]; 9] = [
@@ -164,7 +175,11 @@ pub fn value(kind: &str, name: &str, random: &mut Random) -> Vec<u8> {
     let fitting: &[&[u8]] = match (kind, name) {
         ("key", _) => return key(random),
         ("unix-time", _) => &TIMES,
-        (_, "seconds" | "milliseconds" | "ttl") => &DURATIONS,
+        (_, "seconds" | "milliseconds" | "ttl") if random.one_in(2) => {
+            let duration = DURATION_MIN + random.below(DURATIONS) * DURATION_STEP;
+            return duration.to_string().into_bytes();
+        }
+        (_, "seconds" | "milliseconds" | "ttl") => &NO_DURATIONS,
         (_, "offset") => &OFFSETS,
         (_, "encoding") => &FIELD_TYPES,
         (_, "serialized-value") => &PAYLOADS,

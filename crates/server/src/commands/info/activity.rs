@@ -93,7 +93,6 @@ pub(super) fn stats(host: &mut Host<'_>, lines: &mut Lines) {
     let by_others = |counter: fn(&crate::stats::WorkerStats) -> u64| -> u64 {
         server.stats.iter().skip(1).map(|stats| counter(stats)).sum()
     };
-    let command_nanos = server.sum(|stats| stats.by_command.iter().map(|command| command.nanos.get()).sum());
     lines.heading("Stats");
     lines.add(
         "total_connections_received",
@@ -109,11 +108,7 @@ pub(super) fn stats(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add_all(&["instantaneous_input_repl_kbps", "instantaneous_output_repl_kbps"], "0.00");
     lines.add("rejected_connections", server.refused.load(Relaxed));
     lines.add_all(&["sync_full", "sync_partial_ok", "sync_partial_err", "expired_subkeys"], 0);
-    lines.add("expired_keys", server.sum(|stats| stats.store.expired.get()));
-    lines.add("expired_time_cap_reached_count", server.sum(|stats| stats.expire_cuts.get()));
-    lines.add("expire_cycle_cpu_milliseconds", server.sum(|stats| stats.expire_nanos.get()) / 1_000_000);
-    lines.add("evicted_keys", server.sum(|stats| stats.store.evicted.get()));
-    lines.add_all(&["evicted_clients", "evicted_scripts"], 0);
+    removals(host, lines);
     lines.add("keyspace_hits", server.sum(|stats| stats.store.hits.get()));
     lines.add("keyspace_misses", server.sum(|stats| stats.store.misses.get()));
     lines.add_all(
@@ -139,21 +134,50 @@ pub(super) fn stats(host: &mut Host<'_>, lines: &mut Lines) {
         0,
     );
     lines.add("total_error_replies", server.sum(|stats| stats.errors.get()));
+    // Strings need no second look, which is all that is counted.
+    lines.add("dump_payload_sanitizations", 0);
     lines.add("total_reads_processed", server.sum(|stats| stats.reads.get()));
     lines.add("total_writes_processed", server.sum(|stats| stats.writes.get()));
     lines.add("io_threaded_reads_processed", by_others(|stats| stats.reads.get()));
     lines.add("io_threaded_writes_processed", by_others(|stats| stats.writes.get()));
+    lines.add("io_threaded_total_prefetch_batches", server.sum(|stats| stats.prefetch_batches.get()));
+    lines.add("io_threaded_total_prefetch_entries", server.sum(|stats| stats.prefetched.get()));
     lines.add("client_query_buffer_limit_disconnections", server.sum(|stats| stats.query_limit_closes.get()));
     lines.add(
         "client_output_buffer_limit_disconnections",
         server.sum(|stats| stats.output_limit_closes.get()),
     );
-    lines.add("eventloop_cycles", server.sum(|stats| stats.turns.get()));
-    lines.add("eventloop_duration_cmd_sum", command_nanos / 1000);
-    lines.add("instantaneous_eventloop_cycles_per_sec", rates.turns.round());
+    // No connection has a buffer of its own while it is owed nothing.
+    lines.add_all(&["reply_buffer_shrinks", "reply_buffer_expands"], 0);
+    event_loop(host, lines);
     // One user, who may do everything: nothing else is ever denied.
     lines.add("acl_access_denied_auth", errors_by_code(host).get(&b"WRONGPASS"[..]).copied().unwrap_or(0));
     lines.add_all(&["acl_access_denied_cmd", "acl_access_denied_key", "acl_access_denied_channel"], 0);
+}
+
+fn removals(host: &mut Host<'_>, lines: &mut Lines) {
+    let server = host.server();
+    let (over_limit, over_limit_total) = server.over_limit.times(host.core.local.now.0);
+    let stale = server.keyspace.stale_share(&mut host.core.local);
+    lines.add("expired_keys", server.sum(|stats| stats.store.expired.get()));
+    lines.add("expired_stale_perc", format!("{:.2}", stale * 100.0));
+    lines.add("expired_time_cap_reached_count", server.sum(|stats| stats.expire_cuts.get()));
+    lines.add("expire_cycle_cpu_milliseconds", server.sum(|stats| stats.expire_nanos.get()) / 1_000_000);
+    lines.add("evicted_keys", server.sum(|stats| stats.store.evicted.get()));
+    lines.add_all(&["evicted_clients", "evicted_scripts"], 0);
+    lines.add("total_eviction_exceeded_time", over_limit_total);
+    lines.add("current_eviction_exceeded_time", over_limit);
+}
+
+fn event_loop(host: &Host<'_>, lines: &mut Lines) {
+    let server = host.server();
+    let rates = server.sampler.rates();
+    let command_nanos = server.sum(|stats| stats.by_command.iter().map(|command| command.nanos.get()).sum());
+    lines.add("eventloop_cycles", server.sum(|stats| stats.turns.get()));
+    lines.add("eventloop_duration_sum", server.sum(|stats| stats.busy_nanos.get()) / 1000);
+    lines.add("eventloop_duration_cmd_sum", command_nanos / 1000);
+    lines.add("instantaneous_eventloop_cycles_per_sec", rates.turns.round());
+    lines.add("instantaneous_eventloop_duration_usec", rates.turn_micros().round());
 }
 
 /// What all workers counted for one command.

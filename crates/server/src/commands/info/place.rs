@@ -34,6 +34,9 @@ pub(super) fn server(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add("arch_bits", usize::BITS);
     lines.add("monotonic_clock", "POSIX clock_gettime");
     lines.add("multiplexing_api", "epoll");
+    // Rust's atomics are C11's, and no gcc compiled this: both in Redis' words.
+    lines.add("atomicvar_api", "c11-builtin");
+    lines.add("gcc_version", "0.0.0");
     lines.add("process_id", std::process::id());
     lines.add("process_supervised", "no");
     lines.add("run_id", &server.run_id);

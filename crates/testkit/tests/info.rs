@@ -1,0 +1,57 @@
+//! INFO has the sections and figures of redis-server 8.2, in its order.
+//! Invariant: tools look figures up by their names, so none is missing and none has another name;
+//! what only one of the two can have is listed here with the reason.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use larder_testkit::{Larder, Redis82, Server};
+
+/// Figures that only one of the two has.
+const OWN: [&str; 3] = [
+    // Which server it really is.
+    "larder_version:",
+    // Redis has a vector set module built in; Larder has no modules.
+    "module:",
+    // Histograms of sizes that every command that changes a value would have to keep up.
+    "db0_distrib_strings_sizes:",
+];
+
+#[test]
+fn info_has_the_figures_of_redis_in_their_order() {
+    let redis = match Redis82::start() {
+        Ok(redis) => redis,
+        Err(problem) => {
+            assert!(std::env::var_os("CI").is_none(), "{problem}");
+            return eprintln!("skipped: {problem}");
+        }
+    };
+    let larder = Larder::start_with_threads("1").unwrap();
+    let (ours, theirs) = (names(&larder), names(&redis));
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        assert_eq!(ours, theirs);
+    }
+    assert_eq!(ours.len(), theirs.len());
+    assert!(ours.len() > 200, "{}", ours.len());
+}
+
+/// Headings and names of figures, after the same commands.
+fn names(server: &Server) -> Vec<String> {
+    let mut client = server.client();
+    client.run("SET k v EX 1000").unwrap();
+    client.run("GET k").unwrap();
+    assert!(client.run("INCR k").unwrap().is_error());
+    let text = client.run("INFO everything").unwrap().text();
+    let lines = text.split("\r\n").map(|line| match line.split_once(':') {
+        Some((name, _)) => format!("{name}:"),
+        None => line.to_owned(),
+    });
+    let lines = lines.filter(|line| !OWN.contains(&line.as_str()));
+    // Redis lists commands in the order of a hash table.
+    let is_of_command =
+        |line: &String| line.starts_with("cmdstat_") || line.starts_with("latency_percentiles_usec_");
+    let (mut of_commands, mut names): (Vec<String>, Vec<String>) = lines.partition(is_of_command);
+    of_commands.sort_unstable();
+    names.append(&mut of_commands);
+    names
+}
