@@ -139,7 +139,7 @@ fn make_room(input: &mut Vec<u8>, wanted: usize) {
         if spare < missing.min(READ_BYTES) {
             input.reserve(missing.min(LARGE_READ_BYTES));
         }
-    } else if len < READ_BYTES {
+    } else if wanted.max(len) < READ_BYTES {
         input.reserve(READ_BYTES);
     } else if spare < READ_BYTES {
         input.reserve_exact(STREAM_BYTES.saturating_sub(len).max(READ_BYTES));
@@ -288,5 +288,53 @@ impl Parser {
         let (base, raw_base, source) = (base as u32, at as u32, Source::Inline);
         queue.requests.push(Request { asked, source, base, raw_base, spans, hash, database });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(len: usize, capacity: usize) -> Vec<u8> {
+        let mut input = Vec::with_capacity(capacity);
+        input.resize(len, 0);
+        input
+    }
+
+    #[test]
+    fn a_large_request_is_read_into_a_buffer_of_its_size() {
+        let wanted = 200 * 1024;
+        let mut input = with(20 * 1024, 0);
+        make_room(&mut input, wanted);
+        assert_eq!(input.capacity(), wanted);
+        // Its last bytes come alone: nothing is moved for them.
+        input.resize(wanted - 10, 0);
+        make_room(&mut input, wanted);
+        assert_eq!(input.capacity(), wanted);
+    }
+
+    #[test]
+    fn room_is_bounded_by_what_has_arrived() {
+        for (len, wanted) in [(50, usize::MAX), (50, 500 << 20), (100 * 1024, 500 << 20)] {
+            let mut input = with(len, len);
+            make_room(&mut input, wanted);
+            assert!(input.capacity() > len, "{len} {wanted}");
+            assert!(input.capacity() <= len + LARGE_READ_BYTES, "{len} {wanted}");
+        }
+    }
+
+    #[test]
+    fn there_is_always_room_and_more_for_streams() {
+        for (len, capacity, wanted) in [(0, 0, 0), (10, 10, 0), (10, 10, 5), (30_000, 30_000, 31_000)] {
+            let mut input = with(len, capacity);
+            make_room(&mut input, wanted);
+            assert!(input.capacity() - len >= READ_BYTES, "{len} {capacity} {wanted}");
+        }
+        let mut input = with(4000, 4000);
+        make_room(&mut input, 16_500);
+        assert_eq!(input.capacity(), STREAM_BYTES);
+        let mut input = with(4000, 4000);
+        make_room(&mut input, 4100);
+        assert!(input.capacity() < STREAM_BYTES);
     }
 }
