@@ -31,7 +31,7 @@ enum Function {
 }
 
 impl Hasher {
-    /// The default: clients who choose keys can't make them collide. Keys of up to [`AES_BYTES_MAX`] bytes go through
+    /// The default: clients who choose keys can't make them collide. Keys of up to 32 bytes go through
     /// rounds of AES in hardware, which takes a fifth of SipHash's instructions; longer keys, and all where the processor
     /// can't, through SipHash-1-3. `key` is the secret, 128 bits.
     #[must_use]
