@@ -9,7 +9,7 @@ use crate::testing::{World, spans_of};
 use crate::{Args, Error};
 use larder_resp::{Output, Protocol, Reply, split_words};
 use larder_store::{DbIndex, Millis};
-use larder_testkit::{Client, Redis82, Server, Value};
+use larder_testkit::{Client, Redis82, Server, Value, available};
 use std::io::{IoSlice, Write};
 use std::net::{TcpListener, TcpStream};
 
@@ -24,14 +24,7 @@ pub(crate) struct Both {
 
 impl Both {
     pub(crate) fn start() -> Option<Both> {
-        let redis = match Redis82::start() {
-            Ok(redis) => redis,
-            Err(problem) => {
-                assert!(std::env::var_os("CI").is_none(), "{problem}");
-                eprintln!("skipped: {problem}");
-                return None;
-            }
-        };
+        let redis = available(Redis82::start())?;
         let (mut client, mut listener) = (redis.client(), redis.client());
         client.run("CONFIG SET notify-keyspace-events EAmno").unwrap();
         listener.run("PSUBSCRIBE __keyevent@*").unwrap();

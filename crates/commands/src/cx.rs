@@ -92,16 +92,22 @@ impl KeyspaceCtx<'_> {
 
     /// A database number given as an argument.
     pub fn database(&self, text: &[u8]) -> Result<DbIndex, Error> {
-        let number = number::parse_i64(text).ok_or(Error::NotAnInteger)?;
-        if i32::try_from(number).is_err() {
-            return Err(Error::of(
-                "ERR value is out of range, value must between -2147483648 and 2147483647",
-            ));
-        }
-        match u32::try_from(number) {
-            Ok(number) if number < self.keyspace.databases() => Ok(DbIndex(number)),
-            _ => Err(Error::DbOutOfRange),
-        }
+        database_number(self.keyspace, text)
+    }
+}
+
+/// A database of `keyspace`, by its number as a client writes it.
+///
+/// # Errors
+/// Where the text is no 32-bit integer, or no database has that number.
+pub fn database_number(keyspace: &Keyspace, text: &[u8]) -> Result<DbIndex, Error> {
+    let number = number::parse_i64(text).ok_or(Error::NotAnInteger)?;
+    if i32::try_from(number).is_err() {
+        return Err(Error::of("ERR value is out of range, value must between -2147483648 and 2147483647"));
+    }
+    match u32::try_from(number) {
+        Ok(number) if number < keyspace.databases() => Ok(DbIndex(number)),
+        _ => Err(Error::DbOutOfRange),
     }
 }
 

@@ -27,7 +27,7 @@ pub mod string;
 mod testing;
 
 pub use args::Args;
-pub use cx::{Ctx, KeyspaceCtx, Limits, ReplyStr};
+pub use cx::{Ctx, KeyspaceCtx, Limits, ReplyStr, database_number};
 pub use error::Error;
 pub use keys_of::{KeyAt, KeysError, keys_of};
 pub use spec::{Command, Run, Spec};

@@ -5,6 +5,7 @@
 use crate::args::Args;
 use crate::cx::{Ctx, KeyspaceCtx};
 use crate::error::Error;
+use std::ops::RangeInclusive;
 
 /// A command: what it is and what it does.
 pub struct Command {
@@ -81,11 +82,16 @@ impl Spec {
         system: false,
     };
 
+    /// How many words the command takes, its name included.
+    pub fn words(&self) -> RangeInclusive<usize> {
+        let least = self.arity.unsigned_abs() as usize;
+        least..=if self.arity < 0 { usize::MAX } else { least }
+    }
+
     /// Whether `words` words, the name included, are a count the command takes.
     #[inline]
     pub fn takes(&self, words: usize) -> bool {
-        let words = words as i64;
-        if self.arity >= 0 { words == i64::from(self.arity) } else { words >= -i64::from(self.arity) }
+        self.words().contains(&words)
     }
 
     /// The access categories, those that follow from the flags included.

@@ -4,6 +4,7 @@
 //! closed, its locks are released by their guards, no other client notices.
 
 use crate::clients::Client;
+use crate::commands::shown_name;
 use crate::connection::{Closing, Connection, Parked, ReplyMode, Unfinished};
 use crate::registry::{Row, RowRun, RunOnKeys};
 use crate::server::{Message, Server};
@@ -787,8 +788,7 @@ fn unknown_subcommand(row: &Row, word: &[u8]) -> Error {
 
 /// The first `max` bytes of `word`, up to a NUL.
 fn head(word: &[u8], max: usize) -> &[u8] {
-    let word = word.get(..max).unwrap_or(word);
-    word.split(|byte| *byte == 0).next().unwrap_or_default()
+    shown_name(word.get(..max).unwrap_or(word))
 }
 
 #[cfg(test)]

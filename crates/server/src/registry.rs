@@ -62,7 +62,7 @@ pub struct Row {
     pub run: RowRun,
     /// Subcommands, in alphabetical order.
     pub subcommands: Vec<Row>,
-    /// How many words it takes, its name included.
+    /// [`Spec::words`], worked out once.
     pub words: RangeInclusive<usize>,
     /// The word that is the only key, or the first, where that is a fixed one; 0 for none.
     pub first_key: usize,
@@ -245,14 +245,12 @@ fn new_row(spec: &'static Spec, run: RowRun, container: &str, ids: &mut usize) -
         RowRun::Keys(run) if single_key && is_brief => Some(run),
         _ => None,
     };
-    let least = spec.arity.unsigned_abs() as usize;
-    let words = least..=if spec.arity < 0 { usize::MAX } else { least };
     Row {
         id,
         spec,
         name,
         run,
-        words,
+        words: spec.words(),
         subcommands: Vec::new(),
         first_key: first,
         single_key,

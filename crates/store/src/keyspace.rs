@@ -288,20 +288,11 @@ impl Keyspace {
     /// at most a few hundred keys.
     pub fn mean_ttl(&self, db: DbIndex, local: &mut Local) -> u64 {
         let Some(table) = self.table_if_used(db) else { return 0 };
-        if table.len_with_deadline() == 0 {
-            return 0;
-        }
         let (now, mut sum, mut count) = (local.now.0, 0u128, 0u128);
-        for _ in 0..32 {
-            let random = local.random();
-            let shard = table.lock(random as usize % table.shards());
-            shard.sample(local.random(), 16, &mut |entry| {
-                if let Some(deadline) = entry.deadline() {
-                    sum += u128::from(deadline.saturating_sub(now));
-                    count += 1;
-                }
-            });
-        }
+        sample_deadlines(table, local, &mut |deadline| {
+            sum += u128::from(deadline.saturating_sub(now));
+            count += 1;
+        });
         sum.checked_div(count).map_or(0, |mean| u64::try_from(mean).unwrap_or(u64::MAX))
     }
 
@@ -310,19 +301,10 @@ impl Keyspace {
     pub fn stale_share(&self, local: &mut Local) -> f64 {
         let (now, mut due, mut count) = (local.now.0, 0u32, 0u32);
         for table in self.indexes().filter_map(|db| self.table_if_used(db)) {
-            if table.len_with_deadline() == 0 {
-                continue;
-            }
-            for _ in 0..32 {
-                let random = local.random();
-                let shard = table.lock(random as usize % table.shards());
-                shard.sample(local.random(), 16, &mut |entry| {
-                    if let Some(deadline) = entry.deadline() {
-                        due += u32::from(deadline <= now);
-                        count += 1;
-                    }
-                });
-            }
+            sample_deadlines(table, local, &mut |deadline| {
+                due += u32::from(deadline <= now);
+                count += 1;
+            });
         }
         if count == 0 { 0.0 } else { f64::from(due) / f64::from(count) }
     }
@@ -408,6 +390,18 @@ impl Keyspace {
     /// locks of the changed keys are held, so that the order of effects is the order of execution.
     pub fn reserve_sequence(&self, count: u64) -> u64 {
         self.sequence.fetch_add(count, Ordering::Relaxed) + 1
+    }
+}
+
+/// Shows `visit` the deadlines, Unix ms, among at most a few hundred keys of a table from random places.
+fn sample_deadlines(table: &Table<Object>, local: &mut Local, visit: &mut dyn FnMut(u64)) {
+    if table.len_with_deadline() == 0 {
+        return;
+    }
+    for _ in 0..32 {
+        let random = local.random();
+        let shard = table.lock(random as usize % table.shards());
+        shard.sample(local.random(), 16, &mut |entry| entry.deadline().into_iter().for_each(&mut *visit));
     }
 }
 

@@ -89,11 +89,11 @@ impl Keyspace {
         if own == Swept::All {
             self.sweeps.is_through(worker, now);
         }
+        if own == Swept::Stopped {
+            return false;
+        }
         let others = (1..workers).map(|step| (worker + step) % workers);
         for other in others.filter(|other| self.sweeps.is_behind(*other, now)) {
-            if own == Swept::Stopped {
-                break;
-            }
             // Not through with theirs: the owner may be at one of them, and says so itself.
             if self.help(other, workers, local, more_time) == Swept::Stopped {
                 return false;

@@ -13,5 +13,5 @@ pub mod transcript;
 pub mod value;
 
 pub use client::Client;
-pub use server::{Larder, Redis70, Redis82, Server, Valkey};
+pub use server::{Larder, Redis70, Redis82, Server, Valkey, available};
 pub use value::Value;

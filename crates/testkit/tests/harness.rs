@@ -7,22 +7,10 @@
 use larder_testkit::difftest::{self, Options};
 use larder_testkit::run::{compare, record, replay};
 use larder_testkit::transcript::{Reference, Transcript};
-use larder_testkit::{Redis82, Server, Valkey};
+use larder_testkit::{Redis82, Valkey, available};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// A reference server, or nothing with a message where there is none and need not be one.
-fn available(server: Result<Server, String>) -> Option<Server> {
-    match server {
-        Ok(server) => Some(server),
-        Err(problem) => {
-            assert!(std::env::var_os("CI").is_none(), "{problem}");
-            eprintln!("skipped: {problem}");
-            None
-        }
-    }
-}
 
 /// A transcript in a file of its own.
 fn transcript(name: &str, text: &str) -> (Transcript, PathBuf) {

@@ -4,18 +4,12 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use larder_testkit::{Client, Larder, Redis82, Server, Value};
+use larder_testkit::{Client, Larder, Redis82, Server, Value, available};
 
 /// Larder and redis-server, or nothing with a message where there is none and need not be one.
 fn servers() -> Option<(Server, Server)> {
-    match Redis82::start() {
-        Ok(redis) => Some((Larder::start_with_threads("1").unwrap(), redis)),
-        Err(problem) => {
-            assert!(std::env::var_os("CI").is_none(), "{problem}");
-            eprintln!("skipped: {problem}");
-            None
-        }
-    }
+    let redis = available(Redis82::start())?;
+    Some((Larder::start_with_threads("1").unwrap(), redis))
 }
 
 /// Makes keys of all kinds that strings have, and returns their names.

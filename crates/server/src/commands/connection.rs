@@ -5,9 +5,8 @@ use crate::connection::Closing;
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
 use larder_commands::spec::{Acl, Arg, Flags, Group};
-use larder_commands::{Args, Error, Spec};
+use larder_commands::{Args, Error, Spec, database_number};
 use larder_resp::Protocol;
-use larder_store::DbIndex;
 use larder_values::number;
 use std::sync::atomic::Ordering::Relaxed;
 use subtle::ConstantTimeEq;
@@ -181,16 +180,7 @@ pub static SELECT: HostCommand = HostCommand {
         ..Spec::EMPTY
     },
     run: HostRun::Host(|host, args| {
-        let number = number::parse_i64(args.get(1)).ok_or(Error::NotAnInteger)?;
-        if i32::try_from(number).is_err() {
-            return Err(Error::of(
-                "ERR value is out of range, value must between -2147483648 and 2147483647",
-            ));
-        }
-        let databases = host.server().keyspace.databases();
-        let index =
-            u32::try_from(number).ok().filter(|index| *index < databases).ok_or(Error::DbOutOfRange)?;
-        host.conn.db = DbIndex(index);
+        host.conn.db = database_number(&host.server().keyspace, args.get(1))?;
         host.reply().ok();
         Ok(())
     }),
@@ -307,7 +297,7 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), Error> {
     Err(Error::of("ERR Client names cannot contain spaces, newlines or special characters."))
 }
 
-/// The part of a name that CLIENT LIST shows: up to a zero byte.
-pub(super) fn shown_name(name: &[u8]) -> &[u8] {
+/// The part of a text that is shown to people: up to a zero byte.
+pub(crate) fn shown_name(name: &[u8]) -> &[u8] {
     name.split(|byte| *byte == 0).next().unwrap_or_default()
 }

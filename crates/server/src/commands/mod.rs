@@ -19,6 +19,8 @@ mod process;
 mod slowlog;
 mod wait;
 
+pub(crate) use connection::shown_name;
+
 use crate::logging::LevelHandle;
 use crate::registry::HostCommand;
 use std::sync::OnceLock;
