@@ -101,6 +101,22 @@ impl Client {
         closed
     }
 
+    /// Reads one value if it begins to arrive within a time.
+    pub fn read_within(&mut self, time: Duration) -> io::Result<Option<Value>> {
+        if self.reader.buffer().is_empty() {
+            self.set_reply_timeout(time)?;
+            let arrived = self.reader.fill_buf().map(|_| ());
+            self.set_reply_timeout(REPLY_TIMEOUT)?;
+            match arrived {
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return Ok(None);
+                }
+                arrived => arrived?,
+            }
+        }
+        self.read().map(Some)
+    }
+
     /// Reads one value of any type.
     pub fn read(&mut self) -> io::Result<Value> {
         let line = self.read_line()?;

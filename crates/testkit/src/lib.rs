@@ -9,6 +9,7 @@ pub mod difftest;
 pub mod known;
 pub mod run;
 pub mod server;
+pub mod stage;
 pub mod transcript;
 pub mod value;
 

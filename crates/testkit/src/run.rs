@@ -3,11 +3,12 @@
 //! server's configuration as it was.
 //! Read next: `known.rs` for differences that are meant.
 
-use crate::client::{Client, is_disconnect};
-use crate::transcript::{Action, Arg, Case, Reference, Step, Transcript, expectation_lines};
+use crate::client::Client;
+use crate::stage::{Stage, wait_to_be_alone};
+use crate::transcript::{Case, Reference, Step, Transcript, expectation_lines, split_line, written};
 use crate::value::Value;
 use std::collections::BTreeMap;
-use std::{fmt, fs, io, thread};
+use std::{fmt, fs, io};
 
 /// What a case did on one server in one protocol version: the reply lines of each step.
 pub type Seen = Vec<Vec<String>>;
@@ -43,10 +44,9 @@ pub fn replay(transcript: &Transcript, address: &str) -> (Vec<Failure>, usize) {
         }
         for &protocol in &case.settings.protocols {
             runs += 1;
-            let outcome = run_case(case, address, protocol).and_then(|seen| {
-                let expected = case.steps.iter().map(|step| step.expected_in(protocol));
-                check_steps(case, &seen, expected, "recorded")
-            });
+            let expected = case.steps.iter().map(|step| step.expected_in(protocol)).collect();
+            let outcome = run_case(case, address, protocol, Some(&expected))
+                .and_then(|seen| check_steps(case, &seen, &expected, "recorded"));
             failures.extend(outcome.err().map(|p| p.into_failure(transcript, case, protocol)));
         }
     }
@@ -63,9 +63,9 @@ pub fn compare(transcript: &Transcript, ours: &str, theirs: &str) -> (Vec<Failur
         }
         for &protocol in &case.settings.protocols {
             runs += 1;
-            let outcome = run_case(case, theirs, protocol).and_then(|reference| {
-                let seen = run_case(case, ours, protocol)?;
-                check_steps(case, &seen, reference.into_iter(), "reference")
+            let outcome = run_case(case, theirs, protocol, None).and_then(|reference| {
+                let seen = run_case(case, ours, protocol, Some(&reference))?;
+                check_steps(case, &seen, &reference, "reference")
             });
             failures.extend(outcome.err().map(|p| p.into_failure(transcript, case, protocol)));
         }
@@ -88,7 +88,7 @@ pub fn record(transcript: &Transcript, address: &str, reference: Reference) -> i
         unchecked.steps.iter_mut().for_each(|step| step.expected.clear());
         let mut seen_by_protocol = Vec::new();
         for &protocol in &case.settings.protocols {
-            match run_case(&unchecked, address, protocol) {
+            match run_case(&unchecked, address, protocol, None) {
                 Ok(seen) => seen_by_protocol.push((protocol, seen)),
                 Err(problem) => failures.push(problem.into_failure(transcript, case, protocol)),
             }
@@ -100,7 +100,9 @@ pub fn record(transcript: &Transcript, address: &str, reference: Reference) -> i
                 let problem = check_patterns(step, lines).err();
                 failures.extend(problem.map(|p| p.into_failure(transcript, case, *protocol)));
             }
-            if step.has_reply() && step.matches.is_empty() {
+            if step.has_reply() {
+                let compared = |lines: &Vec<String>| step.compared(lines).into_iter().cloned().collect();
+                let seen: Vec<_> = seen.iter().map(|(p, lines)| (*p, compared(lines))).collect();
                 after_line.insert(step.source, expectation_lines(&seen));
             }
         }
@@ -118,10 +120,7 @@ pub fn record(transcript: &Transcript, address: &str, reference: Reference) -> i
 
 fn keep_expectations(case: &Case, after_line: &mut BTreeMap<usize, Vec<String>>) {
     for step in &case.steps {
-        let lines = step.expected.iter().map(|(protocol, line)| match protocol {
-            Some(protocol) => format!("<{protocol} {line}"),
-            None => format!("< {line}"),
-        });
+        let lines = step.expected.iter().map(|(protocol, line)| written(*protocol, line));
         after_line.insert(step.source, lines.collect());
     }
 }
@@ -139,16 +138,11 @@ impl Problem {
     }
 }
 
-fn check_steps(
-    case: &Case,
-    seen: &Seen,
-    expected: impl Iterator<Item = Vec<String>>,
-    name: &str,
-) -> Result<(), Problem> {
+fn check_steps(case: &Case, seen: &Seen, expected: &Seen, name: &str) -> Result<(), Problem> {
     for ((step, seen), expected) in case.steps.iter().zip(seen).zip(expected) {
         check_patterns(step, seen)?;
-        if step.has_reply() && step.matches.is_empty() && *seen != expected {
-            return Err(Problem { line: step.line, text: difference(name, &expected, seen) });
+        if step.has_reply() && step.compared(seen) != step.compared(expected) {
+            return Err(Problem { line: step.line, text: difference(name, expected, seen) });
         }
     }
     Ok(())
@@ -170,7 +164,10 @@ fn difference(name: &str, expected: &[String], seen: &[String]) -> String {
 }
 
 fn check_patterns(step: &Step, seen: &[String]) -> Result<(), Problem> {
-    let text = seen.join("\n");
+    // What other connections get beside it is compared word by word.
+    let own = seen.iter().map(|line| split_line(line));
+    let own = own.filter(|(client, _)| client.is_empty() || *client == step.client);
+    let text = own.map(|(_, text)| text).collect::<Vec<_>>().join("\n");
     for pattern in &step.matches {
         if !pattern.is_match(&text) {
             let text = format!("the pattern {pattern} does not match\n{}", indented(seen));
@@ -209,17 +206,19 @@ fn has_what_it_needs(case: &Case, address: &str) -> bool {
 }
 
 /// Runs a case and returns what each step saw. An error stands for what no server may do: to change
-/// data while answering an error, or to keep a connection open that it should close.
-fn run_case(case: &Case, address: &str, protocol: u8) -> Result<Seen, Problem> {
+/// data while answering an error, to keep a connection open that it should close, to send what nobody
+/// expects. With `expected` lines, steps wait for these; without, for what the server has to say.
+fn run_case(case: &Case, address: &str, protocol: u8, expected: Option<&Seen>) -> Result<Seen, Problem> {
     let at = |line: usize| move |error: io::Error| Problem { line, text: error.to_string() };
     let mut observer = Observer::prepare(address, case).map_err(at(case.line))?;
-    let mut clients = Clients { address, protocol, open: BTreeMap::new(), saved: BTreeMap::new() };
+    let mut stage = Stage::new(address, protocol, case.is_scenario());
     let mut seen = Vec::new();
     let mut outcome = Ok(());
-    for step in &case.steps {
+    for (index, step) in case.steps.iter().enumerate() {
         let checked = step.expects_error(protocol) && !step.unchecked;
         let before = if checked { observer.keyspace().map_err(at(step.line))? } else { Vec::new() };
-        match clients.run(step) {
+        let expected = expected.map(|seen| seen.get(index).map_or(&[][..], Vec::as_slice));
+        match stage.run(step, expected, &mut observer.client) {
             Ok(lines) => seen.push(lines),
             Err(error) => {
                 outcome = Err(at(step.line)(error));
@@ -230,86 +229,16 @@ fn run_case(case: &Case, address: &str, protocol: u8) -> Result<Seen, Problem> {
             outcome = Err(at(step.line)(io::Error::other("the error reply came with a change of data")));
             break;
         }
+        if stage.has_given_up() {
+            break;
+        }
     }
-    drop(clients);
+    if outcome.is_ok() && expected.is_some() {
+        outcome = stage.check_silence().map_err(at(case.steps.last().map_or(case.line, |step| step.line)));
+    }
+    drop(stage);
     observer.restore().map_err(at(case.line))?;
     outcome.map(|()| seen)
-}
-
-/// The connections of a running case and the replies it has kept.
-struct Clients<'a> {
-    address: &'a str,
-    protocol: u8,
-    open: BTreeMap<String, Client>,
-    saved: BTreeMap<String, Vec<u8>>,
-}
-
-impl Clients<'_> {
-    /// Does what a step says; the result is its notation, or a line in parentheses in place of a
-    /// reply that does not come.
-    fn run(&mut self, step: &Step) -> io::Result<Vec<String>> {
-        let args = match &step.action {
-            Action::Command(args) | Action::Send(args) => self.fill_in(args)?,
-            _ => Vec::new(),
-        };
-        if !self.open.contains_key(&step.client) {
-            let client = Client::connect_with(self.address, self.protocol)?;
-            self.open.insert(step.client.clone(), client);
-        }
-        let client = self.open.get_mut(&step.client).expect("it was just inserted");
-        let reply = match &step.action {
-            Action::Sleep(time) => {
-                thread::sleep(*time);
-                return Ok(Vec::new());
-            }
-            Action::Closed if client.is_closed() => return Ok(Vec::new()),
-            Action::Closed => return Err(io::Error::other("the connection is still open")),
-            Action::Send(_) => return sent(client.send(&args)),
-            Action::SendRaw(bytes) => return sent(client.send_raw(bytes)),
-            Action::Command(_) => client.command(&args),
-            Action::Raw(bytes) => client.send_raw(bytes).and_then(|()| client.read()),
-            Action::Read => client.read(),
-        };
-        match reply {
-            Ok(value) => Ok(self.keep(step, value)),
-            Err(error) if is_disconnect(&error) => Ok(vec!["(closed)".into()]),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn keep(&mut self, step: &Step, mut value: Value) -> Vec<String> {
-        if let Some(name) = &step.save {
-            let bytes = match value.integer() {
-                Some(number) => number.to_string().into_bytes(),
-                None => value.bytes().unwrap_or_default().to_vec(),
-            };
-            self.saved.insert(name.clone(), bytes);
-        }
-        if step.unordered {
-            value.sort();
-        }
-        value.notation()
-    }
-
-    fn fill_in(&self, args: &[Arg]) -> io::Result<Vec<Vec<u8>>> {
-        let filled = args.iter().map(|arg| match arg {
-            Arg::Bytes(bytes) => Ok(bytes.clone()),
-            Arg::Saved(name) => self
-                .saved
-                .get(name)
-                .cloned()
-                .ok_or_else(|| io::Error::other(format!("nothing was saved as {name}"))),
-        });
-        filled.collect()
-    }
-}
-
-/// A server may close before it has read everything; what follows will show.
-fn sent(outcome: io::Result<()>) -> io::Result<Vec<String>> {
-    match outcome {
-        Err(error) if !is_disconnect(&error) => Err(error),
-        _ => Ok(Vec::new()),
-    }
 }
 
 /// A connection beside the case: it empties the server, sets and restores its configuration, and
@@ -325,6 +254,9 @@ impl Observer {
         let client = Client::connect(address)?;
         let mut observer = Self { address: address.to_owned(), client, restore: Vec::new() };
         observer.client.run("CLIENT NO-TOUCH ON")?;
+        if case.is_scenario() {
+            wait_to_be_alone(&mut observer.client)?;
+        }
         observer.must(&["FLUSHALL"])?;
         for (name, value) in &case.settings.config {
             let old = observer.client.command(&["CONFIG", "GET", name])?;

@@ -76,6 +76,9 @@ pub struct Step {
     pub save: Option<String>,
     /// Patterns that replace the exact comparison.
     pub matches: Vec<Regex>,
+    /// Whether everything that arrives now, on every connection, belongs to it: its lines then carry
+    /// the connection's name (`A< +OK`).
+    pub collects: bool,
     /// Recorded reply lines, with the protocol they are for where the two differ.
     pub expected: Vec<(Option<u8>, String)>,
 }
@@ -97,6 +100,8 @@ pub enum Action {
     Closed,
     /// `@sleep ms`
     Sleep(Duration),
+    /// `@close name`: the client closes its connection, and the server has noticed.
+    Hangup,
 }
 
 /// One word of a command.
@@ -106,6 +111,13 @@ pub enum Arg {
     Bytes(Vec<u8>),
     /// `${name}`: a reply kept by `@save name`.
     Saved(String),
+}
+
+impl Case {
+    /// Whether its steps name their connections.
+    pub fn is_scenario(&self) -> bool {
+        self.steps.iter().any(|step| step.collects)
+    }
 }
 
 impl Step {
@@ -121,18 +133,43 @@ impl Step {
 
     /// Whether the recorded reply is an error.
     pub fn expects_error(&self, protocol: u8) -> bool {
-        self.expected_in(protocol).first().is_some_and(|line| line.starts_with(['-', '!']))
+        let first = self.expected_in(protocol).into_iter().next().unwrap_or_default();
+        let (client, text) = split_line(&first);
+        (client.is_empty() || client == self.client) && text.starts_with(['-', '!'])
     }
 
     /// Whether a reply comes back that is compared.
     pub fn has_reply(&self) -> bool {
-        matches!(self.action, Action::Command(_) | Action::Raw(_) | Action::Read)
+        self.collects || matches!(self.action, Action::Command(_) | Action::Raw(_) | Action::Read)
     }
+
+    /// The lines that are compared with others': all of them, or beside patterns those of other connections.
+    pub fn compared<'a>(&self, lines: &'a [String]) -> Vec<&'a String> {
+        let counts =
+            |line: &&String| self.matches.is_empty() || self.collects && split_line(line).0 != self.client;
+        lines.iter().filter(counts).collect()
+    }
+}
+
+/// The name of the connection that a reply line is from, empty where it has none, and the notation.
+pub fn split_line(line: &str) -> (&str, &str) {
+    match split_name(line) {
+        Some((name, rest)) => (name, rest.strip_prefix("< ").unwrap_or(rest)),
+        None => ("", line),
+    }
+}
+
+/// The name of a connection that a line begins with, and what follows it.
+fn split_name(line: &str) -> Option<(&str, &str)> {
+    let end = line.find(|c: char| !c.is_ascii_alphanumeric())?;
+    let (name, rest) = line.split_at(end);
+    (name.starts_with(|c: char| c.is_ascii_alphabetic()) && rest.starts_with(['>', '<']))
+        .then_some((name, rest))
 }
 
 /// A RESP2 line as RESP3 has it.
 fn in_protocol(line: &str, protocol: u8) -> String {
-    match line.trim_start() {
+    match split_line(line).1.trim_start() {
         "$-1" | "*-1" if protocol == 3 => line.replace("$-1", "_").replace("*-1", "_"),
         _ => line.to_owned(),
     }
@@ -145,11 +182,20 @@ pub fn expectation_lines(seen: &[(u8, Vec<String>)]) -> Vec<String> {
         lines.iter().eq(first.iter().map(|line| in_protocol(line, *protocol)).collect::<Vec<_>>().iter())
     };
     if seen.iter().all(same) {
-        return first.iter().map(|line| format!("< {line}")).collect();
+        return first.iter().map(|line| written(None, line)).collect();
     }
     let marked =
-        seen.iter().flat_map(|(protocol, lines)| lines.iter().map(move |line| format!("<{protocol} {line}")));
+        seen.iter().flat_map(|(protocol, lines)| lines.iter().map(|line| written(Some(*protocol), line)));
     marked.collect()
+}
+
+/// A reply line as it stands in a file.
+pub fn written(protocol: Option<u8>, line: &str) -> String {
+    let (name, text) = split_line(line);
+    match protocol {
+        Some(protocol) => format!("{name}<{protocol} {text}"),
+        None => format!("{name}< {text}"),
+    }
 }
 
 impl Transcript {
@@ -212,8 +258,9 @@ const MAIN_CLIENT: &str = "main";
 
 impl Parser {
     fn line(&mut self, number: usize, line: &str) -> Result<(), String> {
-        if let Some(rest) = line.strip_prefix('<') {
-            return self.expectation(rest);
+        let (name, unnamed) = split_name(line).unwrap_or(("", line));
+        if let Some(rest) = unnamed.strip_prefix('<') {
+            return self.expectation(name, rest);
         }
         self.lines.push(line.to_owned());
         if let Some(title) = line.strip_prefix("# ") {
@@ -226,8 +273,14 @@ impl Parser {
         if line.trim().is_empty() || line.starts_with("//") {
             return Ok(());
         }
-        let action = parse_action(line)?;
-        self.step(number, action)
+        let action = parse_action(unnamed)?;
+        if !name.is_empty() {
+            let current = std::mem::replace(&mut self.client, name.to_owned());
+            self.step(number, action, true)?;
+            self.client = current;
+            return Ok(());
+        }
+        self.step(number, action, false)
     }
 
     fn title(&mut self, line: usize, title: &str) -> Result<(), String> {
@@ -251,11 +304,18 @@ impl Parser {
             "unchecked" => self.prefix.unchecked = true,
             "save" => self.prefix.save = Some(rest.to_owned()),
             "client" => self.client = rest.to_owned(),
-            "read" => return self.step(line, Action::Read),
-            "closed" => return self.step(line, Action::Closed),
+            "read" => return self.step(line, Action::Read, false),
+            "closed" => return self.step(line, Action::Closed, false),
+            "close" => {
+                let current = std::mem::replace(&mut self.client, rest.to_owned());
+                let is_scenario = self.is_scenario();
+                self.step(line, Action::Hangup, is_scenario)?;
+                self.client = current;
+            }
             "sleep" => {
                 let milliseconds = rest.parse().map_err(|_| "@sleep takes milliseconds")?;
-                return self.step(line, Action::Sleep(Duration::from_millis(milliseconds)));
+                let is_scenario = self.is_scenario();
+                return self.step(line, Action::Sleep(Duration::from_millis(milliseconds)), is_scenario);
             }
             _ => return self.setting(name, rest),
         }
@@ -285,7 +345,12 @@ impl Parser {
         Ok(())
     }
 
-    fn step(&mut self, line: usize, action: Action) -> Result<(), String> {
+    /// Whether the case has had steps that name their connection.
+    fn is_scenario(&self) -> bool {
+        self.cases.last().is_some_and(Case::is_scenario)
+    }
+
+    fn step(&mut self, line: usize, action: Action, collects: bool) -> Result<(), String> {
         let case = self.cases.last_mut().ok_or("a step above the first title")?;
         let prefix = std::mem::take(&mut self.prefix);
         case.steps.push(Step {
@@ -297,21 +362,27 @@ impl Parser {
             unchecked: prefix.unchecked,
             save: prefix.save,
             matches: prefix.matches,
+            collects,
             expected: Vec::new(),
         });
         Ok(())
     }
 
-    fn expectation(&mut self, rest: &str) -> Result<(), String> {
+    fn expectation(&mut self, name: &str, rest: &str) -> Result<(), String> {
         let step = self.cases.last_mut().and_then(|case| case.steps.last_mut());
         let step = step.filter(|step| step.has_reply()).ok_or("an expectation without a command")?;
+        if step.collects == name.is_empty() {
+            return Err("an expectation has a name where its command has one, and only there".into());
+        }
         let (protocol, text) = match rest.as_bytes().first() {
             Some(b' ') => (None, rest.get(1..)),
             Some(b'2') => (Some(2), rest.get(2..)),
             Some(b'3') => (Some(3), rest.get(2..)),
             _ => return Err("an expectation starts with '< ', '<2 ' or '<3 '".into()),
         };
-        step.expected.push((protocol, text.unwrap_or_default().to_owned()));
+        let text = text.unwrap_or_default();
+        let line = if name.is_empty() { text.to_owned() } else { format!("{name}< {text}") };
+        step.expected.push((protocol, line));
         Ok(())
     }
 
@@ -338,7 +409,8 @@ fn parse_action(line: &str) -> Result<Action, String> {
     } else if let Some(rest) = line.strip_prefix("> ") {
         parse_words(rest).map(Action::Command)
     } else {
-        Err("a line starts with '# ', '> ', '>> ', '>raw ', '>>raw ', '< ', '@' or '//'".into())
+        Err("a line starts with '# ', '> ', '>> ', '>raw ', '>>raw ', '< ', '@', '//' or a name and '>'"
+            .into())
     }
 }
 

@@ -71,6 +71,50 @@ fn recording_writes_what_the_server_says() {
     assert_eq!(written, expected);
 }
 
+/// What happens between several connections, with what redis-server says to each of them.
+const SCENARIO: &str = "@both\n\n# pushes\nA> SUBSCRIBE c\nB> PUBLISH c hi\nB> QUIT\n\n# waits\n\
+    A> BLPOP k 0\nB>> BLPOP k 0.15\n@match ^:[0-9]+$\nC> CLIENT ID\n@sleep 200\n@close A\nC> RPUSH k v\n";
+
+#[test]
+fn a_scenario_records_who_got_what() {
+    let Some(redis) = available(Redis82::start()) else { return };
+    let (unrecorded, path) = transcript("scenario", SCENARIO);
+    assert!(record(&unrecorded, &redis.address(), Reference::Redis82).unwrap().is_empty());
+    let written = fs::read_to_string(&path).unwrap();
+    let recorded = Transcript::load(&path).unwrap();
+    let (failures, runs) = replay(&recorded, &redis.address());
+    let (differences, _) = compare(&recorded, &redis.address(), &redis.address());
+    fs::remove_file(&path).unwrap();
+    assert_eq!((failures.len(), differences.len(), runs), (0, 0, 4), "{failures:?} {differences:?}");
+    let message = "  \"message\"\n  \"c\"\n  \"hi\"\n";
+    let pushed = |sign: &str, name: &str| {
+        message.replace("  \"", &format!("A<{name}   \"")).replacen(
+            &format!("A<{name}   \"m"),
+            &format!("A<{name} {sign}3\nA<{name}   \"m"),
+            1,
+        )
+    };
+    let published = format!("B<2 :1\n{}B<3 :1\n{}", pushed("*", "2"), pushed(">", "3"));
+    assert!(
+        written.contains(&format!("B> PUBLISH c hi\n{published}B> QUIT\nB< +OK\nB< (closed)\n")),
+        "{written}"
+    );
+    assert!(written.contains("A> BLPOP k 0\nA< (blocked)\nB>> BLPOP k 0.15\n@match"), "{written}");
+    assert!(written.contains("@sleep 200\nB< *-1\n@close A\nC> RPUSH k v\nC< :1\n"), "{written}");
+}
+
+#[test]
+fn a_scenario_notices_what_is_missing_and_what_is_too_much() {
+    let text = "# missing\nA> SUBSCRIBE c\nA< *3\nA<   \"subscribe\"\nA<   \"c\"\nA<   :1\n\
+                B> PING\nB< +PONG\nA< +more\n\n\
+                # too much\nA> PING\nA< +PONG\nB>> PING\n\n\
+                # not blocked\nA> PING\nA< (blocked)\n\n# not closed\nA> PING\nA< +PONG\nA< (closed)\n\n\
+                # closed\nA>> QUIT\nA< +OK\n";
+    let Some(found) = problems("scene", text) else { return };
+    assert_eq!(found.len(), 5, "{found:?}");
+    assert!(found[1].contains("more than expected"), "{found:?}");
+}
+
 #[test]
 fn servers_that_differ_are_told_apart() {
     let Some(redis) = available(Redis82::start()) else { return };
