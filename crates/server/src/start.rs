@@ -115,6 +115,7 @@ fn build(plan: StartPlan, workers: usize) -> Result<(&'static Server, Vec<Poller
         HashFunction::SipHash => Hasher::sip(Hasher::random_key()),
         HashFunction::Fast => Hasher::fast(random_u64()),
     };
+    larder_values::index::set_hash_seed(random_u64());
     let epochs = Epochs::new(workers);
     let keyspace = Keyspace::new(settings.databases(), workers, hasher, std::sync::Arc::clone(&epochs));
     let server = Server::new(plan, settings, registry, keyspace, epochs, mailboxes);

@@ -22,5 +22,7 @@ mod vector;
 
 pub mod lru;
 
+pub mod index;
+
 #[doc(hidden)]
 pub mod fuzz;

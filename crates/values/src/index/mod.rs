@@ -1,0 +1,57 @@
+//! The large form of sets, hashes and sorted sets stands on two structures: a [`Slab`] holds records
+//! of bytes and gives each a reference of 32 bits, an [`Index`] finds references by the hash of what
+//! their records call a key.
+//!
+//! Neither knows what is in a record: the collection passes closures that hash and compare.
+//! Read next: `slab.rs`, then `table.rs`.
+
+mod slab;
+pub use slab::Slab;
+
+mod table;
+pub use table::Index;
+
+mod segment;
+
+mod bucket;
+
+mod chunks;
+
+use foldhash::SharedSeed;
+use foldhash::quality::FoldHasher;
+use std::hash::Hasher as _;
+use std::sync::OnceLock;
+
+static SEED: OnceLock<(u64, SharedSeed)> = OnceLock::new();
+
+/// Sets the secret under which members are hashed. The server passes a random one before it makes its
+/// first value; without it (in tests) the seed is a fixed one. False if it was set or used before.
+pub fn set_hash_seed(seed: u64) -> bool {
+    SEED.set((seed, SharedSeed::from_u64(seed.rotate_left(32)))).is_ok()
+}
+
+/// The hash of a member or field: 64 well-mixed bits under the secret of the process.
+#[inline]
+#[must_use]
+pub fn hash_of(bytes: &[u8]) -> u64 {
+    let (seed, shared) = SEED.get_or_init(|| (0, SharedSeed::from_u64(0)));
+    let mut hasher = FoldHasher::with_seed(*seed, shared);
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+/// A cheap generator for the tries that one random number of the caller's is stretched to.
+#[inline]
+fn next_random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// A number below `limit`, from 64 random bits; 0 if there is none.
+#[inline]
+fn below(random: u64, limit: usize) -> usize {
+    ((u128::from(random) * limit as u128) >> 64) as usize
+}

@@ -1,0 +1,163 @@
+//! The index against the standard library's map, and its promises of scans and chances.
+
+use super::super::hash_of;
+use super::*;
+use proptest::prelude::*;
+use std::collections::{BTreeSet, HashSet};
+
+fn hash(reference: u32) -> u64 {
+    hash_of(&reference.to_le_bytes())
+}
+
+/// A hash that puts elements into few segments, and some on the same place.
+fn bad_hash(reference: u32) -> u64 {
+    u64::from(reference / 3) << 40
+}
+
+fn insert(index: &mut Index, reference: u32, hash: fn(u32) -> u64) -> bool {
+    if index.find(hash(reference), |other| other == reference).is_some() {
+        return false;
+    }
+    index.insert(hash(reference), reference, hash);
+    true
+}
+
+fn remove(index: &mut Index, reference: u32, hash: fn(u32) -> u64) -> bool {
+    index.remove(hash(reference), |other| other == reference, hash).is_some()
+}
+
+fn scan_all(index: &Index, count: usize, hash: fn(u32) -> u64) -> Vec<u32> {
+    let (mut cursor, mut seen) = (0, Vec::new());
+    loop {
+        cursor = index.scan(cursor, count, hash, |reference| seen.push(reference));
+        if cursor == 0 {
+            return seen;
+        }
+    }
+}
+
+fn follow_model(steps: &[(bool, u32)], hash: fn(u32) -> u64) {
+    let (mut index, mut model) = (Index::new(), BTreeSet::new());
+    for &(add, reference) in steps {
+        if add {
+            assert_eq!(insert(&mut index, reference, hash), model.insert(reference));
+        } else {
+            assert_eq!(remove(&mut index, reference, hash), model.remove(&reference));
+        }
+        assert_eq!(index.len(), model.len());
+    }
+    index.check(hash);
+    assert!(index.iter().collect::<BTreeSet<_>>() == model);
+    let seen = scan_all(&index, 7, hash);
+    assert_eq!(seen.len(), model.len(), "a scan of what does not change repeats nothing");
+    assert!(seen.into_iter().collect::<BTreeSet<_>>() == model);
+    assert_eq!(index.random(5).is_some(), !model.is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn it_is_a_set(steps in proptest::collection::vec((any::<bool>(), 0_u32..300), 0..600)) {
+        follow_model(&steps, hash);
+        follow_model(&steps, bad_hash);
+    }
+
+    #[test]
+    fn a_scan_sees_what_stays(
+        (seed, count, grow) in (any::<u64>(), 1_usize..200, any::<bool>())
+    ) {
+        let (stay, come) = (2_000_u32, 30_000_u32);
+        let mut index = Index::new();
+        let initial = if grow { stay } else { stay + come };
+        (0..initial).for_each(|reference| index.insert(hash(reference), reference, hash));
+        let (mut cursor, mut seen, mut state, mut next) = (0, HashSet::new(), seed, stay);
+        loop {
+            cursor = index.scan(cursor, count, hash, |reference| { seen.insert(reference); });
+            if cursor == 0 {
+                break;
+            }
+            for _ in 0..next_random(&mut state) % 2_000 {
+                if next < stay + come {
+                    if grow { index.insert(hash(next), next, hash) } else { assert!(remove(&mut index, next, hash)) }
+                    next += 1;
+                }
+            }
+        }
+        index.check(hash);
+        prop_assert!((0..stay).all(|reference| seen.contains(&reference)));
+    }
+}
+
+#[test]
+fn it_grows_and_shrinks_as_a_whole() {
+    let mut index = Index::new();
+    let count = 200_000;
+    for reference in 0..count {
+        index.insert(hash(reference), reference, hash);
+        if reference % 20_011 == 0 {
+            index.check(hash);
+        }
+    }
+    index.check(hash);
+    let per_element = index.heap_bytes() as f64 / f64::from(count);
+    assert!(per_element < 7.5, "{per_element} bytes an element");
+    assert!((0..count).all(|reference| index.find(hash(reference), |other| other == reference).is_some()));
+    for reference in 0..count {
+        assert!(remove(&mut index, reference, hash));
+        if reference % 20_011 == 0 {
+            index.check(hash);
+            let left = (count - reference) as usize;
+            assert!(index.heap_bytes() < left * 30 + 1000, "{} bytes for {left}", index.heap_bytes());
+        }
+    }
+    index.check(hash);
+    assert!(index.heap_bytes() < 500, "{} bytes for none", index.heap_bytes());
+}
+
+#[test]
+fn equal_hashes_are_found_and_cost_no_directory() {
+    let all_alike = |_: u32| 77_u64;
+    let mut index = Index::new();
+    (0..3_000).for_each(|reference| index.insert(77, reference, all_alike));
+    index.check(all_alike);
+    assert!(index.heap_bytes() < 100_000);
+    assert!((0..3_000).all(|reference| index.find(77, |other| other == reference).is_some()));
+    assert_eq!(scan_all(&index, 10, all_alike).len(), 3_000);
+    (0..3_000)
+        .for_each(|reference| assert!(index.remove(77, |other| other == reference, all_alike).is_some()));
+    index.check(all_alike);
+}
+
+#[test]
+fn each_element_has_the_same_chance() {
+    for count in [5_u32, 100, 1_500, 40_000] {
+        let mut index = Index::new();
+        (0..count).for_each(|reference| index.insert(hash(reference), reference, hash));
+        // In 64 groups, so that each is drawn a thousand times.
+        let groups = count.min(64);
+        let draws = groups * 1_000;
+        let (mut state, mut drawn) = (9, vec![0_u32; groups as usize]);
+        for _ in 0..draws {
+            let reference = index.random(next_random(&mut state)).expect("it is not empty");
+            drawn[(reference % groups) as usize] += 1;
+        }
+        let expected =
+            |group: u32| f64::from((count - group).div_ceil(groups)) * f64::from(draws) / f64::from(count);
+        for (group, &times) in (0..).zip(&drawn) {
+            let ratio = f64::from(times) / expected(group);
+            assert!((0.8..1.2).contains(&ratio), "group {group} of {count} was drawn {ratio} times as often");
+        }
+    }
+}
+
+#[test]
+fn freeing_goes_in_steps() {
+    let mut index = Index::new();
+    (0..50_000).for_each(|reference| index.insert(hash(reference), reference, hash));
+    let mut steps = 0;
+    while !index.free_step(1_000) {
+        steps += 1;
+    }
+    assert!((20..=50).contains(&steps), "{steps}");
+    assert_eq!((index.len(), index.heap_bytes()), (0, 0));
+}
