@@ -19,6 +19,11 @@ pub fn glob(data: &[u8]) {
     larder_values::fuzz::fuzz_glob(data);
 }
 
+/// Foreign packed elements are refused, or can be read from both ends and changed.
+pub fn packed(data: &[u8]) {
+    larder_values::fuzz::fuzz_packed(data);
+}
+
 /// A payload for RESTORE is refused or gives a value that is dumped and restored as the same.
 pub fn restore(data: &[u8]) {
     larder_persist::fuzz::fuzz_restore(data);
@@ -38,6 +43,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("glob", glob),
     ("hll", hll),
     ("lzf", lzf),
+    ("packed", packed),
     ("request", request),
     ("restore", restore),
 ];

@@ -2,6 +2,7 @@
 //!
 //! Each takes any bytes and panics only if an invariant is broken.
 
+use crate::packed::{self, Element, PackedBuf};
 use crate::{glob, hll};
 
 /// Matches one part of the bytes against the other, and compares with all ways tried at once.
@@ -50,6 +51,48 @@ fn exercise(mut value: Vec<u8>) {
         assert_eq!(hll::registers(&value), Ok(after), "a union with itself changed it");
     }
     let _ = (hll::count(&mut value), hll::to_dense(&mut value));
+}
+
+/// Reads the bytes as packed elements, bare, with a fitting count and as a listpack; what is accepted
+/// is read from both ends and changed.
+pub fn fuzz_packed(bytes: &[u8]) {
+    if packed::check(bytes).is_ok() {
+        change_packed(PackedBuf::from_vec(bytes.to_vec()));
+    }
+    for count in 0..=bytes.len().min(40) {
+        let counted = [&(count as u16).to_le_bytes(), bytes].concat();
+        if packed::check(&counted) == Ok(count) {
+            change_packed(PackedBuf::from_vec(counted));
+        }
+    }
+    if let Ok(buf) = packed::from_listpack(bytes) {
+        change_packed(buf);
+    }
+}
+
+fn change_packed(mut buf: PackedBuf) {
+    let elements: Vec<Vec<u8>> = buf.view().iter().map(Element::to_vec).collect();
+    let backwards = buf.view().iter().rev().map(Element::to_vec);
+    assert!(backwards.eq(elements.iter().rev().cloned()), "the two directions disagree");
+    assert_eq!(buf.len(), elements.len(), "the count is wrong");
+    let mut listpack = Vec::new();
+    packed::to_listpack(buf.view(), &mut listpack);
+    let back = packed::from_listpack(&listpack);
+    assert_eq!(back.as_ref().map(PackedBuf::len), Ok(elements.len()), "a listpack of ours is refused");
+    for (at, element) in elements.iter().enumerate().take(20) {
+        let view = buf.view();
+        let found = view.first().and_then(|first| view.find(first, element, 0));
+        assert!(found.is_some_and(|found| Some(found) <= view.seek(at)), "an element is not found");
+        if let Some(cursor) = view.seek(at) {
+            buf.replace(cursor, element);
+        }
+    }
+    assert!(buf.view().iter().map(Element::to_vec).eq(elements.iter().cloned()), "replacing changed some");
+    if let Some(first) = buf.view().first() {
+        buf.insert_after(first, b"between");
+        buf.remove(first, 1);
+    }
+    assert_eq!(packed::check(buf.view().bytes()), Ok(elements.len()), "a change broke it");
 }
 
 #[cfg(test)]

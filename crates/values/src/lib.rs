@@ -1,7 +1,7 @@
 //! Plain data structures and byte algorithms that know nothing of keyspaces, sockets or replies.
 //!
 //! Everything here is a function of its arguments: no I/O, no clock, no randomness of its own.
-//! Read next: `number` for text and numbers, `hll` for the largest structure.
+//! Read next: `number` for text and numbers, `packed` for small collections, `hll` for the largest structure.
 #![forbid(unsafe_code)]
 
 pub mod number;
@@ -17,6 +17,8 @@ pub mod digest;
 pub mod lcs;
 
 pub mod ascii7;
+
+pub mod packed;
 
 mod vector;
 
