@@ -4,6 +4,7 @@ use crate::args::Args;
 use crate::error::Error;
 use larder_resp::Reply;
 use larder_store::{Db, DbIndex, Hashed, Keyspace, Local, Str};
+use larder_values::collection::PackedLimits;
 use larder_values::number;
 
 /// Settings that data commands obey. A snapshot taken once per loop turn.
@@ -13,6 +14,20 @@ pub struct Limits {
     pub string_bytes_max: usize,
     /// `hll-sparse-max-bytes`.
     pub hll_sparse_bytes_max: usize,
+    /// `hash-max-listpack-entries` and `-value`.
+    pub hash_packed: PackedLimits,
+    /// `set-max-listpack-entries` and `-value`.
+    pub set_packed: PackedLimits,
+    /// `set-max-intset-entries`.
+    pub set_integers_max: usize,
+    /// `zset-max-listpack-entries` and `-value`.
+    pub zset_packed: PackedLimits,
+    /// `list-max-listpack-size`: elements of a chunk, or -1 to -5 for 4 to 64 KiB.
+    pub list_chunk: i32,
+    /// `stream-node-max-bytes`; 0 for no limit.
+    pub stream_node_bytes_max: usize,
+    /// `stream-node-max-entries`; 0 for no limit.
+    pub stream_node_entries_max: usize,
     /// Whether the eviction policy counts frequency (OBJECT FREQ answers, OBJECT IDLETIME does not).
     pub counts_frequency: bool,
     /// `lfu-decay-time`, in minutes.
@@ -21,6 +36,28 @@ pub struct Limits {
     pub flush_is_lazy: bool,
     /// `maxmemory` is set: OBJECT REFCOUNT never answers that small integers are shared.
     pub maxmemory_is_set: bool,
+}
+
+impl Default for Limits {
+    /// Those of a server without a configuration file.
+    fn default() -> Limits {
+        let packed = |entries_max| PackedLimits { entries_max, value_bytes_max: 64 };
+        Limits {
+            string_bytes_max: 512 * 1024 * 1024,
+            hll_sparse_bytes_max: 3000,
+            hash_packed: packed(512),
+            set_packed: packed(128),
+            set_integers_max: 512,
+            zset_packed: packed(128),
+            list_chunk: -2,
+            stream_node_bytes_max: 4096,
+            stream_node_entries_max: 100,
+            counts_frequency: false,
+            lfu_decay_minutes: 1,
+            flush_is_lazy: false,
+            maxmemory_is_set: false,
+        }
+    }
 }
 
 /// What a command on declared keys gets.

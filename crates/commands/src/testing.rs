@@ -35,14 +35,7 @@ impl World {
         World {
             keyspace: Keyspace::new(16, 1, Hasher::keyed([1, 2]), Epochs::new(4)),
             local,
-            limits: Limits {
-                string_bytes_max: 512 * 1024 * 1024,
-                hll_sparse_bytes_max: 3000,
-                counts_frequency: false,
-                lfu_decay_minutes: 1,
-                flush_is_lazy: false,
-                maxmemory_is_set: false,
-            },
+            limits: Limits::default(),
             db: DbIndex(0),
             protocol: Protocol::Resp2,
         }

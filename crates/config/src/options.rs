@@ -426,6 +426,26 @@ options! {
 
         Encodings "hll-sparse-max-bytes" hll_sparse_max_bytes: u64, memory(0), "3000" "bytes", []
             "Largest HyperLogLog in sparse form.";
+        Encodings "hash-max-listpack-entries" / "hash-max-ziplist-entries" hash_max_listpack_entries: u64, ENTRIES, "512" "fields", []
+            "Largest hash in compact form.";
+        Encodings "hash-max-listpack-value" / "hash-max-ziplist-value" hash_max_listpack_value: u64, memory(0), "64" "bytes", []
+            "Longest field or value in a compact hash.";
+        Encodings "list-max-listpack-size" / "list-max-ziplist-size" list_max_listpack_size: i32, int(i32::MIN as i64, I32_MAX), "-2", []
+            "Size of one chunk of a list: elements if positive, -1 to -5 for 4 to 64 KiB.";
+        Encodings "set-max-intset-entries" set_max_intset_entries: u64, ENTRIES, "512" "members", []
+            "Largest set of integers in compact form.";
+        Encodings "set-max-listpack-entries" set_max_listpack_entries: u64, ENTRIES, "128" "members", []
+            "Largest set in compact form.";
+        Encodings "set-max-listpack-value" set_max_listpack_value: u64, ENTRIES, "64" "bytes", []
+            "Longest member in a compact set.";
+        Encodings "zset-max-listpack-entries" / "zset-max-ziplist-entries" zset_max_listpack_entries: u64, ENTRIES, "128" "members", []
+            "Largest sorted set in compact form.";
+        Encodings "zset-max-listpack-value" / "zset-max-ziplist-value" zset_max_listpack_value: u64, memory(0), "64" "bytes", []
+            "Longest member in a compact sorted set.";
+        Encodings "stream-node-max-bytes" stream_node_max_bytes: u64, memory(0), "4096" "bytes", []
+            "Largest node of a stream; 0 for no limit.";
+        Encodings "stream-node-max-entries" stream_node_max_entries: u64, ENTRIES_SIGNED, "100" "entries", []
+            "Most entries in a node of a stream; 0 for no limit.";
 
         Features "notify-keyspace-events" notify_keyspace_events: KeyspaceEvents, Kind::KeyspaceEvents, "", []
             "Classes of events to publish: K and E choose the channels, g$lshzxetdmn the classes, A all but m and n.";
@@ -483,39 +503,9 @@ options! {
         Clients "tracking-table-max-keys": u64, ENTRIES, "1000000" "keys", []
             "Most keys remembered for client-side caching; 0 for no limit."
             because "there is no client-side caching yet";
-        Encodings "hash-max-listpack-entries" / "hash-max-ziplist-entries": u64, ENTRIES, "512" "fields", []
-            "Largest hash in compact form."
-            because "there are no hashes yet";
-        Encodings "hash-max-listpack-value" / "hash-max-ziplist-value": u64, memory(0), "64" "bytes", []
-            "Longest field or value in a compact hash."
-            because "there are no hashes yet";
-        Encodings "list-max-listpack-size" / "list-max-ziplist-size": i32, int(i32::MIN as i64, I32_MAX), "-2", []
-            "Size of one chunk of a list: elements if positive, -1 to -5 for 4 to 64 KiB."
-            because "there are no lists yet";
         Encodings "list-compress-depth": u32, int(0, I32_MAX), "0" "chunks", []
             "Chunks at both ends of a list that are never compressed; 0 compresses none."
-            because "there are no lists yet";
-        Encodings "set-max-intset-entries": u64, ENTRIES, "512" "members", []
-            "Largest set of integers in compact form."
-            because "there are no sets yet";
-        Encodings "set-max-listpack-entries": u64, ENTRIES, "128" "members", []
-            "Largest set in compact form."
-            because "there are no sets yet";
-        Encodings "set-max-listpack-value": u64, ENTRIES, "64" "bytes", []
-            "Longest member in a compact set."
-            because "there are no sets yet";
-        Encodings "zset-max-listpack-entries" / "zset-max-ziplist-entries": u64, ENTRIES, "128" "members", []
-            "Largest sorted set in compact form."
-            because "there are no sorted sets yet";
-        Encodings "zset-max-listpack-value" / "zset-max-ziplist-value": u64, memory(0), "64" "bytes", []
-            "Longest member in a compact sorted set."
-            because "there are no sorted sets yet";
-        Encodings "stream-node-max-bytes": u64, memory(0), "4096" "bytes", []
-            "Largest node of a stream; 0 for no limit."
-            because "there are no streams yet";
-        Encodings "stream-node-max-entries": u64, ENTRIES_SIGNED, "100" "entries", []
-            "Most entries in a node of a stream; 0 for no limit."
-            because "there are no streams yet";
+            because "chunks of lists are not compressed";
         Features "busy-reply-threshold" / "lua-time-limit": u64, ENTRIES_SIGNED, "5000" "milliseconds", []
             "After so long a script is reported as BUSY and may be killed."
             because "there are no scripts yet";

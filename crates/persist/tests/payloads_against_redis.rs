@@ -142,7 +142,6 @@ fn broken_payloads_are_refused_alike() {
                 assert_eq!(replies[1], expected, "{}", payload.escape_ascii());
                 assert_ne!(error, RestoreError::TooLong);
             }
-            Ok(other) => panic!("not a string: {other:?}"),
         }
     }
     assert!(accepted > 500, "too few payloads were good: {accepted}");

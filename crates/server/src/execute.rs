@@ -17,6 +17,7 @@ use larder_commands::{Args, Ctx, Error, KeyspaceCtx, Limits, keys_of};
 use larder_config::{MaxmemoryPolicy, Settings};
 use larder_resp::{Output, Protocol, Reply};
 use larder_store::{Database, Db, DbIndex, Evictor, Keyspace, LazyFree, Local, Locked, Policy, Turn};
+use larder_values::collection::PackedLimits;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -747,9 +748,18 @@ fn policy_of(policy: MaxmemoryPolicy) -> Policy {
 }
 
 fn limits_of(settings: &Settings) -> Limits {
+    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let packed = |entries, bytes| PackedLimits { entries_max: size(entries), value_bytes_max: size(bytes) };
     Limits {
-        string_bytes_max: usize::try_from(settings.proto_max_bulk_len()).unwrap_or(usize::MAX),
-        hll_sparse_bytes_max: usize::try_from(settings.hll_sparse_max_bytes()).unwrap_or(usize::MAX),
+        string_bytes_max: size(settings.proto_max_bulk_len()),
+        hll_sparse_bytes_max: size(settings.hll_sparse_max_bytes()),
+        hash_packed: packed(settings.hash_max_listpack_entries(), settings.hash_max_listpack_value()),
+        set_packed: packed(settings.set_max_listpack_entries(), settings.set_max_listpack_value()),
+        set_integers_max: size(settings.set_max_intset_entries()),
+        zset_packed: packed(settings.zset_max_listpack_entries(), settings.zset_max_listpack_value()),
+        list_chunk: settings.list_max_listpack_size(),
+        stream_node_bytes_max: size(settings.stream_node_max_bytes()),
+        stream_node_entries_max: size(settings.stream_node_max_entries()),
         counts_frequency: false,
         lfu_decay_minutes: 1,
         flush_is_lazy: settings.lazyfree_lazy_user_flush(),

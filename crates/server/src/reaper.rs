@@ -88,7 +88,11 @@ impl Reaper {
 
 fn free(garbage: Garbage) {
     match garbage {
-        Garbage::Object(object) => drop(object),
+        Garbage::Object(mut object) | Garbage::Unasked(mut object) => {
+            while !object.free_step(SLICE) {
+                std::thread::yield_now();
+            }
+        }
         Garbage::Database(mut contents) => {
             while !contents.free_some(SLICE) {
                 std::thread::yield_now();

@@ -34,14 +34,25 @@ pub enum Cargo {
     Own(Vec<u8>),
     /// A large string, shared with its key.
     Shared(Arc<Vec<u8>>),
+    /// A collection, as DUMP answers it.
+    Payload(Vec<u8>),
 }
 
 impl Cargo {
-    /// The value's bytes.
+    /// The bytes of a string, or the payload of a collection.
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Cargo::Own(bytes) => bytes,
+            Cargo::Own(bytes) | Cargo::Payload(bytes) => bytes,
             Cargo::Shared(bytes) => bytes,
+        }
+    }
+
+    /// Appends what RESTORE takes.
+    fn write_payload(&self, out: &mut Vec<u8>) {
+        match self {
+            Cargo::Own(bytes) => rdb::dump_string(bytes, out),
+            Cargo::Shared(bytes) => rdb::dump_string(bytes, out),
+            Cargo::Payload(bytes) => out.extend_from_slice(bytes),
         }
     }
 }
@@ -298,7 +309,7 @@ impl Link {
             };
             sent.push(index);
             payload.clear();
-            rdb::dump_string(parcel.cargo.bytes(), &mut payload);
+            parcel.cargo.write_payload(&mut payload);
             let ttl = ttl.to_string();
             let words: [&[u8]; 4] = [&parcel.key, ttl.as_bytes(), &payload, b"REPLACE"];
             let count = if order.replace { 4 } else { 3 };

@@ -8,7 +8,8 @@ use crate::discard::{Removal, discard};
 use crate::effects::Event;
 use crate::keyspace::{Database, DbIndex, Hashed, Keyspace, Locked};
 use crate::local::{Local, Millis};
-use crate::string::{self, Encoding, INLINE_BYTES_MAX, Object, Str, Type, kind};
+use crate::object::{Object, Type, encoding_of};
+use crate::string::{self, Encoding, INLINE_BYTES_MAX, Str, kind};
 use larder_table::{DeadlineChange, Entry, NewEntry, Occupied, Payload, PayloadRef, Table};
 use larder_values::number;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ enum Form {
 /// A look at one live key.
 #[derive(Clone, Copy)]
 pub struct Item<'a> {
-    entry: Entry<'a, Object>,
+    pub(crate) entry: Entry<'a, Object>,
 }
 
 impl<'a> Item<'a> {
@@ -59,10 +60,7 @@ impl<'a> Item<'a> {
     /// The type of the value.
     #[inline]
     pub fn value_type(&self) -> Type {
-        match self.entry.kind() {
-            ..kind::STRINGS_END => Type::String,
-            other => unreachable!("no value has kind {other}"),
-        }
+        Type::of_kind(self.entry.kind())
     }
 
     /// The value as a string.
@@ -73,14 +71,15 @@ impl<'a> Item<'a> {
     }
 
     /// What OBJECT ENCODING answers.
-    pub fn encoding(&self) -> Encoding {
-        match self.value_type() {
-            Type::String => {
-                let kind = self.entry.kind();
-                let value = Str::decode(kind, self.entry.payload());
-                string::encoding(kind, &value, self.entry.key().len(), self.entry.deadline().is_some())
-            }
-        }
+    pub fn encoding(&self) -> &'static str {
+        encoding_of(self.entry.kind(), self.entry.payload()).unwrap_or_else(|| self.text_encoding().name())
+    }
+
+    /// Redis' word for the form of a string.
+    fn text_encoding(&self) -> Encoding {
+        let kind = self.entry.kind();
+        let value = Str::decode(kind, self.entry.payload());
+        string::encoding(kind, &value, self.entry.key().len(), self.entry.deadline().is_some())
     }
 
     /// When the key ends, if it does.
@@ -94,19 +93,11 @@ impl<'a> Item<'a> {
         self.entry.access()
     }
 
-    /// Owners of the value: 1, or more while replies that hold it are being sent.
-    pub fn references(&self) -> usize {
-        match self.entry.payload() {
-            PayloadRef::Boxed(Object::Blob(blob)) => Arc::strong_count(blob),
-            PayloadRef::Inline(_) => 1,
-        }
-    }
-
     /// Memory the key and its value take, in bytes, from the system's point of view.
     pub fn memory(&self) -> usize {
         let apart = match self.entry.payload() {
-            PayloadRef::Boxed(Object::Blob(blob)) => {
-                blob.capacity() + size_of::<Vec<u8>>() + 2 * size_of::<usize>()
+            PayloadRef::Boxed(object) => {
+                object.blob().map_or_else(|| object.bytes(), |blob| blob.capacity() + BLOB_HEADER_BYTES)
             }
             PayloadRef::Inline(_) => 0,
         };
@@ -116,7 +107,8 @@ impl<'a> Item<'a> {
     /// The kind under another key: what is raw stays raw.
     fn lasting_kind(&self) -> u8 {
         let kind = self.entry.kind();
-        if self.encoding() == Encoding::Raw { string::raw_kind(kind) } else { kind }
+        let is_raw = kind < kind::STRINGS_END && self.text_encoding() == Encoding::Raw;
+        if is_raw { string::raw_kind(kind) } else { kind }
     }
 
     /// A copy of the value that stands on its own.
@@ -126,7 +118,7 @@ impl<'a> Item<'a> {
             deadline: self.deadline(),
             payload: match self.entry.payload() {
                 PayloadRef::Inline(bytes) => Owned::Inline(bytes.into()),
-                PayloadRef::Boxed(object) => Owned::Boxed(object.clone()),
+                PayloadRef::Boxed(object) => Owned::Boxed(object.duplicate()),
             },
         }
     }
@@ -149,9 +141,9 @@ enum Owned {
 
 /// The keys of one command in one database.
 pub struct Db<'t> {
-    table: &'t Table<Object>,
-    locked: Locked<'t>,
-    index: DbIndex,
+    pub(crate) table: &'t Table<Object>,
+    pub(crate) locked: Locked<'t>,
+    pub(crate) index: DbIndex,
     /// The calling thread's companion.
     pub local: &'t mut Local,
 }
@@ -209,13 +201,13 @@ impl<'t> Db<'t> {
 
     /// The live entry of a key; one whose time has come is removed on the way.
     #[inline]
-    fn find(&mut self, key: &Hashed<'_>) -> Option<Occupied<'_, 't, Object>> {
+    pub(crate) fn find(&mut self, key: &Hashed<'_>) -> Option<Occupied<'_, 't, Object>> {
         Self::find_in(self.table, &mut self.locked, self.local, self.index, key)
     }
 
     /// Like `find`, for callers that need the thread's companion beside the entry.
     #[inline]
-    fn find_in<'s>(
+    pub(crate) fn find_in<'s>(
         table: &Table<Object>,
         locked: &'s mut Locked<'t>,
         local: &mut Local,
@@ -376,7 +368,7 @@ impl<'t> Db<'t> {
 
     /// Replaces or inserts an entry's payload.
     #[inline]
-    fn put_payload(
+    pub(crate) fn put_payload(
         &mut self,
         key: &Hashed<'_>,
         kind: u8,
@@ -480,7 +472,7 @@ impl<'t> Db<'t> {
         let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key);
         if let Some(mut occupied) = found {
             Item::new(occupied.view()).string()?;
-            if let Some(Object::Blob(blob)) = occupied.boxed_mut() {
+            if let Some(blob) = occupied.boxed_mut().and_then(Object::blob_mut) {
                 let (answer, _) = edit(Arc::make_mut(blob));
                 touch(self.local, &occupied.view());
                 return Ok(answer);
@@ -547,11 +539,10 @@ impl<'t> Db<'t> {
     /// Like [`Db::put_value`], for a value that keeps its key and so stays as it is (MOVE).
     pub fn put_moved(&mut self, key: &Hashed<'_>, value: Value) {
         let expire = value.deadline.map_or(Expire::Clear, Expire::At);
-        let payload = match &value.payload {
-            Owned::Inline(bytes) => Payload::Inline(bytes),
-            Owned::Boxed(object) => Payload::Boxed(object.clone()),
+        match value.payload {
+            Owned::Inline(bytes) => self.put_payload(key, value.kind, Payload::Inline(&bytes), expire),
+            Owned::Boxed(object) => self.put_payload(key, value.kind, Payload::Boxed(object), expire),
         };
-        self.put_payload(key, value.kind, payload, expire);
     }
 
     /// Writes the access field (RESTORE's IDLETIME and FREQ).
@@ -602,6 +593,9 @@ impl<'t> Db<'t> {
     }
 }
 
+/// What a shared string has beside its bytes: the counts and the vector.
+const BLOB_HEADER_BYTES: usize = size_of::<Vec<u8>>() + 2 * size_of::<usize>();
+
 /// Why an integer could not be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EditIntegerError<E> {
@@ -641,7 +635,7 @@ fn keep_raw(occupied: &mut Occupied<'_, '_, Object>) {
 
 /// Records an access, unless the client asked for none to be.
 #[inline]
-fn touch(local: &mut Local, entry: &Entry<'_, Object>) {
+pub(crate) fn touch(local: &mut Local, entry: &Entry<'_, Object>) {
     if !local.no_touch {
         entry.set_access(local.access_touched(entry.access()));
     }

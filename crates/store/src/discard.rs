@@ -8,8 +8,7 @@
 
 use crate::keyspace::Garbage;
 use crate::local::Local;
-use crate::string::Object;
-use std::sync::Arc;
+use crate::object::Object;
 
 /// Values at least this long are freed away from any lock, since the system may take their memory back.
 const SPENT_BYTES_MIN: usize = 4 * 1024 * 1024 + 1;
@@ -18,6 +17,13 @@ const SPENT_BYTES_MIN: usize = 4 * 1024 * 1024 + 1;
 // Differs from Redis: a string of 64 KiB or more counts as work for the background (UNLINK, the
 // lazyfree options, INFO's lazyfreed_objects); Redis frees a string of any length on the spot.
 const LARGE_BYTES_MIN: usize = 64 * 1024;
+
+/// Collections of more blocks than this are work for the background, as in Redis.
+const EFFORT_MIN: usize = 64;
+
+/// Collections of more blocks than this are freed by the background whatever the options say: no thread
+/// stalls for the size of what it removes.
+const EFFORT_MAX: usize = 1024;
 
 /// Why a value is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,13 +87,12 @@ pub(crate) fn discard(local: &mut Local, object: Option<Object>, removal: Remova
 }
 
 fn discard_object(local: &mut Local, object: Object, removal: Removal) {
-    let bytes_freed = match &object {
-        // While a reply holds it, letting go of it frees nothing.
-        Object::Blob(blob) if Arc::strong_count(blob) > 1 => 0,
-        Object::Blob(blob) => blob.capacity(),
-    };
-    if bytes_freed >= LARGE_BYTES_MIN && local.lazy_free.covers(removal) {
+    let (bytes_freed, effort) = (object.bytes(), object.free_effort());
+    let is_large = bytes_freed >= LARGE_BYTES_MIN || effort > EFFORT_MIN;
+    if is_large && local.lazy_free.covers(removal) {
         local.garbage.push(Garbage::Object(object));
+    } else if effort > EFFORT_MAX {
+        local.garbage.push(Garbage::Unasked(object));
     } else if bytes_freed >= SPENT_BYTES_MIN {
         local.spent.push(object);
     } else {
@@ -99,6 +104,7 @@ fn discard_object(local: &mut Local, object: Object, removal: Removal) {
 mod tests {
     use super::*;
     use crate::stats::StoreStats;
+    use std::sync::Arc;
 
     fn object(bytes: usize) -> Option<Object> {
         Some(Object::Blob(Arc::new(vec![0; bytes])))

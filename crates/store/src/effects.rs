@@ -72,6 +72,94 @@ events! {
     INCRBYFLOAT = String "incrbyfloat";
     /// A HyperLogLog gained elements.
     PFADD = String "pfadd";
+    /// Elements were put in front of a list.
+    LPUSH = List "lpush";
+    /// Elements were put behind a list.
+    RPUSH = List "rpush";
+    /// The first elements of a list were taken.
+    LPOP = List "lpop";
+    /// The last elements of a list were taken.
+    RPOP = List "rpop";
+    /// An element was put beside another of a list.
+    LINSERT = List "linsert";
+    /// An element of a list was replaced.
+    LSET = List "lset";
+    /// Elements of one value were taken out of a list.
+    LREM = List "lrem";
+    /// A list was cut.
+    LTRIM = List "ltrim";
+    /// Members joined a set.
+    SADD = Set "sadd";
+    /// Members left a set.
+    SREM = Set "srem";
+    /// Members chosen by chance left a set.
+    SPOP = Set "spop";
+    /// An intersection was stored.
+    SINTERSTORE = Set "sinterstore";
+    /// A union was stored.
+    SUNIONSTORE = Set "sunionstore";
+    /// A difference was stored.
+    SDIFFSTORE = Set "sdiffstore";
+    /// Fields of a hash were set.
+    HSET = Hash "hset";
+    /// Fields of a hash were removed.
+    HDEL = Hash "hdel";
+    /// A field was increased or decreased by an integer.
+    HINCRBY = Hash "hincrby";
+    /// A field was increased or decreased by a float.
+    HINCRBYFLOAT = Hash "hincrbyfloat";
+    /// Fields got a time to live.
+    HEXPIRE = Hash "hexpire";
+    /// Fields lost their time to live.
+    HPERSIST = Hash "hpersist";
+    /// Fields' time had come.
+    HEXPIRED = Hash "hexpired";
+    /// Members joined a sorted set or got other scores.
+    ZADD = SortedSet "zadd";
+    /// A score was increased or decreased.
+    ZINCR = SortedSet "zincr";
+    /// Members left a sorted set.
+    ZREM = SortedSet "zrem";
+    /// Members of some ranks left a sorted set.
+    ZREMRANGEBYRANK = SortedSet "zremrangebyrank";
+    /// Members of some scores left a sorted set.
+    ZREMRANGEBYSCORE = SortedSet "zremrangebyscore";
+    /// Members between two texts left a sorted set.
+    ZREMRANGEBYLEX = SortedSet "zremrangebylex";
+    /// The lowest members of a sorted set were taken.
+    ZPOPMIN = SortedSet "zpopmin";
+    /// The highest members of a sorted set were taken.
+    ZPOPMAX = SortedSet "zpopmax";
+    /// An intersection of sorted sets was stored.
+    ZINTERSTORE = SortedSet "zinterstore";
+    /// A union of sorted sets was stored.
+    ZUNIONSTORE = SortedSet "zunionstore";
+    /// A difference of sorted sets was stored.
+    ZDIFFSTORE = SortedSet "zdiffstore";
+    /// A range of a sorted set was stored.
+    ZRANGESTORE = SortedSet "zrangestore";
+    /// The places found around another were stored.
+    GEORADIUSSTORE = SortedSet "georadiusstore";
+    /// The places found in an area were stored.
+    GEOSEARCHSTORE = SortedSet "geosearchstore";
+    /// An entry joined a stream.
+    XADD = Stream "xadd";
+    /// Entries left a stream.
+    XDEL = Stream "xdel";
+    /// A stream was cut.
+    XTRIM = Stream "xtrim";
+    /// The last ID of a stream was set.
+    XSETID = Stream "xsetid";
+    /// A consumer group was made.
+    XGROUP_CREATE = Stream "xgroup-create";
+    /// The position of a consumer group was set.
+    XGROUP_SETID = Stream "xgroup-setid";
+    /// A consumer group was removed.
+    XGROUP_DESTROY = Stream "xgroup-destroy";
+    /// A consumer was made.
+    XGROUP_CREATECONSUMER = Stream "xgroup-createconsumer";
+    /// A consumer was removed.
+    XGROUP_DELCONSUMER = Stream "xgroup-delconsumer";
     /// A key was removed by a command.
     DEL = Generic "del";
     /// A key got a time to live.

@@ -5,7 +5,7 @@
 //! database number means, so it costs the same for any size.
 
 use crate::local::{Local, Millis};
-use crate::string::Object;
+use crate::object::Object;
 use crate::sweep::Sweeps;
 use crate::world::World;
 use larder_table::{Detached, Epochs, Hasher, Participant, Shard, Table, TableConfig};
@@ -126,8 +126,10 @@ impl<'k> Database<'k> {
 
 /// What was taken out of the keyspace and is still to be freed.
 pub enum Garbage {
-    /// One value.
+    /// One value that the background was to free.
     Object(Object),
+    /// One value that would take its thread too long; Redis would free it on the spot, so nobody counts it.
+    Unasked(Object),
     /// A whole database.
     Database(Detached<Object>),
 }
@@ -138,6 +140,7 @@ impl Garbage {
     pub fn objects(&self) -> usize {
         match self {
             Garbage::Object(_) => 1,
+            Garbage::Unasked(_) => 0,
             Garbage::Database(contents) => contents.len(),
         }
     }
@@ -146,7 +149,7 @@ impl Garbage {
     #[must_use]
     pub fn value_bytes(&self) -> usize {
         match self {
-            Garbage::Object(Object::Blob(blob)) => blob.capacity(),
+            Garbage::Object(object) | Garbage::Unasked(object) => object.bytes(),
             Garbage::Database(_) => 0,
         }
     }

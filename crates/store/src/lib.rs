@@ -4,29 +4,33 @@
 //! [`Keyspace`] and hands the command a [`Db`], which reaches those keys only. Time enters through
 //! [`Local::now`]; nothing here reads a clock, opens a file or knows the protocol.
 //!
-//! Read next: `keyspace.rs` (databases and locking), `db.rs` (what a command can do), `string.rs`
-//! (how strings are kept), `effects.rs` (who hears of changes), `discard.rs` (who frees), `world.rs` (everything at once).
+//! Read next: `keyspace.rs` (databases and locking), `db.rs` (what a command can do with keys), `collection.rs` (and with collections),
+//! `string.rs` (how strings are kept), `object.rs` (which types there are), `effects.rs` (who hears of changes), `discard.rs` (who frees), `world.rs` (everything at once).
 #![forbid(unsafe_code)]
 
+mod collection;
 mod db;
 mod discard;
 mod effects;
 mod evict;
 mod keyspace;
 mod local;
+mod object;
 mod stats;
 mod string;
 mod sweep;
 mod world;
 
+pub use collection::{Edited, PACKED_BYTES_MAX};
 pub use db::{Db, EditIntegerError, Elsewhere, Expire, Item, Value, WrongType};
 pub use discard::{LazyFree, Removal};
 pub use effects::{Effect, Effects, Event, EventClass};
 pub use evict::{Evictor, Policy};
 pub use keyspace::{Database, DbIndex, Garbage, Hashed, Keyspace, KeyspaceMemory, Locked};
 pub use local::{Access, Local, Millis};
+pub use object::{Object, Stored, Type};
 pub use stats::{Counter, StoreStats};
-pub use string::{Encoding, INLINE_BYTES_MAX, Object, Str, Type};
+pub use string::{INLINE_BYTES_MAX, Str};
 pub use world::{Exclusive, Turn, World};
 
 pub use larder_table::{Epochs, Hasher, Participant, keep_pages};

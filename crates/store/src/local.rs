@@ -4,8 +4,8 @@
 use crate::discard::LazyFree;
 use crate::effects::Effects;
 use crate::keyspace::Garbage;
+use crate::object::Object;
 use crate::stats::StoreStats;
-use crate::string::Object;
 use larder_values::lru::{self, Lfu};
 use std::sync::Arc;
 
@@ -45,6 +45,8 @@ pub struct Local {
     /// Memory for values that must be assembled before they are stored. Never holds anything
     /// between two commands.
     pub scratch: Vec<u8>,
+    /// Memory in which packed collections are edited. Empty between two edits.
+    pub spare: Vec<u8>,
     /// Values to be freed by the background; the thread hands them on after each turn.
     pub garbage: Vec<Garbage>,
     /// Large values that the thread frees itself once it holds no lock; see [`Local::free_spent`].
@@ -65,6 +67,7 @@ impl Local {
             stats,
             effects: Effects::default(),
             scratch: Vec::new(),
+            spare: Vec::new(),
             garbage: Vec::new(),
             spent: Vec::new(),
             lazy_free: LazyFree::default(),

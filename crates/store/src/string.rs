@@ -8,6 +8,7 @@
 //!
 //! What OBJECT ENCODING answers is Redis' word for the same value and history, not our form.
 
+use crate::object::Object;
 use larder_table::PayloadRef;
 use larder_values::{ascii7, number};
 use std::sync::Arc;
@@ -28,29 +29,6 @@ const WIDE_KEY_BYTES: usize = 32;
 /// By how much the header of such a key is longer.
 const WIDE_KEY_EXTRA_BYTES: usize = 2;
 
-/// Values that lie apart from their entry.
-#[derive(Debug, Clone)]
-pub enum Object {
-    /// A long string, shared with replies that are being sent.
-    Blob(Arc<Vec<u8>>),
-}
-
-/// The type of a value, as TYPE names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Type {
-    /// Strings, bitmaps and HyperLogLogs.
-    String,
-}
-
-impl Type {
-    /// The name TYPE answers.
-    pub fn name(self) -> &'static str {
-        match self {
-            Type::String => "string",
-        }
-    }
-}
-
 /// Forms of a value, as the entry's 5-bit kind names them.
 pub(crate) mod kind {
     /// Bytes as they are.
@@ -68,7 +46,7 @@ pub(crate) mod kind {
     pub const RAW: u8 = 8;
     /// Bytes as they are, assembled by a command.
     pub const EDITED: u8 = TEXT | RAW;
-    /// Kinds below it are strings.
+    /// Kinds below it are strings; `object.rs` has those from it on.
     pub const STRINGS_END: u8 = 16;
 }
 
@@ -112,7 +90,7 @@ impl<'a> Str<'a> {
     #[inline(always)]
     pub(crate) fn decode(kind: u8, payload: PayloadRef<'a, Object>) -> Str<'a> {
         match payload {
-            PayloadRef::Boxed(Object::Blob(blob)) => Str::Blob(blob),
+            PayloadRef::Boxed(object) => object.blob().map_or(Str::Bytes(&[]), Str::Blob),
             PayloadRef::Inline(bytes) => match kind & !kind::RAW {
                 kind::INT => Str::Int(decode_int(bytes)),
                 kind::TEXT7 => Str::Ascii7(bytes, bytes.len() + bytes.len() / 7),

@@ -10,7 +10,7 @@ use crate::db::expired;
 use crate::discard::{Removal, discard};
 use crate::keyspace::{DbIndex, Keyspace};
 use crate::local::Local;
-use crate::string::Object;
+use crate::object::Object;
 use larder_table::Table;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

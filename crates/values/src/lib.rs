@@ -6,6 +6,8 @@
 
 pub mod number;
 
+pub mod collection;
+
 pub mod glob;
 
 pub mod bits;

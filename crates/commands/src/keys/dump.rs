@@ -6,7 +6,7 @@ use crate::cx::{Ctx, Limits};
 use crate::error::Error;
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
 use larder_persist::rdb::{self, Dumped};
-use larder_store::{Event, Expire, Hashed, Millis};
+use larder_store::{Event, Expire, Hashed, Item, Millis, Type};
 use larder_values::lru::{self, Lfu};
 use larder_values::number;
 
@@ -79,13 +79,22 @@ fn dump(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         cx.reply.null();
         return Ok(());
     };
-    let value = item.string()?;
-    let mut scratch = Vec::new();
-    let text = value.bytes(&mut scratch);
-    let mut payload = Vec::with_capacity(text.len() + 16);
-    rdb::dump_string(text, &mut payload);
+    let mut payload = Vec::new();
+    write_payload(&item, &mut payload);
     cx.reply.bulk(&payload);
     Ok(())
+}
+
+/// Appends what DUMP answers for a value. O(its size).
+pub fn write_payload(item: &Item<'_>, out: &mut Vec<u8>) {
+    match item.value_type() {
+        Type::String => {
+            let mut scratch = Vec::new();
+            if let Ok(text) = item.string() {
+                rdb::dump_string(text.bytes(&mut scratch), out);
+            }
+        }
+    }
 }
 
 /// What a RESTORE was asked for beside key, time and payload.
@@ -157,9 +166,7 @@ fn restore(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         return Err(Error::of("BUSYKEY Target key name already exists."));
     }
     let end = End::parse(args.get(2), options.ttl_is_absolute, cx.db.now())?;
-    let Dumped::String(value) = read_payload(args.get(3), cx.limits)? else {
-        return Err(Error::of("ERR Bad data format"));
-    };
+    let dumped = read_payload(args.get(3), cx.limits)?;
     let replaced = options.replace && cx.db.remove(&key);
     let expire = match end {
         End::Never => Expire::Clear,
@@ -172,14 +179,24 @@ fn restore(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
             return Ok(());
         }
     };
-    cx.db.put_string(&key, &value, expire);
-    cx.db.stored_with_end(&key);
+    store(cx, &key, dumped, expire)?;
     set_access(cx, &key, &options);
     cx.db.changed(&key, Event::RESTORE);
     if replaced {
         cx.db.notify(&key, Event::OVERWRITTEN);
     }
     cx.reply.ok();
+    Ok(())
+}
+
+/// Stores what a payload held under a key that does not exist.
+fn store(cx: &mut Ctx<'_>, key: &Hashed<'_>, dumped: Dumped, expire: Expire) -> Result<(), Error> {
+    match dumped {
+        Dumped::String(value) => {
+            cx.db.put_string(key, &value, expire);
+            cx.db.stored_with_end(key);
+        }
+    }
     Ok(())
 }
 

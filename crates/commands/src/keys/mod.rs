@@ -16,6 +16,7 @@ mod scan;
 mod sort;
 mod ttl;
 
+pub use dump::write_payload;
 pub use flush::flush_waits;
 
 use crate::spec::{Arg, Command, KeyFlags, KeySpec};

@@ -41,7 +41,7 @@ static ENCODING: Command = Command {
     run: Run::Keys(|cx, args| {
         match look(cx, args) {
             Some(item) => {
-                let name = item.encoding().name();
+                let name = item.encoding();
                 cx.reply.bulk(name.as_bytes());
             }
             None => cx.reply.null(),

@@ -10,8 +10,7 @@ const TYPE_STRING: u8 = 0;
 const FOOTER_BYTES: usize = 10;
 
 /// A value read from a payload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Debug, PartialEq)]
 pub enum Dumped {
     /// A string.
     String(Vec<u8>),

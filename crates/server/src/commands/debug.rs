@@ -4,9 +4,9 @@ use super::help::{help as answer_help, misused};
 use crate::clock;
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
+use larder_commands::keys::write_payload;
 use larder_commands::spec::{Flags, Group};
 use larder_commands::{Args, Error, Spec};
-use larder_persist::rdb;
 use larder_resp::Reply;
 use larder_store::{Db, Expire, Item, Str};
 use larder_values::digest::DatasetDigest;
@@ -167,12 +167,11 @@ fn object(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let text = with_key(host, args.get(2), |item| {
         let item = item?;
         let mut dump = Vec::new();
-        rdb::dump_string(&bytes_of(&item.string().ok()?), &mut dump);
+        write_payload(&item, &mut dump);
         Some(format!(
-            "Value at:{:p} refcount:{} encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
+            "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
             item.key().as_ptr(),
-            item.references(),
-            item.encoding().name(),
+            item.encoding(),
             dump.len().saturating_sub(DUMP_FRAME_BYTES),
             item.access(),
             lru::idle_ms(clock, item.access()) / 1000

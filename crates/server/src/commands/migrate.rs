@@ -7,9 +7,10 @@ use crate::execute::{Core, Host};
 use crate::registry::{HostCommand, HostRun};
 use crate::server::{Message, Work};
 use crate::transfer::{Cargo, Order, Parcel, Report};
+use larder_commands::keys::write_payload;
 use larder_commands::spec::{Acl, Arg, Begin, Find, Flags, Group, KeyFlags, KeySpec};
 use larder_commands::{Args, Error, Spec};
-use larder_store::{Db, DbIndex, Event, Str};
+use larder_store::{Db, DbIndex, Event, Item, Str};
 use larder_values::number;
 use std::time::Duration;
 
@@ -160,9 +161,10 @@ fn pack(host: &mut Host<'_>, keys: &[&[u8]]) -> Result<Vec<Parcel>, Error> {
     for key in keys {
         let hashed = db.key(key);
         let Some(item) = db.read(&hashed) else { continue };
-        let cargo = match item.string()? {
-            Str::Blob(blob) => Cargo::Shared(std::sync::Arc::clone(blob)),
-            value => Cargo::Own(value.to_vec()),
+        let cargo = match item.string() {
+            Ok(Str::Blob(blob)) => Cargo::Shared(std::sync::Arc::clone(blob)),
+            Ok(value) => Cargo::Own(value.to_vec()),
+            Err(_) => Cargo::Payload(payload_of(&item)),
         };
         parcels.push(Parcel { key: key.to_vec(), cargo, deadline: item.deadline() });
     }
@@ -201,18 +203,29 @@ fn remove(core: &mut Core, db: DbIndex, parcel: &Parcel) -> bool {
     let key = db.key(&parcel.key);
     // A key that was removed or has ended meanwhile is as gone as it should be.
     let Some(item) = db.peek(&key) else { return true };
-    let Ok(value) = item.string() else { return false };
-    let is_same = item.deadline() == parcel.deadline
-        && match (&value, &parcel.cargo) {
-            (Str::Blob(now), Cargo::Shared(sent)) if std::sync::Arc::ptr_eq(now, sent) => true,
-            _ => {
-                value.len() == parcel.cargo.bytes().len()
-                    && value.bytes(&mut Vec::new()) == parcel.cargo.bytes()
-            }
-        };
+    let is_same = item.deadline() == parcel.deadline && is_still(&item, &parcel.cargo);
     if is_same {
         db.remove(&key);
         db.changed(&key, Event::DEL);
     }
     is_same
+}
+
+/// Whether a key holds what was sent.
+fn is_still(item: &Item<'_>, cargo: &Cargo) -> bool {
+    match (item.string(), cargo) {
+        (Ok(Str::Blob(now)), Cargo::Shared(sent)) if std::sync::Arc::ptr_eq(now, sent) => true,
+        (Ok(value), Cargo::Own(_) | Cargo::Shared(_)) => {
+            value.len() == cargo.bytes().len() && value.bytes(&mut Vec::new()) == cargo.bytes()
+        }
+        (Err(_), Cargo::Payload(sent)) => payload_of(item) == *sent,
+        _ => false,
+    }
+}
+
+/// What DUMP answers for a value.
+fn payload_of(item: &Item<'_>) -> Vec<u8> {
+    let mut payload = Vec::new();
+    write_payload(item, &mut payload);
+    payload
 }

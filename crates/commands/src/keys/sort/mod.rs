@@ -140,7 +140,7 @@ fn round(db: &mut Db<'_>, plan: &Plan<'_>, source: &[u8], expected: Vec<Vec<u8>>
 fn elements(item: Option<Item<'_>>) -> Result<Vec<Vec<u8>>, WrongType> {
     match item.map(|item| item.value_type()) {
         None => Ok(Vec::new()),
-        Some(Type::String) => Err(WrongType),
+        Some(_) => Err(WrongType),
     }
 }
 
@@ -151,7 +151,7 @@ fn value_named(db: &mut Db<'_>, pattern: &Pattern<'_>, element: &[u8]) -> Option
     let item = db.read(&key)?;
     match item.value_type() {
         Type::String if pattern.field.is_none() => item.string().ok().map(|value| value.to_vec()),
-        Type::String => None,
+        _ => None,
     }
 }
 

@@ -1,0 +1,190 @@
+//! Values that lie apart from their entry, and which types of values there are.
+//!
+//! A type is one row of the table at the end: its variant, structure, name, and the kinds that entries of it have. A
+//! collection lies inside its entry while it is packed and small (a kind for each packed form), else apart.
+//! Read next: `collection.rs` for what commands do with collections.
+
+use crate::db::WrongType;
+use crate::string::kind;
+use larder_table::PayloadRef;
+use larder_values::collection::Collection;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+/// A collection that a key can hold.
+pub trait Stored: Collection {
+    /// Its type.
+    const TYPE: Type;
+    /// Kinds of the entries it lies in, by its packed forms.
+    const KINDS: RangeInclusive<u8>;
+    /// Kind of an entry beside which it lies.
+    const KIND_APART: u8;
+
+    /// The collection as an object.
+    fn into_object(self) -> Object;
+    /// The collection in an object, if it is one of these.
+    fn of(object: &Object) -> Option<&Self>;
+    /// The collection in an object, to change it.
+    fn of_mut(object: &mut Object) -> Option<&mut Self>;
+    /// The collection taken out of an object.
+    fn out_of(object: Object) -> Option<Self>;
+
+    /// A look at an entry's payload.
+    #[inline]
+    fn decode(kind: u8, payload: PayloadRef<'_, Object>) -> Result<Self::View<'_>, WrongType> {
+        match payload {
+            PayloadRef::Inline(bytes) if Self::KINDS.contains(&kind) => {
+                Ok(Self::view_inline(kind - Self::KINDS.start(), bytes))
+            }
+            PayloadRef::Boxed(object) => Self::of(object).map(Self::view).ok_or(WrongType),
+            PayloadRef::Inline(_) => Err(WrongType),
+        }
+    }
+}
+
+/// Makes the types from the rows of the table.
+macro_rules! types {
+    ($($(#[$doc:meta])* $variant:ident: $structure:ty = $name:literal,
+        inside $first:literal ..= $last:literal, apart $apart:literal;)*) => {
+        /// A value that lies apart from its entry.
+        pub enum Object {
+            /// A long string, shared with replies that are being sent.
+            Blob(Arc<Vec<u8>>),
+            $($(#[$doc])* $variant(Box<$structure>),)*
+        }
+
+        /// The type of a value, as TYPE names it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Type {
+            /// Strings, bitmaps and HyperLogLogs.
+            String,
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Type {
+            /// The name TYPE answers.
+            pub fn name(self) -> &'static str {
+                match self {
+                    Type::String => "string",
+                    $(Type::$variant => $name,)*
+                }
+            }
+
+            /// The type of an entry of this kind.
+            #[inline]
+            pub(crate) fn of_kind(entry_kind: u8) -> Type {
+                match entry_kind {
+                    ..kind::STRINGS_END => Type::String,
+                    $($first..=$last | $apart => Type::$variant,)*
+                    other => unreachable!("no value has kind {other}"),
+                }
+            }
+        }
+
+        impl Object {
+            /// The type of the value.
+            pub fn value_type(&self) -> Type {
+                match self {
+                    Object::Blob(_) => Type::String,
+                    $(Object::$variant(_) => Type::$variant,)*
+                }
+            }
+
+            /// The long string, if it is one.
+            #[inline]
+            pub(crate) fn blob(&self) -> Option<&Arc<Vec<u8>>> {
+                match self {
+                    Object::Blob(blob) => Some(blob),
+                    $(Object::$variant(_) => None,)*
+                }
+            }
+
+            /// The long string, to be changed.
+            #[inline]
+            pub(crate) fn blob_mut(&mut self) -> Option<&mut Arc<Vec<u8>>> {
+                match self {
+                    Object::Blob(blob) => Some(blob),
+                    $(Object::$variant(_) => None,)*
+                }
+            }
+
+            /// Memory that freeing it gives back, in bytes: none while a reply holds a string.
+            pub fn bytes(&self) -> usize {
+                match self {
+                    Object::Blob(blob) if Arc::strong_count(blob) > 1 => 0,
+                    Object::Blob(blob) => blob.capacity(),
+                    $(Object::$variant(value) => size_of::<$structure>() + value.heap_bytes(),)*
+                }
+            }
+
+            /// About how many blocks of memory it is, as Redis estimates it.
+            pub fn free_effort(&self) -> usize {
+                match self {
+                    Object::Blob(_) => 1,
+                    $(Object::$variant(value) => value.free_effort(),)*
+                }
+            }
+
+            /// Frees about `budget` elements; true when nothing is left but the object itself.
+            pub fn free_step(&mut self, budget: usize) -> bool {
+                let _ = budget;
+                match self {
+                    Object::Blob(_) => true,
+                    $(Object::$variant(value) => value.free_step(budget),)*
+                }
+            }
+
+            /// A copy: long strings are shared, collections copied. O(elements).
+            pub(crate) fn duplicate(&self) -> Object {
+                match self {
+                    Object::Blob(blob) => Object::Blob(Arc::clone(blob)),
+                    $(Object::$variant(value) => Object::$variant(Box::new(value.duplicate())),)*
+                }
+            }
+        }
+
+        /// What OBJECT ENCODING answers for a collection; `None` for a string.
+        pub(crate) fn encoding_of(entry_kind: u8, payload: PayloadRef<'_, Object>) -> Option<&'static str> {
+            let _ = payload;
+            match Type::of_kind(entry_kind) {
+                Type::String => None,
+                $(Type::$variant => {
+                    let view = <$structure as Stored>::decode(entry_kind, payload).ok()?;
+                    Some(<$structure as Collection>::encoding(view))
+                })*
+            }
+        }
+
+        $(impl Stored for $structure {
+            const TYPE: Type = Type::$variant;
+            const KINDS: RangeInclusive<u8> = $first..=$last;
+            const KIND_APART: u8 = $apart;
+
+            fn into_object(self) -> Object {
+                Object::$variant(Box::new(self))
+            }
+
+            fn of(object: &Object) -> Option<&Self> {
+                if let Object::$variant(value) = object { Some(value) } else { None }
+            }
+
+            fn of_mut(object: &mut Object) -> Option<&mut Self> {
+                if let Object::$variant(value) = object { Some(value) } else { None }
+            }
+
+            fn out_of(object: Object) -> Option<Self> {
+                if let Object::$variant(value) = object { Some(*value) } else { None }
+            }
+        })*
+    };
+}
+
+impl std::fmt::Debug for Object {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Object({}, {} bytes)", self.value_type().name(), self.bytes())
+    }
+}
+
+types! {}
+
+const _: () = assert!(size_of::<Object>() <= 16, "an entry has room for a pointer and its tag");
