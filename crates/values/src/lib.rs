@@ -28,5 +28,7 @@ pub mod lru;
 
 pub mod index;
 
+pub mod set;
+
 #[doc(hidden)]
 pub mod fuzz;

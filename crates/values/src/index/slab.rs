@@ -224,6 +224,13 @@ impl Slab {
         self.alloc(parts)
     }
 
+    /// All records, in the order in which they lie in memory.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        // A long record is not empty: what is there, is a number not in use.
+        let apart = self.apart.iter().filter(|record| !record.is_empty());
+        self.pages.iter().flat_map(Page::records).chain(apart.map(|record| &**record))
+    }
+
     /// Frees about `budget` records; true when nothing is left. References mean nothing any more.
     pub fn free_step(&mut self, budget: usize) -> bool {
         let mut freed = 0;
@@ -413,6 +420,24 @@ impl Page {
         self.bytes.capacity() + self.free.as_ref().map_or(0, |heads| size_of_val(&**heads))
     }
 
+    fn records(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        let mut rest = &*self.bytes;
+        std::iter::from_fn(move || {
+            while let Some((&first, _)) = rest.split_first() {
+                if first == FREE {
+                    let class = rest.get(1).copied().unwrap_or(0);
+                    rest = rest.get((usize::from(class) + 1) * UNIT..)?;
+                    continue;
+                }
+                let header = Header::read(rest);
+                let record = &rest[header.bytes..header.bytes + header.len];
+                rest = rest.get(header.units() * UNIT..).unwrap_or(&[]);
+                return Some(record);
+            }
+            None
+        })
+    }
+
     fn free_blocks(&self, class: usize) -> usize {
         let mut head = self.free.as_ref().map_or(NIL, |heads| heads[class]);
         let mut blocks = 0;
@@ -470,6 +495,11 @@ mod tests {
         for (reference, record) in model {
             assert_eq!(slab.get(*reference), record);
         }
+        let mut found: Vec<&[u8]> = slab.iter().collect();
+        let mut expected: Vec<&[u8]> = model.iter().map(|(_, record)| &**record).collect();
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
     }
 
     proptest! {

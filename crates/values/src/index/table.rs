@@ -7,10 +7,10 @@
 //! Invariants: a segment of `depth` d is named by the 2^(D - d) entries of a directory of depth D that
 //! begin with its bits; `deepest` counts the segments with d = D. `check` compares.
 
+use super::Draws;
 use super::bucket::SLOTS;
 use super::chunks::Chunks;
 use super::segment::{BUCKETS_MAX, DEPTH_MAX, POSITION_BITS, Place, Segment};
-use super::{below, next_random};
 
 /// Two halves with at most so many elements together become one segment again.
 const JOIN_MAX: usize = 400;
@@ -165,9 +165,9 @@ impl Index {
             return None;
         }
         let depth = self.depth();
-        let mut state = random;
+        let mut draws = Draws::new(random);
         for _ in 0..TRIES_MAX {
-            let slot = below(next_random(&mut state), self.directory.len());
+            let slot = draws.below(self.directory.len());
             let segment = self.segments.get(self.directory[slot] as usize);
             // Every segment is tried as often as any other, and every place in it as if it had all buckets:
             // what is not there is a try without success, and no element is preferred.
@@ -179,12 +179,12 @@ impl Index {
             } else {
                 BUCKETS_MAX.max(segment.bucket_count())
             };
-            let place = below(next_random(&mut state), buckets * SLOTS);
+            let place = draws.below(buckets * SLOTS);
             if let Some(reference) = segment.at(place / SLOTS, place % SLOTS) {
                 return Some(reference);
             }
         }
-        self.first_from(below(next_random(&mut state), self.segments.len()))
+        self.first_from(draws.below(self.segments.len()))
     }
 
     /// Frees about `budget` elements' worth of memory, whatever the records are; true when nothing is left.

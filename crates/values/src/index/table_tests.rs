@@ -70,13 +70,13 @@ proptest! {
         let mut index = Index::new();
         let initial = if grow { stay } else { stay + come };
         (0..initial).for_each(|reference| index.insert(hash(reference), reference, hash));
-        let (mut cursor, mut seen, mut state, mut next) = (0, HashSet::new(), seed, stay);
+        let (mut cursor, mut seen, mut draws, mut next) = (0, HashSet::new(), Draws::new(seed), stay);
         loop {
             cursor = index.scan(cursor, count, hash, |reference| { seen.insert(reference); });
             if cursor == 0 {
                 break;
             }
-            for _ in 0..next_random(&mut state) % 2_000 {
+            for _ in 0..draws.below(2_000) {
                 if next < stay + come {
                     if grow { index.insert(hash(next), next, hash) } else { assert!(remove(&mut index, next, hash)) }
                     next += 1;
@@ -136,9 +136,9 @@ fn each_element_has_the_same_chance() {
         // In 64 groups, so that each is drawn a thousand times.
         let groups = count.min(64);
         let draws = groups * 1_000;
-        let (mut state, mut drawn) = (9, vec![0_u32; groups as usize]);
+        let (mut draws_of, mut drawn) = (Draws::new(9), vec![0_u32; groups as usize]);
         for _ in 0..draws {
-            let reference = index.random(next_random(&mut state)).expect("it is not empty");
+            let reference = index.random(draws_of.draw()).expect("it is not empty");
             drawn[(reference % groups) as usize] += 1;
         }
         let expected =
