@@ -276,6 +276,15 @@ mod tests {
     }
 
     #[test]
+    fn what_replaces_an_opcode_cut_off_by_the_end_is_cut_off_too() {
+        // The last opcode, of one register, lacks its second byte: as redis-server 8.2.3 has it, raising that
+        // register ("x8784" falls on it) shortens the string.
+        let mut hll = b"HYLL\x01\0\0\0\0\0\0\0\0\0\0\x80\x7f\xfe\x40".to_vec();
+        assert_eq!(add(&mut hll, b"x8784", 3000), Ok(true));
+        assert_eq!(hll, b"HYLL\x01\0\0\0\0\0\0\0\0\0\0\x80\x7f\xfe");
+    }
+
+    #[test]
     fn broken_ones_are_refused() {
         for bad in
             [&b""[..], b"HYLL", b"foo", b"HYLL\x02\0\0\0\0\0\0\0\0\0\0\0", b"HYLL\0\0\0\0\0\0\0\0\0\0\0\0"]

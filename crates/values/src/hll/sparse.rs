@@ -153,11 +153,15 @@ pub(super) fn raise(
             split.push(Opcode::of_value(value, 1));
             push_run(&mut split, opcode.value(), after);
             let replaced = place.at..(place.at + opcode.bytes()).min(hll.len());
-            let grown = split.len().saturating_sub(replaced.len());
+            let grown = split.len().saturating_sub(opcode.bytes());
             if grown > 0 && hll.len() + grown > bytes_max {
                 return Ok(Raised::NeedsDense);
             }
+            // As in Redis, an opcode that the string's end cut off counts with both its bytes: what takes its
+            // place loses its last.
+            let len = hll.len() + split.len() - opcode.bytes();
             hll.splice(replaced, split);
+            hll.truncate(len);
         }
     }
     join_neighbours(hll, place.previous);
