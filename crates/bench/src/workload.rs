@@ -62,6 +62,8 @@ impl ValuePool {
 pub(crate) struct Workload {
     templates: Vec<Template>,
     weights_below: Vec<u64>,
+    /// Which template comes next, where they come in turn.
+    turn: Option<usize>,
     source: Source,
 }
 
@@ -71,12 +73,14 @@ struct Source {
     random: Random,
     keys: Distribution,
     values: ValuePool,
+    /// The key of the whole round, where templates come in turn.
+    held: Option<u64>,
 }
 
 impl Filling for Source {
     #[inline]
     fn key_index(&mut self) -> u64 {
-        self.keys.draw(&mut self.random)
+        self.held.unwrap_or_else(|| self.keys.draw(&mut self.random))
     }
 
     #[inline]
@@ -109,7 +113,14 @@ impl Workload {
             weights_below.push(total);
             templates.push(template);
         }
-        Workload { templates, weights_below, source: Source { random, keys, values } }
+        let source = Source { random, keys, values, held: None };
+        Workload { templates, weights_below, turn: None, source }
+    }
+
+    /// The templates one after the other, again and again, instead of by weight; one key for each round.
+    pub(crate) fn in_turn(mut self) -> Workload {
+        self.turn = Some(0);
+        self
     }
 
     /// Appends the next request to `out`.
@@ -123,6 +134,14 @@ impl Workload {
 
     #[inline]
     fn choose(&mut self) -> usize {
+        if let Some(turn) = &mut self.turn {
+            let chosen = *turn;
+            *turn = (chosen + 1) % self.templates.len().max(1);
+            if chosen == 0 {
+                self.source.held = Some(self.source.keys.draw(&mut self.source.random));
+            }
+            return chosen;
+        }
         if self.templates.len() <= 1 {
             return 0;
         }
@@ -154,6 +173,18 @@ mod tests {
             gets += u32::from(out.starts_with(b"*2\r\n$3\r\nGET"));
         }
         assert!((9_850..10_150).contains(&gets), "{gets}");
+    }
+
+    #[test]
+    fn in_turn_each_round_has_one_key() {
+        let keys = KeyShape::new("", 1000, 4).unwrap();
+        let template = |text: &[u8]| (Template::raw(text, &keys, 0), 1);
+        let choices = vec![template(b"a__key__ "), template(b"b__key__ ")];
+        let sequence = Distribution::Sequential { keys: 1000, next: 0 };
+        let mut workload = Workload::new(choices, sequence, ValueKind::Ascii, 0, 1).in_turn();
+        let mut out = Vec::new();
+        (0..5).for_each(|_| workload.append(&mut out));
+        assert_eq!(out, b"a0000 b0000 a0001 b0001 a0002 ");
     }
 
     #[test]

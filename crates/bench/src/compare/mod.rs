@@ -1,6 +1,7 @@
 //! `larder-bench compare`: starts the peers, measures them in turns, and writes docs/BENCHMARKS.md.
 //! Read next: `rig.rs` for how, `throughput.rs`, `latency.rs`, `memory.rs` for what.
 
+mod collections;
 mod expiry;
 mod latency;
 mod memory;
@@ -106,6 +107,10 @@ pub(crate) enum Suite {
     Threads,
     /// redis-benchmark's string commands and large values.
     Commands,
+    /// Lists, hashes, sets, sorted sets, streams, transactions, publishing: CPU per operation, one thread.
+    Collections,
+    /// Bytes that collections take, small and large ones.
+    CollectionsMemory,
     /// Open loop: latencies while nothing and while much happens.
     Latency,
     /// Many keys that are due at once: until they are gone, and who waits meanwhile.
@@ -155,6 +160,8 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
             Suite::Cpu => throughput::cpu(&cx)?,
             Suite::Threads => throughput::threads(&cx)?,
             Suite::Commands => throughput::commands(&cx)?,
+            Suite::Collections => collections::cpu(&cx)?,
+            Suite::CollectionsMemory => collections::memory(&cx)?,
             Suite::Latency => latency::run(&cx)?,
             Suite::Expiry => expiry::run(&cx)?,
             Suite::Memory => memory::run(&cx)?,

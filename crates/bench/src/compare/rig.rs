@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use crate::cli::Fill;
 use crate::compare::progress;
 use crate::compare::sample::Sample;
+use crate::distribution::Distribution;
 use crate::load::{self, LoadSpec, Mark, Stop};
 use crate::outcome::Outcome;
 use crate::peers::{Kind, Launch, Peer, Server};
@@ -15,6 +16,9 @@ use crate::process::Cores;
 use crate::schedule::Arrivals;
 use crate::template::{Expiry, KeyShape, Template};
 use crate::workload::{ValueKind, Workload};
+
+/// Into so many parts the keys of a [`Request::Round`] are divided, one for each round of measuring.
+const ROUNDS_APART: u64 = 64;
 
 /// What holds for every measurement of one invocation.
 #[derive(Clone, Debug)]
@@ -83,6 +87,8 @@ pub(crate) enum Request {
     Command(&'static str),
     /// Bytes as they are.
     Raw(&'static str),
+    /// RESP commands one after the other, with one key for each round.
+    Round(&'static [&'static str]),
 }
 
 impl Rig {
@@ -161,19 +167,56 @@ impl Rig {
         };
         let data = &cell.data;
         let keys = data.shape()?;
+        let command = |line: &str| -> Result<(Template, u64)> {
+            Ok((Template::command(&crate::template::words(line)?, &keys, data.value_bytes)?, 1))
+        };
         let choices = match &cell.request {
             Request::Mixed { gets, sets } => {
                 let get = Template::get(protocol, &keys)?;
                 let set = Template::set(protocol, &keys, data.value_bytes, data.expiry)?;
                 vec![(get, *gets), (set, *sets)].into_iter().filter(|&(_, weight)| weight > 0).collect()
             }
-            Request::Command(line) => {
-                vec![(Template::command(&crate::template::words(line)?, &keys, data.value_bytes)?, 1)]
-            }
+            Request::Command(line) => vec![command(line)?],
             Request::Raw(text) => vec![(Template::raw(text.as_bytes(), &keys, data.value_bytes), 1)],
+            Request::Round(lines) => lines.iter().map(|line| command(line)).collect::<Result<_>>()?,
         };
-        let distribution = crate::cli::distribution(cell.distribution, data.keys)?;
-        Ok((spec, Workload::new(choices, distribution, data.value_kind, data.value_bytes, seed)))
+        let distribution = match &cell.request {
+            // Each round of measuring goes on with keys that none before had.
+            Request::Round(_) => {
+                let share = data.keys / ROUNDS_APART;
+                Distribution::Sequential { keys: data.keys, next: seed % ROUNDS_APART * share }
+            }
+            _ => crate::cli::distribution(cell.distribution, data.keys)?,
+        };
+        let workload = Workload::new(choices, distribution, data.value_kind, data.value_bytes, seed);
+        let in_turn = matches!(cell.request, Request::Round(_));
+        Ok((spec, if in_turn { workload.in_turn() } else { workload }))
+    }
+
+    /// Sends a command once for each key of `data`, in sequence, to a server that is not stopped.
+    pub(crate) fn fill_by(&self, contender: &Contender, data: &Data, line: &str) -> Result<()> {
+        let template = Template::command(&crate::template::words(line)?, &data.shape()?, data.value_bytes)?;
+        let keys = Distribution::Sequential { keys: data.keys, next: 0 };
+        let workload = Workload::new(vec![(template, 1)], keys, data.value_kind, data.value_bytes, 99);
+        let spec = LoadSpec {
+            endpoint: contender.server.endpoint(),
+            protocol: contender.server.peer.kind.protocol(),
+            connections: 1,
+            pipeline: 128,
+            stop: Stop::Requests(data.keys),
+            warmup: Duration::ZERO,
+            arrivals: None,
+            asides: Vec::new(),
+        };
+        let outcome = load::run(&spec, workload, &mut |_| ())
+            .with_context(|| format!("filling {} by {line}", contender.label))?;
+        anyhow::ensure!(
+            outcome.errors == 0,
+            "{} refused '{line}': {:?}",
+            contender.label,
+            outcome.error_first
+        );
+        Ok(())
     }
 
     /// Runs a load and reads the server's CPU at both edges of the window.

@@ -76,7 +76,7 @@ pub(crate) fn cpu(cx: &Context) -> Result<()> {
 }
 
 /// Writes a table of CPU figures: three tables, a chart, records.
-fn report(cx: &Context, title: &str, method: &str, table: &Table) -> Result<()> {
+pub(crate) fn report(cx: &Context, title: &str, method: &str, table: &Table) -> Result<()> {
     let chart_title = format!("{title}: server CPU for each operation");
     let svg = table.bars(&chart_title, Sample::cpu_ns_per_request);
     let chart = cx.places.write_chart(table.suite, &chart_title, &svg)?;
