@@ -3,11 +3,13 @@
 //! The owning worker writes its connections' figures with relaxed stores once per turn; readers see
 //! them a turn late at most.
 
-use larder_store::Counter;
+use larder_store::{Counter, Watch};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
+};
 
 /// What a client says about itself.
 #[derive(Debug, Default, Clone)]
@@ -57,6 +59,14 @@ pub struct Client {
     pub closing: AtomicBool,
     /// Parked: waiting for something.
     pub parked: AtomicBool,
+    /// Commands since MULTI; -1 outside of a transaction.
+    pub multi: AtomicI64,
+    /// Memory they take, in bytes.
+    pub multi_bytes: AtomicUsize,
+    /// Keys it watches.
+    pub watched: AtomicUsize,
+    /// Whether one of them has changed.
+    pub watch: Arc<Watch>,
     /// Bytes waiting in the query buffer.
     pub query_bytes: AtomicUsize,
     /// Capacity of the query buffer that is free.
@@ -105,6 +115,10 @@ impl Client {
             no_touch: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             parked: AtomicBool::new(false),
+            multi: AtomicI64::new(-1),
+            multi_bytes: AtomicUsize::new(0),
+            watched: AtomicUsize::new(0),
+            watch: Arc::default(),
             query_bytes: AtomicUsize::new(0),
             query_free: AtomicUsize::new(0),
             argv_bytes: AtomicUsize::new(0),
@@ -115,6 +129,11 @@ impl Client {
             bytes_out: Counter::default(),
             commands: Counter::default(),
         }
+    }
+
+    /// Keys it watches, none of which has changed.
+    pub fn keys_watched(&self) -> usize {
+        if self.watch.has_changed() { 0 } else { self.watched.load(Relaxed) }
     }
 
     /// Whether it comes from this machine: by the Unix socket or a loopback address.

@@ -5,6 +5,7 @@
 
 use crate::clients::Client;
 use crate::io::Socket;
+use crate::transaction::{Transaction, Watching};
 use larder_resp::{Output, Protocol, RequestParser, Span};
 use larder_store::DbIndex;
 use std::sync::Arc;
@@ -86,6 +87,12 @@ pub struct Connection {
     pub no_touch: bool,
     /// MONITOR.
     pub monitor: bool,
+    /// The commands since MULTI.
+    pub transaction: Option<Box<Transaction>>,
+    /// The keys it watches.
+    pub watching: Watching,
+    /// EXEC is running: nothing may wait.
+    pub is_in_exec: bool,
     /// Whether and how it ends.
     pub closing: Closing,
     /// Whether its requests wait.
@@ -121,6 +128,9 @@ impl Connection {
             answer_is_hidden: false,
             no_touch: false,
             monitor: false,
+            transaction: None,
+            watching: Watching::default(),
+            is_in_exec: false,
             closing: Closing::No,
             parked: None,
             unfinished: None,
@@ -131,10 +141,11 @@ impl Connection {
         }
     }
 
-    /// Whether its requests need nothing but to be carried out: no login, no hidden replies.
+    /// Whether its requests need nothing but to be carried out: no login, no hidden replies, no
+    /// transaction.
     #[inline]
     pub fn is_plain(&self) -> bool {
-        self.authenticated && self.reply_mode == ReplyMode::On
+        self.authenticated && self.reply_mode == ReplyMode::On && self.transaction.is_none()
     }
 
     /// Memory held for the connection, shared values of its replies not counted, in bytes.
@@ -144,6 +155,8 @@ impl Connection {
             + self.input.capacity()
             + self.spans.capacity() * size_of::<Span>()
             + self.output.memory()
+            + self.transaction.as_ref().map_or(0, |transaction| transaction.memory())
+            + self.watching.memory()
     }
 
     /// Puts the connection back into the state it had when it was accepted (RESET).

@@ -3,20 +3,25 @@
 //! One path for every command. A panic in a command ends here: its connection gets an error and is
 //! closed, its locks are released by their guards, no other client notices.
 
+mod exec;
+
 use crate::clients::Client;
 use crate::commands::shown_name;
 use crate::connection::{Closing, Connection, Parked, ReplyMode, Unfinished};
-use crate::registry::{Row, RowRun, RunOnKeys};
+use crate::registry::{InMulti, Row, RowRun, RunOnKeys};
 use crate::server::{Message, Server};
 use crate::slowlog::{SlowEntry, shorten};
 use crate::stats::WorkerStats;
+use crate::transaction::Transaction;
 use crate::{alloc, clock, monitor};
 use larder_commands::keys::flush_waits;
 use larder_commands::spec::Flags;
 use larder_commands::{Args, Ctx, Error, KeyspaceCtx, Limits, keys_of};
 use larder_config::{MaxmemoryPolicy, Settings};
 use larder_resp::{Output, Protocol, Reply};
-use larder_store::{Database, Db, DbIndex, Evictor, Keyspace, LazyFree, Local, Locked, Policy, Turn};
+use larder_store::{
+    Database, Db, DbIndex, Evictor, Held, Keyspace, LazyFree, Local, Locked, Place, Policy, Turn,
+};
 use larder_values::collection::PackedLimits;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -62,6 +67,13 @@ pub struct Core {
     generation: u64,
     /// The open turn; closed while a command has everything to itself.
     turn: Option<Turn<'static>>,
+    /// A command or a transaction has everything to itself.
+    is_alone: bool,
+    /// Where the keys of the transaction at hand lie.
+    places: Vec<Place>,
+    /// Emptied transactions, for the next MULTI.
+    #[expect(clippy::vec_box, reason = "they go from here into connections as they are")]
+    spare_transactions: Vec<Box<Transaction>>,
     stopwatch: clock::Stopwatch,
     evictor: Evictor,
     turns: u32,
@@ -132,6 +144,9 @@ impl Core {
             settings,
             generation: 0,
             turn: None,
+            is_alone: false,
+            places: Vec::new(),
+            spare_transactions: Vec::new(),
             stopwatch: clock::Stopwatch::new(),
             evictor: Evictor::default(),
             turns: 0,
@@ -145,6 +160,7 @@ impl Core {
             slow_nanos_min: u64::MAX,
             time_all: false,
         };
+        core.local.effects.tell(Arc::clone(&server.keyspace.followed));
         core.refresh_settings();
         core
     }
@@ -322,7 +338,7 @@ impl Core {
         conn.client.last_command.store(row_shown(&resolved).map_or(0, |row| row.id + 1), Relaxed);
         let row = match resolved {
             Ok(row) => row,
-            Err((row, error)) => return self.refuse(out, row, &error),
+            Err((row, error)) => return self.refuse(conn, out, row, &error),
         };
         // The worker hashed the key of what was asked, and a container itself has none.
         let is_subcommand = !asked.is_some_and(|asked| std::ptr::eq(asked, row));
@@ -336,24 +352,38 @@ impl Core {
             conn.authenticated = true;
         }
         if !conn.authenticated && !row.has(Flags::NO_AUTH) {
-            return self.refuse(out, Some(row), &Error::of("NOAUTH Authentication required."));
+            return self.refuse(conn, out, Some(row), &Error::of("NOAUTH Authentication required."));
         }
-        if self.settings.maxmemory() != 0 && row.has(Flags::DENY_OOM) && !self.make_room() {
-            return self.refuse(out, Some(row), &Error::OutOfMemory);
+        let in_multi = if conn.transaction.is_some() { Some(row.in_multi) } else { None };
+        if in_multi == Some(InMulti::Refused) {
+            let error = Error::of("ERR Command not allowed inside a transaction");
+            return self.refuse(conn, out, Some(row), &error);
+        }
+        if self.settings.maxmemory() != 0 && needs_memory(conn, row) && !self.make_room() {
+            return self.refuse(conn, out, Some(row), &Error::OutOfMemory);
         }
         if self.server.pause.until_ms.load(Relaxed) != 0
-            && self.server.is_paused(self.local.now, may_replicate(row))
+            && self.server.is_paused(self.local.now, may_replicate(conn, row))
             && !is_exempt_from_pause(row)
         {
             conn.parked = Some(Parked::Paused);
             conn.client.parked.store(true, Relaxed);
             return Outcome::Later;
         }
-        if self.server.monitors.load(Relaxed) != 0 && !row.has(Flags::SKIP_MONITOR) && !row.has(Flags::ADMIN)
-        {
-            self.feed_monitors(conn, row, args);
+        if in_multi == Some(InMulti::Kept) {
+            self.keep_for_exec(conn, out, row, args, hash);
+            return Outcome::Done;
         }
-        self.run(conn, out, row, args, hash)
+        // What EXEC carries out is shown before it.
+        let is_exec = row.in_multi == InMulti::Exec;
+        if !is_exec {
+            self.show_monitors(conn, row, args);
+        }
+        let outcome = self.run(conn, out, row, args, hash, None);
+        if is_exec && outcome == Outcome::Done {
+            self.show_monitors(conn, row, args);
+        }
+        outcome
     }
 
     /// Finds the subcommand where there is one, and checks the number of words.
@@ -380,12 +410,31 @@ impl Core {
         if sub.spec.takes(args.len()) { Ok(sub) } else { Err((Some(sub), Error::arity(&sub.name))) }
     }
 
-    fn refuse(&self, out: &mut Output, row: Option<&'static Row>, error: &Error) -> Outcome {
+    /// Answers why a command does not run. A transaction that it was part of will not be carried out.
+    fn refuse(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: Option<&'static Row>,
+        error: &Error,
+    ) -> Outcome {
         if let Some(stats) = row.and_then(|row| self.stats.by_command.get(row.id)) {
             stats.rejected.add(1);
         }
-        self.count_error(error.text());
-        Reply::new(out, Protocol::Resp2).error(error.text());
+        if let Some(transaction) = &mut conn.transaction {
+            transaction.is_flawed = true;
+        }
+        if row.is_some_and(|row| row.in_multi == InMulti::Exec) {
+            self.end_transaction(conn);
+            let reason = error.text();
+            let reason = reason.strip_prefix(b"ERR ").unwrap_or(reason);
+            let text = [&b"EXECABORT Transaction discarded because of: "[..], reason].concat();
+            self.count_error(&text);
+            Reply::new(out, Protocol::Resp2).error(&text);
+        } else {
+            self.count_error(error.text());
+            Reply::new(out, Protocol::Resp2).error(error.text());
+        }
         Outcome::Done
     }
 
@@ -397,6 +446,7 @@ impl Core {
         row: &'static Row,
         args: &Args<'_>,
         hash: u64,
+        held: Option<&mut Held<'static>>,
     ) -> Outcome {
         self.local.no_touch = conn.no_touch;
         let few = self.stats.by_command[row.id].calls.get() < TIMED_FIRST;
@@ -406,7 +456,7 @@ impl Core {
         let start = if timed { self.stopwatch.ticks() } else { 0 };
         self.mark = out.mark();
         let mark = self.mark;
-        let failed = match self.dispatch(conn, out, row, args, hash) {
+        let failed = match self.dispatch(conn, out, row, args, hash, held) {
             Ok(true) => false,
             Ok(false) => {
                 conn.parked = Some(Parked::Busy);
@@ -485,11 +535,18 @@ impl Core {
         row: &'static Row,
         args: &Args<'_>,
         hash: u64,
+        held: Option<&mut Held<'static>>,
     ) -> Result<bool, Error> {
         match row.run {
             RowRun::Keys(run) => {
                 let keyspace: &Keyspace = &self.server.keyspace;
-                let Some(locked) = lock(keyspace, conn.db, row, args, hash) else { return Ok(false) };
+                let locked = match held {
+                    Some(held) => exec::lend(held, keyspace, conn.db, row, args, hash),
+                    None => match lock(keyspace, conn.db, row, args, hash) {
+                        Some(locked) => locked,
+                        None => return Ok(false),
+                    },
+                };
                 let db = Db::new(keyspace, conn.db, locked, &mut self.local);
                 let mut cx =
                     Ctx::new(db, Reply::new(out, conn.protocol), &self.limits, (row.first_key, hash));
@@ -501,12 +558,16 @@ impl Core {
             RowRun::Exclusive(run) => {
                 let mark = out.mark();
                 self.alone(|core| run(&mut core.keyspace_cx(conn, out), args))?;
-                if matches!(row.spec.name, "flushall" | "flushdb") && flush_waits(args, &self.limits) {
+                if matches!(row.spec.name, "flushall" | "flushdb")
+                    && flush_waits(args, &self.limits)
+                    && !conn.is_in_exec
+                {
                     self.answer_once_freed(conn, out, mark);
                 }
             }
             RowRun::Host(run) => {
                 run(&mut Host { core: self, conn, out }, args)?;
+                return Ok(conn.parked != Some(Parked::Busy));
             }
             RowRun::HostExclusive(run) => self.alone(|core| run(&mut Host { core, conn, out }, args))?,
             RowRun::Container => return Err(Error::arity(&row.name)),
@@ -541,12 +602,17 @@ impl Core {
 
     /// Runs `work` while no other worker is inside a turn.
     fn alone<R>(&mut self, work: impl FnOnce(&mut Core) -> R) -> R {
+        if self.is_alone {
+            return work(self);
+        }
         // Our own turn must be closed, or two workers that both want everything would wait for each
         // other.
         self.turn = None;
         let server = self.server;
         let exclusive = server.keyspace.world.exclusive();
+        self.is_alone = true;
         let result = work(self);
+        self.is_alone = false;
         drop(exclusive);
         self.turn = Some(server.keyspace.world.enter(self.id));
         result
@@ -644,6 +710,7 @@ impl Core {
         );
         out.truncate(self.mark);
         self.local.scratch = Vec::new();
+        (self.is_alone, conn.is_in_exec) = (false, false);
         if self.turn.is_none() {
             self.turn = Some(self.server.keyspace.world.enter(self.id));
         }
@@ -655,6 +722,15 @@ impl Core {
         self.count_error(text.as_bytes());
         Reply::new(out, conn.protocol).error(text.as_bytes());
         conn.closing = Closing::AfterReplies;
+    }
+
+    /// Shows a command to those who monitor, unless it is none for their eyes.
+    #[inline]
+    fn show_monitors(&self, conn: &Connection, row: &'static Row, args: &Args<'_>) {
+        if self.server.monitors.load(Relaxed) != 0 && !row.has(Flags::SKIP_MONITOR) && !row.has(Flags::ADMIN)
+        {
+            self.feed_monitors(conn, row, args);
+        }
     }
 
     #[cold]
@@ -714,8 +790,16 @@ fn row_shown(resolved: &Result<&'static Row, (Option<&'static Row>, Error)>) -> 
 
 /// Whether a pause of writes holds a command back. PFCOUNT is one that may write: it keeps its sum in
 /// the value.
-fn may_replicate(row: &Row) -> bool {
-    row.has(Flags::WRITE) || row.name == "pfcount"
+fn may_replicate(conn: &Connection, row: &Row) -> bool {
+    row.has(Flags::WRITE)
+        || row.name == "pfcount"
+        || (row.in_multi == InMulti::Exec && conn.transaction.as_ref().is_some_and(|kept| kept.may_write))
+}
+
+/// Whether a command is refused when memory is over its limit.
+fn needs_memory(conn: &Connection, row: &Row) -> bool {
+    row.has(Flags::DENY_OOM)
+        || (row.in_multi == InMulti::Exec && conn.transaction.as_ref().is_some_and(|kept| kept.needs_memory))
 }
 
 /// The command that a pause does not hold back.

@@ -31,6 +31,7 @@ mod slots;
 mod slowlog;
 mod start;
 mod stats;
+mod transaction;
 mod transfer;
 mod worker;
 

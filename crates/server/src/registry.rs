@@ -3,7 +3,7 @@
 //! Built once at start and never changed, so that every thread reads it without a lock.
 
 use crate::execute::Host;
-use larder_commands::spec::{Begin, Find, Flags};
+use larder_commands::spec::{Begin, Find, Flags, Group};
 use larder_commands::{Args, Command, Ctx, Error, KeyspaceCtx, Run, Spec};
 use std::ops::RangeInclusive;
 
@@ -50,6 +50,19 @@ pub enum RowRun {
     Container,
 }
 
+/// What becomes of a command between MULTI and EXEC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InMulti {
+    /// It is kept until EXEC.
+    Kept,
+    /// It runs at once.
+    Runs,
+    /// It is EXEC.
+    Exec,
+    /// It is refused.
+    Refused,
+}
+
 /// A command as the executor needs it.
 pub struct Row {
     /// Index for per-command counters; dense over commands and subcommands.
@@ -70,6 +83,10 @@ pub struct Row {
     pub single_key: bool,
     /// Whether it takes the same short time whatever the data: only a share of its runs is timed.
     pub is_brief: bool,
+    /// What becomes of it between MULTI and EXEC.
+    pub in_multi: InMulti,
+    /// Whether it looks at the keys it declares and at no others.
+    pub keeps_to_its_keys: bool,
     /// The implementation, where a command needs nothing but its one key and never has to wait for
     /// memory: the short way.
     pub run_on_key: Option<RunOnKeys>,
@@ -245,10 +262,25 @@ fn new_row(spec: &'static Spec, run: RowRun, container: &str, ids: &mut usize) -
         RowRun::Keys(run) if single_key && is_brief => Some(run),
         _ => None,
     };
+    let in_multi = match spec.name {
+        _ if spec.flags.has(Flags::NO_MULTI) => InMulti::Refused,
+        "exec" => InMulti::Exec,
+        "discard" | "multi" | "watch" if spec.group == Group::Transactions => InMulti::Runs,
+        "quit" | "reset" if spec.group == Group::Connection && container.is_empty() => InMulti::Runs,
+        _ => InMulti::Kept,
+    };
+    let keeps_to_its_keys = match run {
+        RowRun::Keys(_) => true,
+        // Commands about connections and channels have no key at all.
+        RowRun::Host(_) => matches!(spec.group, Group::Connection | Group::PubSub | Group::Transactions),
+        _ => false,
+    };
     Row {
         id,
         spec,
         name,
+        in_multi,
+        keeps_to_its_keys,
         run,
         words: spec.words(),
         subcommands: Vec::new(),

@@ -306,7 +306,8 @@ impl Worker {
 
     /// Ends a connection and forgets it.
     fn close(&mut self, token: u64) {
-        let Some(conn) = self.connections.remove(token) else { return };
+        let Some(mut conn) = self.connections.remove(token) else { return };
+        self.core.unwatch(&mut conn);
         let _ = self.poller.remove(&conn.socket);
         if let Some(unfinished) = conn.unfinished {
             self.core.count_end(&conn.client, unfinished, b"");

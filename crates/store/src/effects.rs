@@ -4,7 +4,9 @@
 //! listener (keyspace notifications, a log, replicas, tracking) gets the effects of a command in the
 //! order they were made, before the locks of its keys are released.
 
+use crate::followed::Followed;
 use crate::keyspace::DbIndex;
+use std::sync::Arc;
 
 /// The class of an event, as `notify-keyspace-events` names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,12 +214,26 @@ pub struct Effects {
     interest: u32,
     changes: u64,
     log: Vec<Effect>,
+    /// Who follows keys, once [`Effects::tell`] has said it.
+    followed: Option<Arc<Followed>>,
+    /// Changed keys for which somebody waits.
+    ready: Vec<(DbIndex, Box<[u8]>)>,
 }
 
 impl Effects {
     /// States which classes are listened to, as a union of [`EventClass`] bits.
     pub fn set_interest(&mut self, classes: u32) {
         self.interest = classes;
+    }
+
+    /// Has followers of keys told of changes.
+    pub fn tell(&mut self, followed: Arc<Followed>) {
+        self.followed = Some(followed);
+    }
+
+    #[inline]
+    fn is_followed(&self) -> bool {
+        self.followed.as_ref().is_some_and(|followed| followed.any())
     }
 
     /// Records a change of a key.
@@ -230,9 +246,25 @@ impl Effects {
     /// Records an event that changes no data by itself, or a second event of one change.
     #[inline]
     pub fn notify(&mut self, db: DbIndex, key: &[u8], event: Event) {
-        if self.interest & event.class as u32 != 0 {
+        if self.interest & event.class as u32 != 0 || self.is_followed() {
             self.record(db, key, event);
         }
+    }
+
+    /// Whether changed keys wait to be served.
+    #[inline]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The keys that changed since the last call and for which somebody waits, in the order of their changes.
+    pub fn take_ready(&mut self) -> Vec<(DbIndex, Box<[u8]>)> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Adds keys that changed all at once and for which somebody waits.
+    pub(crate) fn ready_all(&mut self, db: DbIndex, keys: Vec<Box<[u8]>>) {
+        self.ready.extend(keys.into_iter().map(|key| (db, key)));
     }
 
     /// Counts changes that have no single key, such as a flush.
@@ -242,7 +274,17 @@ impl Effects {
 
     #[cold]
     fn record(&mut self, db: DbIndex, key: &[u8], event: Event) {
-        self.log.push(Effect { db, event, key: key.into() });
+        if self.interest & event.class as u32 != 0 {
+            self.log.push(Effect { db, event, key: key.into() });
+        }
+        // A read that missed has changed nothing.
+        if event.class != EventClass::Miss
+            && let Some(followed) = &self.followed
+            && followed.change(db, key)
+            && self.ready.last().is_none_or(|(ready_db, ready)| *ready_db != db || **ready != *key)
+        {
+            self.ready.push((db, key.into()));
+        }
     }
 
     /// Changes counted since the last call.

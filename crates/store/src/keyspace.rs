@@ -4,6 +4,9 @@
 //! lock is taken before any shard; no lock is held across I/O. SWAPDB exchanges which table a
 //! database number means, so it costs the same for any size.
 
+use crate::effects::Effects;
+use crate::followed::Followed;
+use crate::held::Held;
 use crate::local::{Local, Millis};
 use crate::object::Object;
 use crate::sweep::Sweeps;
@@ -29,6 +32,13 @@ pub struct Hashed<'a> {
     pub hash: u64,
 }
 
+/// Where a key lies. Places ascend in the order in which shards are locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    table: u32,
+    shard: u32,
+}
+
 /// Shards locked for one command, in ascending order.
 pub struct Locked<'t> {
     /// The only shard of most commands stands apart, so that they allocate nothing and have little to carry around.
@@ -50,6 +60,12 @@ impl<'t> Locked<'t> {
             others => Some(others.iter().map(|number| lock(*number as usize)).collect::<Option<_>>()?),
         };
         Some(Locked { first, others })
+    }
+
+    /// Shards that are locked already, in ascending order.
+    pub(crate) fn of(mut shards: impl ExactSizeIterator<Item = Shard<'t, Object>>) -> Locked<'t> {
+        let first = shards.next();
+        Locked { first, others: (shards.len() != 0).then(|| shards.collect()) }
     }
 
     /// The locked shard that holds keys of this hash.
@@ -189,6 +205,8 @@ pub struct Keyspace {
     pub(crate) sweeps: Sweeps,
     /// The number of the last effect, when somebody orders them.
     sequence: AtomicU64,
+    /// Who follows which keys.
+    pub followed: Arc<Followed>,
 }
 
 impl Keyspace {
@@ -197,6 +215,7 @@ impl Keyspace {
         Keyspace {
             tables: (0..databases).map(|_| OnceLock::new()).collect(),
             table_of: (0..databases).map(AtomicU32::new).collect(),
+            followed: Arc::new(Followed::new(hasher.clone())),
             hasher,
             epochs,
             world: World::new(workers),
@@ -253,6 +272,30 @@ impl Keyspace {
     /// Locks the shards of several keys, waiting for each in turn.
     pub fn lock_many(&self, db: DbIndex, hashes: &[u64]) -> Locked<'_> {
         self.open(db).lock_many(hashes)
+    }
+
+    /// Where a key of this hash lies. Good until the end of the turn.
+    #[inline]
+    pub fn place(&self, db: DbIndex, hash: u64) -> Place {
+        let table = self.table_of[db.0 as usize].load(Ordering::Relaxed);
+        Place { table, shard: self.table(db).shard_of(hash) as u32 }
+    }
+
+    /// Locks `places`, sorting them first, into `held`, which holds nothing. Each is asked for at most `attempts`
+    /// times; where one stays locked nothing is held and the answer is false.
+    pub fn try_hold<'k>(&'k self, places: &mut Vec<Place>, attempts: u32, held: &mut Held<'k>) -> bool {
+        places.sort_unstable();
+        places.dedup();
+        held.lock_all(places, |place| {
+            let table = self.tables[place.table as usize].get()?;
+            (0..attempts).find_map(|_| {
+                let shard = table.try_lock(place.shard as usize);
+                if shard.is_none() {
+                    std::hint::spin_loop();
+                }
+                shard
+            })
+        })
     }
 
     /// Locks one key in each of two different databases.
@@ -350,14 +393,25 @@ impl Keyspace {
             .find_map(|step| random_in_shard(table, (start + step) % table.shards(), now, local))
     }
 
-    /// Takes everything out of a database. The caller is exclusive; O(shards).
-    pub fn flush(&self, db: DbIndex) -> Option<Garbage> {
+    /// Takes everything out of a database. The caller is exclusive; O(shards and followed keys).
+    pub fn flush(&self, db: DbIndex, effects: &mut Effects) -> Option<Garbage> {
         let table = self.table_if_used(db)?;
+        if self.followed.any() {
+            let keys = self.followed.change_all(db, |key| holds(table, key));
+            effects.ready_all(db, keys);
+        }
         if table.is_empty() { None } else { Some(Garbage::Database(table.detach_all())) }
     }
 
-    /// Exchanges two databases. The caller is exclusive; O(1).
-    pub fn swap(&self, one: DbIndex, other: DbIndex) {
+    /// Exchanges two databases. The caller is exclusive; O(followed keys).
+    pub fn swap(&self, one: DbIndex, other: DbIndex, effects: &mut Effects) {
+        if one != other && self.followed.any() {
+            let tables = [one, other].map(|db| self.table_if_used(db));
+            for db in [one, other] {
+                let is_held = |key: &[u8]| tables.iter().flatten().any(|table| holds(table, key));
+                effects.ready_all(db, self.followed.change_all(db, is_held));
+            }
+        }
         let (one, other) = (&self.table_of[one.0 as usize], &self.table_of[other.0 as usize]);
         let table = one.load(Ordering::Relaxed);
         one.store(other.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -394,6 +448,12 @@ impl Keyspace {
     pub fn reserve_sequence(&self, count: u64) -> u64 {
         self.sequence.fetch_add(count, Ordering::Relaxed) + 1
     }
+}
+
+/// Whether a key lies in a table, ended or not. Waits for its shard.
+fn holds(table: &Table<Object>, key: &[u8]) -> bool {
+    let hash = table.hash(key);
+    table.lock(table.shard_of(hash)).find(hash, key).is_some()
 }
 
 /// Shows `visit` the deadlines, Unix ms, among at most a few hundred keys of a table from random places.

@@ -75,6 +75,8 @@ pub(crate) struct Core<'t> {
     pub(crate) inner: &'t Inner,
     pub(crate) header: &'t ShardHeader,
     pub(crate) index: usize,
+    /// Another `Core`, borrowed for as long as this one lives, unlocks.
+    is_lent: bool,
     /// The lock belongs to this thread.
     thread: PhantomData<*mut ()>,
 }
@@ -82,8 +84,10 @@ pub(crate) struct Core<'t> {
 impl Drop for Core<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: a `Core` exists only while its lock is held.
-        unsafe { self.header.unlock() }
+        if !self.is_lent {
+            // SAFETY: a `Core` exists only while its lock is held, and one of them is not lent.
+            unsafe { self.header.unlock() }
+        }
     }
 }
 
@@ -92,7 +96,12 @@ impl<'t> Core<'t> {
     /// The calling thread holds the lock of shard `index` and hands it over to the new value.
     #[inline]
     pub(crate) unsafe fn held(inner: &'t Inner, index: usize) -> Self {
-        Self { inner, header: &inner.shards[index], index, thread: PhantomData }
+        Self { inner, header: &inner.shards[index], index, is_lent: false, thread: PhantomData }
+    }
+
+    /// The same shard for as long as this one is borrowed; the lock stays with this one.
+    fn lend(&mut self) -> Core<'_> {
+        Core { inner: self.inner, header: self.header, index: self.index, is_lent: true, thread: PhantomData }
     }
 
     /// The arena of the shard's entries.
@@ -213,6 +222,12 @@ pub struct Shard<'t, B> {
 impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
     pub(crate) fn new(core: Core<'t>) -> Self {
         Self { core, payloads: PhantomData }
+    }
+
+    /// The same shard, to be handed on for as long as this one is borrowed. Dropping what is lent does not unlock.
+    #[must_use]
+    pub fn lend(&mut self) -> Shard<'_, B> {
+        Shard::new(self.core.lend())
     }
 
     /// The shard's number.

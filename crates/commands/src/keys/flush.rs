@@ -90,7 +90,7 @@ fn is_synchronous(args: &Args<'_>, limits: &Limits) -> Result<bool, Error> {
 
 fn flush(cx: &mut KeyspaceCtx<'_>, db: DbIndex) {
     let keys = cx.keyspace.len(db) as u64;
-    if let Some(garbage) = cx.keyspace.flush(db) {
+    if let Some(garbage) = cx.keyspace.flush(db, &mut cx.local.effects) {
         cx.local.garbage.push(garbage);
         cx.local.effects.changed_many(keys);
     }
@@ -108,7 +108,7 @@ fn swap(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>) -> Result<(), Error> {
         _ => Err(Error::DbOutOfRange),
     };
     let (one, other) = (database(one)?, database(other)?);
-    cx.keyspace.swap(one, other);
+    cx.keyspace.swap(one, other, &mut cx.local.effects);
     cx.local.effects.changed_many(1);
     cx.reply.ok();
     Ok(())

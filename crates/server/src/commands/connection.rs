@@ -154,6 +154,7 @@ pub static RESET: HostCommand = HostCommand {
             host.server().monitors.fetch_sub(1, Relaxed);
             host.conn.client.monitor.store(false, Relaxed);
         }
+        host.core.end_transaction(host.conn);
         let open = host.core.settings.requirepass().is_empty();
         host.conn.reset(open);
         let client = &host.conn.client;

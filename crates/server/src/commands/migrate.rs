@@ -135,6 +135,9 @@ fn migrate(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         credentials: options.credentials,
         parcels,
     };
+    if host.conn.is_in_exec {
+        return carry_now(host, order, options.copy);
+    }
     let (server, worker, db, copy) = (host.server(), host.core.id, host.conn.db, options.copy);
     let (id, ticket) = (host.conn.client.id, host.park());
     let then = Box::new(move |order: Order, report: Report| {
@@ -149,6 +152,24 @@ fn migrate(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     }
     host.unpark();
     Err(Error::of("ERR no thread for the transfer could be started"))
+}
+
+/// Carries keys while everybody waits: inside a transaction, which nothing may come between.
+fn carry_now(host: &mut Host<'_>, order: Order, copy: bool) -> Result<(), Error> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let then = Box::new(move |order: Order, report: Report| {
+        // The receiver waits below.
+        let _ = sender.send((order, report));
+    });
+    let server = host.server();
+    let is_on_its_way = server.transfers.start(server, order, then);
+    let carried = if is_on_its_way { receiver.recv().ok() } else { None };
+    let Some((order, report)) = carried else {
+        return Err(Error::of("ERR no thread for the transfer could be started"));
+    };
+    let reply = finish(host.core, host.conn.db, &order, &report, copy);
+    host.reply().raw(&reply);
+    Ok(())
 }
 
 /// Copies the keys that exist, all at one moment.

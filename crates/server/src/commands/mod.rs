@@ -17,6 +17,7 @@ mod migrate;
 mod monitor;
 mod process;
 mod slowlog;
+mod transaction;
 mod wait;
 
 pub(crate) use connection::shown_name;
@@ -33,7 +34,9 @@ pub static COMMANDS: &[&HostCommand] = &[
     &command::COMMAND,
     &config::CONFIG,
     &debug::DEBUG,
+    &transaction::DISCARD,
     &connection::ECHO,
+    &transaction::EXEC,
     &connection::HELLO,
     &info::INFO,
     &process::LASTSAVE,
@@ -42,6 +45,7 @@ pub static COMMANDS: &[&HostCommand] = &[
     &memory::MEMORY,
     &migrate::MIGRATE,
     &monitor::MONITOR,
+    &transaction::MULTI,
     &connection::PING,
     &connection::QUIT,
     &connection::RESET,
@@ -50,8 +54,10 @@ pub static COMMANDS: &[&HostCommand] = &[
     &process::SHUTDOWN,
     &slowlog::SLOWLOG,
     &process::TIME,
+    &transaction::UNWATCH,
     &wait::WAIT,
     &wait::WAITAOF,
+    &transaction::WATCH,
 ];
 
 static LEVEL: OnceLock<LevelHandle> = OnceLock::new();

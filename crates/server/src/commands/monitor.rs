@@ -1,8 +1,8 @@
 //! MONITOR: shows every command on this connection from now on.
 
 use crate::registry::{HostCommand, HostRun};
-use larder_commands::Spec;
 use larder_commands::spec::{Flags, Group};
+use larder_commands::{Error, Spec};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// MONITOR
@@ -17,6 +17,9 @@ pub static MONITOR: HostCommand = HostCommand {
         ..Spec::EMPTY
     },
     run: HostRun::Host(|host, _| {
+        if host.conn.is_in_exec {
+            return Err(Error::of("ERR MONITOR isn't allowed for DENY BLOCKING client"));
+        }
         if !host.conn.monitor {
             host.conn.monitor = true;
             host.conn.client.monitor.store(true, Relaxed);

@@ -53,7 +53,7 @@ pub static WAITAOF: HostCommand = HostCommand {
 fn wait(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let replicas = number::parse_i64(args.get(1)).ok_or(Error::NotAnInteger)?;
     let timeout = timeout(host, args.get(2))?;
-    if replicas <= 0 {
+    if replicas <= 0 || host.conn.is_in_exec {
         host.reply().integer(0);
     } else {
         block(host, timeout, b":0\r\n");
@@ -72,7 +72,7 @@ fn waitaof(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     if local > 0 {
         return Err(Error::of("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."));
     }
-    if replicas == 0 {
+    if replicas == 0 || host.conn.is_in_exec {
         let mut reply = host.reply();
         reply.array(2);
         reply.integer(0);

@@ -102,14 +102,17 @@ fn write_line(host: &Host<'_>, client: &Client, out: &mut Vec<u8>) {
     let output = client.output_bytes.load(Relaxed);
     out.extend_from_slice(
         format!(
-            " age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi=-1 watch=0 qbuf={} qbuf-free={} argv-mem={} multi-mem=0 rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} events={} cmd={command} user=",
+            " age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} events={} cmd={command} user=",
             seconds(client.created_ms),
             seconds(client.active_ms.load(Relaxed)),
             flags(client),
             client.db.load(Relaxed),
+            client.multi.load(Relaxed),
+            client.keys_watched(),
             client.query_bytes.load(Relaxed),
             client.query_free.load(Relaxed),
             client.argv_bytes.load(Relaxed),
+            client.multi_bytes.load(Relaxed),
             client.memory.load(Relaxed),
             if output > 0 { "rw" } else { "r" },
         )
@@ -136,7 +139,9 @@ fn write_line(host: &Host<'_>, client: &Client, out: &mut Vec<u8>) {
 fn flags(client: &Client) -> String {
     let letters = [
         (client.monitor.load(Relaxed), 'O'),
+        (client.multi.load(Relaxed) >= 0, 'x'),
         (client.parked.load(Relaxed), 'b'),
+        (client.watch.has_changed(), 'd'),
         (client.closing.load(Relaxed), 'c'),
         (client.is_unix, 'U'),
         (client.no_evict.load(Relaxed), 'e'),

@@ -21,18 +21,13 @@ pub(super) fn clients(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add("client_recent_max_input_buffer", input.unwrap_or(0));
     lines.add("client_recent_max_output_buffer", output.unwrap_or(0));
     lines.add("blocked_clients", clients.iter().filter(|client| client.parked.load(Relaxed)).count());
-    lines.add_all(
-        &[
-            "tracking_clients",
-            "pubsub_clients",
-            "watching_clients",
-            "clients_in_timeout_table",
-            "total_watched_keys",
-            "total_blocking_keys",
-            "total_blocking_keys_on_nokey",
-        ],
-        0,
-    );
+    lines.add_all(&["tracking_clients", "pubsub_clients"], 0);
+    lines.add("watching_clients", clients.iter().filter(|client| client.keys_watched() != 0).count());
+    let (watched, waited) = server.keyspace.followed.keys();
+    lines.add("clients_in_timeout_table", 0);
+    lines.add("total_watched_keys", watched);
+    lines.add("total_blocking_keys", waited);
+    lines.add("total_blocking_keys_on_nokey", 0);
 }
 
 pub(super) fn persistence(host: &mut Host<'_>, lines: &mut Lines) {

@@ -1,0 +1,217 @@
+//! EXEC: the commands since MULTI, as one.
+//!
+//! A transaction that keeps to the keys its commands declare locks the shards of all of them, and of the watched
+//! keys, before its first command; other workers go on with other keys. One that looks at more (KEYS, FLUSHALL, INFO)
+//! has everything to itself for as long as it takes. Either way each command then goes the way it would go alone.
+//!
+//! Invariant: nothing is done before everything is locked, so a transaction that finds a key locked is asked
+//! again later as a whole.
+
+use super::{Core, LOCK_SPINS};
+use crate::connection::{Closing, Connection};
+use crate::registry::{Row, RowRun};
+use crate::transaction::Transaction;
+use larder_commands::{Args, Error, database_number, keys_of};
+use larder_resp::{Output, Reply};
+use larder_store::{Db, DbIndex, Hashed, Held, Keyspace, Locked, Place};
+use smallvec::SmallVec;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Transactions kept for reuse.
+const SPARE_TRANSACTIONS: usize = 64;
+
+/// What a transaction has to have for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Footprint {
+    /// The shards of its keys.
+    Keys,
+    /// All there is.
+    Everything,
+}
+
+impl Core {
+    /// Begins to keep a connection's commands.
+    pub fn begin_transaction(&mut self, conn: &mut Connection) {
+        conn.transaction = Some(self.spare_transactions.pop().unwrap_or_default());
+        conn.client.multi.store(0, Relaxed);
+    }
+
+    /// Keeps a command for EXEC.
+    pub(super) fn keep_for_exec(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: &'static Row,
+        args: &Args<'_>,
+        hash: u64,
+    ) {
+        let Some(transaction) = &mut conn.transaction else { return };
+        // What will not be carried out is not kept.
+        if !transaction.is_flawed && !conn.client.watch.has_changed() {
+            transaction.push(row, args, hash);
+            conn.client.multi.store(transaction.len() as i64, Relaxed);
+            conn.client.multi_bytes.store(transaction.memory(), Relaxed);
+            let limit = usize::try_from(self.settings.client_query_buffer_limit()).unwrap_or(usize::MAX);
+            if transaction.word_bytes() > limit {
+                let client = conn.client.id;
+                tracing::warn!(client, "closing a client whose transaction passed client-query-buffer-limit");
+                self.stats.query_limit_closes.add(1);
+                conn.closing = Closing::Now;
+            }
+        }
+        Reply::new(out, conn.protocol).simple("QUEUED");
+    }
+
+    /// Ends a connection's transaction, carried out or not, and forgets the keys it watches.
+    pub fn end_transaction(&mut self, conn: &mut Connection) {
+        if let Some(mut transaction) = conn.transaction.take()
+            && transaction.clear()
+            && self.spare_transactions.len() < SPARE_TRANSACTIONS
+        {
+            self.spare_transactions.push(transaction);
+        }
+        conn.client.multi.store(-1, Relaxed);
+        conn.client.multi_bytes.store(0, Relaxed);
+        self.unwatch(conn);
+    }
+
+    /// Forgets the keys a connection watches.
+    pub fn unwatch(&self, conn: &mut Connection) {
+        conn.watching.clear(&self.server.keyspace.followed, &conn.client.watch);
+        conn.client.watched.store(0, Relaxed);
+    }
+
+    /// Has a connection watch keys. False where one is locked elsewhere, and then nothing was done.
+    pub fn watch(&mut self, conn: &mut Connection, args: &Args<'_>) -> bool {
+        let keyspace: &'static Keyspace = &self.server.keyspace;
+        let db = conn.db;
+        self.places.clear();
+        self.places.extend(args.from(1).map(|key| keyspace.place(db, keyspace.hash(key))));
+        let Some(mut held) = self.hold() else { return false };
+        for key in args.from(1) {
+            // A key whose time had come before it was watched does not change when it is removed.
+            self.look_at(db, key, Some(&mut held));
+            conn.watching.add(&keyspace.followed, db, key, &conn.client.watch);
+        }
+        conn.client.watched.store(conn.watching.len(), Relaxed);
+        true
+    }
+
+    /// Carries out the commands since MULTI. `Ok(false)`: a key is locked elsewhere, and nothing was done.
+    pub fn exec(&mut self, conn: &mut Connection, out: &mut Output) -> Result<bool, Error> {
+        let Some(transaction) = conn.transaction.take() else {
+            return Err(Error::of("ERR EXEC without MULTI"));
+        };
+        if transaction.is_flawed {
+            conn.transaction = Some(transaction);
+            self.end_transaction(conn);
+            return Err(Error::of("EXECABORT Transaction discarded because of previous errors."));
+        }
+        let is_done = match self.footprint(conn, &transaction) {
+            Footprint::Everything => {
+                self.alone(|core| core.carry_out(conn, out, &transaction, None));
+                true
+            }
+            Footprint::Keys => match self.hold() {
+                Some(mut held) => {
+                    self.carry_out(conn, out, &transaction, Some(&mut held));
+                    true
+                }
+                None => false,
+            },
+        };
+        conn.transaction = Some(transaction);
+        if is_done {
+            self.end_transaction(conn);
+        }
+        Ok(is_done)
+    }
+
+    /// Finds what a transaction will look at; its places are in `self.places` then.
+    fn footprint(&mut self, conn: &Connection, transaction: &Transaction) -> Footprint {
+        let keyspace: &Keyspace = &self.server.keyspace;
+        self.places.clear();
+        let mut db = conn.db;
+        for (row, args, hash) in transaction.commands() {
+            match row.run {
+                _ if !row.keeps_to_its_keys => return Footprint::Everything,
+                RowRun::Keys(_) => self.places.extend(places(keyspace, db, row, &args, hash)),
+                _ if row.spec.name == "select" => {
+                    db = database_number(keyspace, args.get(1)).unwrap_or(db);
+                }
+                _ => {}
+            }
+        }
+        let watched = conn.watching.keys();
+        self.places.extend(watched.map(|(db, key)| keyspace.place(db, keyspace.hash(key))));
+        Footprint::Keys
+    }
+
+    /// Locks `self.places`, or answers `None` where one is locked elsewhere.
+    fn hold(&mut self) -> Option<Held<'static>> {
+        let mut held = Held::default();
+        self.server.keyspace.try_hold(&mut self.places, LOCK_SPINS, &mut held).then_some(held)
+    }
+
+    /// Runs the commands of a transaction, unless a watched key has changed. Everything they need is locked.
+    fn carry_out(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        transaction: &Transaction,
+        mut held: Option<&mut Held<'static>>,
+    ) {
+        for (db, key) in conn.watching.keys() {
+            // One whose time has come meanwhile is removed here, and that is a change.
+            self.look_at(db, key, held.as_deref_mut());
+        }
+        if conn.client.watch.has_changed() {
+            Reply::new(out, conn.protocol).null_array();
+            return;
+        }
+        conn.is_in_exec = true;
+        Reply::new(out, conn.protocol).array(transaction.len());
+        for (row, args, hash) in transaction.commands() {
+            self.run(conn, out, row, &args, hash, held.as_deref_mut());
+            debug_assert!(conn.parked.is_none(), "a command of a transaction waits");
+            self.show_monitors(conn, row, &args);
+        }
+        conn.is_in_exec = false;
+    }
+
+    /// Removes a key if its time has come.
+    fn look_at(&mut self, db: DbIndex, key: &[u8], held: Option<&mut Held<'static>>) {
+        let keyspace: &Keyspace = &self.server.keyspace;
+        let key = Hashed { bytes: key, hash: keyspace.hash(key) };
+        let locked = match held {
+            Some(held) => held.lend_one(keyspace.place(db, key.hash)),
+            None => keyspace.lock_many(db, &[key.hash]),
+        };
+        Db::new(keyspace, db, locked, &mut self.local).peek(&key);
+    }
+}
+
+/// Where the keys of a command lie. `hash` is that of its first key, where `row` has a fixed one.
+fn places(keyspace: &Keyspace, db: DbIndex, row: &Row, args: &Args<'_>, hash: u64) -> SmallVec<[Place; 16]> {
+    if row.single_key {
+        return SmallVec::from_iter([keyspace.place(db, hash)]);
+    }
+    // A key specification that finds no keys leaves it to the command to say what is wrong.
+    let keys = keys_of(row.spec, args).unwrap_or_default();
+    keys.iter().map(|key| keyspace.place(db, keyspace.hash(args.get(key.index as usize)))).collect()
+}
+
+/// What a command of a transaction gets of the shards that are locked for the whole of it.
+pub(super) fn lend<'h>(
+    held: &'h mut Held<'static>,
+    keyspace: &Keyspace,
+    db: DbIndex,
+    row: &Row,
+    args: &Args<'_>,
+    hash: u64,
+) -> Locked<'h> {
+    if row.single_key {
+        return held.lend_one(keyspace.place(db, hash));
+    }
+    held.lend(&mut places(keyspace, db, row, args, hash))
+}

@@ -1,0 +1,278 @@
+//! Who follows keys: clients that watch them for their transactions, and clients that wait for them.
+//!
+//! Every change of a key asks here, through [`crate::Effects`]. While nobody follows any key that is one
+//! load; while somebody does, a change of another key costs a hash and a second load.
+//!
+//! Invariants: a follower is added while the key's shard is locked, and a change is announced while it is
+//! locked, so no change between the two is missed. The locks in here are the last to be taken.
+
+use crate::keyspace::DbIndex;
+use larder_table::Hasher;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Parts of the register, each with a lock of its own.
+const PARTS: usize = 32;
+/// Counters by which a change of a key nobody follows is told without a lock.
+const COUNTERS: usize = 4096;
+
+/// A client's eye on the keys it watches.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// One of them has changed. Written and read under the lock of that key's shard.
+    changed: AtomicBool,
+}
+
+impl Watch {
+    /// Whether a watched key has changed.
+    #[inline]
+    pub fn has_changed(&self) -> bool {
+        self.changed.load(Relaxed)
+    }
+
+    /// Starts anew, once no key is watched any more.
+    pub fn reset(&self) {
+        self.changed.store(false, Relaxed);
+    }
+
+    fn change(&self) {
+        self.changed.store(true, Relaxed);
+    }
+}
+
+/// A client that waits for a key: its place in the order of arrival, and its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Grows with every client that begins to wait.
+    pub place: u64,
+    /// The client's number.
+    pub client: u64,
+}
+
+/// Who follows one key of one database.
+#[derive(Debug)]
+struct Followers {
+    db: DbIndex,
+    watches: Vec<Arc<Watch>>,
+    /// Clients by their places.
+    waiting: BTreeMap<u64, u64>,
+}
+
+/// The followers of a key in all databases.
+type Part = HashMap<Box<[u8]>, Vec<Followers>>;
+
+/// All followers of all keys.
+#[derive(Debug)]
+pub struct Followed {
+    /// Pairs of a follower and a key.
+    count: AtomicUsize,
+    /// The same by a key's hash.
+    counters: Box<[AtomicU32]>,
+    parts: Box<[Mutex<Part>]>,
+    hasher: Hasher,
+}
+
+impl Followed {
+    pub(crate) fn new(hasher: Hasher) -> Self {
+        Followed {
+            count: AtomicUsize::new(0),
+            counters: (0..COUNTERS).map(|_| AtomicU32::new(0)).collect(),
+            parts: (0..PARTS).map(|_| Mutex::default()).collect(),
+            hasher,
+        }
+    }
+
+    /// Whether anybody follows any key. One load.
+    #[inline]
+    pub fn any(&self) -> bool {
+        self.count.load(Relaxed) != 0
+    }
+
+    /// Has a client watch a key whose shard the caller has locked.
+    pub fn watch(&self, db: DbIndex, key: &[u8], watch: &Arc<Watch>) {
+        self.add(db, key, |followers| followers.watches.push(Arc::clone(watch)));
+    }
+
+    /// Ends a watch.
+    pub fn unwatch(&self, db: DbIndex, key: &[u8], watch: &Arc<Watch>) {
+        self.remove(db, key, |followers| {
+            let at = followers.watches.iter().position(|other| Arc::ptr_eq(other, watch));
+            at.map(|at| followers.watches.swap_remove(at)).is_some()
+        });
+    }
+
+    /// Has a client wait for a key whose shard the caller has locked.
+    pub fn wait(&self, db: DbIndex, key: &[u8], Waiting { place, client }: Waiting) {
+        self.add(db, key, |followers| {
+            followers.waiting.insert(place, client);
+        });
+    }
+
+    /// Ends a wait.
+    pub fn stop_waiting(&self, db: DbIndex, key: &[u8], place: u64) {
+        self.remove(db, key, |followers| followers.waiting.remove(&place).is_some());
+    }
+
+    /// The first client at or behind `place` that waits for a key.
+    pub fn next_waiting(&self, db: DbIndex, key: &[u8], place: u64) -> Option<Waiting> {
+        let part = lock(self.part(self.hasher.hash(key)));
+        let followers = part.get(key)?.iter().find(|followers| followers.db == db)?;
+        let (place, client) = followers.waiting.range(place..).next()?;
+        Some(Waiting { place: *place, client: *client })
+    }
+
+    /// Tells the watches of a key that it has changed, and answers whether anybody waits for it. The
+    /// caller has its shard locked.
+    pub(crate) fn change(&self, db: DbIndex, key: &[u8]) -> bool {
+        let hash = self.hasher.hash(key);
+        if self.counter(hash).load(Relaxed) == 0 {
+            return false;
+        }
+        let part = lock(self.part(hash));
+        let Some(all) = part.get(key) else { return false };
+        let Some(followers) = all.iter().find(|followers| followers.db == db) else { return false };
+        followers.watches.iter().for_each(|watch| watch.change());
+        !followers.waiting.is_empty()
+    }
+
+    /// Tells the watches of all keys of a database for which `concerns` holds, and answers the keys for which
+    /// somebody waits. The caller is exclusive. O(followed keys).
+    pub(crate) fn change_all(&self, db: DbIndex, concerns: impl Fn(&[u8]) -> bool) -> Vec<Box<[u8]>> {
+        let mut waited = Vec::new();
+        for part in &self.parts {
+            for (key, all) in lock(part).iter() {
+                let Some(followers) = all.iter().find(|followers| followers.db == db) else { continue };
+                if concerns(key) {
+                    followers.watches.iter().for_each(|watch| watch.change());
+                    if !followers.waiting.is_empty() {
+                        waited.push(key.clone());
+                    }
+                }
+            }
+        }
+        waited
+    }
+
+    /// How many keys are watched and how many are waited for. O(followed keys).
+    pub fn keys(&self) -> (usize, usize) {
+        let mut sum = (0, 0);
+        for part in &self.parts {
+            for followers in lock(part).values().flatten() {
+                let is_watched = followers.watches.iter().any(|watch| !watch.has_changed());
+                sum.0 += usize::from(is_watched);
+                sum.1 += usize::from(!followers.waiting.is_empty());
+            }
+        }
+        sum
+    }
+
+    fn add(&self, db: DbIndex, key: &[u8], add: impl FnOnce(&mut Followers)) {
+        let hash = self.hasher.hash(key);
+        let mut part = lock(self.part(hash));
+        if !part.contains_key(key) {
+            part.insert(key.into(), Vec::new());
+        }
+        if let Some(all) = part.get_mut(key) {
+            let at = all.iter().position(|followers| followers.db == db).unwrap_or(all.len());
+            if at == all.len() {
+                all.push(Followers { db, watches: Vec::new(), waiting: BTreeMap::new() });
+            }
+            add(&mut all[at]);
+        }
+        self.counter(hash).fetch_add(1, Relaxed);
+        self.count.fetch_add(1, Relaxed);
+    }
+
+    fn remove(&self, db: DbIndex, key: &[u8], remove: impl FnOnce(&mut Followers) -> bool) {
+        let hash = self.hasher.hash(key);
+        let mut part = lock(self.part(hash));
+        let Some(all) = part.get_mut(key) else { return };
+        let Some(at) = all.iter().position(|followers| followers.db == db) else { return };
+        if !remove(&mut all[at]) {
+            return;
+        }
+        if all[at].watches.is_empty() && all[at].waiting.is_empty() {
+            all.swap_remove(at);
+        }
+        if all.is_empty() {
+            part.remove(key);
+        }
+        self.counter(hash).fetch_sub(1, Relaxed);
+        self.count.fetch_sub(1, Relaxed);
+    }
+
+    fn part(&self, hash: u64) -> &Mutex<Part> {
+        &self.parts[hash as usize % PARTS]
+    }
+
+    fn counter(&self, hash: u64) -> &AtomicU32 {
+        &self.counters[(hash >> 32) as usize % COUNTERS]
+    }
+}
+
+/// A panic under one of these locks leaves a follower too many or too few, which ends a transaction or wakes a
+/// client in vain.
+fn lock(part: &Mutex<Part>) -> MutexGuard<'_, Part> {
+    part.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ZERO: DbIndex = DbIndex(0);
+    const ONE: DbIndex = DbIndex(1);
+
+    #[test]
+    fn a_change_reaches_the_watches_of_that_key_in_that_database() {
+        let followed = Followed::new(Hasher::keyed([1, 2]));
+        let (watch, other) = (Arc::new(Watch::default()), Arc::new(Watch::default()));
+        assert!(!followed.any() && !followed.change(ZERO, b"k"));
+        followed.watch(ZERO, b"k", &watch);
+        followed.watch(ONE, b"k", &other);
+        followed.watch(ZERO, b"j", &other);
+        assert!(followed.any());
+        assert_eq!(followed.keys(), (3, 0));
+        assert!(!followed.change(ZERO, b"i"));
+        assert!(!watch.has_changed() && !other.has_changed());
+        assert!(!followed.change(ZERO, b"k"));
+        assert!(watch.has_changed() && !other.has_changed());
+        assert_eq!(followed.keys(), (2, 0));
+        followed.unwatch(ZERO, b"k", &watch);
+        watch.reset();
+        followed.change(ZERO, b"k");
+        assert!(!watch.has_changed());
+        assert!(followed.change_all(ONE, |key| key == b"k").is_empty());
+        assert!(other.has_changed());
+        followed.unwatch(ONE, b"k", &other);
+        followed.unwatch(ZERO, b"j", &other);
+        followed.unwatch(ZERO, b"j", &other);
+        assert!(!followed.any());
+        assert!(followed.counters.iter().all(|counter| counter.load(Relaxed) == 0));
+        assert!(followed.parts.iter().all(|part| lock(part).is_empty()));
+    }
+
+    #[test]
+    fn clients_wait_in_the_order_of_their_places() {
+        let followed = Followed::new(Hasher::keyed([1, 2]));
+        let waiting = |place, client| Waiting { place, client };
+        for (place, client) in [(5, 50), (3, 30), (9, 90)] {
+            followed.wait(ZERO, b"k", waiting(place, client));
+        }
+        assert!(followed.change(ZERO, b"k"));
+        assert!(!followed.change(ONE, b"k"));
+        assert_eq!(followed.next_waiting(ZERO, b"k", 0), Some(waiting(3, 30)));
+        assert_eq!(followed.next_waiting(ZERO, b"k", 4), Some(waiting(5, 50)));
+        assert_eq!(followed.next_waiting(ZERO, b"k", 10), None);
+        assert_eq!(followed.next_waiting(ONE, b"k", 0), None);
+        followed.stop_waiting(ZERO, b"k", 3);
+        followed.stop_waiting(ZERO, b"k", 3);
+        assert_eq!(followed.next_waiting(ZERO, b"k", 0), Some(waiting(5, 50)));
+        assert_eq!(followed.change_all(ZERO, |_| true), [Box::from(&b"k"[..])]);
+        assert_eq!(followed.keys(), (0, 1));
+        followed.stop_waiting(ZERO, b"k", 5);
+        followed.stop_waiting(ZERO, b"k", 9);
+        assert!(!followed.any() && !followed.change(ZERO, b"k"));
+    }
+}
