@@ -2,6 +2,7 @@
 
 use crate::args::Args;
 use crate::error::Error;
+use crate::wait::Wait;
 use larder_resp::Reply;
 use larder_store::{Db, DbIndex, Hashed, Keyspace, Local, Str};
 use larder_values::collection::PackedLimits;
@@ -70,13 +71,15 @@ pub struct Ctx<'a> {
     pub limits: &'a Limits,
     /// Position and hash of the first key, which the executor has computed.
     first_key: (usize, u64),
+    /// What the command waits for, if it does.
+    wait: Option<Box<Wait>>,
 }
 
 impl<'a> Ctx<'a> {
     /// A context for a command whose first key is the word at `first_key.0` with hash `first_key.1`.
     #[inline]
     pub fn new(db: Db<'a>, reply: Reply<'a>, limits: &'a Limits, first_key: (usize, u64)) -> Self {
-        Ctx { db, reply, limits, first_key }
+        Ctx { db, reply, limits, first_key, wait: None }
     }
 
     /// The key at word `index`, with its hash.
@@ -84,6 +87,31 @@ impl<'a> Ctx<'a> {
     pub fn key<'k>(&self, args: &Args<'k>, index: usize) -> Hashed<'k> {
         let bytes = args.get(index);
         if index == self.first_key.0 { Hashed { bytes, hash: self.first_key.1 } } else { self.db.key(bytes) }
+    }
+}
+
+impl<'a> Ctx<'a> {
+    /// Says that the command waits, having changed and answered nothing; see [`crate::wait`].
+    pub fn wait(&mut self, wait: Wait) {
+        self.wait = Some(Box::new(wait));
+    }
+
+    /// What the command waits for, if it does.
+    #[inline]
+    pub fn take_wait(&mut self) -> Option<Box<Wait>> {
+        self.wait.take()
+    }
+
+    /// Whether a key may be looked at. Always, but for a command that waited for several keys and runs again:
+    /// some of them may be out of its reach then, and hold nothing.
+    pub fn is_at_hand(&self, key: &Hashed<'_>) -> bool {
+        self.db.holds(key)
+    }
+
+    /// The keys, once the command is over.
+    #[inline]
+    pub fn into_db(self) -> Db<'a> {
+        self.db
     }
 }
 

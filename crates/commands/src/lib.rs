@@ -25,6 +25,7 @@ pub mod spec;
 pub mod string;
 #[cfg(test)]
 mod testing;
+pub mod wait;
 
 pub use args::Args;
 pub use cx::{Ctx, KeyspaceCtx, Limits, ReplyStr, database_number};

@@ -114,6 +114,19 @@ impl Output {
         filled
     }
 
+    /// All that waits, as one piece. O(length).
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut all = Vec::with_capacity(self.len());
+        let (mut at, mut blob_offset) = (self.sent, self.blob_offset);
+        for (position, blob) in &self.blobs[self.blobs_sent..] {
+            all.extend_from_slice(&self.bytes[at..*position]);
+            all.extend_from_slice(&blob[blob_offset..]);
+            (at, blob_offset) = (*position, 0);
+        }
+        all.extend_from_slice(&self.bytes[at..]);
+        all
+    }
+
     /// Marks `count` bytes as sent, releasing blobs that are through.
     pub fn advance(&mut self, mut count: usize) {
         debug_assert!(count <= self.len());

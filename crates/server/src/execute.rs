@@ -4,6 +4,7 @@
 //! closed, its locks are released by their guards, no other client notices.
 
 mod exec;
+mod serve;
 
 use crate::clients::Client;
 use crate::commands::shown_name;
@@ -23,6 +24,7 @@ use larder_store::{
     Database, Db, DbIndex, Evictor, Held, Keyspace, LazyFree, Local, Locked, Place, Policy, Turn,
 };
 use larder_values::collection::PackedLimits;
+use serve::Waiters;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -185,7 +187,12 @@ impl Core {
         let db = Db::on(database, locked, &mut self.local);
         let mut cx = Ctx::new(db, Reply::new(out, protocol), &self.limits, (row.first_key, hash));
         let result = run(&mut cx, args);
-        drop(cx);
+        if cx.db.local.effects.has_ready() {
+            let waiters = Waiters { server: self.server, worker: self.id, limits: &self.limits };
+            waiters.serve_after(cx.into_db());
+        } else {
+            drop(cx);
+        }
         let stats = &self.stats.by_command[row.id];
         stats.calls.add(1);
         self.stats.commands.add(1);
@@ -260,6 +267,9 @@ impl Core {
     /// Closes the turn, frees large values that were removed, and hands others to the background.
     #[inline]
     pub fn close_turn(&mut self) {
+        if self.local.effects.has_ready() {
+            self.serve_ready();
+        }
         self.turn = None;
         self.local.free_spent();
         self.hand_garbage_over();
@@ -469,6 +479,9 @@ impl Core {
                 true
             }
         };
+        if self.local.effects.has_ready() && !conn.is_in_exec {
+            self.serve_ready();
+        }
         if matches!(conn.parked, Some(Parked::Ticket(_))) {
             let nanos = if timed { self.stopwatch.nanos(start, self.stopwatch.ticks()) } else { 0 };
             conn.unfinished = Some(Unfinished { command: row.id, nanos });
@@ -551,6 +564,13 @@ impl Core {
                 let mut cx =
                     Ctx::new(db, Reply::new(out, conn.protocol), &self.limits, (row.first_key, hash));
                 run(&mut cx, args)?;
+                if let Some(wait) = cx.take_wait() {
+                    serve::park(self.server, conn, row, args, &wait, &mut cx.reply);
+                }
+                if cx.db.local.effects.has_ready() && !conn.is_in_exec {
+                    let waiters = Waiters { server: self.server, worker: self.id, limits: &self.limits };
+                    waiters.serve_after(cx.into_db());
+                }
             }
             RowRun::Keyspace(run) => {
                 run(&mut self.keyspace_cx(conn, out), args)?;

@@ -259,7 +259,7 @@ fn new_row(spec: &'static Spec, run: RowRun, container: &str, ids: &mut usize) -
         matches!(spec.keys, [only] if first != 0 && matches!(only.find, Find::Range { last: 0, .. }));
     let is_brief = spec.flags.has(Flags::FAST) || spec.complexity == "O(1)";
     let run_on_key = match run {
-        RowRun::Keys(run) if single_key && is_brief => Some(run),
+        RowRun::Keys(run) if single_key && is_brief && !spec.flags.has(Flags::BLOCKING) => Some(run),
         _ => None,
     };
     let in_multi = match spec.name {

@@ -119,7 +119,7 @@ pub struct Server {
     pub listeners: Mutex<Listeners>,
     /// Who is connected.
     pub clients: Clients,
-    /// Clients that wait with a time limit.
+    /// Clients that wait.
     pub blocked: Blocked,
     /// Connections refused because of `maxclients`.
     pub refused: AtomicU64,
@@ -173,6 +173,7 @@ impl Server {
         let clients = Clients::new(mailboxes.len());
         let stats = mailboxes.iter().map(|_| Arc::new(WorkerStats::new(registry.ids()))).collect();
         let now = clock::unix_millis();
+        let blocked = Blocked::new(mailboxes.len(), Arc::clone(&keyspace.followed));
         Server {
             keyspace,
             epochs,
@@ -184,7 +185,7 @@ impl Server {
             stats,
             clients,
             listeners: Mutex::default(),
-            blocked: Blocked::default(),
+            blocked,
             refused: AtomicU64::new(0),
             monitors: AtomicUsize::new(0),
             pause: Pause::default(),

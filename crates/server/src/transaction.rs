@@ -107,12 +107,10 @@ pub struct Watching {
 impl Watching {
     /// Adds a key whose shard is locked, unless it is watched already.
     pub fn add(&mut self, followed: &Followed, db: DbIndex, key: &[u8], watch: &Arc<Watch>) {
-        if self.keys.iter().any(|(other_db, other)| *other_db == db && **other == *key) {
-            return;
+        if followed.watch(db, key, watch) {
+            self.keys.push((db, key.into()));
+            self.key_bytes += key.len();
         }
-        followed.watch(db, key, watch);
-        self.keys.push((db, key.into()));
-        self.key_bytes += key.len();
     }
 
     /// Forgets all keys, and that any of them changed.

@@ -158,6 +158,10 @@ impl Worker {
         }
         self.ready = ready;
         self.carry_out();
+        // Clients of this worker that were served in this turn are answered in it.
+        if !self.server.mailboxes[self.core.id].is_empty() {
+            self.open_mailbox();
+        }
         self.core.close_turn();
         self.flush_all();
         self.background.run(&mut self.core, &self.connections);
@@ -316,7 +320,7 @@ impl Worker {
             self.server.monitors.fetch_sub(1, Relaxed);
         }
         if !self.server.blocked.is_empty() {
-            self.server.blocked.take(conn.client.id);
+            self.server.blocked.forget(conn.client.id);
         }
         self.server.clients.remove(conn.client.id);
         self.server.clients.give_place();

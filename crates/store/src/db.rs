@@ -187,6 +187,17 @@ impl<'t> Db<'t> {
         self.index
     }
 
+    /// Whether the shard of a key is locked for this command. False for some keys of a command that waited for
+    /// several and runs again.
+    pub fn holds(&self, key: &Hashed<'_>) -> bool {
+        self.locked.has(self.table.shard_of(key.hash))
+    }
+
+    /// The locks, and the thread's companion.
+    pub fn into_parts(self) -> (DbIndex, Locked<'t>, &'t mut Local) {
+        (self.index, self.locked, self.local)
+    }
+
     /// The time of this turn.
     #[inline]
     pub fn now(&self) -> Millis {

@@ -89,9 +89,15 @@ impl Followed {
         self.count.load(Relaxed) != 0
     }
 
-    /// Has a client watch a key whose shard the caller has locked.
-    pub fn watch(&self, db: DbIndex, key: &[u8], watch: &Arc<Watch>) {
-        self.add(db, key, |followers| followers.watches.push(Arc::clone(watch)));
+    /// Has a client watch a key whose shard the caller has locked. Answers whether it did not before.
+    pub fn watch(&self, db: DbIndex, key: &[u8], watch: &Arc<Watch>) -> bool {
+        self.add(db, key, |followers| {
+            let is_new = !followers.watches.iter().any(|other| Arc::ptr_eq(other, watch));
+            if is_new {
+                followers.watches.push(Arc::clone(watch));
+            }
+            is_new
+        })
     }
 
     /// Ends a watch.
@@ -104,9 +110,7 @@ impl Followed {
 
     /// Has a client wait for a key whose shard the caller has locked.
     pub fn wait(&self, db: DbIndex, key: &[u8], Waiting { place, client }: Waiting) {
-        self.add(db, key, |followers| {
-            followers.waiting.insert(place, client);
-        });
+        self.add(db, key, |followers| followers.waiting.insert(place, client).is_none());
     }
 
     /// Ends a wait.
@@ -167,21 +171,26 @@ impl Followed {
         sum
     }
 
-    fn add(&self, db: DbIndex, key: &[u8], add: impl FnOnce(&mut Followers)) {
+    /// Adds a follower unless `add` says that it is one already.
+    fn add(&self, db: DbIndex, key: &[u8], add: impl FnOnce(&mut Followers) -> bool) -> bool {
         let hash = self.hasher.hash(key);
         let mut part = lock(self.part(hash));
         if !part.contains_key(key) {
             part.insert(key.into(), Vec::new());
         }
+        let mut is_new = false;
         if let Some(all) = part.get_mut(key) {
             let at = all.iter().position(|followers| followers.db == db).unwrap_or(all.len());
             if at == all.len() {
                 all.push(Followers { db, watches: Vec::new(), waiting: BTreeMap::new() });
             }
-            add(&mut all[at]);
+            is_new = add(&mut all[at]);
         }
-        self.counter(hash).fetch_add(1, Relaxed);
-        self.count.fetch_add(1, Relaxed);
+        if is_new {
+            self.counter(hash).fetch_add(1, Relaxed);
+            self.count.fetch_add(1, Relaxed);
+        }
+        is_new
     }
 
     fn remove(&self, db: DbIndex, key: &[u8], remove: impl FnOnce(&mut Followers) -> bool) {
@@ -229,7 +238,8 @@ mod tests {
         let followed = Followed::new(Hasher::keyed([1, 2]));
         let (watch, other) = (Arc::new(Watch::default()), Arc::new(Watch::default()));
         assert!(!followed.any() && !followed.change(ZERO, b"k"));
-        followed.watch(ZERO, b"k", &watch);
+        assert!(followed.watch(ZERO, b"k", &watch));
+        assert!(!followed.watch(ZERO, b"k", &watch));
         followed.watch(ONE, b"k", &other);
         followed.watch(ZERO, b"j", &other);
         assert!(followed.any());
@@ -258,6 +268,7 @@ mod tests {
         let followed = Followed::new(Hasher::keyed([1, 2]));
         let waiting = |place, client| Waiting { place, client };
         for (place, client) in [(5, 50), (3, 30), (9, 90)] {
+            followed.wait(ZERO, b"k", waiting(place, client));
             followed.wait(ZERO, b"k", waiting(place, client));
         }
         assert!(followed.change(ZERO, b"k"));

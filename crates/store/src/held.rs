@@ -3,7 +3,7 @@
 //! Invariants: `shards` ascends by place, each once; dropping or releasing it unlocks all.
 
 use crate::keyspace::{Locked, Place};
-use crate::string::Object;
+use crate::object::Object;
 use larder_table::Shard;
 
 /// Locked shards of any databases.
@@ -59,8 +59,16 @@ impl<'k> Held<'k> {
         Locked::of(lent.into_iter())
     }
 
-    /// Unlocks everything; keeps the memory.
-    pub fn release(&mut self) {
-        self.shards.clear();
+    /// Whether a shard is held.
+    pub fn has(&self, place: Place) -> bool {
+        self.shards.binary_search_by_key(&place, |(held, _)| *held).is_ok()
+    }
+
+    /// Takes over a shard that has been locked, if it has.
+    pub(crate) fn add(&mut self, place: Place, shard: Option<Shard<'k, Object>>) -> bool {
+        let Some(shard) = shard else { return false };
+        let at = self.shards.partition_point(|(held, _)| *held < place);
+        self.shards.insert(at, (place, shard));
+        true
     }
 }

@@ -68,6 +68,11 @@ impl<'t> Locked<'t> {
         Locked { first, others: (shards.len() != 0).then(|| shards.collect()) }
     }
 
+    /// Whether a shard is among them.
+    pub(crate) fn has(&self, shard: usize) -> bool {
+        self.first.iter().chain(self.others.iter().flatten()).any(|guard| guard.index() == shard)
+    }
+
     /// The locked shard that holds keys of this hash.
     ///
     /// # Panics
@@ -286,15 +291,33 @@ impl Keyspace {
     pub fn try_hold<'k>(&'k self, places: &mut Vec<Place>, attempts: u32, held: &mut Held<'k>) -> bool {
         places.sort_unstable();
         places.dedup();
-        held.lock_all(places, |place| {
-            let table = self.tables[place.table as usize].get()?;
-            (0..attempts).find_map(|_| {
-                let shard = table.try_lock(place.shard as usize);
-                if shard.is_none() {
-                    std::hint::spin_loop();
-                }
-                shard
-            })
+        held.lock_all(places, |place| self.try_lock(place, attempts))
+    }
+
+    /// Locks one more shard into `held`, out of order, unless it is there: tried at most `attempts` times and never
+    /// waited for. False where it stays locked.
+    pub fn try_hold_more<'k>(&'k self, place: Place, attempts: u32, held: &mut Held<'k>) -> bool {
+        held.has(place) || held.add(place, self.try_lock(place, attempts))
+    }
+
+    /// What a command on one database has locked, as a transaction holds it.
+    pub fn hold_locked<'k>(&self, db: DbIndex, locked: Locked<'k>) -> Held<'k> {
+        let table = self.table_of[db.0 as usize].load(Ordering::Relaxed);
+        let mut held = Held::default();
+        for shard in locked.first.into_iter().chain(locked.others.into_iter().flatten()) {
+            held.add(Place { table, shard: shard.index() as u32 }, Some(shard));
+        }
+        held
+    }
+
+    fn try_lock(&self, place: Place, attempts: u32) -> Option<Shard<'_, Object>> {
+        let table = self.tables[place.table as usize].get()?;
+        (0..attempts).find_map(|_| {
+            let shard = table.try_lock(place.shard as usize);
+            if shard.is_none() {
+                std::hint::spin_loop();
+            }
+            shard
         })
     }
 

@@ -92,10 +92,10 @@ fn timeout(host: &Host<'_>, text: &[u8]) -> Result<u64, Error> {
 }
 
 /// Parks the connection until the time is over, CLIENT UNBLOCK ends its wait, or it is gone.
-fn block(host: &mut Host<'_>, millis: u64, on_timeout: &[u8]) {
+fn block(host: &mut Host<'_>, millis: u64, on_timeout: &'static [u8]) {
     let ticket = host.park();
     // An end that the clock cannot tell is never reached.
     let deadline = (millis != 0).then(|| clock::now().checked_add(Duration::from_millis(millis))).flatten();
-    let waiter = Waiter { worker: host.core.id, ticket, deadline, on_timeout: on_timeout.to_vec() };
+    let waiter = Waiter { worker: host.core.id, ticket, deadline, on_timeout, command: None };
     host.server().blocked.add(host.conn.client.id, waiter);
 }

@@ -7,6 +7,7 @@
 //! Invariant: nothing is done before everything is locked, so a transaction that finds a key locked is asked
 //! again later as a whole.
 
+use super::serve::Waiters;
 use super::{Core, LOCK_SPINS};
 use crate::connection::{Closing, Connection};
 use crate::registry::{Row, RowRun};
@@ -177,6 +178,10 @@ impl Core {
             self.show_monitors(conn, row, &args);
         }
         conn.is_in_exec = false;
+        if self.local.effects.has_ready() {
+            let waiters = Waiters { server: self.server, worker: self.id, limits: &self.limits };
+            waiters.serve(held.unwrap_or(&mut Held::default()), &mut self.local);
+        }
     }
 
     /// Removes a key if its time has come.

@@ -24,10 +24,11 @@ pub(super) fn clients(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add_all(&["tracking_clients", "pubsub_clients"], 0);
     lines.add("watching_clients", clients.iter().filter(|client| client.keys_watched() != 0).count());
     let (watched, waited) = server.keyspace.followed.keys();
-    lines.add("clients_in_timeout_table", 0);
+    let (timed, waited_until_gone) = server.blocked.counts();
+    lines.add("clients_in_timeout_table", timed);
     lines.add("total_watched_keys", watched);
     lines.add("total_blocking_keys", waited);
-    lines.add("total_blocking_keys_on_nokey", 0);
+    lines.add("total_blocking_keys_on_nokey", waited_until_gone);
 }
 
 pub(super) fn persistence(host: &mut Host<'_>, lines: &mut Lines) {
