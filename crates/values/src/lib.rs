@@ -16,6 +16,10 @@ pub mod hll;
 
 pub mod digest;
 
+pub mod zset;
+
+pub mod geo;
+
 pub mod lcs;
 
 pub mod ascii7;

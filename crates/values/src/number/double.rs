@@ -66,12 +66,12 @@ fn from_exact(exact: Exact) -> Option<f64> {
 }
 
 /// Appends a double as Redis prints it in RESP2 and RESP3 replies: whole numbers up to 2^62 as
-/// integers (so `-0` is `0`), others as `write_f64_shortest`.
+/// integers, others as `write_f64_shortest`.
 #[inline]
 pub fn write_f64(out: &mut Vec<u8>, value: f64) {
     if value.abs() <= WHOLE_MAX {
         let whole = value as i64;
-        if whole as f64 == value {
+        if whole as f64 == value && (whole != 0 || value.is_sign_positive()) {
             return write_i64(out, whole);
         }
     }
@@ -94,6 +94,27 @@ pub fn write_f64_shortest(out: &mut Vec<u8>, value: f64) {
     } else {
         shortest::Digits::of(value.abs()).write(out);
     }
+}
+
+/// Appends a double with 17 digits as C's `%.17g` has it, which is how Redis prints the scores of
+/// large sorted sets in ZSCAN: neither the shortest nor always the nicest.
+pub fn write_f64_17(out: &mut Vec<u8>, value: f64) {
+    if !value.is_finite() || value == 0.0 {
+        return write_f64_shortest(out, value);
+    }
+    let text = format!("{value:.16e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..17).contains(&exponent) {
+        let decimals = usize::try_from(16 - exponent).unwrap_or(0);
+        let fixed = format!("{value:.decimals$}");
+        let trimmed =
+            if fixed.contains('.') { fixed.trim_end_matches('0').trim_end_matches('.') } else { &fixed };
+        return out.extend_from_slice(trimmed.as_bytes());
+    }
+    out.extend_from_slice(mantissa.trim_end_matches('0').trim_end_matches('.').as_bytes());
+    let sign = if exponent < 0 { '-' } else { '+' };
+    out.extend_from_slice(format!("e{sign}{:02}", exponent.unsigned_abs()).as_bytes());
 }
 
 #[cfg(test)]
@@ -201,7 +222,7 @@ mod tests {
     fn printed_as_redis_prints() {
         for (value, expected) in [
             (0.0, "0"),
-            (-0.0, "0"),
+            (-0.0, "-0"),
             (1e18, "1000000000000000000"),
             (9.2e18, "9.2e+18"),
             (1e19, "1e+19"),
@@ -222,6 +243,29 @@ mod tests {
             (-1.25, "-1.25"),
         ] {
             assert_eq!(text(value), expected);
+        }
+    }
+
+    #[test]
+    fn printed_with_17_digits() {
+        for (value, expected) in [
+            (0.1, "0.10000000000000001"),
+            (3.0, "3"),
+            (-0.0, "-0"),
+            (1e16, "10000000000000000"),
+            (1e17, "1e+17"),
+            (1e-4, "0.0001"),
+            (1e-7, "9.9999999999999995e-08"),
+            (1e300, "1.0000000000000001e+300"),
+            (123456789012345680000.0, "1.2345678901234568e+20"),
+            (-1.5, "-1.5"),
+            (5e-324, "4.9406564584124654e-324"),
+            (f64::NEG_INFINITY, "-inf"),
+            (99999999999999999.0, "1e+17"),
+        ] {
+            let mut out = Vec::new();
+            write_f64_17(&mut out, value);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }
 

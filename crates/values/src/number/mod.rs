@@ -9,6 +9,6 @@ mod long_double;
 mod round;
 mod shortest;
 
-pub use double::{parse_f64, parse_weight, write_f64, write_f64_shortest};
+pub use double::{parse_f64, parse_weight, write_f64, write_f64_17, write_f64_shortest};
 pub use integer::{i64_len, parse_i64, parse_u64, write_i64, write_u64};
 pub use long_double::LongDouble;
