@@ -26,6 +26,7 @@ pub mod string;
 #[cfg(test)]
 mod testing;
 pub mod wait;
+pub mod zset;
 
 pub use args::Args;
 pub use cx::{Ctx, KeyspaceCtx, Limits, ReplyStr, database_number};
@@ -40,4 +41,4 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
 
 /// The families, each a table that stands at the end of its file.
 static FAMILIES: &[&[&Command]] =
-    &[keys::COMMANDS, string::COMMANDS, bitmap::COMMANDS, hyperloglog::COMMANDS];
+    &[keys::COMMANDS, string::COMMANDS, bitmap::COMMANDS, hyperloglog::COMMANDS, zset::COMMANDS];

@@ -3,8 +3,10 @@
 //! Each takes any bytes and panics only if an invariant is broken.
 
 use crate::lzf;
-use crate::rdb::{Dumped, RestoreError, VERSION, dump_string, restore};
+use crate::rdb::{Dumped, DumpedZSet, RestoreError, VERSION, Writer, dump_string, restore};
+use larder_values::collection::{Collection, PackedLimits};
 pub use larder_values::fuzz::{fuzz_glob, fuzz_hll};
+use larder_values::zset::ZSet;
 
 const STRING_MAX: usize = 1 << 20;
 
@@ -22,8 +24,27 @@ pub fn fuzz_restore(bytes: &[u8]) {
             dump_string(&text, &mut again);
             assert_eq!(restore(&again, STRING_MAX), Ok(Dumped::String(text)), "a string changed on its way");
         }
+        Ok(Dumped::ZSet(dumped)) => exercise_zset(dumped),
         Err(error) => assert_ne!(error, RestoreError::VersionOrChecksum, "a right footer was refused"),
     }
+}
+
+/// A sorted set that was accepted holds its invariants, and comes back from its own payload.
+fn exercise_zset(dumped: DumpedZSet) {
+    let limits = PackedLimits { entries_max: 8, value_bytes_max: 64 };
+    let build = |dumped| match dumped {
+        DumpedZSet::Packed(packed) => ZSet::from_packed(packed, limits),
+        DumpedZSet::Pairs(pairs) => ZSet::from_pairs(pairs, limits),
+    };
+    let all = |set: &ZSet| -> Vec<_> { set.view().iter().map(|(m, score)| (m.to_vec(), score)).collect() };
+    let set = build(dumped);
+    set.check();
+    let mut payload = Vec::new();
+    Writer::new(true).dump_zset(set.view(), &mut payload);
+    let Ok(Dumped::ZSet(again)) = restore(&payload, usize::MAX) else { panic!("own payload was refused") };
+    let again = build(again);
+    again.check();
+    assert_eq!(all(&again), all(&set), "a sorted set changed on its way");
 }
 
 /// Decompresses the bytes to a length taken from the first three, and compresses all of them.

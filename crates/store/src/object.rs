@@ -8,6 +8,7 @@ use crate::db::WrongType;
 use crate::string::kind;
 use larder_table::PayloadRef;
 use larder_values::collection::Collection;
+use larder_values::zset::ZSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -75,7 +76,8 @@ macro_rules! types {
             pub(crate) fn of_kind(entry_kind: u8) -> Type {
                 match entry_kind {
                     ..kind::STRINGS_END => Type::String,
-                    $($first..=$last | $apart => Type::$variant,)*
+                    $($first..=$last => Type::$variant,
+                    $apart => Type::$variant,)*
                     other => unreachable!("no value has kind {other}"),
                 }
             }
@@ -185,6 +187,9 @@ impl std::fmt::Debug for Object {
     }
 }
 
-types! {}
+types! {
+    /// Members with scores, in the order of the scores.
+    ZSet: ZSet = "zset", inside 26..=26, apart 27;
+}
 
 const _: () = assert!(size_of::<Object>() <= 16, "an entry has room for a pointer and its tag");

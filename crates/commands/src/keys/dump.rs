@@ -5,10 +5,11 @@ use crate::args::Args;
 use crate::cx::{Ctx, Limits};
 use crate::error::Error;
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
-use larder_persist::rdb::{self, Dumped};
+use larder_persist::rdb::{self, Dumped, DumpedZSet};
 use larder_store::{Event, Expire, Hashed, Item, Millis, Type};
 use larder_values::lru::{self, Lfu};
 use larder_values::number;
+use larder_values::zset::ZSet;
 
 /// `DUMP key`
 pub static DUMP: Command = Command {
@@ -92,6 +93,11 @@ pub fn write_payload(item: &Item<'_>, out: &mut Vec<u8>) {
             let mut scratch = Vec::new();
             if let Ok(text) = item.string() {
                 rdb::dump_string(text.bytes(&mut scratch), out);
+            }
+        }
+        Type::ZSet => {
+            if let Ok(set) = item.view::<ZSet>() {
+                rdb::Writer::new(true).dump_zset(set, out);
             }
         }
     }
@@ -195,6 +201,14 @@ fn store(cx: &mut Ctx<'_>, key: &Hashed<'_>, dumped: Dumped, expire: Expire) -> 
         Dumped::String(value) => {
             cx.db.put_string(key, &value, expire);
             cx.db.stored_with_end(key);
+        }
+        Dumped::ZSet(dumped) => {
+            let limits = cx.limits.zset_packed;
+            let set = match dumped {
+                DumpedZSet::Packed(packed) => ZSet::from_packed(packed, limits),
+                DumpedZSet::Pairs(pairs) => ZSet::from_pairs(pairs, limits),
+            };
+            cx.db.put_collection(key, set, expire);
         }
     }
     Ok(())

@@ -6,10 +6,13 @@
 mod dump;
 mod length;
 mod string;
+mod ziplist;
+mod zset;
 
 pub use dump::{Dumped, RestoreError, Writer, dump_string, restore};
 pub use length::{Length, push_length};
 pub use string::StringWriter;
+pub use zset::DumpedZSet;
 
 /// The version written, and the highest that is read.
 pub const VERSION: u16 = 12;

@@ -14,6 +14,7 @@ use crate::cx::KeyspaceCtx;
 use crate::error::Error;
 use crate::spec::{Acl, Arg, Begin, Command, Find, Flags, KeyFlags, KeySpec, Run, Spec};
 use larder_store::{Db, Event, Item, Type, WrongType};
+use larder_values::zset::ZSet;
 use plan::{Pattern, Plan};
 use smallvec::SmallVec;
 
@@ -126,6 +127,10 @@ fn sort(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>, plan: Plan<'_>) -> Result<(),
 fn round(db: &mut Db<'_>, plan: &Plan<'_>, source: &[u8], expected: Vec<Vec<u8>>) -> Result<Round, Error> {
     let key = db.key(source);
     let present = elements(db.read(&key))?;
+    // Redis sorts no small sorted set: it makes it a large one first, which shows ever after.
+    if db.peek(&key).is_some_and(|item| item.value_type() == Type::ZSet) {
+        db.edit(&key, ZSet::make_large)?;
+    }
     if plan.names_keys() && present != expected {
         return Ok(Round::Changed(present));
     }
@@ -138,9 +143,10 @@ fn round(db: &mut Db<'_>, plan: &Plan<'_>, source: &[u8], expected: Vec<Vec<u8>>
 
 /// The elements of a collection in its own order; a missing key has none.
 fn elements(item: Option<Item<'_>>) -> Result<Vec<Vec<u8>>, WrongType> {
-    match item.map(|item| item.value_type()) {
-        None => Ok(Vec::new()),
-        Some(_) => Err(WrongType),
+    let Some(item) = item else { return Ok(Vec::new()) };
+    match item.value_type() {
+        Type::ZSet => Ok(item.view::<ZSet>()?.iter().map(|(member, _)| member.to_vec()).collect()),
+        _ => Err(WrongType),
     }
 }
 
