@@ -34,6 +34,11 @@ pub fn lzf(data: &[u8]) {
     larder_persist::fuzz::fuzz_lzf(data);
 }
 
+/// Foreign nodes of streams are refused, or can be written again, trimmed and taken apart.
+pub fn stream(data: &[u8]) {
+    larder_values::fuzz::fuzz_stream(data);
+}
+
 /// A target: any bytes in, a panic when something is wrong.
 pub type Target = fn(&[u8]);
 
@@ -46,4 +51,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("packed", packed),
     ("request", request),
     ("restore", restore),
+    ("stream", stream),
 ];

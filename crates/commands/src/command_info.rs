@@ -188,7 +188,8 @@ pub fn write_docs<'s>(
     let mut doc_flags: SmallVec<[&'static str; 2]> = SmallVec::new();
     doc_flags.extend(spec.deprecated.map(|_| "deprecated"));
     doc_flags.extend(spec.system.then_some("syscmd"));
-    let fields = 4
+    let fields = 3
+        + usize::from(!spec.complexity.is_empty())
         + usize::from(!doc_flags.is_empty())
         + 2 * usize::from(spec.deprecated.is_some())
         + usize::from(!spec.history.is_empty())
@@ -199,7 +200,9 @@ pub fn write_docs<'s>(
     write_text(reply, "summary", spec.summary);
     write_text(reply, "since", spec.since);
     write_text(reply, "group", spec.group.name());
-    write_text(reply, "complexity", spec.complexity);
+    if !spec.complexity.is_empty() {
+        write_text(reply, "complexity", spec.complexity);
+    }
     if !doc_flags.is_empty() {
         reply.bulk(b"doc_flags");
         write_words(reply, doc_flags.into_iter(), "");

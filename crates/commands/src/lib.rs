@@ -22,6 +22,7 @@ mod keys_of;
 #[cfg(test)]
 mod recorded;
 pub mod spec;
+pub mod stream;
 pub mod string;
 #[cfg(test)]
 mod testing;
@@ -40,5 +41,11 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
 }
 
 /// The families, each a table that stands at the end of its file.
-static FAMILIES: &[&[&Command]] =
-    &[keys::COMMANDS, string::COMMANDS, bitmap::COMMANDS, hyperloglog::COMMANDS, zset::COMMANDS];
+static FAMILIES: &[&[&Command]] = &[
+    keys::COMMANDS,
+    string::COMMANDS,
+    bitmap::COMMANDS,
+    hyperloglog::COMMANDS,
+    stream::COMMANDS,
+    zset::COMMANDS,
+];

@@ -41,7 +41,7 @@ pub struct Spec {
     pub since: &'static str,
     /// The family.
     pub group: Group,
-    /// Its cost, in terms of its arguments.
+    /// Its cost, in terms of its arguments; empty where Redis says none.
     pub complexity: &'static str,
     /// Words it takes, name included; negative: at least so many.
     pub arity: i32,

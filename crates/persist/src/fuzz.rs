@@ -25,6 +25,13 @@ pub fn fuzz_restore(bytes: &[u8]) {
             assert_eq!(restore(&again, STRING_MAX), Ok(Dumped::String(text)), "a string changed on its way");
         }
         Ok(Dumped::ZSet(dumped)) => exercise_zset(dumped),
+        Ok(Dumped::Stream(stream)) => {
+            stream.check();
+            let mut again = Vec::new();
+            Writer::new(true).dump_stream(&stream, &mut again);
+            let restored = restore(&again, STRING_MAX);
+            assert_eq!(restored, Ok(Dumped::Stream(stream)), "a stream changed on its way");
+        }
         Err(error) => assert_ne!(error, RestoreError::VersionOrChecksum, "a right footer was refused"),
     }
 }

@@ -598,6 +598,21 @@ impl<'t> Db<'t> {
         self.local.effects.changed(self.index, key.bytes, event);
     }
 
+    /// Announces an event that stands for several changes.
+    pub fn changed_times(&mut self, key: &Hashed<'_>, event: Event, times: u64) {
+        self.local.effects.changed_many(times.saturating_sub(1));
+        self.local.effects.changed(self.index, key.bytes, event);
+    }
+
+    /// Counts changes of what stands beside a value, such as the groups of a stream, and tells listeners of
+    /// an event. To those who watch the key it is as it was, as in Redis.
+    pub fn changed_unwatched(&mut self, key: &Hashed<'_>, times: u64, event: Option<Event>) {
+        self.local.effects.changed_many(times);
+        if let Some(event) = event {
+            self.local.effects.mention(self.index, key.bytes, event);
+        }
+    }
+
     /// Announces a further event of a change already counted.
     pub fn notify(&mut self, key: &Hashed<'_>, event: Event) {
         self.local.effects.notify(self.index, key.bytes, event);

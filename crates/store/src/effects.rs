@@ -272,6 +272,13 @@ impl Effects {
         self.changes += count;
     }
 
+    /// Tells listeners of an event and nobody else: to those who watch the key it is as it was.
+    pub fn mention(&mut self, db: DbIndex, key: &[u8], event: Event) {
+        if self.interest & event.class as u32 != 0 {
+            self.log.push(Effect { db, event, key: key.into() });
+        }
+    }
+
     #[cold]
     fn record(&mut self, db: DbIndex, key: &[u8], event: Event) {
         if self.interest & event.class as u32 != 0 {

@@ -8,6 +8,7 @@ use crate::db::WrongType;
 use crate::string::kind;
 use larder_table::PayloadRef;
 use larder_values::collection::Collection;
+use larder_values::stream::Stream;
 use larder_values::zset::ZSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -190,6 +191,8 @@ impl std::fmt::Debug for Object {
 types! {
     /// Members with scores, in the order of the scores.
     ZSet: ZSet = "zset", inside 26..=26, apart 27;
+    /// A stream.
+    Stream: Stream = "stream", inside 29..=29, apart 31;
 }
 
 const _: () = assert!(size_of::<Object>() <= 16, "an entry has room for a pointer and its tag");

@@ -31,6 +31,11 @@ pub fn fuzz_hll(bytes: &[u8]) {
     exercise(dense);
 }
 
+/// Takes the bytes as a node of a stream in Redis' form, behind the id of its first entry.
+pub fn fuzz_stream(bytes: &[u8]) {
+    crate::stream::fuzz::fuzz_listpack(bytes);
+}
+
 fn exercise(mut value: Vec<u8>) {
     let valid = hll::estimate(&value).is_ok();
     let before = hll::registers(&value);

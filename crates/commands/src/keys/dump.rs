@@ -9,6 +9,7 @@ use larder_persist::rdb::{self, Dumped, DumpedZSet};
 use larder_store::{Event, Expire, Hashed, Item, Millis, Type};
 use larder_values::lru::{self, Lfu};
 use larder_values::number;
+use larder_values::stream::Stream;
 use larder_values::zset::ZSet;
 
 /// `DUMP key`
@@ -98,6 +99,11 @@ pub fn write_payload(item: &Item<'_>, out: &mut Vec<u8>) {
         Type::ZSet => {
             if let Ok(set) = item.view::<ZSet>() {
                 rdb::Writer::new(true).dump_zset(set, out);
+            }
+        }
+        Type::Stream => {
+            if let Ok(stream) = item.view::<Stream>() {
+                rdb::Writer::new(true).dump_stream(stream, out);
             }
         }
     }
@@ -209,6 +215,9 @@ fn store(cx: &mut Ctx<'_>, key: &Hashed<'_>, dumped: Dumped, expire: Expire) -> 
                 DumpedZSet::Pairs(pairs) => ZSet::from_pairs(pairs, limits),
             };
             cx.db.put_collection(key, set, expire);
+        }
+        Dumped::Stream(stream) => {
+            cx.db.put_collection(key, *stream, expire);
         }
     }
     Ok(())

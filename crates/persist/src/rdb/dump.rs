@@ -1,9 +1,11 @@
 //! Payloads of DUMP and RESTORE: a type byte, an object, two bytes of version, eight of CRC-64.
 
+use super::stream::{TYPE_STREAM, TYPE_STREAM_2, TYPE_STREAM_3};
 use super::string::StringError;
 use super::zset::{self, DumpedZSet};
 use super::{Reader, StringWriter, VERSION};
 use crate::crc64;
+use larder_values::stream::Stream;
 
 const TYPE_STRING: u8 = 0;
 
@@ -17,6 +19,8 @@ pub enum Dumped {
     String(Vec<u8>),
     /// A sorted set.
     ZSet(DumpedZSet),
+    /// A stream.
+    Stream(Box<Stream>),
 }
 
 /// Why a payload was refused.
@@ -87,6 +91,16 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// Appends the payload of a stream.
+    pub fn dump_stream(&mut self, stream: &Stream, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.push(TYPE_STREAM_3);
+        super::stream::push(&mut self.strings, stream, out);
+        push_footer(out, start);
+    }
+}
+
 /// Appends version and checksum of a payload that began at `start`.
 pub(crate) fn push_footer(out: &mut Vec<u8>, start: usize) {
     out.extend_from_slice(&VERSION.to_le_bytes());
@@ -112,6 +126,9 @@ pub fn restore(payload: &[u8], string_max: usize) -> Result<Dumped, RestoreError
         zset::TYPE_ZSET_2 => zset::read_pairs(&mut reader, string_max, zset::binary_score),
         zset::TYPE_ZSET_LISTPACK => zset::read_listpack(&mut reader),
         zset::TYPE_ZSET_ZIPLIST => zset::read_ziplist(&mut reader),
+        kind @ (TYPE_STREAM | TYPE_STREAM_2 | TYPE_STREAM_3) => {
+            Ok(Dumped::Stream(Box::new(reader.stream(kind, string_max)?)))
+        }
         // 8 was never used; 26 and up are not objects.
         kind @ (1..=7 | 9..=25) => Err(RestoreError::UnsupportedType(kind)),
         _ => Err(RestoreError::BadData),

@@ -5,6 +5,7 @@
 
 mod dump;
 mod length;
+mod stream;
 mod string;
 mod ziplist;
 mod zset;

@@ -1,0 +1,251 @@
+//! Nodes in Redis' form, for DUMP and RESTORE: a listpack whose first elements are the fields of the
+//! first entry.
+//!
+//! Its elements: live entries, deleted ones, number of fields, the fields, 0; then of each entry its
+//! flags, the differences of its id from the node's, its fields and values (values alone where the fields
+//! are those of the node), and how many elements these were. What is read is hostile: each element,
+//! count and length is compared with what is there, and ids must grow.
+
+use super::element::{self, Element};
+use super::node::Node;
+use super::{Stream, StreamId};
+
+/// Bytes before the first element: the total, and the number of elements.
+const HEADER_BYTES: usize = 6;
+const END: u8 = 0xff;
+/// The number of elements where it is too large to be told.
+const COUNT_UNKNOWN: u16 = u16::MAX;
+
+const DELETED: i64 = 1;
+const SAME_FIELDS: i64 = 2;
+
+/// The bytes are no node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadListpack;
+
+/// A node, to be written in Redis' form.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeListpack<'a> {
+    first: StreamId,
+    node: &'a Node,
+}
+
+impl NodeListpack<'_> {
+    /// The id under which the node is filed.
+    pub fn first_id(&self) -> StreamId {
+        self.first
+    }
+
+    /// Appends the listpack.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        let mut list = Writer::new(out);
+        list.int(self.node.live() as i64);
+        list.int(self.node.deleted() as i64);
+        let names = self.node.name_elements();
+        list.int(names.len() as i64);
+        names.for_each(|name| list.element(name));
+        list.int(0);
+        let mut place = self.node.start(self.first);
+        while let Some(found) = self.node.at(place) {
+            let entry = found.entry;
+            let same = entry.has_names_of_node();
+            let flag = |set: bool, flag: i64| if set { flag } else { 0 };
+            list.int(flag(found.is_deleted, DELETED) | flag(same, SAME_FIELDS));
+            list.int(entry.id.ms.wrapping_sub(self.first.ms) as i64);
+            list.int(entry.id.seq.wrapping_sub(self.first.seq) as i64);
+            if !same {
+                list.int(entry.len as i64);
+            }
+            for (index, word) in entry.words().enumerate() {
+                if !same || index % 2 == 1 {
+                    list.element(word);
+                }
+            }
+            list.int(elements_of(entry.len as i64, same));
+            place = found.after;
+        }
+        list.finish();
+    }
+}
+
+/// Elements of an entry before the one that says their number.
+fn elements_of(fields: i64, same: bool) -> i64 {
+    if same { fields + 3 } else { 2 * fields + 4 }
+}
+
+impl Stream {
+    /// The nodes in order, each to be written in Redis' form.
+    pub fn listpacks(&self) -> impl ExactSizeIterator<Item = NodeListpack<'_>> {
+        self.nodes.iter().map(|(first, node)| NodeListpack { first: *first, node })
+    }
+
+    /// Appends a node in Redis' form. The last id, and what else stands beside the entries, is to be
+    /// set when all nodes are there.
+    ///
+    /// # Errors
+    /// Where the bytes are no node, or its ids do not follow those there are.
+    pub fn push_listpack(&mut self, first: StreamId, bytes: &[u8]) -> Result<(), BadListpack> {
+        if self.nodes.last_key_value().is_some_and(|(_, node)| node.last() >= first) {
+            return Err(BadListpack);
+        }
+        let mut node = read_node(first, Reader::new(bytes)?)?;
+        node.close();
+        let live = node.live();
+        self.insert_node(first, node);
+        self.numbers.length = self.numbers.length.checked_add(live).ok_or(BadListpack)?;
+        if live > 0 && self.numbers.first_id == StreamId::MIN {
+            self.find_first_id();
+        }
+        Ok(())
+    }
+}
+
+fn read_node(first: StreamId, mut list: Reader<'_>) -> Result<Node, BadListpack> {
+    let (live, deleted) = (list.count()?, list.count()?);
+    let names = list.count()?;
+    let names = list.texts(names)?;
+    if list.int()? != 0 || names.is_empty() {
+        return Err(BadListpack);
+    }
+    let (mut node, mut seen_deleted, mut seen) = (None::<Node>, 0, 0);
+    let mut live_before = None;
+    let mut words: Vec<Vec<u8>> = Vec::new();
+    while !list.is_at_end() {
+        let flags = list.int()?;
+        let (ms, seq) = (list.int()? as u64, list.int()? as u64);
+        let id = StreamId { ms: first.ms.wrapping_add(ms), seq: first.seq.wrapping_add(seq) };
+        let same = flags & SAME_FIELDS != 0;
+        words.clear();
+        let fields = if same {
+            for name in &names {
+                words.push(name.clone());
+                words.push(list.text()?);
+            }
+            names.len()
+        } else {
+            let fields = list.count()?;
+            words = list.texts(fields.checked_mul(2).ok_or(BadListpack)?)?;
+            words.len() / 2
+        };
+        if flags & !(DELETED | SAME_FIELDS) != 0 || list.int()? != elements_of(fields as i64, same) {
+            return Err(BadListpack);
+        }
+        let is_live = flags & DELETED == 0;
+        let follows = !is_live || live_before.is_none_or(|before| before < id);
+        if is_live {
+            live_before = Some(id);
+        }
+        if !follows || fields == 0 {
+            return Err(BadListpack);
+        }
+        let node = node.get_or_insert_with(|| Node::with_names(first, names.iter().map(Vec::as_slice)));
+        let at = node.append_as(first, id, words.iter().map(Vec::as_slice), same);
+        if flags & DELETED != 0 {
+            node.delete(at);
+            seen_deleted += 1;
+        }
+        seen += 1;
+    }
+    if seen_deleted != deleted || seen - seen_deleted != live {
+        return Err(BadListpack);
+    }
+    node.ok_or(BadListpack)
+}
+
+/// Writes elements, each followed by its length.
+struct Writer<'o> {
+    out: &'o mut Vec<u8>,
+    start: usize,
+    count: u64,
+}
+
+impl Writer<'_> {
+    fn new(out: &mut Vec<u8>) -> Writer<'_> {
+        let start = out.len();
+        out.extend_from_slice(&[0; HEADER_BYTES]);
+        Writer { out, start, count: 0 }
+    }
+
+    fn int(&mut self, value: i64) {
+        self.element(Element::Int(value));
+    }
+
+    fn element(&mut self, element: Element<'_>) {
+        element.encode(self.out);
+        push_length_behind(self.out, element.encoded_len());
+        self.count += 1;
+    }
+
+    fn finish(self) {
+        self.out.push(END);
+        let total = (self.out.len() - self.start) as u32;
+        self.out[self.start..][..4].copy_from_slice(&total.to_le_bytes());
+        let count = u16::try_from(self.count).unwrap_or(COUNT_UNKNOWN);
+        self.out[self.start + 4..][..2].copy_from_slice(&count.to_le_bytes());
+    }
+}
+
+/// The length of an element behind it: groups of seven bits, high ones first, all but the first marked,
+/// so that it is read from its end.
+fn push_length_behind(out: &mut Vec<u8>, len: usize) {
+    let groups = element::listpack_size(len) - len;
+    for group in (0..groups).rev() {
+        let bits = (len >> (7 * group)) as u8 & 0x7f;
+        out.push(if group + 1 == groups { bits } else { bits | 0x80 });
+    }
+}
+
+/// Reads elements from bytes that are not trusted.
+struct Reader<'a> {
+    rest: &'a [u8],
+    count: Option<u16>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(bytes: &'a [u8]) -> Result<Reader<'a>, BadListpack> {
+        let (total, rest) = bytes.split_first_chunk::<4>().ok_or(BadListpack)?;
+        let (count, rest) = rest.split_first_chunk::<2>().ok_or(BadListpack)?;
+        let (end, rest) = rest.split_last().ok_or(BadListpack)?;
+        let count = u16::from_le_bytes(*count);
+        if u32::from_le_bytes(*total) as usize != bytes.len() || *end != END {
+            return Err(BadListpack);
+        }
+        Ok(Reader { rest, count: (count != COUNT_UNKNOWN).then_some(count) })
+    }
+
+    /// Whether all was read. A number of elements that is not that of the header fails the next read.
+    fn is_at_end(&self) -> bool {
+        self.rest.is_empty() && self.count.is_none_or(|count| count == 0)
+    }
+
+    fn element(&mut self) -> Result<Element<'a>, BadListpack> {
+        let (element, len) = element::decode(self.rest).ok_or(BadListpack)?;
+        let mut behind = Vec::with_capacity(5);
+        push_length_behind(&mut behind, len);
+        self.rest = self.rest[len..].strip_prefix(&behind[..]).ok_or(BadListpack)?;
+        if let Some(count) = &mut self.count {
+            *count = count.checked_sub(1).ok_or(BadListpack)?;
+        }
+        Ok(element)
+    }
+
+    fn int(&mut self) -> Result<i64, BadListpack> {
+        match self.element()? {
+            Element::Int(value) => Ok(value),
+            Element::Bytes(text) => crate::number::parse_i64(text).ok_or(BadListpack),
+        }
+    }
+
+    fn count(&mut self) -> Result<usize, BadListpack> {
+        usize::try_from(self.int()?).map_err(|_| BadListpack)
+    }
+
+    fn text(&mut self) -> Result<Vec<u8>, BadListpack> {
+        Ok(self.element()?.to_vec())
+    }
+
+    /// `count` texts, of which no more are made room for than are there.
+    fn texts(&mut self, count: usize) -> Result<Vec<Vec<u8>>, BadListpack> {
+        (0..count).map(|_| self.text()).collect()
+    }
+}
