@@ -16,6 +16,7 @@ pub mod bitmap;
 pub mod command_info;
 mod cx;
 mod error;
+pub mod hash;
 pub mod hyperloglog;
 pub mod keys;
 mod keys_of;
@@ -40,5 +41,11 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
 }
 
 /// The families, each a table that stands at the end of its file.
-static FAMILIES: &[&[&Command]] =
-    &[keys::COMMANDS, string::COMMANDS, bitmap::COMMANDS, hyperloglog::COMMANDS, zset::COMMANDS];
+static FAMILIES: &[&[&Command]] = &[
+    keys::COMMANDS,
+    string::COMMANDS,
+    hash::COMMANDS,
+    zset::COMMANDS,
+    bitmap::COMMANDS,
+    hyperloglog::COMMANDS,
+];

@@ -26,6 +26,8 @@ pub mod ascii7;
 
 pub mod packed;
 
+pub mod hash;
+
 mod vector;
 
 pub mod lru;

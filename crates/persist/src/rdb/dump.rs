@@ -1,5 +1,6 @@
 //! Payloads of DUMP and RESTORE: a type byte, an object, two bytes of version, eight of CRC-64.
 
+use super::hash::{self, DumpedHash};
 use super::string::StringError;
 use super::zset::{self, DumpedZSet};
 use super::{Reader, StringWriter, VERSION};
@@ -17,6 +18,8 @@ pub enum Dumped {
     String(Vec<u8>),
     /// A sorted set.
     ZSet(DumpedZSet),
+    /// A hash.
+    Hash(DumpedHash),
 }
 
 /// Why a payload was refused.
@@ -112,6 +115,13 @@ pub fn restore(payload: &[u8], string_max: usize) -> Result<Dumped, RestoreError
         zset::TYPE_ZSET_2 => zset::read_pairs(&mut reader, string_max, zset::binary_score),
         zset::TYPE_ZSET_LISTPACK => zset::read_listpack(&mut reader),
         zset::TYPE_ZSET_ZIPLIST => zset::read_ziplist(&mut reader),
+        kind @ (hash::TYPE_HASH
+        | hash::TYPE_HASH_ZIPMAP
+        | hash::TYPE_HASH_ZIPLIST
+        | hash::TYPE_HASH_LISTPACK
+        | hash::TYPE_HASH_METADATA_OLD..=hash::TYPE_HASH_LISTPACK_EX) => {
+            hash::read(kind, &mut reader, string_max)
+        }
         // 8 was never used; 26 and up are not objects.
         kind @ (1..=7 | 9..=25) => Err(RestoreError::UnsupportedType(kind)),
         _ => Err(RestoreError::BadData),
@@ -162,7 +172,6 @@ mod tests {
             (b"", Err(RestoreError::BadData)),
             (b"\x08\x01a", Err(RestoreError::BadData)),
             (b"\x1a\x01a", Err(RestoreError::BadData)),
-            (b"\x04\x01\x01a\x01b", Err(RestoreError::UnsupportedType(4))),
             (b"\0\x81\xff\xff\xff\xff\xff\xff\xff\xff", Err(RestoreError::BadData)),
         ] {
             assert_eq!(restore(&payload(object, 12), 100), result, "{object:?}");
