@@ -19,6 +19,11 @@ pub fn glob(data: &[u8]) {
     larder_values::fuzz::fuzz_glob(data);
 }
 
+/// A hash is the map that the same changes make.
+pub fn hash(data: &[u8]) {
+    larder_values::fuzz::fuzz_hash(data);
+}
+
 /// Foreign packed elements are refused, or can be read from both ends and changed.
 pub fn packed(data: &[u8]) {
     larder_values::fuzz::fuzz_packed(data);
@@ -46,6 +51,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("config", config),
     ("glob", glob),
+    ("hash", hash),
     ("hll", hll),
     ("lzf", lzf),
     ("packed", packed),

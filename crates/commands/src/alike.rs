@@ -69,7 +69,8 @@ impl Both {
         }
         let reply = self.world.run_words(words);
         let mut seen = self.wire.read(&reply);
-        if words[0].eq_ignore_ascii_case(b"keys") || words[0].eq_ignore_ascii_case(b"scan") {
+        let unordered: [&[u8]; 5] = [b"keys", b"scan", b"hgetall", b"hkeys", b"hvals"];
+        if unordered.iter().any(|name| words[0].eq_ignore_ascii_case(name)) {
             sort_arrays(&mut seen);
             sort_arrays(&mut expected);
         }

@@ -16,6 +16,7 @@ pub mod bitmap;
 pub mod command_info;
 mod cx;
 mod error;
+pub mod hash;
 pub mod hyperloglog;
 pub mod keys;
 mod keys_of;
@@ -46,6 +47,7 @@ static FAMILIES: &[&[&Command]] = &[
     string::COMMANDS,
     bitmap::COMMANDS,
     hyperloglog::COMMANDS,
-    stream::COMMANDS,
+    hash::COMMANDS,
     zset::COMMANDS,
+    stream::COMMANDS,
 ];

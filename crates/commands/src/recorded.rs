@@ -149,6 +149,38 @@ impl Lines {
         }
     }
 
+    fn hash(&mut self) -> String {
+        let fields = ["a", "b", "c", "1", "01", "\"\""];
+        let (key, field, other) = (self.key(), self.pick(&fields), self.pick(&fields));
+        let (value, number) = (self.value(), self.number());
+        let float = self.pick(&["1.5", "-0.1", "1e10", "3", "x", "inf"]);
+        let at = self.pick(&["0", "1", "33177117420000", "33177117430000", "x", "-1"]);
+        let condition = self.pick(&["", "NX", "XX", "GT", "LT"]);
+        let end = self.pick(&["", "PERSIST", "PXAT 1", "PXAT 33177117420000"]);
+        let set_end =
+            self.pick(&["", "KEEPTTL", "PXAT 1", "PXAT 33177117420000", "FNX", "FXX PXAT 33177117430000"]);
+        match self.below(22) {
+            0..3 => format!("HSET {key} {field} {value}"),
+            3 => format!("HSET {key} {field} {value} {other} {number}"),
+            4 => format!("HMSET {key} {field} {value} {field} {number}"),
+            5 => format!("HSETNX {key} {field} {value}"),
+            6 => format!("HMGET {key} {field} {other}"),
+            7 => format!("HDEL {key} {field} {other}"),
+            8 => format!("HGETALL {key}"),
+            9 => format!("HINCRBY {key} {field} {number}"),
+            10 => format!("HINCRBYFLOAT {key} {field} {float}"),
+            11 | 12 => format!("HPEXPIREAT {key} {at} {condition} FIELDS 2 {field} {other}"),
+            13 => format!("HPERSIST {key} FIELDS 2 {field} {other}"),
+            14 => format!("HPEXPIRETIME {key} FIELDS 2 {field} {other}"),
+            15 => format!("HGETDEL {key} FIELDS 2 {field} {other}"),
+            16 => format!("HGETEX {key} {end} FIELDS 2 {field} {other}"),
+            17 | 18 => format!("HSETEX {key} {set_end} FIELDS 2 {field} {value} {other} {number}"),
+            19 => format!("RENAME {key} {}", self.key()),
+            20 => format!("COPY {key} {} REPLACE", self.key()),
+            _ => format!("OBJECT ENCODING {key}"),
+        }
+    }
+
     fn hyperloglog(&mut self) -> String {
         let (key, other, third) = (self.key(), self.key(), self.key());
         let (many, from) = (self.below(120), self.below(5000));
@@ -173,7 +205,8 @@ fn random_lines_do_what_they_do_in_redis() {
     for round in 0..40 {
         both.same("FLUSHALL");
         for _ in 0..60 {
-            let line = match round % 4 {
+            let line = match round % 5 {
+                4 => lines.hash(),
                 0 | 1 => lines.string(),
                 2 => {
                     if lines.below(3) == 0 {

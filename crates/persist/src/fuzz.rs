@@ -3,7 +3,7 @@
 //! Each takes any bytes and panics only if an invariant is broken.
 
 use crate::lzf;
-use crate::rdb::{Dumped, DumpedZSet, RestoreError, VERSION, Writer, dump_string, restore};
+use crate::rdb::{Dumped, DumpedHash, DumpedZSet, RestoreError, VERSION, Writer, dump_string, restore};
 use larder_values::collection::{Collection, PackedLimits};
 pub use larder_values::fuzz::{fuzz_glob, fuzz_hll};
 use larder_values::zset::ZSet;
@@ -31,6 +31,17 @@ pub fn fuzz_restore(bytes: &[u8]) {
             Writer::new(true).dump_stream(&stream, &mut again);
             let restored = restore(&again, STRING_MAX);
             assert_eq!(restored, Ok(Dumped::Stream(stream)), "a stream changed on its way");
+        }
+        Ok(Dumped::Hash(dumped)) => {
+            let hash = dumped.into_hash(PackedLimits { entries_max: 4, value_bytes_max: 8 });
+            hash.check();
+            let mut again = Vec::new();
+            Writer::new(true).dump_hash(hash.look(), &mut again);
+            assert_eq!(
+                restore(&again, STRING_MAX),
+                Ok(Dumped::Hash(DumpedHash::Small(hash))),
+                "a hash changed on its way"
+            );
         }
         Err(error) => assert_ne!(error, RestoreError::VersionOrChecksum, "a right footer was refused"),
     }
@@ -79,6 +90,9 @@ mod tests {
         fn no_bytes_break_restore(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             super::fuzz_restore(&bytes);
             super::fuzz_restore(&[b"\0\xc3", bytes.as_slice()].concat());
+            for kind in [4, 9, 13, 16, 22, 23, 24, 25] {
+                super::fuzz_restore(&[&[kind], bytes.as_slice()].concat());
+            }
         }
 
         #[test]

@@ -96,6 +96,7 @@ impl WorkerStats {
             &store.hits,
             &store.misses,
             &store.expired,
+            &store.expired_fields,
             &store.evicted,
             &self.commands,
             &self.connections,

@@ -5,6 +5,7 @@
 
 use crate::db::{Db, Expire, Item, WrongType, touch};
 use crate::discard::{Removal, discard};
+use crate::field_ends::DbTable;
 use crate::keyspace::Hashed;
 use crate::local::Local;
 use crate::object::{Object, Stored};
@@ -52,7 +53,7 @@ impl<'t> Db<'t> {
     ) -> Result<Option<Edited<R>>, WrongType> {
         let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key);
         let Some(occupied) = found else { return Ok(None) };
-        edit_found(occupied, self.local, work).map(Some)
+        edit_found(self.table, key, occupied, self.local, work).map(Some)
     }
 
     /// Edits the collection of a key; a missing one starts empty, and is stored unless it stays so.
@@ -63,7 +64,7 @@ impl<'t> Db<'t> {
         work: impl FnOnce(&mut C) -> R,
     ) -> Result<Edited<R>, WrongType> {
         if let Some(occupied) = Self::find_in(self.table, &mut self.locked, self.local, self.index, key) {
-            return edit_found(occupied, self.local, work);
+            return edit_found(self.table, key, occupied, self.local, work);
         }
         let mut collection = C::new(std::mem::take(&mut self.local.spare));
         let value = work(&mut collection);
@@ -94,11 +95,13 @@ impl<'t> Db<'t> {
 
     /// Takes a collection out of its key.
     pub fn take_as<C: Stored>(&mut self, key: &Hashed<'_>) -> Result<Option<C>, WrongType> {
+        let table = self.table;
         let Some(occupied) = self.find(key) else { return Ok(None) };
         let item = Item::new(occupied.view());
         item.view::<C>()?;
         let packed = item.packed::<C>();
         let removed = occupied.remove();
+        table.forget(key.hash, key.bytes, &removed);
         Ok(packed.or_else(|| removed.boxed.and_then(C::out_of)))
     }
 }
@@ -128,19 +131,32 @@ fn keep_spare(local: &mut Local, mut spare: Vec<u8>) {
     }
 }
 
-/// Edits the collection of an entry, and records the access.
+/// Edits the collection of an entry, records the access, and notes when the first of its parts ends.
 #[inline]
 fn edit_found<C: Stored, R>(
+    table: &DbTable,
+    key: &Hashed<'_>,
     occupied: Occupied<'_, '_, Object>,
     local: &mut Local,
     work: impl FnOnce(&mut C) -> R,
 ) -> Result<Edited<R>, WrongType> {
     let entry = occupied.view();
     touch(local, &entry);
-    match entry.payload() {
+    let (mut due_before, mut due_after) = (u64::MAX, u64::MAX);
+    let work = |collection: &mut C| {
+        due_before = C::next_due(collection.view());
+        let value = work(collection);
+        due_after = C::next_due(collection.view());
+        value
+    };
+    let edited = match entry.payload() {
         PayloadRef::Inline(_) => edit_inside(occupied, local, work),
         PayloadRef::Boxed(_) => edit_apart(occupied, local, work),
+    };
+    if due_before != due_after {
+        table.field_ends.note(table.shard_of(key.hash), key.bytes, due_after);
     }
+    edited
 }
 
 /// Edits a collection that lies inside its entry: in a buffer, then back, or apart once it has grown too large.

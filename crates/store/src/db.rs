@@ -6,11 +6,12 @@
 
 use crate::discard::{Removal, discard};
 use crate::effects::Event;
+use crate::field_ends::DbTable;
 use crate::keyspace::{Database, DbIndex, Hashed, Keyspace, Locked};
 use crate::local::{Local, Millis};
-use crate::object::{Object, Type, encoding_of};
+use crate::object::{Object, Type, encoding_of, next_due_of};
 use crate::string::{self, Encoding, INLINE_BYTES_MAX, Str, kind};
-use larder_table::{DeadlineChange, Entry, NewEntry, Occupied, Payload, PayloadRef, Table};
+use larder_table::{DeadlineChange, Entry, NewEntry, Occupied, Payload, PayloadRef};
 use larder_values::number;
 use std::sync::Arc;
 
@@ -141,7 +142,7 @@ enum Owned {
 
 /// The keys of one command in one database.
 pub struct Db<'t> {
-    pub(crate) table: &'t Table<Object>,
+    pub(crate) table: &'t DbTable,
     pub(crate) locked: Locked<'t>,
     pub(crate) index: DbIndex,
     /// The calling thread's companion.
@@ -150,7 +151,7 @@ pub struct Db<'t> {
 
 /// The side of a command on two databases that it is not looking at; see [`Db::switch`].
 pub struct Elsewhere<'t> {
-    table: &'t Table<Object>,
+    table: &'t DbTable,
     locked: Locked<'t>,
     index: DbIndex,
 }
@@ -219,7 +220,7 @@ impl<'t> Db<'t> {
     /// Like `find`, for callers that need the thread's companion beside the entry.
     #[inline]
     pub(crate) fn find_in<'s>(
-        table: &Table<Object>,
+        table: &DbTable,
         locked: &'s mut Locked<'t>,
         local: &mut Local,
         index: DbIndex,
@@ -232,6 +233,7 @@ impl<'t> Db<'t> {
             && !local.keep_expired
         {
             let removed = occupied.remove();
+            table.forget(key.hash, key.bytes, &removed);
             ended(local, index, key.bytes, removed.boxed);
             return None;
         }
@@ -268,6 +270,7 @@ impl<'t> Db<'t> {
             && !self.local.keep_expired
         {
             let removed = occupied.remove();
+            self.table.forget(key.hash, key.bytes, &removed);
             ended(self.local, self.index, key.bytes, removed.boxed);
             missed(self.local, self.index, key.bytes);
             return None;
@@ -301,6 +304,7 @@ impl<'t> Db<'t> {
             && !self.local.keep_expired
         {
             let removed = occupied.remove();
+            self.table.forget(key.hash, key.bytes, &removed);
             ended(self.local, self.index, key.bytes, removed.boxed);
             return None;
         }
@@ -387,6 +391,7 @@ impl<'t> Db<'t> {
         expire: Expire,
     ) -> bool {
         let access = self.local.access_of_new();
+        let due = next_due_of_new(kind, &payload);
         let shard = self.locked.shard_mut(self.table.shard_of(key.hash));
         if let Some(mut occupied) = shard.find_mut(key.hash, key.bytes) {
             let dead = occupied.view().deadline().is_some_and(|deadline| deadline <= self.local.now.0)
@@ -404,6 +409,10 @@ impl<'t> Db<'t> {
             };
             let removed = occupied.replace(kind, payload, deadline);
             occupied.view().set_access(field);
+            self.table.forget(key.hash, key.bytes, &removed);
+            if due != u64::MAX {
+                self.table.field_ends.note(self.table.shard_of(key.hash), key.bytes, due);
+            }
             if dead {
                 ended(self.local, self.index, key.bytes, removed.boxed);
                 self.local.effects.notify(self.index, key.bytes, Event::NEW);
@@ -417,6 +426,9 @@ impl<'t> Db<'t> {
             Expire::Keep | Expire::Clear => None,
         };
         shard.insert(key.hash, key.bytes, NewEntry { kind, access, deadline, payload });
+        if due != u64::MAX {
+            self.table.field_ends.note(self.table.shard_of(key.hash), key.bytes, due);
+        }
         self.local.effects.notify(self.index, key.bytes, Event::NEW);
         false
     }
@@ -513,9 +525,11 @@ impl<'t> Db<'t> {
 
     /// Removes a key for a reason, which decides who frees its value. Answers whether it existed.
     pub fn remove_for(&mut self, key: &Hashed<'_>, removal: Removal) -> bool {
+        let table = self.table;
         match self.find(key) {
             Some(occupied) => {
                 let removed = occupied.remove();
+                table.forget(key.hash, key.bytes, &removed);
                 discard(self.local, removed.boxed, removal);
                 true
             }
@@ -525,6 +539,7 @@ impl<'t> Db<'t> {
 
     /// Takes a value out, to be put under another key.
     pub fn take(&mut self, key: &Hashed<'_>) -> Option<Value> {
+        let table = self.table;
         let occupied = self.find(key)?;
         let view = occupied.view();
         let (kind, deadline) = (Item::new(view).lasting_kind(), view.deadline().map(Millis));
@@ -533,6 +548,7 @@ impl<'t> Db<'t> {
             PayloadRef::Boxed(_) => None,
         };
         let removed = occupied.remove();
+        table.forget(key.hash, key.bytes, &removed);
         let payload = match (removed.boxed, inline) {
             (Some(object), _) => Owned::Boxed(object),
             (None, inline) => Owned::Inline(inline.unwrap_or_default()),
@@ -613,6 +629,13 @@ impl<'t> Db<'t> {
         }
     }
 
+    /// Counts and announces fields that were removed because their time had come.
+    pub fn fields_expired(&mut self, key: &Hashed<'_>, count: u64) {
+        self.local.stats.expired_fields.add(count);
+        // As for keys: no client asked for it.
+        self.local.effects.notify(self.index, key.bytes, Event::HEXPIRED);
+    }
+
     /// Announces a further event of a change already counted.
     pub fn notify(&mut self, key: &Hashed<'_>, event: Event) {
         self.local.effects.notify(self.index, key.bytes, event);
@@ -635,6 +658,16 @@ pub enum EditIntegerError<E> {
 
 /// Bytes of an entry beside key, payload and deadline: the header word and two short lengths.
 const ENTRY_HEADER_BYTES: usize = 6;
+
+/// The earliest moment at which a part of a value that is about to be stored ends by itself.
+#[inline]
+fn next_due_of_new(kind: u8, payload: &Payload<'_, Object>) -> u64 {
+    match payload {
+        _ if kind < kind::STRINGS_END => u64::MAX,
+        Payload::Inline(bytes) => next_due_of(kind, PayloadRef::Inline(bytes)),
+        Payload::Boxed(object) => object.next_due(),
+    }
+}
 
 /// A command met a key whose time had come, and removed it.
 #[cold]

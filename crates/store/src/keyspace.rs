@@ -5,6 +5,7 @@
 //! database number means, so it costs the same for any size.
 
 use crate::effects::Effects;
+use crate::field_ends::{DbTable, Keys};
 use crate::followed::Followed;
 use crate::held::Held;
 use crate::local::{Local, Millis};
@@ -48,6 +49,11 @@ pub struct Locked<'t> {
 }
 
 impl<'t> Locked<'t> {
+    /// One shard that is locked already.
+    pub(crate) fn one(shard: Shard<'t, Object>) -> Locked<'t> {
+        Locked { first: Some(shard), others: None }
+    }
+
     /// Locks by ascending number; `lock` may refuse, and then none is locked.
     fn all(numbers: &[u32], mut lock: impl FnMut(usize) -> Option<Shard<'t, Object>>) -> Option<Locked<'t>> {
         debug_assert!(numbers.is_sorted_by(|a, b| a < b));
@@ -99,7 +105,7 @@ impl<'t> Locked<'t> {
 /// One database, found once and used for many keys. Holds no lock.
 #[derive(Clone, Copy)]
 pub struct Database<'k> {
-    pub(crate) table: &'k Table<Object>,
+    pub(crate) table: &'k DbTable,
     pub(crate) index: DbIndex,
 }
 
@@ -114,7 +120,7 @@ impl<'k> Database<'k> {
     /// a turn. Takes at most [`larder_table::WINDOW_MAX`] keys.
     #[inline]
     pub fn prefetch_all(participant: &Participant, keys: impl Iterator<Item = (Database<'k>, u64)>) {
-        Table::prefetch_all(participant, keys.map(|(database, hash)| (database.table, hash)));
+        Table::prefetch_all(participant, keys.map(|(database, hash)| (&**database.table, hash)));
     }
 
     /// Locks the shard of one key, or answers `None` when another thread holds it.
@@ -151,8 +157,21 @@ pub enum Garbage {
     Object(Object),
     /// One value that would take its thread too long; Redis would free it on the spot, so nobody counts it.
     Unasked(Object),
-    /// A whole database.
-    Database(Detached<Object>),
+    /// A whole database, with what was known of the ends of fields in it.
+    Database(Flushed),
+}
+
+/// A whole database, taken out.
+pub struct Flushed {
+    contents: Detached<Object>,
+    field_ends: Vec<Keys>,
+}
+
+impl Flushed {
+    /// Frees about `limit` keys with what they hold; true when nothing is left.
+    pub fn free_some(&mut self, limit: usize) -> bool {
+        self.field_ends.pop().is_none() && self.contents.free_some(limit)
+    }
 }
 
 impl Garbage {
@@ -162,7 +181,7 @@ impl Garbage {
         match self {
             Garbage::Object(_) => 1,
             Garbage::Unasked(_) => 0,
-            Garbage::Database(contents) => contents.len(),
+            Garbage::Database(flushed) => flushed.contents.len(),
         }
     }
 
@@ -200,7 +219,7 @@ pub struct KeyspaceMemory {
 /// All databases.
 pub struct Keyspace {
     /// Tables, made when their database is first used.
-    tables: Box<[OnceLock<Table<Object>>]>,
+    tables: Box<[OnceLock<DbTable>]>,
     /// Which table each database is.
     table_of: Box<[AtomicU32]>,
     hasher: Hasher,
@@ -247,23 +266,23 @@ impl Keyspace {
 
     /// The table behind a database, made when it is first asked for.
     #[inline]
-    pub(crate) fn table(&self, db: DbIndex) -> &Table<Object> {
+    pub(crate) fn table(&self, db: DbIndex) -> &DbTable {
         let table = self.table_of[db.0 as usize].load(Ordering::Relaxed) as usize;
         self.tables[table].get_or_init(|| {
-            Table::new(
+            DbTable::new(Table::new(
                 TableConfig { shard_bits: SHARD_BITS, hasher: self.hasher.clone() },
                 Arc::clone(&self.epochs),
-            )
+            ))
         })
     }
 
     /// The table behind a database, if anything was ever stored there.
-    pub(crate) fn table_if_used(&self, db: DbIndex) -> Option<&Table<Object>> {
+    pub(crate) fn table_if_used(&self, db: DbIndex) -> Option<&DbTable> {
         self.tables[self.table_of[db.0 as usize].load(Ordering::Relaxed) as usize].get()
     }
 
     /// The tables in use, whichever database they are.
-    pub(crate) fn tables_in_use(&self) -> impl Iterator<Item = &Table<Object>> {
+    pub(crate) fn tables_in_use(&self) -> impl Iterator<Item = &DbTable> {
         self.tables.iter().filter_map(OnceLock::get)
     }
 
@@ -340,17 +359,22 @@ impl Keyspace {
 
     /// Keys in a database, expired ones that nobody has met yet included.
     pub fn len(&self, db: DbIndex) -> usize {
-        self.table_if_used(db).map_or(0, Table::len)
+        self.table_if_used(db).map_or(0, |table| table.len())
     }
 
     /// Whether no database holds a key.
     pub fn is_empty(&self) -> bool {
-        self.tables_in_use().all(|table| table.len() == 0)
+        self.tables_in_use().all(|table| table.is_empty())
     }
 
     /// Keys with a time to live in a database.
     pub fn len_with_deadline(&self, db: DbIndex) -> usize {
-        self.table_if_used(db).map_or(0, Table::len_with_deadline)
+        self.table_if_used(db).map_or(0, |table| table.len_with_deadline())
+    }
+
+    /// Keys of a database with fields that have a time to live.
+    pub fn len_with_field_ends(&self, db: DbIndex) -> usize {
+        self.table_if_used(db).map_or(0, |table| table.field_ends.keys())
     }
 
     /// Mean time to live of the keys of a database that have one, in milliseconds, from a sample of
@@ -423,7 +447,13 @@ impl Keyspace {
             let keys = self.followed.change_all(db, |key| holds(table, key));
             effects.ready_all(db, keys);
         }
-        if table.is_empty() { None } else { Some(Garbage::Database(table.detach_all())) }
+        if table.is_empty() {
+            return None;
+        }
+        Some(Garbage::Database(Flushed {
+            contents: table.detach_all(),
+            field_ends: table.field_ends.detach(),
+        }))
     }
 
     /// Exchanges two databases. The caller is exclusive; O(followed keys).
@@ -458,12 +488,12 @@ impl Keyspace {
     /// Bytes that the tables' own arenas hold for entries and index; what they take from the global
     /// allocator is counted there. O(arenas), cheap enough to ask before a write.
     pub fn arena_bytes(&self) -> usize {
-        self.tables_in_use().map(Table::arena_bytes).sum()
+        self.tables_in_use().map(|table| table.arena_bytes()).sum()
     }
 
     /// Gives unused memory back to the system and answers how many bytes.
     pub fn release_unused(&self) -> usize {
-        self.tables_in_use().map(Table::release_unused).sum()
+        self.tables_in_use().map(|table| table.release_unused()).sum()
     }
 
     /// Reserves `count` places in the order of effects and answers the first. Called while the

@@ -5,7 +5,7 @@
 //! [`Local::now`]; nothing here reads a clock, opens a file or knows the protocol.
 //!
 //! Read next: `keyspace.rs` (databases and locking), `db.rs` (what a command can do with keys), `collection.rs` (and with collections),
-//! `string.rs` (how strings are kept), `object.rs` (which types there are), `effects.rs` (who hears of changes), `discard.rs` (who frees), `world.rs` (everything at once).
+//! `string.rs` (how strings are kept), `object.rs` (which types there are), `effects.rs` (who hears of changes), `discard.rs` (who frees), `field_ends.rs` (which keys have fields that end), `world.rs` (everything at once).
 #![forbid(unsafe_code)]
 
 mod collection;
@@ -13,6 +13,7 @@ mod db;
 mod discard;
 mod effects;
 mod evict;
+mod field_ends;
 mod followed;
 mod held;
 mod keyspace;
@@ -30,7 +31,7 @@ pub use effects::{Effect, Effects, Event, EventClass};
 pub use evict::{Evictor, Policy};
 pub use followed::{Followed, Waiting, Watch};
 pub use held::Held;
-pub use keyspace::{Database, DbIndex, Garbage, Hashed, Keyspace, KeyspaceMemory, Locked, Place};
+pub use keyspace::{Database, DbIndex, Flushed, Garbage, Hashed, Keyspace, KeyspaceMemory, Locked, Place};
 pub use local::{Access, Local, Millis};
 pub use object::{Object, Stored, Type};
 pub use stats::{Counter, StoreStats};

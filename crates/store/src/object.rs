@@ -8,6 +8,7 @@ use crate::db::WrongType;
 use crate::string::kind;
 use larder_table::PayloadRef;
 use larder_values::collection::Collection;
+use larder_values::hash::{FORM_TRIPLES, Hash};
 use larder_values::stream::Stream;
 use larder_values::zset::ZSet;
 use std::ops::RangeInclusive;
@@ -137,6 +138,15 @@ macro_rules! types {
                 }
             }
 
+            /// The earliest moment, Unix ms, at which a part of it ends by itself; `u64::MAX` where none does.
+            #[inline]
+            pub(crate) fn next_due(&self) -> u64 {
+                match self {
+                    Object::Blob(_) => u64::MAX,
+                    $(Object::$variant(value) => <$structure as Collection>::next_due(value.view()),)*
+                }
+            }
+
             /// A copy: long strings are shared, collections copied. O(elements).
             pub(crate) fn duplicate(&self) -> Object {
                 match self {
@@ -155,6 +165,16 @@ macro_rules! types {
                     let view = <$structure as Stored>::decode(entry_kind, payload).ok()?;
                     Some(<$structure as Collection>::encoding(view))
                 })*
+            }
+        }
+
+        /// The earliest moment, Unix ms, at which a part of a value ends by itself; `u64::MAX` where none does.
+        #[inline]
+        pub(crate) fn next_due_of(entry_kind: u8, payload: PayloadRef<'_, Object>) -> u64 {
+            match Type::of_kind(entry_kind) {
+                Type::String => u64::MAX,
+                $(Type::$variant => <$structure as Stored>::decode(entry_kind, payload)
+                    .map_or(u64::MAX, <$structure as Collection>::next_due),)*
             }
         }
 
@@ -189,10 +209,22 @@ impl std::fmt::Debug for Object {
 }
 
 types! {
+    /// A hash.
+    Hash: Hash = "hash", inside 22..=23, apart 24;
     /// Members with scores, in the order of the scores.
     ZSet: ZSet = "zset", inside 26..=26, apart 27;
     /// A stream.
     Stream: Stream = "stream", inside 29..=29, apart 31;
+}
+
+/// Whether a value of this kind, or the object beside it, had parts that end by themselves: fields of a hash.
+#[inline]
+pub(crate) fn has_ends(entry_kind: u8, boxed: Option<&Object>) -> bool {
+    entry_kind >= kind::STRINGS_END
+        && match boxed {
+            Some(object) => object.next_due() != u64::MAX,
+            None => entry_kind == Hash::KINDS.start() + FORM_TRIPLES,
+        }
 }
 
 const _: () = assert!(size_of::<Object>() <= 16, "an entry has room for a pointer and its tag");

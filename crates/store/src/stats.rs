@@ -40,6 +40,8 @@ pub struct StoreStats {
     pub misses: Counter,
     /// Keys removed because their time had come.
     pub expired: Counter,
+    /// Fields of hashes removed because their time had come.
+    pub expired_fields: Counter,
     /// Keys removed to make room.
     pub evicted: Counter,
     /// Changes made to the data.

@@ -1,23 +1,27 @@
 //! Active expiry: finds the keys whose time has come by their deadlines, not by sampling.
 //!
-//! Each shard knows the earliest deadline it may hold, so a sweep of nothing costs one load a
-//! shard. Work is done in bites under one shard's lock at a time, and the caller asks between
+//! Each shard knows the earliest deadline it may hold, of keys and of fields of hashes, so a sweep of
+//! nothing costs one load a shard. Work is done in bites under one shard's lock at a time, and the caller asks between
 //! bites whether there is time left. Each worker has shards of its own to sweep; one that is through
 //! with them sweeps those of workers that are behind, from the other end.
 //! Invariant: a sweep waits for no lock. A shard that is locked is left for the next call.
 
-use crate::db::expired;
+use crate::db::{Db, expired};
 use crate::discard::{Removal, discard};
-use crate::keyspace::{DbIndex, Keyspace};
+use crate::effects::Event;
+use crate::field_ends::DbTable;
+use crate::keyspace::{Database, DbIndex, Hashed, Keyspace, Locked};
 use crate::local::Local;
 use crate::object::Object;
-use larder_table::Table;
+use larder_values::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Keys removed under one hold of a shard's lock: about 50 microseconds.
 const BITE: usize = 512;
 /// Keys removed at a time where values stand apart from their entries: freeing large ones takes the kernel long.
 const BITE_OF_VALUES: usize = 8;
+/// Fields removed under one hold of a shard's lock: about 50 microseconds.
+const BITE_OF_FIELDS: usize = 128;
 /// The first bite of a call, when it is not known yet what is due.
 const BITE_FIRST: usize = 32;
 /// A worker that was not through with its shards for so long is behind, milliseconds.
@@ -55,7 +59,7 @@ impl Sweeps {
 /// One call's work on one database.
 struct Sweep<'k, 'l, 'm> {
     index: DbIndex,
-    table: &'k Table<Object>,
+    table: &'k DbTable,
     local: &'l mut Local,
     more_time: &'m mut dyn FnMut() -> bool,
     /// Values of removed keys, freed when the shard is unlocked.
@@ -105,10 +109,9 @@ impl Keyspace {
     /// A time, Unix ms, before which no key of any database is due; `u64::MAX` when none has a deadline. O(shards).
     pub fn next_due(&self) -> u64 {
         let timed = self.tables_in_use().filter(|table| table.len_with_deadline() > 0);
-        timed
-            .flat_map(|table| (0..table.shards()).map(|shard| table.next_due(shard)))
-            .min()
-            .unwrap_or(u64::MAX)
+        let keys = timed.flat_map(|table| (0..table.shards()).map(|shard| table.next_due(shard))).min();
+        let fields = self.tables_in_use().map(|table| table.field_ends.earliest()).min();
+        keys.unwrap_or(u64::MAX).min(fields.unwrap_or(u64::MAX))
     }
 
     fn sweep_shards_of(
@@ -118,7 +121,7 @@ impl Keyspace {
         local: &mut Local,
         more_time: &mut dyn FnMut() -> bool,
     ) -> Swept {
-        let shards = |table: &Table<Object>| (worker..table.shards()).step_by(workers.max(1));
+        let shards = |table: &DbTable| (worker..table.shards()).step_by(workers.max(1));
         self.sweep_each(local, more_time, |sweep| sweep.shards(shards(sweep.table)))
     }
 
@@ -129,7 +132,7 @@ impl Keyspace {
         local: &mut Local,
         more_time: &mut dyn FnMut() -> bool,
     ) -> Swept {
-        let shards = |table: &Table<Object>| (other..table.shards()).step_by(workers.max(1)).rev();
+        let shards = |table: &DbTable| (other..table.shards()).step_by(workers.max(1)).rev();
         self.sweep_each(local, more_time, |sweep| sweep.shards(shards(sweep.table)))
     }
 
@@ -142,7 +145,7 @@ impl Keyspace {
         let mut all = Swept::All;
         for index in self.indexes() {
             let Some(table) = self.table_if_used(index) else { continue };
-            if table.len_with_deadline() == 0 {
+            if table.len_with_deadline() == 0 && table.field_ends.keys() == 0 {
                 continue;
             }
             let mut sweep = Sweep {
@@ -177,8 +180,47 @@ impl Sweep<'_, '_, '_> {
                     return Swept::Stopped;
                 }
             }
+            while self.table.field_ends.next_due(shard) <= now {
+                if !self.bite_fields(shard, now) {
+                    all = Swept::Passed;
+                    break;
+                }
+                if !(self.more_time)() {
+                    return Swept::Stopped;
+                }
+            }
         }
         all
+    }
+
+    /// Removes some of the due fields of a shard's hashes. False when somebody else has it.
+    fn bite_fields(&mut self, shard: usize, now: u64) -> bool {
+        let Some(guard) = self.table.try_lock(shard) else { return false };
+        let database = Database { table: self.table, index: self.index };
+        let no_touch = std::mem::replace(&mut self.local.no_touch, true);
+        let mut db = Db::on(database, Locked::one(guard), self.local);
+        let mut left = BITE_OF_FIELDS;
+        for key in self.table.field_ends.due(shard, now, BITE_OF_FIELDS) {
+            let key = Hashed { bytes: &key, hash: self.table.hash(&key) };
+            let edited = db.edit::<Hash, _>(&key, |hash| hash.expire_due(now, left));
+            let Ok(Some(edited)) = edited else {
+                // A key that is over itself was removed by the look at it.
+                self.table.field_ends.note(shard, key.bytes, u64::MAX);
+                continue;
+            };
+            db.fields_expired(&key, edited.value as u64);
+            if edited.emptied {
+                db.notify(&key, Event::DEL);
+            }
+            left = left.saturating_sub(edited.value);
+            if left == 0 {
+                break;
+            }
+        }
+        drop(db);
+        self.local.no_touch = no_touch;
+        self.local.free_spent();
+        true
     }
 
     /// Removes some of a shard's due keys. False when somebody else has it.
@@ -207,6 +249,7 @@ mod tests {
     use crate::local::Millis;
     use crate::stats::StoreStats;
     use larder_table::{Epochs, Hasher};
+    use larder_values::hash::{End, PackedLimits};
     use std::sync::Arc;
 
     const DUE: u64 = 1_700_000_000_000;
@@ -238,6 +281,70 @@ mod tests {
         assert!(keyspace.sweep_expired((0, 2), &mut local, &mut || true));
         assert_eq!((keyspace.len(DbIndex(1)), local.stats.expired.get()), (0, 5000));
         assert_eq!(keyspace.next_due(), u64::MAX);
+    }
+
+    /// Makes hashes of which every field ends, so many under each key.
+    fn keyspace_with_due_fields(keys: u32, fields: u32) -> (Keyspace, Local) {
+        let keyspace = Keyspace::new(2, 1, Hasher::keyed([1, 2]), Epochs::new(2));
+        let mut local = Local::new(7, Arc::new(StoreStats::default()));
+        local.now = Millis(DUE - 1000);
+        let limits = PackedLimits { entries_max: 8, value_bytes_max: 64 };
+        for i in 0..keys {
+            let key = i.to_le_bytes();
+            let locked = keyspace.lock_many(DbIndex(0), &[keyspace.hash(&key)]);
+            let mut db = Db::new(&keyspace, DbIndex(0), locked, &mut local);
+            let key = db.key(&key);
+            let made = db.edit_or_create::<Hash, _>(&key, |hash| {
+                for field in 0..fields {
+                    hash.set(&field.to_le_bytes(), b"value", End::At(DUE + u64::from(field % 2)), 0, limits);
+                }
+                hash.set(b"stays", b"value", End::Clear, 0, limits);
+            });
+            assert!(made.is_ok_and(|edited| edited.created));
+        }
+        (keyspace, local)
+    }
+
+    #[test]
+    fn fields_go_when_their_time_has_come_and_nobody_touched_them() {
+        for (keys, fields) in [(300, 4), (3, 1000)] {
+            let (keyspace, mut local) = keyspace_with_due_fields(keys, fields);
+            let with_ends = |keyspace: &Keyspace| keyspace.len_with_field_ends(DbIndex(0));
+            assert_eq!((keyspace.next_due(), with_ends(&keyspace)), (DUE, keys as usize));
+            local.now = Millis(DUE - 1);
+            assert!(keyspace.sweep_expired((0, 1), &mut local, &mut || true));
+            assert_eq!(local.stats.expired_fields.get(), 0);
+            local.now = Millis(DUE);
+            assert!(keyspace.sweep_expired((0, 1), &mut local, &mut || true));
+            assert_eq!(local.stats.expired_fields.get(), u64::from(keys * fields / 2));
+            assert_eq!((keyspace.next_due(), with_ends(&keyspace)), (DUE + 1, keys as usize));
+            local.now = Millis(DUE + 1);
+            assert!(keyspace.sweep_expired((0, 1), &mut local, &mut || true));
+            assert_eq!(local.stats.expired_fields.get(), u64::from(keys * fields));
+            assert_eq!((keyspace.next_due(), with_ends(&keyspace)), (u64::MAX, 0));
+            assert_eq!(keyspace.len(DbIndex(0)), keys as usize);
+        }
+    }
+
+    #[test]
+    fn removed_and_flushed_keys_are_forgotten() {
+        let (keyspace, mut local) = keyspace_with_due_fields(20, 4);
+        for i in 0..10_u32 {
+            let key = i.to_le_bytes();
+            let locked = keyspace.lock_many(DbIndex(0), &[keyspace.hash(&key)]);
+            let mut db = Db::new(&keyspace, DbIndex(0), locked, &mut local);
+            let key = db.key(&key);
+            if i % 2 == 0 {
+                assert!(db.remove(&key));
+            } else {
+                db.put_string(&key, b"text", Expire::Clear);
+            }
+        }
+        assert_eq!(keyspace.len_with_field_ends(DbIndex(0)), 10);
+        keyspace.swap(DbIndex(0), DbIndex(1), &mut local.effects);
+        assert_eq!(keyspace.len_with_field_ends(DbIndex(1)), 10);
+        assert!(keyspace.flush(DbIndex(1), &mut local.effects).is_some());
+        assert_eq!((keyspace.len_with_field_ends(DbIndex(1)), keyspace.next_due()), (0, u64::MAX));
     }
 
     #[test]

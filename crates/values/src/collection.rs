@@ -45,6 +45,13 @@ pub trait Collection: Sized + Send + Sync + 'static {
         self.is_empty()
     }
 
+    /// The earliest moment, Unix ms, at which a part of it ends by itself; `u64::MAX` where none does. O(1).
+    #[inline]
+    fn next_due(view: Self::View<'_>) -> u64 {
+        let _ = view;
+        u64::MAX
+    }
+
     /// What OBJECT ENCODING answers.
     fn encoding(view: Self::View<'_>) -> &'static str;
 

@@ -2,6 +2,7 @@
 //!
 //! Invariant: `DatasetDigest` does not depend on the order in which keys are visited.
 
+use crate::hash::HashView;
 use sha1::{Digest as _, Sha1};
 
 /// The value's XXH3-64 as the 16 hexadecimal digits that DIGEST answers and IFDEQ takes.
@@ -18,8 +19,13 @@ fn hex_digit(digit: u8) -> u8 {
 /// between a server and its copy.
 const HAS_DEADLINE: &[u8] = b"!!expire!!";
 
+/// The same for a field of a hash.
+const FIELD_HAS_DEADLINE: &[u8] = b"!!hexpire!!";
+
 /// Redis' number for values of type string.
 const TYPE_STRING: u32 = 0;
+/// Redis' number for hashes.
+const TYPE_HASH: u32 = 4;
 
 /// A running SHA-1 digest as DEBUG DIGEST and DEBUG DIGEST-VALUE build it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,27 +54,37 @@ impl DatasetDigest {
         self.join_ordered(&number.to_be_bytes());
     }
 
-    /// Joins one string key of the database started last.
-    pub fn join_string_key(&mut self, key: &[u8], value: &[u8], has_deadline: bool) {
+    /// Joins one key of the database started last; `join_value` joins what it holds.
+    pub fn join_key(&mut self, key: &[u8], join_value: impl FnOnce(&mut DatasetDigest)) {
         let mut digest = DatasetDigest::new();
         digest.join_ordered(key);
-        digest.join_string(value, has_deadline);
+        join_value(&mut digest);
         self.join_unordered(&digest.0);
     }
 
-    /// The digest of a string value alone, as DEBUG DIGEST-VALUE answers.
-    pub fn of_string(value: &[u8], has_deadline: bool) -> DatasetDigest {
-        let mut digest = DatasetDigest::new();
-        digest.join_string(value, has_deadline);
-        digest
-    }
-
-    fn join_string(&mut self, value: &[u8], has_deadline: bool) {
+    /// Joins a string.
+    pub fn join_string(&mut self, value: &[u8]) {
         self.join_ordered(&TYPE_STRING.to_be_bytes());
         self.join_ordered(value);
-        if has_deadline {
-            self.join_unordered(HAS_DEADLINE);
-        }
+    }
+
+    /// Joins a hash. O(fields).
+    pub fn join_hash(&mut self, hash: HashView<'_>) {
+        self.join_ordered(&TYPE_HASH.to_be_bytes());
+        hash.for_each_stored(|field, value, end| {
+            let mut digest = DatasetDigest::new();
+            digest.join_ordered(&field.to_vec());
+            digest.join_ordered(&value.to_vec());
+            if end.is_some() {
+                digest.join_unordered(FIELD_HAS_DEADLINE);
+            }
+            self.join_unordered(&digest.0);
+        });
+    }
+
+    /// Joins that the key ends, after its value.
+    pub fn join_deadline(&mut self) {
+        self.join_unordered(HAS_DEADLINE);
     }
 
     /// The 40 hexadecimal digits that clients see.
@@ -89,19 +105,29 @@ mod tests {
 
     #[test]
     fn datasets_hash_as_redis_hashes_them() {
-        assert_eq!(&DatasetDigest::of_string(b"1", false).hex(), b"b4fc66738120fba0b5aa500ab5c2bf89cea1c5da");
-        assert_eq!(
-            &DatasetDigest::of_string(b"hello", true).hex(),
-            b"d037c4eb8a8b36b602fbced4000daeab0714c1e3"
-        );
+        let string = |value: &'static [u8], has_deadline: bool| {
+            move |digest: &mut DatasetDigest| {
+                digest.join_string(value);
+                if has_deadline {
+                    digest.join_deadline();
+                }
+            }
+        };
+        let of = |join: &dyn Fn(&mut DatasetDigest)| {
+            let mut digest = DatasetDigest::new();
+            join(&mut digest);
+            digest.hex()
+        };
+        assert_eq!(&of(&string(b"1", false)), b"b4fc66738120fba0b5aa500ab5c2bf89cea1c5da");
+        assert_eq!(&of(&string(b"hello", true)), b"d037c4eb8a8b36b602fbced4000daeab0714c1e3");
         let mut all = DatasetDigest::new();
         assert_eq!(&all.hex(), &[b'0'; 40]);
         all.start_database(0);
-        all.join_string_key(b"b", b"hello", true);
-        all.join_string_key(b"a", b"1", false);
+        all.join_key(b"b", string(b"hello", true));
+        all.join_key(b"a", string(b"1", false));
         assert_eq!(&all.hex(), b"669dc7955c0119edb82e7cfeb40ea4a28f89f902");
         all.start_database(3);
-        all.join_string_key(b"c", b"x", false);
+        all.join_key(b"c", string(b"x", false));
         assert_eq!(&all.hex(), b"a7f05cbca741230dd3f265769629c113ddbc05b6");
     }
 }

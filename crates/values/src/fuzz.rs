@@ -2,8 +2,10 @@
 //!
 //! Each takes any bytes and panics only if an invariant is broken.
 
+use crate::hash::{End, Hash, PackedLimits};
 use crate::packed::{self, Element, PackedBuf};
 use crate::{glob, hll};
+use std::collections::BTreeMap;
 
 /// Matches one part of the bytes against the other, and compares with all ways tried at once.
 pub fn fuzz_glob(bytes: &[u8]) {
@@ -100,6 +102,43 @@ fn change_packed(mut buf: PackedBuf) {
     assert_eq!(packed::check(buf.view().bytes()), Ok(elements.len()), "a change broke it");
 }
 
+/// Carries the bytes out as changes of a hash, four bytes each, and compares it with a map.
+pub fn fuzz_hash(bytes: &[u8]) {
+    let limits = PackedLimits { entries_max: 6, value_bytes_max: 20 };
+    let (mut hash, mut now) = (Hash::default(), 1000_u64);
+    let mut map: BTreeMap<Vec<u8>, (Vec<u8>, Option<u64>)> = BTreeMap::new();
+    for &[action, number, a, b] in bytes.as_chunks().0 {
+        let field = vec![b'0' + number % 16; 1 + usize::from(number / 16)];
+        let value = if a % 2 == 0 { b.to_string().into_bytes() } else { vec![b; usize::from(a)] };
+        let end = Some(now + u64::from(b)).filter(|_| a % 4 == 1);
+        match action % 5 {
+            0 | 1 => {
+                hash.set(&field, &value, end.map_or(End::Clear, End::At), now, limits);
+                map.insert(field, (value, end));
+            }
+            2 => {
+                hash.remove(&field, now);
+                map.remove(&field);
+            }
+            3 => {
+                let there = hash.set_end(&field, end, &mut Vec::new());
+                assert_eq!(there, map.get_mut(&field).map(|(_, old)| *old = end).is_some());
+            }
+            _ => {
+                now += u64::from(b);
+                hash.expire_due(now, usize::MAX);
+                map.retain(|_, (_, end)| end.is_none_or(|end| end > now));
+            }
+        }
+        hash.check();
+    }
+    let mut seen = BTreeMap::new();
+    hash.look().for_each_stored(|field, value, end| {
+        seen.insert(field.to_vec(), (value.to_vec(), end));
+    });
+    assert_eq!(seen, map, "a hash is not what was set");
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -112,6 +151,11 @@ mod tests {
             bytes in proptest::collection::vec(proptest::sample::select(b"ab*?[]^-\\\x80\xff".as_slice()), 0..40),
         ) {
             super::fuzz_glob(&[&[cut], bytes.as_slice()].concat());
+        }
+
+        #[test]
+        fn no_bytes_break_hashes(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            super::fuzz_hash(&bytes);
         }
 
         #[test]

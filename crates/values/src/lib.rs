@@ -28,6 +28,8 @@ pub mod packed;
 
 pub mod stream;
 
+pub mod hash;
+
 mod vector;
 
 pub mod lru;

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
 use larder_persist::rdb::{self, Dumped, DumpedZSet};
 use larder_store::{Event, Expire, Hashed, Item, Millis, Type};
+use larder_values::hash::Hash;
 use larder_values::lru::{self, Lfu};
 use larder_values::number;
 use larder_values::stream::Stream;
@@ -104,6 +105,11 @@ pub fn write_payload(item: &Item<'_>, out: &mut Vec<u8>) {
         Type::Stream => {
             if let Ok(stream) = item.view::<Stream>() {
                 rdb::Writer::new(true).dump_stream(stream, out);
+            }
+        }
+        Type::Hash => {
+            if let Ok(hash) = item.view::<Hash>() {
+                rdb::Writer::new(true).dump_hash(hash, out);
             }
         }
     }
@@ -218,6 +224,9 @@ fn store(cx: &mut Ctx<'_>, key: &Hashed<'_>, dumped: Dumped, expire: Expire) -> 
         }
         Dumped::Stream(stream) => {
             cx.db.put_collection(key, *stream, expire);
+        }
+        Dumped::Hash(hash) => {
+            cx.db.put_collection(key, hash.into_hash(cx.limits.hash_packed), expire);
         }
     }
     Ok(())

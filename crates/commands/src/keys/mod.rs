@@ -18,6 +18,7 @@ mod ttl;
 
 pub use dump::write_payload;
 pub use flush::flush_waits;
+pub(crate) use scan::parse_cursor;
 
 use crate::spec::{Arg, Command, KeyFlags, KeySpec};
 

@@ -1,5 +1,6 @@
 //! Payloads of DUMP and RESTORE: a type byte, an object, two bytes of version, eight of CRC-64.
 
+use super::hash::{self, DumpedHash};
 use super::stream::{TYPE_STREAM, TYPE_STREAM_2, TYPE_STREAM_3};
 use super::string::StringError;
 use super::zset::{self, DumpedZSet};
@@ -21,6 +22,8 @@ pub enum Dumped {
     ZSet(DumpedZSet),
     /// A stream.
     Stream(Box<Stream>),
+    /// A hash.
+    Hash(DumpedHash),
 }
 
 /// Why a payload was refused.
@@ -129,6 +132,13 @@ pub fn restore(payload: &[u8], string_max: usize) -> Result<Dumped, RestoreError
         kind @ (TYPE_STREAM | TYPE_STREAM_2 | TYPE_STREAM_3) => {
             Ok(Dumped::Stream(Box::new(reader.stream(kind, string_max)?)))
         }
+        kind @ (hash::TYPE_HASH
+        | hash::TYPE_HASH_ZIPMAP
+        | hash::TYPE_HASH_ZIPLIST
+        | hash::TYPE_HASH_LISTPACK
+        | hash::TYPE_HASH_METADATA_OLD..=hash::TYPE_HASH_LISTPACK_EX) => {
+            hash::read(kind, &mut reader, string_max)
+        }
         // 8 was never used; 26 and up are not objects.
         kind @ (1..=7 | 9..=25) => Err(RestoreError::UnsupportedType(kind)),
         _ => Err(RestoreError::BadData),
@@ -179,7 +189,6 @@ mod tests {
             (b"", Err(RestoreError::BadData)),
             (b"\x08\x01a", Err(RestoreError::BadData)),
             (b"\x1a\x01a", Err(RestoreError::BadData)),
-            (b"\x04\x01\x01a\x01b", Err(RestoreError::UnsupportedType(4))),
             (b"\0\x81\xff\xff\xff\xff\xff\xff\xff\xff", Err(RestoreError::BadData)),
         ] {
             assert_eq!(restore(&payload(object, 12), 100), result, "{object:?}");

@@ -4,6 +4,7 @@
 //! Read next: `dump` for payloads, `string` for objects, `length` below both.
 
 mod dump;
+mod hash;
 mod length;
 mod stream;
 mod string;
@@ -11,6 +12,7 @@ mod ziplist;
 mod zset;
 
 pub use dump::{Dumped, RestoreError, Writer, dump_string, restore};
+pub use hash::DumpedHash;
 pub use length::{Length, push_length};
 pub use string::StringWriter;
 pub use zset::DumpedZSet;

@@ -11,6 +11,7 @@ use larder_resp::Reply;
 use larder_store::{Db, Expire, Item, Str};
 use larder_values::digest::DatasetDigest;
 use larder_values::glob::{self, Case};
+use larder_values::hash::Hash;
 use larder_values::{lru, number};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -127,6 +128,18 @@ fn bytes_of(text: &Str<'_>) -> Vec<u8> {
     bytes
 }
 
+/// Joins what a key holds, and whether it ends.
+fn join_value(digest: &mut DatasetDigest, item: &Item<'_>) {
+    if let Ok(text) = item.string() {
+        digest.join_string(&bytes_of(&text));
+    } else if let Ok(hash) = item.view::<Hash>() {
+        digest.join_hash(hash);
+    }
+    if item.deadline().is_some() {
+        digest.join_deadline();
+    }
+}
+
 fn digest(host: &mut Host<'_>) {
     let (keyspace, now) = (&host.server().keyspace, host.core.local.now);
     let mut digest = DatasetDigest::new();
@@ -139,9 +152,7 @@ fn digest(host: &mut Host<'_>) {
                     is_started = true;
                     digest.start_database(db.0);
                 }
-                if let Ok(text) = item.string() {
-                    digest.join_string_key(item.key(), &bytes_of(&text), item.deadline().is_some());
-                }
+                digest.join_key(item.key(), |digest| join_value(digest, &item));
             });
             if cursor == 0 {
                 break;
@@ -154,9 +165,12 @@ fn digest(host: &mut Host<'_>) {
 fn digest_values(host: &mut Host<'_>, args: &Args<'_>) {
     host.reply().array(args.len() - 2);
     for key in args.from(2) {
-        let digest = with_key(host, key, |item| match item.map(|item| (item, item.string())) {
-            Some((item, Ok(text))) => DatasetDigest::of_string(&bytes_of(&text), item.deadline().is_some()),
-            _ => DatasetDigest::new(),
+        let digest = with_key(host, key, |item| {
+            let mut digest = DatasetDigest::new();
+            if let Some(item) = item {
+                join_value(&mut digest, &item);
+            }
+            digest
         });
         host.reply().simple(&String::from_utf8_lossy(&digest.hex()));
     }

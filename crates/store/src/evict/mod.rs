@@ -117,6 +117,7 @@ fn remove(keyspace: &Keyspace, candidate: &Candidate, local: &mut Local) -> Opti
     let hash = table.hash(&candidate.key);
     let mut guard = table.lock(table.shard_of(hash));
     let removed = guard.find_mut(hash, &candidate.key)?.remove();
+    table.forget(hash, &candidate.key, &removed);
     local.stats.evicted.add(1);
     local.effects.changed(candidate.db, &candidate.key, Event::EVICTED);
     let size = removed.size;

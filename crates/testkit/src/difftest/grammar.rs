@@ -11,13 +11,14 @@ use std::collections::BTreeSet;
 use std::io;
 
 /// Groups that are tried when none are named.
-const FAMILIES: [&str; 4] = ["string", "generic", "bitmap", "hyperloglog"];
+const FAMILIES: [&str; 5] = ["string", "generic", "bitmap", "hyperloglog", "hash"];
 
 /// Commands of other groups that change which data the following ones see.
 const ALWAYS: [&str; 5] = ["select", "swapdb", "flushdb", "dbsize", "echo"];
 
 /// Commands whose replies are not settled, but for which `judge.rs` knows what may differ.
-const JUDGED: [&str; 6] = ["ttl", "pttl", "expiretime", "pexpiretime", "dump", "object|encoding"];
+const JUDGED: [&str; 8] =
+    ["ttl", "pttl", "expiretime", "pexpiretime", "httl", "hpttl", "dump", "object|encoding"];
 
 /// Left out: they need other servers, take seconds, or have texts of their own.
 const LEFT_OUT: [&str; 4] = ["migrate", "pfselftest", "pfdebug", "wait"];
@@ -191,9 +192,26 @@ impl Argument {
             match self.kind.as_str() {
                 "pure-token" => {}
                 "oneof" => random.pick(&self.parts).write(request, random),
-                "block" => self.parts.iter().for_each(|part| part.write(request, random)),
+                "block" => self.write_block(request, random),
                 kind => request.push(values::value(kind, &self.name, random)),
             }
+        }
+    }
+}
+
+impl Argument {
+    /// Mostly with the right number in front of fields that are counted.
+    fn write_block(&self, request: &mut Request, random: &mut Random) {
+        let start = request.len();
+        self.parts.iter().for_each(|part| part.write(request, random));
+        let counts = self.parts.first().is_some_and(|part| part.name == "numfields");
+        if !counts || random.one_in(SPOILT_ONE_IN) {
+            return;
+        }
+        let counted = self.parts.get(1).map_or(1, |part| part.parts.len().max(1));
+        let number = (request.len() - start - 1) / counted;
+        if let Some(word) = request.get_mut(start) {
+            *word = number.to_string().into_bytes();
         }
     }
 }

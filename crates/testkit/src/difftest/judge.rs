@@ -180,9 +180,21 @@ fn agree(grammar: &Grammar, request: &Request, ours: &Value, theirs: &Value) -> 
     match name.as_slice() {
         b"pttl" | b"pexpiretime" => agree_on_time(ours, theirs, TOLERANCE_MS),
         b"ttl" | b"expiretime" => agree_on_time(ours, theirs, TOLERANCE_MS / 1000),
+        b"hpttl" | b"hpexpiretime" => agree_on_times(ours, theirs, TOLERANCE_MS),
+        b"httl" | b"hexpiretime" => agree_on_times(ours, theirs, TOLERANCE_MS / 1000),
         b"dump" => without_footer(ours.clone()) == without_footer(theirs.clone()),
         _ if grammar.is_unordered(request) => sorted(ours) == sorted(theirs),
         _ => false,
+    }
+}
+
+/// The same for one time a field.
+fn agree_on_times(ours: &Value, theirs: &Value, tolerance: u64) -> bool {
+    match (ours.items(), theirs.items()) {
+        (Some(ours), Some(theirs)) if ours.len() == theirs.len() => {
+            ours.iter().zip(theirs).all(|(ours, theirs)| agree_on_time(ours, theirs, tolerance))
+        }
+        _ => ours == theirs,
     }
 }
 

@@ -109,6 +109,9 @@ const OFFSETS: [&[u8]; 18] = [
     b"",
 ];
 
+/// Few fields, so that commands meet; two of them spell one number, and one is too long for a small hash.
+const FIELDS: [&[u8]; 8] = [b"a", b"b", b"c", b"1", b"01", b"", b"\x00\xff", &[b'f'; 70]];
+
 /// The shortest duration that lasts, in seconds or milliseconds: the latter are more than two hours.
 const DURATION_MIN: usize = 10_000_000;
 /// By how much durations differ: more than the clocks of two servers, in milliseconds too.
@@ -175,6 +178,7 @@ pub fn value(kind: &str, name: &str, random: &mut Random) -> Vec<u8> {
     let fitting: &[&[u8]] = match (kind, name) {
         ("key", _) => return key(random),
         ("unix-time", _) => &TIMES,
+        ("string", "field") if !random.one_in(8) => &FIELDS,
         (_, "seconds" | "milliseconds" | "ttl") if random.one_in(2) => {
             let duration = DURATION_MIN + random.below(DURATIONS) * DURATION_STEP;
             return duration.to_string().into_bytes();

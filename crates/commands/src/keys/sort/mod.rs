@@ -14,6 +14,8 @@ use crate::cx::KeyspaceCtx;
 use crate::error::Error;
 use crate::spec::{Acl, Arg, Begin, Command, Find, Flags, KeyFlags, KeySpec, Run, Spec};
 use larder_store::{Db, Event, Item, Type, WrongType};
+use larder_values::hash::Hash;
+use larder_values::packed::Element;
 use larder_values::zset::ZSet;
 use plan::{Pattern, Plan};
 use smallvec::SmallVec;
@@ -154,9 +156,11 @@ fn elements(item: Option<Item<'_>>) -> Result<Vec<Vec<u8>>, WrongType> {
 fn value_named(db: &mut Db<'_>, pattern: &Pattern<'_>, element: &[u8]) -> Option<Vec<u8>> {
     let name = pattern.key_for(element);
     let key = db.key(&name);
+    let now = db.now().0;
     let item = db.read(&key)?;
     match item.value_type() {
         Type::String if pattern.field.is_none() => item.string().ok().map(|value| value.to_vec()),
+        Type::Hash => item.view::<Hash>().ok()?.find(pattern.field?, now).value().map(Element::to_vec),
         _ => None,
     }
 }

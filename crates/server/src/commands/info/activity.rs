@@ -103,7 +103,8 @@ pub(super) fn stats(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add("instantaneous_output_kbps", kilobytes(rates.bytes_out));
     lines.add_all(&["instantaneous_input_repl_kbps", "instantaneous_output_repl_kbps"], "0.00");
     lines.add("rejected_connections", server.refused.load(Relaxed));
-    lines.add_all(&["sync_full", "sync_partial_ok", "sync_partial_err", "expired_subkeys"], 0);
+    lines.add_all(&["sync_full", "sync_partial_ok", "sync_partial_err"], 0);
+    lines.add("expired_subkeys", server.sum(|stats| stats.store.expired_fields.get()));
     removals(host, lines);
     lines.add("keyspace_hits", server.sum(|stats| stats.store.hits.get()));
     lines.add("keyspace_misses", server.sum(|stats| stats.store.misses.get()));
@@ -263,7 +264,9 @@ pub(super) fn keyspace(host: &mut Host<'_>, lines: &mut Lines) {
             continue;
         }
         let ttl = keyspace.mean_ttl(db, &mut host.core.local);
-        lines.add(&format!("db{}", db.0), format!("keys={keys},expires={expires},avg_ttl={ttl},subexpiry=0"));
+        let fields = keyspace.len_with_field_ends(db);
+        let line = format!("keys={keys},expires={expires},avg_ttl={ttl},subexpiry={fields}");
+        lines.add(&format!("db{}", db.0), line);
     }
 }
 

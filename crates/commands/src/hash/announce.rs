@@ -1,0 +1,66 @@
+//! What listeners and counters are told of fields that went because their time had come.
+
+use crate::args::Args;
+use crate::cx::Ctx;
+use larder_store::{Event, Hashed};
+use larder_values::hash::{Before, Hash};
+
+/// What the writes of one command found in the places they wrote to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tally {
+    /// Nothing was there, or nothing whose time had not come.
+    pub(super) absent: u64,
+    /// A field was there.
+    pub(super) live: u64,
+    /// A field's time had come.
+    pub(super) due: u64,
+}
+
+impl Tally {
+    #[inline]
+    pub(super) fn note(&mut self, before: Before) {
+        match before {
+            Before::Absent => self.absent += 1,
+            Before::Live => self.live += 1,
+            Before::Due => {
+                self.absent += 1;
+                self.due += 1;
+            }
+        }
+    }
+}
+
+/// Counts so many changes of a key and announces them by one event.
+#[inline]
+pub(super) fn changed(cx: &mut Ctx<'_>, key: &Hashed<'_>, event: Event, count: u64) {
+    cx.db.changed(key, event);
+    if count > 1 {
+        cx.db.local.effects.changed_many(count - 1);
+    }
+}
+
+/// Counts and announces that fields' time had come.
+#[inline]
+pub(super) fn expired(cx: &mut Ctx<'_>, key: &Hashed<'_>, count: u64) {
+    if count > 0 {
+        cx.db.fields_expired(key, count);
+    }
+}
+
+/// Removes those of the fields named from word `from` on whose time has come: a read met them.
+// Differs from Redis: HMGET announces fields that it meets so once, not once for each.
+#[cold]
+pub(super) fn remove_due(cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, from: usize) {
+    let now = cx.db.now().0;
+    let edited = cx.db.edit::<Hash, _>(key, |hash| {
+        let due = |field: &&[u8]| hash.look().find(field, now) == larder_values::hash::Found::Due;
+        let fields: Vec<&[u8]> = args.from(from).filter(due).collect();
+        fields.into_iter().filter(|field| hash.remove(field, now) == Before::Due).count() as u64
+    });
+    if let Ok(Some(edited)) = edited {
+        expired(cx, key, edited.value);
+        if edited.emptied {
+            cx.db.notify(key, Event::DEL);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Numbers kept as values of fields: HINCRBY, HINCRBYFLOAT.
+
+use super::ACCESS_AND_UPDATE_ONE;
+use super::announce::expired;
+use super::set::FLAGS;
+use crate::args::Args;
+use crate::cx::Ctx;
+use crate::error::Error;
+use crate::spec::{Acl, Arg, Command, Group, Run, Spec};
+use larder_store::Event;
+use larder_values::hash::{Before, End, Found, Hash, IncrementError};
+use larder_values::number::{self, LongDouble};
+use larder_values::packed::Element;
+
+const SPEC: Spec = Spec {
+    group: Group::Hash,
+    complexity: "O(1)",
+    arity: 4,
+    flags: FLAGS,
+    acl: Acl::HASH,
+    keys: ACCESS_AND_UPDATE_ONE,
+    ..Spec::EMPTY
+};
+
+/// HINCRBY key field increment
+pub static HINCRBY: Command = Command {
+    spec: Spec {
+        name: "hincrby",
+        summary: "Adds a number to the integer a field holds; no field counts as 0.",
+        since: "2.0.0",
+        args: &[Arg::key("key", 0), Arg::string("field"), Arg::integer("increment")],
+        ..SPEC
+    },
+    run: Run::Keys(hincrby),
+    subcommands: &[],
+};
+
+fn hincrby(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let by = number::parse_i64(args.get(3)).ok_or(Error::NotAnInteger)?;
+    let key = cx.key(args, 1);
+    let (now, limits) = (cx.db.now().0, cx.limits.hash_packed);
+    let edited =
+        cx.db.edit_or_create::<Hash, _>(&key, |hash| hash.increment(args.get(2), by, now, limits))?;
+    let (sum, before) = edited.value.map_err(|error| match error {
+        IncrementError::NotAnInteger => Error::of("ERR hash value is not an integer"),
+        IncrementError::Overflow => Error::Overflow,
+    })?;
+    expired(cx, &key, u64::from(before == Before::Due));
+    cx.db.changed(&key, Event::HINCRBY);
+    cx.reply.integer(sum);
+    Ok(())
+}
+
+/// HINCRBYFLOAT key field increment
+pub static HINCRBYFLOAT: Command = Command {
+    spec: Spec {
+        name: "hincrbyfloat",
+        summary: "Adds a number with a fraction to the number a field holds; no field counts as 0.",
+        since: "2.6.0",
+        args: &[Arg::key("key", 0), Arg::string("field"), Arg::double("increment")],
+        ..SPEC
+    },
+    run: Run::Keys(hincrbyfloat),
+    subcommands: &[],
+};
+
+fn hincrbyfloat(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let by = LongDouble::parse(args.get(3)).ok_or(Error::NotAFloat)?;
+    if by.is_infinite() {
+        return Err(Error::of("ERR value is NaN or Infinity"));
+    }
+    let key = cx.key(args, 1);
+    let (now, limits, field) = (cx.db.now().0, cx.limits.hash_packed, args.get(2));
+    let hash = cx.db.peek_as::<Hash>(&key)?;
+    let present = match hash.map_or(Found::Absent, |hash| hash.find(field, now)) {
+        Found::Absent | Found::Due => LongDouble::from_i64(0),
+        Found::Live(Element::Int(integer), _) => LongDouble::from_i64(integer),
+        Found::Live(Element::Bytes(text), _) => match number::parse_i64(text) {
+            Some(integer) => LongDouble::from_i64(integer),
+            None => LongDouble::parse(text).ok_or(Error::of("ERR hash value is not a float"))?,
+        },
+    };
+    let sum = present.checked_add(by).ok_or(Error::NanOrInfinity)?;
+    let mut text = std::mem::take(&mut cx.db.local.scratch);
+    sum.write(&mut text);
+    let edited =
+        cx.db.edit_or_create::<Hash, _>(&key, |hash| hash.set(field, &text, End::Keep, now, limits))?;
+    expired(cx, &key, u64::from(edited.value == Before::Due));
+    cx.db.changed(&key, Event::HINCRBYFLOAT);
+    cx.reply.bulk(&text);
+    text.clear();
+    cx.db.local.scratch = text;
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Removing fields: HDEL, HGETDEL.
+
+use super::announce::{Tally, changed, expired};
+use super::fields::{FIELDS, Fields};
+use super::{KEY_FIELDS, bulk_or_null};
+use crate::args::Args;
+use crate::cx::Ctx;
+use crate::error::Error;
+use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
+use larder_store::{Event, Hashed};
+use larder_values::hash::{Found, Hash};
+
+/// HDEL key field [field ...]
+pub static HDEL: Command = Command {
+    spec: Spec {
+        name: "hdel",
+        summary: "Removes fields, and the key with the last of them.",
+        since: "2.0.0",
+        group: Group::Hash,
+        complexity: "O(N), N fields to remove.",
+        arity: -3,
+        flags: Flags::WRITE.or(Flags::FAST),
+        acl: Acl::HASH,
+        keys: &[KeySpec::at(1, KeyFlags::RW.or(KeyFlags::DELETE))],
+        args: KEY_FIELDS,
+        history: &[("2.4.0", "Takes several fields.")],
+        ..Spec::EMPTY
+    },
+    run: Run::Keys(hdel),
+    subcommands: &[],
+};
+
+fn hdel(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let key = cx.key(args, 1);
+    let removed = remove(cx, &key, args, 2)?;
+    cx.reply.integer(i64::try_from(removed).unwrap_or(i64::MAX));
+    Ok(())
+}
+
+/// Removes the fields named from word `from` on and announces it. Answers how many there were.
+// Differs from Redis: a field whose time has come, but that nobody has removed yet, does not count.
+pub(super) fn remove(cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, from: usize) -> Result<u64, Error> {
+    let now = cx.db.now().0;
+    let edited = cx.db.edit::<Hash, _>(key, |hash| {
+        let mut tally = Tally::default();
+        args.from(from).for_each(|field| tally.note(hash.remove(field, now)));
+        tally
+    })?;
+    let Some(edited) = edited else { return Ok(0) };
+    let tally = edited.value;
+    expired(cx, key, tally.due);
+    if tally.live > 0 {
+        changed(cx, key, Event::HDEL, tally.live);
+    }
+    if edited.emptied {
+        cx.db.notify(key, Event::DEL);
+    }
+    Ok(tally.live)
+}
+
+/// HGETDEL key FIELDS numfields field [field ...]
+pub static HGETDEL: Command = Command {
+    spec: Spec {
+        name: "hgetdel",
+        summary: "Answers the values of fields and removes them.",
+        since: "8.0.0",
+        group: Group::Hash,
+        complexity: "O(N), N fields named.",
+        arity: -5,
+        flags: Flags::WRITE.or(Flags::FAST),
+        acl: Acl::HASH,
+        keys: &[KeySpec::at(1, KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::DELETE))],
+        args: &[Arg::key("key", 0), FIELDS],
+        ..Spec::EMPTY
+    },
+    run: Run::Keys(hgetdel),
+    subcommands: &[],
+};
+
+fn hgetdel(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let key = cx.key(args, 1);
+    cx.db.peek_as::<Hash>(&key)?;
+    let fields = Fields::parse(args, 2)?;
+    let now = cx.db.now().0;
+    let hash = cx.db.read_as::<Hash>(&key)?;
+    cx.reply.array(fields.count);
+    for (at, field) in args.from(fields.first).enumerate() {
+        // Named twice, it is gone the second time.
+        let is_gone = args.from(fields.first).take(at).any(|before| before == field);
+        let found = hash.filter(|_| !is_gone).map_or(Found::Absent, |hash| hash.find(field, now));
+        bulk_or_null(&mut cx.reply, found.value());
+    }
+    remove(cx, &key, args, fields.first)?;
+    Ok(())
+}

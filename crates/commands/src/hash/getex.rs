@@ -1,0 +1,141 @@
+//! HGETEX: answers the values of fields, and sets or takes away their ends.
+
+use super::announce::{changed, expired};
+use super::bulk_or_null;
+use super::fields::{EXPIRATIONS, FIELDS, Fields, Unit};
+use crate::args::Args;
+use crate::cx::Ctx;
+use crate::error::Error;
+use crate::spec::{Acl, Arg, Command, Flags, Group, KeySpec, Run, Spec};
+use larder_store::Event;
+use larder_values::hash::{Found, Hash};
+
+/// HGETEX key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]
+/// FIELDS numfields field [field ...]
+pub static HGETEX: Command = Command {
+    spec: Spec {
+        name: "hgetex",
+        summary: "Answers the values of fields, and sets or takes away their ends.",
+        since: "8.0.0",
+        group: Group::Hash,
+        complexity: "O(N), N fields named.",
+        arity: -5,
+        flags: Flags::WRITE.or(Flags::FAST),
+        acl: Acl::HASH,
+        keys: &[KeySpec {
+            notes: Some("RW and UPDATE because it changes the TTL"),
+            ..super::ACCESS_AND_UPDATE_ONE[0]
+        }],
+        args: &[
+            Arg::key("key", 0),
+            Arg::one_of(
+                "expiration",
+                &[
+                    EXPIRATIONS[0],
+                    EXPIRATIONS[1],
+                    EXPIRATIONS[2],
+                    EXPIRATIONS[3],
+                    Arg::word("persist", "PERSIST"),
+                ],
+            )
+            .optional(),
+            FIELDS,
+        ],
+        ..Spec::EMPTY
+    },
+    run: Run::Keys(hgetex),
+    subcommands: &[],
+};
+
+/// What becomes of the ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Nothing,
+    Persist,
+    At(u64),
+    /// The time is over: the fields go.
+    Remove,
+}
+
+fn hgetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let key = cx.key(args, 1);
+    cx.db.peek_as::<Hash>(&key)?;
+    let (change, fields) = parse(cx, args)?;
+    let now = cx.db.now().0;
+    cx.reply.array(fields.count);
+    let Some(hash) = cx.db.read_as::<Hash>(&key)? else {
+        args.from(fields.first).for_each(|_| cx.reply.null());
+        return Ok(());
+    };
+    let mut met_due = false;
+    if change == Change::Nothing {
+        for field in args.from(fields.first) {
+            let found = hash.find(field, now);
+            met_due |= found == Found::Due;
+            bulk_or_null(&mut cx.reply, found.value());
+        }
+        if met_due {
+            super::announce::remove_due(cx, &key, args, fields.first);
+        }
+        return Ok(());
+    }
+    let (mut count, mut due) = (0, 0);
+    let (reply, mut scratch) = (&mut cx.reply, std::mem::take(&mut cx.db.local.scratch));
+    let edited = cx.db.edit::<Hash, _>(&key, |hash| {
+        hash.make_timed();
+        for field in args.from(fields.first) {
+            let found = hash.look().find(field, now);
+            bulk_or_null(reply, found.value());
+            match (found, change) {
+                (Found::Due, _) => {
+                    hash.remove(field, now);
+                    due += 1;
+                }
+                (Found::Live(..), Change::Remove) => {
+                    hash.remove(field, now);
+                    count += 1;
+                }
+                (Found::Live(_, Some(_)), Change::Persist) => {
+                    count += u64::from(hash.set_end(field, None, &mut scratch));
+                }
+                (Found::Live(..), Change::At(end)) => {
+                    count += u64::from(hash.set_end(field, Some(end), &mut scratch));
+                }
+                (Found::Absent, _) | (Found::Live(..), _) => {}
+            }
+        }
+    })?;
+    scratch.clear();
+    cx.db.local.scratch = scratch;
+    expired(cx, &key, due);
+    if count > 0 {
+        let event = match change {
+            Change::Remove => Event::HDEL,
+            Change::Persist => Event::HPERSIST,
+            Change::At(_) | Change::Nothing => Event::HEXPIRE,
+        };
+        changed(cx, &key, event, count);
+    }
+    if edited.is_some_and(|edited| edited.emptied) {
+        cx.db.notify(&key, Event::DEL);
+    }
+    Ok(())
+}
+
+/// What is to become of the ends, and where the fields are.
+fn parse(cx: &Ctx<'_>, args: &Args<'_>) -> Result<(Change, Fields), Error> {
+    let now = cx.db.now();
+    let word = args.get(2);
+    let (change, next) = match Unit::of(word) {
+        Some(unit) => {
+            let end = unit.moment(args.get(3), now, "hgetex")?;
+            if args.len() < 6 {
+                return Err(Error::arity("hgetex"));
+            }
+            (if end <= now.0 { Change::Remove } else { Change::At(end) }, 4)
+        }
+        None if word.eq_ignore_ascii_case(b"persist") => (Change::Persist, 3),
+        None => (Change::Nothing, 2),
+    };
+    Ok((change, Fields::parse(args, next)?))
+}

@@ -1,0 +1,119 @@
+//! Writing fields: HSET, HMSET, HSETNX.
+
+use super::announce::{Tally, changed, expired};
+use super::{PAIR, UPDATE_ONE};
+use crate::args::Args;
+use crate::cx::Ctx;
+use crate::error::Error;
+use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
+use larder_store::{Event, Hashed};
+use larder_values::hash::{End, Found, Hash};
+
+pub(super) const FLAGS: Flags = Flags::WRITE.or(Flags::DENY_OOM).or(Flags::FAST);
+
+const SPEC: Spec = Spec {
+    since: "2.0.0",
+    group: Group::Hash,
+    complexity: "O(N), N fields to set.",
+    arity: -4,
+    flags: FLAGS,
+    acl: Acl::HASH,
+    keys: UPDATE_ONE,
+    args: &[Arg::key("key", 0), Arg::block("data", PAIR).multiple()],
+    ..Spec::EMPTY
+};
+
+/// HSET key field value [field value ...]
+pub static HSET: Command = Command {
+    spec: Spec {
+        name: "hset",
+        summary: "Sets fields to values, and tells how many are new.",
+        history: &[("4.0.0", "Takes several pairs.")],
+        ..SPEC
+    },
+    run: Run::Keys(|cx, args| {
+        let tally = set_all(cx, args, "hset")?;
+        cx.reply.integer(i64::try_from(tally.absent).unwrap_or(i64::MAX));
+        Ok(())
+    }),
+    subcommands: &[],
+};
+
+/// HMSET key field value [field value ...]
+pub static HMSET: Command = Command {
+    spec: Spec {
+        name: "hmset",
+        summary: "Sets fields to values.",
+        deprecated: Some(("4.0.0", "`HSET` with several pairs")),
+        ..SPEC
+    },
+    run: Run::Keys(|cx, args| {
+        set_all(cx, args, "hmset")?;
+        cx.reply.ok();
+        Ok(())
+    }),
+    subcommands: &[],
+};
+
+fn set_all(cx: &mut Ctx<'_>, args: &Args<'_>, name: &str) -> Result<Tally, Error> {
+    if !args.len().is_multiple_of(2) {
+        return Err(Error::arity(name));
+    }
+    let key = cx.key(args, 1);
+    set_pairs(cx, &key, args, 2, End::Clear)
+}
+
+/// Sets the pairs that begin at word `from`, which go to the end, and announces it.
+#[inline]
+pub(super) fn set_pairs(
+    cx: &mut Ctx<'_>,
+    key: &Hashed<'_>,
+    args: &Args<'_>,
+    from: usize,
+    end: End,
+) -> Result<Tally, Error> {
+    let (now, limits) = (cx.db.now().0, cx.limits.hash_packed);
+    let count = (args.len() - from) / 2;
+    let longest = args.from(from).map(<[u8]>::len).max().unwrap_or(0);
+    let edited = cx.db.edit_or_create::<Hash, _>(key, |hash| {
+        hash.prepare(count, longest, limits);
+        let mut tally = Tally::default();
+        let mut words = args.from(from);
+        while let (Some(field), Some(value)) = (words.next(), words.next()) {
+            tally.note(hash.set(field, value, end, now, limits));
+        }
+        tally
+    })?;
+    expired(cx, key, edited.value.due);
+    changed(cx, key, Event::HSET, count as u64);
+    Ok(edited.value)
+}
+
+/// HSETNX key field value
+pub static HSETNX: Command = Command {
+    spec: Spec {
+        name: "hsetnx",
+        summary: "Sets a field that does not exist to a value.",
+        complexity: "O(1)",
+        arity: 4,
+        keys: &[KeySpec::at(1, KeyFlags::RW.or(KeyFlags::INSERT))],
+        args: &[Arg::key("key", 0), Arg::string("field"), Arg::string("value")],
+        ..SPEC
+    },
+    run: Run::Keys(hsetnx),
+    subcommands: &[],
+};
+
+fn hsetnx(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let key = cx.key(args, 1);
+    let now = cx.db.now().0;
+    let hash = cx.db.peek_as::<Hash>(&key)?;
+    if hash.is_some_and(|hash| matches!(hash.find(args.get(2), now), Found::Live(..))) {
+        cx.db.touch(&key);
+        cx.reply.integer(0);
+        return Ok(());
+    }
+    set_pairs(cx, &key, args, 2, End::Clear)?;
+    cx.reply.integer(1);
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! HSETEX: sets fields together with their ends, under conditions.
+
+use super::fields::{EXPIRATIONS, Unit};
+use super::set::{FLAGS, set_pairs};
+use super::{PAIR, UPDATE_ONE};
+use crate::args::Args;
+use crate::cx::Ctx;
+use crate::error::Error;
+use crate::spec::{Acl, Arg, Command, Group, Run, Spec};
+use larder_store::{Event, Hashed};
+use larder_values::hash::{Before, End, Found, Hash};
+use larder_values::number;
+
+/// HSETEX key [FNX | FXX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds |
+/// KEEPTTL] FIELDS numfields field value [field value ...]
+pub static HSETEX: Command = Command {
+    spec: Spec {
+        name: "hsetex",
+        summary: "Sets fields to values together with their ends.",
+        since: "8.0.0",
+        group: Group::Hash,
+        complexity: "O(N), N fields to set.",
+        arity: -6,
+        flags: FLAGS,
+        acl: Acl::HASH,
+        keys: UPDATE_ONE,
+        args: &[
+            Arg::key("key", 0),
+            Arg::one_of("condition", &[Arg::word("fnx", "FNX"), Arg::word("fxx", "FXX")]).optional(),
+            Arg::one_of(
+                "expiration",
+                &[
+                    EXPIRATIONS[0],
+                    EXPIRATIONS[1],
+                    EXPIRATIONS[2],
+                    EXPIRATIONS[3],
+                    Arg::word("keepttl", "KEEPTTL"),
+                ],
+            )
+            .optional(),
+            Arg::block("fields", &[Arg::integer("numfields"), Arg::block("data", PAIR).multiple()])
+                .token("FIELDS"),
+        ],
+        ..Spec::EMPTY
+    },
+    run: Run::Keys(hsetex),
+    subcommands: &[],
+};
+
+const TWO_CONDITIONS: Error = Error::of("ERR Only one of FXX or FNX arguments can be specified");
+const TWO_TIMES: Error =
+    Error::of("ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified");
+
+/// Whether the fields must exist, or must not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    AllAbsent,
+    AllPresent,
+}
+
+#[derive(Default)]
+struct Options {
+    condition: Option<Condition>,
+    end: Option<End>,
+    /// The word of the first field.
+    first: usize,
+}
+
+impl Options {
+    fn parse(cx: &Ctx<'_>, args: &Args<'_>) -> Result<Options, Error> {
+        let (mut options, mut index) = (Options::default(), 2);
+        while index < args.len() {
+            let word = args.get(index);
+            let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
+            if is(b"fields") {
+                options.first = pairs_after(args, index)?;
+                return Ok(options);
+            }
+            index += 1;
+            if is(b"fnx") || is(b"fxx") {
+                let condition = if is(b"fnx") { Condition::AllAbsent } else { Condition::AllPresent };
+                if options.condition.replace(condition).is_some() {
+                    return Err(TWO_CONDITIONS);
+                }
+            } else if is(b"keepttl") {
+                if options.end.replace(End::Keep).is_some() {
+                    return Err(TWO_TIMES);
+                }
+            } else if let Some(unit) = Unit::of(word) {
+                if options.end.is_some() {
+                    return Err(TWO_TIMES);
+                }
+                let text = args.try_get(index).ok_or_else(|| Error::arity("hsetex"))?;
+                options.end = Some(End::At(unit.moment(text, cx.db.now(), "hsetex")?));
+                index += 1;
+            } else {
+                return Err(Error::custom([b"ERR unknown argument: ", word].concat()));
+            }
+        }
+        Err(Error::arity("hsetex"))
+    }
+}
+
+/// Where the pairs behind the word FIELDS at `index` begin; they must be as many as the number says.
+fn pairs_after(args: &Args<'_>, index: usize) -> Result<usize, Error> {
+    let first = index + 2;
+    if first + 1 >= args.len() {
+        return Err(Error::arity("hsetex"));
+    }
+    let number = number::parse_i64(args.get(index + 1)).filter(|number| *number > 0);
+    let number = number.and_then(|number| i32::try_from(number).ok());
+    let number = number.ok_or(Error::of("ERR invalid number of fields"))?;
+    if (args.len() - first) as u64 != u64::from(number.unsigned_abs()) * 2 {
+        return Err(Error::arity("hsetex"));
+    }
+    Ok(first)
+}
+
+fn hsetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let options = Options::parse(cx, args)?;
+    let key = cx.key(args, 1);
+    let now = cx.db.now().0;
+    if !is_met(cx, &key, args, &options)? {
+        cx.reply.integer(0);
+        return Ok(());
+    }
+    let end = options.end.unwrap_or(End::Clear);
+    let is_over = matches!(end, End::At(end) if end <= now);
+    set_pairs(cx, &key, args, options.first, if is_over { End::Clear } else { end })?;
+    if is_over {
+        remove_again(cx, &key, args, options.first)?;
+    } else if let End::At(_) = end {
+        cx.db.notify(&key, Event::HEXPIRE);
+    }
+    cx.reply.integer(1);
+    Ok(())
+}
+
+/// Whether the condition holds for every field.
+fn is_met(cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, options: &Options) -> Result<bool, Error> {
+    let now = cx.db.now().0;
+    let hash = cx.db.peek_as::<Hash>(key)?;
+    let Some(condition) = options.condition else { return Ok(true) };
+    let (mut met_due, mut met) = (false, true);
+    for field in args.from(options.first).step_by(2) {
+        let found = hash.map_or(Found::Absent, |hash| hash.find(field, now));
+        met_due |= found == Found::Due;
+        met = matches!(found, Found::Live(..)) == (condition == Condition::AllPresent);
+        if !met {
+            break;
+        }
+    }
+    // With the condition met, writing them removes what is over.
+    if met_due && !met {
+        super::announce::remove_due(cx, key, args, options.first);
+    }
+    Ok(met)
+}
+
+/// A time that is not in the future: the fields are set and go at once.
+fn remove_again(cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, first: usize) -> Result<(), Error> {
+    let now = cx.db.now().0;
+    let edited = cx.db.edit::<Hash, _>(key, |hash| {
+        hash.make_timed();
+        let fields = args.from(first).step_by(2);
+        fields.filter(|field| hash.remove(field, now) != Before::Absent).count() as u64
+    })?;
+    let Some(edited) = edited else { return Ok(()) };
+    cx.db.notify(key, Event::HDEL);
+    if edited.emptied {
+        cx.db.notify(key, Event::DEL);
+    }
+    Ok(())
+}
