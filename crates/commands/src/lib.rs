@@ -21,6 +21,7 @@ pub mod keys;
 mod keys_of;
 #[cfg(test)]
 mod recorded;
+pub mod set;
 pub mod spec;
 pub mod string;
 #[cfg(test)]
@@ -40,4 +41,4 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
 
 /// The families, each a table that stands at the end of its file.
 static FAMILIES: &[&[&Command]] =
-    &[keys::COMMANDS, string::COMMANDS, bitmap::COMMANDS, hyperloglog::COMMANDS];
+    &[keys::COMMANDS, string::COMMANDS, bitmap::COMMANDS, hyperloglog::COMMANDS, set::COMMANDS];

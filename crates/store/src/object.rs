@@ -75,7 +75,8 @@ macro_rules! types {
             pub(crate) fn of_kind(entry_kind: u8) -> Type {
                 match entry_kind {
                     ..kind::STRINGS_END => Type::String,
-                    $($first..=$last | $apart => Type::$variant,)*
+                    $($first..=$last => Type::$variant,
+                    $apart => Type::$variant,)*
                     other => unreachable!("no value has kind {other}"),
                 }
             }
@@ -185,6 +186,9 @@ impl std::fmt::Debug for Object {
     }
 }
 
-types! {}
+types! {
+    /// Distinct members without an order of their own.
+    Set: larder_values::set::Set = "set", inside 19..=20, apart 21;
+}
 
 const _: () = assert!(size_of::<Object>() <= 16, "an entry has room for a pointer and its tag");

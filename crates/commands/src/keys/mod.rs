@@ -12,7 +12,7 @@ mod flush;
 mod object;
 mod presence;
 mod rename;
-mod scan;
+pub(crate) mod scan;
 mod sort;
 mod ttl;
 

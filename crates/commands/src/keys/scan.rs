@@ -8,6 +8,7 @@ use crate::args::Args;
 use crate::cx::KeyspaceCtx;
 use crate::error::Error;
 use crate::spec::{Acl, Arg, Command, Flags, Run, Spec};
+use larder_resp::Reply;
 use larder_store::Item;
 use larder_values::{glob, number};
 
@@ -63,9 +64,9 @@ pub static SCAN: Command = Command {
     subcommands: &[],
 };
 
-/// Which keys of a walk are answered.
+/// Which keys, or elements of a collection, are answered on a walk.
 #[derive(Clone, Copy, Default)]
-struct Filter<'a> {
+pub(crate) struct Filter<'a> {
     pattern: Option<&'a [u8]>,
     type_name: Option<&'a [u8]>,
 }
@@ -76,27 +77,43 @@ impl<'a> Filter<'a> {
         Filter { pattern, type_name: None }
     }
 
+    /// Whether an element of a collection is answered.
+    pub(crate) fn admits_element(&self, element: &[u8]) -> bool {
+        self.pattern.is_none_or(|pattern| glob::matches(pattern, element))
+    }
+
     fn admits(&self, item: &Item<'_>) -> bool {
         self.type_name.is_none_or(|name| item.value_type().name().as_bytes().eq_ignore_ascii_case(name))
             && self.pattern.is_none_or(|pattern| glob::matches(pattern, item.key()))
     }
 }
 
-/// Keys found, already in the form of the reply.
+/// What a step of a walk found, already in the form of the reply.
 #[derive(Default)]
-struct Found {
+pub(crate) struct Found {
     count: usize,
     encoded: Vec<u8>,
 }
 
 impl Found {
-    fn push(&mut self, key: &[u8]) {
+    /// Adds a bulk string.
+    pub(crate) fn push(&mut self, key: &[u8]) {
         self.count += 1;
         self.encoded.push(b'$');
         number::write_u64(&mut self.encoded, key.len() as u64);
         self.encoded.extend_from_slice(b"\r\n");
         self.encoded.extend_from_slice(key);
         self.encoded.extend_from_slice(b"\r\n");
+    }
+
+    /// Answers the next cursor and what was found.
+    pub(crate) fn answer(&self, reply: &mut Reply<'_>, cursor: u64) {
+        let mut text = Vec::with_capacity(20);
+        number::write_u64(&mut text, cursor);
+        reply.array(2);
+        reply.bulk(&text);
+        reply.array(self.count);
+        reply.raw(&self.encoded);
     }
 }
 
@@ -121,7 +138,7 @@ fn keys(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>) -> Result<(), Error> {
 
 fn scan(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let mut cursor = parse_cursor(args.get(1)).ok_or(Error::InvalidCursor)?;
-    let (filter, count) = parse_options(args)?;
+    let (filter, count) = parse_options(args, 2, true)?;
     let mut found = Found::default();
     let (mut seen, mut buckets_left) = (0, count * BUCKETS_PER_KEY);
     loop {
@@ -136,19 +153,19 @@ fn scan(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>) -> Result<(), Error> {
             break;
         }
     }
-    let mut text = Vec::with_capacity(20);
-    number::write_u64(&mut text, cursor);
-    cx.reply.array(2);
-    cx.reply.bulk(&text);
-    cx.reply.array(found.count);
-    cx.reply.raw(&found.encoded);
+    found.answer(&mut cx.reply, cursor);
     Ok(())
 }
 
-/// The filter and the number of keys to look at, 1 to `KEYS_PER_STEP_MAX`.
-fn parse_options<'a>(args: &Args<'a>) -> Result<(Filter<'a>, usize), Error> {
+/// The options from word `first` on: the filter and the number of keys or elements to look at, 1 to
+/// `KEYS_PER_STEP_MAX`. Only keys have types.
+pub(crate) fn parse_options<'a>(
+    args: &Args<'a>,
+    first: usize,
+    of_keys: bool,
+) -> Result<(Filter<'a>, usize), Error> {
     let (mut filter, mut count) = (Filter::default(), KEYS_PER_STEP);
-    let mut index = 2;
+    let mut index = first;
     while index < args.len() {
         let value = args.try_get(index + 1);
         if args.is(index, b"novalues") {
@@ -163,7 +180,7 @@ fn parse_options<'a>(args: &Args<'a>) -> Result<(Filter<'a>, usize), Error> {
             count = usize::try_from(number).map_or(KEYS_PER_STEP_MAX, |count| count.min(KEYS_PER_STEP_MAX));
         } else if args.is(index, b"match") {
             filter.pattern = Filter::matching(value).pattern;
-        } else if args.is(index, b"type") {
+        } else if of_keys && args.is(index, b"type") {
             filter.type_name = Some(value);
         } else {
             return Err(Error::Syntax);
@@ -175,7 +192,7 @@ fn parse_options<'a>(args: &Args<'a>) -> Result<(Filter<'a>, usize), Error> {
 
 /// A cursor as clients may spell it: what C's `strtoull` takes up to the first NUL, so blanks in
 /// front, a sign (a negative number counts from the end) and zeros in front are fine.
-fn parse_cursor(text: &[u8]) -> Option<u64> {
+pub(crate) fn parse_cursor(text: &[u8]) -> Option<u64> {
     let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     if number::parse_i64(text).is_some_and(|number| number < 0) {
         return None;

@@ -1,5 +1,6 @@
 //! Payloads of DUMP and RESTORE: a type byte, an object, two bytes of version, eight of CRC-64.
 
+use super::set::{self, DumpedSet};
 use super::string::StringError;
 use super::{Reader, StringWriter, VERSION};
 use crate::crc64;
@@ -14,6 +15,8 @@ const FOOTER_BYTES: usize = 10;
 pub enum Dumped {
     /// A string.
     String(Vec<u8>),
+    /// A set.
+    Set(DumpedSet),
 }
 
 /// Why a payload was refused.
@@ -58,7 +61,7 @@ impl From<StringError> for RestoreError {
 
 /// Writes payloads; kept for its compressor's table.
 pub struct Writer {
-    strings: StringWriter,
+    pub(super) strings: StringWriter,
 }
 
 impl Writer {
@@ -105,6 +108,9 @@ pub fn restore(payload: &[u8], string_max: usize) -> Result<Dumped, RestoreError
     let mut reader = Reader::new(body);
     match reader.byte().map_err(|_| RestoreError::BadData)? {
         TYPE_STRING => Ok(Dumped::String(reader.string(string_max)?)),
+        kind @ (set::TYPE_SET | set::TYPE_SET_INTSET | set::TYPE_SET_LISTPACK) => {
+            set::read(kind, &mut reader, string_max)
+        }
         // 8 was never used; 26 and up are not objects.
         kind @ (1..=7 | 9..=25) => Err(RestoreError::UnsupportedType(kind)),
         _ => Err(RestoreError::BadData),

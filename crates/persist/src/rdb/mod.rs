@@ -5,10 +5,12 @@
 
 mod dump;
 mod length;
+mod set;
 mod string;
 
 pub use dump::{Dumped, RestoreError, Writer, dump_string, restore};
 pub use length::{Length, push_length};
+pub use set::DumpedSet;
 pub use string::StringWriter;
 
 /// The version written, and the highest that is read.

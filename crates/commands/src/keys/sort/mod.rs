@@ -14,7 +14,8 @@ use crate::cx::KeyspaceCtx;
 use crate::error::Error;
 use crate::spec::{Acl, Arg, Begin, Command, Find, Flags, KeyFlags, KeySpec, Run, Spec};
 use larder_store::{Db, Event, Item, Type, WrongType};
-use plan::{Pattern, Plan};
+use larder_values::set::Set;
+use plan::{By, Pattern, Plan};
 use smallvec::SmallVec;
 
 const SORTED: KeySpec = KeySpec::at(1, KeyFlags::RO.or(KeyFlags::ACCESS));
@@ -125,7 +126,7 @@ fn sort(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>, plan: Plan<'_>) -> Result<(),
 /// One round with the source, the destination and the keys that `expected` names locked.
 fn round(db: &mut Db<'_>, plan: &Plan<'_>, source: &[u8], expected: Vec<Vec<u8>>) -> Result<Round, Error> {
     let key = db.key(source);
-    let present = elements(db.read(&key))?;
+    let present = elements(db.read(&key), plan)?;
     if plan.names_keys() && present != expected {
         return Ok(Round::Changed(present));
     }
@@ -136,11 +137,20 @@ fn round(db: &mut Db<'_>, plan: &Plan<'_>, source: &[u8], expected: Vec<Vec<u8>>
     Ok(Round::Done(rows))
 }
 
-/// The elements of a collection in its own order; a missing key has none.
-fn elements(item: Option<Item<'_>>) -> Result<Vec<Vec<u8>>, WrongType> {
-    match item.map(|item| item.value_type()) {
-        None => Ok(Vec::new()),
-        Some(_) => Err(WrongType),
+/// The elements of a collection in its own order; a missing key has none. A set has no order of its own,
+/// so what is stored of one in its own order is sorted.
+fn elements(item: Option<Item<'_>>, plan: &Plan<'_>) -> Result<Vec<Vec<u8>>, WrongType> {
+    let Some(item) = item else { return Ok(Vec::new()) };
+    match item.value_type() {
+        Type::Set => {
+            let mut members = Vec::new();
+            item.view::<Set>()?.for_each(|member| members.push(member.to_vec()));
+            if plan.store.is_some() && plan.by == By::Nothing {
+                members.sort_unstable();
+            }
+            Ok(members)
+        }
+        Type::String => Err(WrongType),
     }
 }
 
