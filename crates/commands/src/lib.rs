@@ -22,6 +22,7 @@ pub mod keys;
 mod keys_of;
 #[cfg(test)]
 mod recorded;
+pub mod set;
 pub mod spec;
 pub mod stream;
 pub mod string;
@@ -48,6 +49,7 @@ static FAMILIES: &[&[&Command]] = &[
     bitmap::COMMANDS,
     hyperloglog::COMMANDS,
     hash::COMMANDS,
+    set::COMMANDS,
     zset::COMMANDS,
     stream::COMMANDS,
 ];

@@ -3,9 +3,12 @@
 //! Each takes any bytes and panics only if an invariant is broken.
 
 use crate::lzf;
-use crate::rdb::{Dumped, DumpedHash, DumpedZSet, RestoreError, VERSION, Writer, dump_string, restore};
+use crate::rdb::{
+    Dumped, DumpedHash, DumpedSet, DumpedZSet, RestoreError, VERSION, Writer, dump_string, restore,
+};
 use larder_values::collection::{Collection, PackedLimits};
 pub use larder_values::fuzz::{fuzz_glob, fuzz_hll};
+use larder_values::set;
 use larder_values::zset::ZSet;
 
 const STRING_MAX: usize = 1 << 20;
@@ -18,6 +21,7 @@ pub fn fuzz_restore(bytes: &[u8]) {
     let checksum = crate::crc64::checksum(&payload);
     payload.extend_from_slice(&checksum.to_le_bytes());
     match restore(&payload, STRING_MAX) {
+        Ok(Dumped::Set(set)) => restored_set(set),
         Ok(Dumped::String(text)) => {
             assert!(text.len() <= STRING_MAX, "a string passed its bound");
             let mut again = Vec::new();
@@ -78,6 +82,22 @@ pub fn fuzz_lzf(bytes: &[u8]) {
         assert_eq!(lzf::decompress(&small, bytes.len(), &mut back), Ok(()), "own output was refused");
         assert_eq!(back, bytes, "own output came back changed");
     }
+}
+
+/// A set comes back as the same members.
+fn restored_set(dumped: DumpedSet) {
+    let packed = PackedLimits { entries_max: 16, value_bytes_max: 32 };
+    let limits = set::Limits { ints_max: 16, packed };
+    let set = dumped.into_set(&limits);
+    set.check();
+    let mut again = Vec::new();
+    Writer::new(true).dump_set(set.view(), &mut again);
+    let Ok(Dumped::Set(restored)) = restore(&again, STRING_MAX) else {
+        panic!("its own payload was refused")
+    };
+    let restored = restored.into_set(&limits);
+    assert_eq!(restored.len(), set.len(), "a set changed on its way");
+    restored.view().for_each(|member| assert!(set.view().contains(&member.to_vec()), "a member changed"));
 }
 
 #[cfg(test)]

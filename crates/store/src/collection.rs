@@ -42,6 +42,14 @@ impl<'t> Db<'t> {
         self.peek(key).map(|item| item.view::<C>()).transpose()
     }
 
+    /// A second look at a collection that this command has read, beside others: nothing is counted, and
+    /// what has ended was removed by the first look.
+    pub fn seen_as<C: Stored>(&self, key: &Hashed<'_>) -> Option<C::View<'_>> {
+        let shard = self.locked.shard(self.table.shard_of(key.hash));
+        let item = Item::new(shard.find(key.hash, key.bytes)?);
+        item.view::<C>().ok()
+    }
+
     /// Edits the collection of a key, if there is one. Where nothing is left the key goes. The end of the key stays.
     ///
     /// O(1) beside the edit itself; for a collection inside its entry O(its bytes), at most [`PACKED_BYTES_MAX`].

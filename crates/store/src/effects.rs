@@ -38,6 +38,8 @@ pub enum EventClass {
     New = 1 << 14,
     /// `o`: a key was given a whole new value.
     Overwritten = 1 << 15,
+    /// `c`: a key was given a value of another type.
+    TypeChanged = 1 << 16,
     /// No letter names it: a change that only a log, replicas, WATCH and tracking hear of.
     Silent = 1 << 31,
 }
@@ -192,6 +194,8 @@ events! {
     MISS = Miss "keymiss";
     /// A key that held something was given a whole new value.
     OVERWRITTEN = Overwritten "overwritten";
+    /// A key that was overwritten had another type before.
+    TYPE_CHANGED = TypeChanged "type_changed";
     /// A value's bytes changed and clients are not told, such as the estimate that PFCOUNT keeps.
     TOUCHED = Silent "";
 }

@@ -92,6 +92,18 @@ impl<'t> Locked<'t> {
         }
     }
 
+    /// The locked shard that holds keys of this hash, for looking only.
+    ///
+    /// # Panics
+    /// As [`Locked::shard_mut`].
+    pub(crate) fn shard(&self, shard: usize) -> &Shard<'t, Object> {
+        let mut guards = self.first.iter().chain(self.others.as_deref().unwrap_or_default());
+        match guards.find(|guard| guard.index() == shard) {
+            Some(guard) => guard,
+            None => panic!("a command reached for a key it did not declare"),
+        }
+    }
+
     #[inline(never)]
     fn other<'l>(others: &'l mut [Shard<'t, Object>], shard: usize) -> &'l mut Shard<'t, Object> {
         let at = others.partition_point(|guard| guard.index() < shard);

@@ -209,6 +209,8 @@ impl std::fmt::Debug for Object {
 }
 
 types! {
+    /// Distinct members without an order of their own.
+    Set: larder_values::set::Set = "set", inside 19..=20, apart 21;
     /// A hash.
     Hash: Hash = "hash", inside 22..=23, apart 24;
     /// Members with scores, in the order of the scores.

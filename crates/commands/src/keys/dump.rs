@@ -4,12 +4,14 @@ use super::{ONE_KEY, READ_ONE};
 use crate::args::Args;
 use crate::cx::{Ctx, Limits};
 use crate::error::Error;
+use crate::set::limits;
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
 use larder_persist::rdb::{self, Dumped, DumpedZSet};
 use larder_store::{Event, Expire, Hashed, Item, Millis, Type};
 use larder_values::hash::Hash;
 use larder_values::lru::{self, Lfu};
 use larder_values::number;
+use larder_values::set::Set;
 use larder_values::stream::Stream;
 use larder_values::zset::ZSet;
 
@@ -110,6 +112,11 @@ pub fn write_payload(item: &Item<'_>, out: &mut Vec<u8>) {
         Type::Hash => {
             if let Ok(hash) = item.view::<Hash>() {
                 rdb::Writer::new(true).dump_hash(hash, out);
+            }
+        }
+        Type::Set => {
+            if let Ok(set) = item.view::<Set>() {
+                rdb::Writer::new(true).dump_set(set, out);
             }
         }
     }
@@ -227,6 +234,9 @@ fn store(cx: &mut Ctx<'_>, key: &Hashed<'_>, dumped: Dumped, expire: Expire) -> 
         }
         Dumped::Hash(hash) => {
             cx.db.put_collection(key, hash.into_hash(cx.limits.hash_packed), expire);
+        }
+        Dumped::Set(dumped) => {
+            cx.db.put_collection(key, dumped.into_set(&limits(cx.limits)), expire);
         }
     }
     Ok(())

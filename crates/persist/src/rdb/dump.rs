@@ -1,6 +1,7 @@
 //! Payloads of DUMP and RESTORE: a type byte, an object, two bytes of version, eight of CRC-64.
 
 use super::hash::{self, DumpedHash};
+use super::set::{self, DumpedSet};
 use super::stream::{TYPE_STREAM, TYPE_STREAM_2, TYPE_STREAM_3};
 use super::string::StringError;
 use super::zset::{self, DumpedZSet};
@@ -24,6 +25,8 @@ pub enum Dumped {
     Stream(Box<Stream>),
     /// A hash.
     Hash(DumpedHash),
+    /// A set.
+    Set(DumpedSet),
 }
 
 /// Why a payload was refused.
@@ -138,6 +141,9 @@ pub fn restore(payload: &[u8], string_max: usize) -> Result<Dumped, RestoreError
         | hash::TYPE_HASH_LISTPACK
         | hash::TYPE_HASH_METADATA_OLD..=hash::TYPE_HASH_LISTPACK_EX) => {
             hash::read(kind, &mut reader, string_max)
+        }
+        kind @ (set::TYPE_SET | set::TYPE_SET_INTSET | set::TYPE_SET_LISTPACK) => {
+            set::read(kind, &mut reader, string_max)
         }
         // 8 was never used; 26 and up are not objects.
         kind @ (1..=7 | 9..=25) => Err(RestoreError::UnsupportedType(kind)),

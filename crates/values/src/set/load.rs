@@ -3,14 +3,18 @@
 //! Their form follows from the limits in force here, by the rules of Redis' loading, which are not
 //! quite those of adding.
 
-use super::{Form, Ints, IntsBuf, Limits, Set, Table};
+use super::{Form, Ints, IntsBuf, Limits, Set, Table, view};
 use crate::index::hash_of;
 use crate::number;
-use crate::packed::{Element, PackedBuf};
+use crate::packed::{Packed, PackedBuf};
 
-/// A payload names a member twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Duplicate;
+/// Whether no member is there twice. Different members with one hash, once in an age, count as one.
+#[must_use]
+pub fn are_distinct(members: Packed<'_>) -> bool {
+    let mut hashes: Vec<u64> = members.iter().map(|member| view::with_text(member, hash_of)).collect();
+    hashes.sort_unstable();
+    hashes.is_sorted_by(|one, next| one < next)
+}
 
 /// A set that is loaded member by member.
 #[derive(Debug)]
@@ -24,22 +28,19 @@ pub struct Loader<'a> {
 impl<'a> Loader<'a> {
     /// Begins a set that is said to have `announced` members. No room is made for them.
     #[must_use]
-    pub fn new(announced: u64, limits: &'a Limits) -> Loader<'a> {
-        let few = usize::try_from(announced).is_ok_and(|announced| announced <= limits.ints_max());
+    pub fn new(announced: usize, limits: &'a Limits) -> Loader<'a> {
+        let few = announced <= limits.ints_max();
         let form = if few { Form::Ints(IntsBuf::default()) } else { Form::Table(Table::default()) };
         Loader { set: Set { form }, limits, longest: 0, bytes: 0 }
     }
 
-    /// Adds a member.
-    ///
-    /// # Errors
-    /// If it was there.
-    pub fn add(&mut self, member: &[u8]) -> Result<(), Duplicate> {
+    /// Adds a member; false if it was there.
+    pub fn add(&mut self, member: &[u8]) -> bool {
         self.longest = self.longest.max(member.len());
         self.bytes = self.bytes.saturating_add(member.len());
         if let Form::Ints(ints) = &mut self.set.form {
             if let Some(value) = number::parse_i64(member) {
-                return if ints.insert(value) { Ok(()) } else { Err(Duplicate) };
+                return ints.insert(value);
             }
             if self.limits.takes(ints.view().len(), self.bytes, self.longest) {
                 self.set.become_packed();
@@ -47,7 +48,7 @@ impl<'a> Loader<'a> {
                 self.set.become_table();
             }
         }
-        if self.set.add(member, self.limits) { Ok(()) } else { Err(Duplicate) }
+        self.set.add(member, self.limits)
     }
 
     /// The set.
@@ -68,26 +69,14 @@ impl Set {
         set
     }
 
-    /// The set of packed members.
-    ///
-    /// # Errors
-    /// If one is there twice.
-    pub fn of_packed(packed: PackedBuf, limits: &Limits) -> Result<Set, Duplicate> {
-        let mut hashes: Vec<(u64, Element<'_>)> = Vec::with_capacity(packed.len());
-        for member in packed.view() {
-            hashes.push((super::view::with_text(member, hash_of), member));
-        }
-        hashes.sort_unstable_by_key(|(hash, _)| *hash);
-        // Different members have equal hashes once in an age: such a payload is refused, too.
-        if hashes.windows(2).any(|pair| matches!(pair, [(one, _), (next, _)] if one == next)) {
-            return Err(Duplicate);
-        }
-        drop(hashes);
+    /// The set of packed members, which are distinct.
+    #[must_use]
+    pub fn of_packed(packed: PackedBuf, limits: &Limits) -> Set {
         let many = packed.len() > limits.packed.entries_max;
         let mut set = Set { form: Form::Packed(packed) };
         if many {
             set.become_table();
         }
-        Ok(set)
+        set
     }
 }

@@ -20,7 +20,7 @@ pub mod operations;
 mod pop;
 
 mod load;
-pub use load::{Duplicate, Loader};
+pub use load::{Loader, are_distinct};
 
 #[cfg(test)]
 mod tests;

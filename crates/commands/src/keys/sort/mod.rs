@@ -16,8 +16,9 @@ use crate::spec::{Acl, Arg, Begin, Command, Find, Flags, KeyFlags, KeySpec, Run,
 use larder_store::{Db, Event, Item, Type, WrongType};
 use larder_values::hash::Hash;
 use larder_values::packed::Element;
+use larder_values::set::Set;
 use larder_values::zset::ZSet;
-use plan::{Pattern, Plan};
+use plan::{By, Pattern, Plan};
 use smallvec::SmallVec;
 
 const SORTED: KeySpec = KeySpec::at(1, KeyFlags::RO.or(KeyFlags::ACCESS));
@@ -128,7 +129,7 @@ fn sort(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>, plan: Plan<'_>) -> Result<(),
 /// One round with the source, the destination and the keys that `expected` names locked.
 fn round(db: &mut Db<'_>, plan: &Plan<'_>, source: &[u8], expected: Vec<Vec<u8>>) -> Result<Round, Error> {
     let key = db.key(source);
-    let present = elements(db.read(&key))?;
+    let present = elements(db.read(&key), plan)?;
     // Redis sorts no small sorted set: it makes it a large one first, which shows ever after.
     if db.peek(&key).is_some_and(|item| item.value_type() == Type::ZSet) {
         db.edit(&key, ZSet::make_large)?;
@@ -143,11 +144,20 @@ fn round(db: &mut Db<'_>, plan: &Plan<'_>, source: &[u8], expected: Vec<Vec<u8>>
     Ok(Round::Done(rows))
 }
 
-/// The elements of a collection in its own order; a missing key has none.
-fn elements(item: Option<Item<'_>>) -> Result<Vec<Vec<u8>>, WrongType> {
+/// The elements of a collection in its own order; a missing key has none. A set has no order of its own,
+/// so what is stored of one in its own order is sorted.
+fn elements(item: Option<Item<'_>>, plan: &Plan<'_>) -> Result<Vec<Vec<u8>>, WrongType> {
     let Some(item) = item else { return Ok(Vec::new()) };
     match item.value_type() {
         Type::ZSet => Ok(item.view::<ZSet>()?.iter().map(|(member, _)| member.to_vec()).collect()),
+        Type::Set => {
+            let mut members = Vec::new();
+            item.view::<Set>()?.for_each(|member| members.push(member.to_vec()));
+            if plan.store.is_some() && plan.by == By::Nothing {
+                members.sort_unstable();
+            }
+            Ok(members)
+        }
         _ => Err(WrongType),
     }
 }

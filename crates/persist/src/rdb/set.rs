@@ -1,0 +1,178 @@
+//! Sets: sorted integers, a listpack, or members one by one.
+//!
+//! Invariant: what is read has a member at least, and none twice.
+
+use super::dump::{Dumped, RestoreError, Writer, push_footer};
+use super::{Length, Reader, push_length};
+use larder_values::packed::{Element, PackedBuf, from_listpack, to_listpack};
+use larder_values::set::{Ints, IntsBuf, Limits, Loader, Set, View, are_distinct};
+
+pub(super) const TYPE_SET: u8 = 2;
+pub(super) const TYPE_SET_INTSET: u8 = 11;
+pub(super) const TYPE_SET_LISTPACK: u8 = 20;
+
+/// Bytes of the width and the count in front of sorted integers.
+const INTSET_HEADER_BYTES: usize = 8;
+
+/// A set from a payload. Its form follows from limits, which a payload does not know.
+#[derive(Debug, PartialEq)]
+pub enum DumpedSet {
+    /// Sorted integers.
+    Ints(IntsBuf),
+    /// Packed members, in order of insertion.
+    Packed(PackedBuf),
+    /// Members one by one; packed only to have them in one buffer.
+    Members(PackedBuf),
+}
+
+impl DumpedSet {
+    /// The set, in the form that Redis gives it under these limits.
+    pub fn into_set(self, limits: &Limits) -> Set {
+        match self {
+            DumpedSet::Ints(ints) => Set::of_ints(ints.view(), limits),
+            DumpedSet::Packed(packed) => Set::of_packed(packed, limits),
+            DumpedSet::Members(members) => {
+                let mut loader = Loader::new(members.len(), limits);
+                let mut text = Vec::new();
+                for member in members.view() {
+                    text.clear();
+                    member.write_to(&mut text);
+                    loader.add(&text);
+                }
+                loader.finish()
+            }
+        }
+    }
+}
+
+impl Writer {
+    /// Appends the payload of a set.
+    pub fn dump_set(&mut self, set: View<'_>, out: &mut Vec<u8>) {
+        let start = out.len();
+        match set {
+            View::Ints(ints) => {
+                let mut intset = Vec::with_capacity(INTSET_HEADER_BYTES + ints.bytes().len());
+                intset.extend_from_slice(&(ints.width() as u32).to_le_bytes());
+                intset.extend_from_slice(&(ints.len() as u32).to_le_bytes());
+                intset.extend_from_slice(ints.bytes());
+                out.push(TYPE_SET_INTSET);
+                self.strings.push(out, &intset);
+            }
+            View::Packed(packed) => {
+                let mut listpack = Vec::new();
+                to_listpack(packed, &mut listpack);
+                out.push(TYPE_SET_LISTPACK);
+                self.strings.push(out, &listpack);
+            }
+            View::Table(_) => {
+                out.push(TYPE_SET);
+                push_length(out, set.len() as u64);
+                set.for_each(|member| match member {
+                    Element::Bytes(member) => self.strings.push(out, member),
+                    Element::Int(member) => self.strings.push_integer(out, member),
+                });
+            }
+        }
+        push_footer(out, start);
+    }
+}
+
+/// Reads an object of one of the types above.
+pub(super) fn read(kind: u8, reader: &mut Reader<'_>, string_max: usize) -> Result<Dumped, RestoreError> {
+    let dumped = match kind {
+        TYPE_SET_INTSET => read_ints(&reader.string(string_max)?).map(DumpedSet::Ints),
+        TYPE_SET_LISTPACK => {
+            let packed = from_listpack(&reader.string(string_max)?).ok();
+            packed.filter(|packed| !packed.is_empty() && are_distinct(packed.view())).map(DumpedSet::Packed)
+        }
+        _ => read_members(reader, string_max)?.map(DumpedSet::Members),
+    };
+    dumped.map(Dumped::Set).ok_or(RestoreError::BadData)
+}
+
+fn read_ints(intset: &[u8]) -> Option<IntsBuf> {
+    let (width, rest) = intset.split_first_chunk::<4>()?;
+    let (count, rest) = rest.split_first_chunk::<4>()?;
+    let ints = Ints::checked(u32::from_le_bytes(*width) as usize, rest)?;
+    let right = !ints.is_empty() && ints.len() == u32::from_le_bytes(*count) as usize;
+    right.then(|| IntsBuf::copy_of(ints))
+}
+
+/// Room is made as members arrive: the count is only what is announced.
+fn read_members(reader: &mut Reader<'_>, string_max: usize) -> Result<Option<PackedBuf>, RestoreError> {
+    let Ok(Length::Plain(len)) = reader.length() else { return Err(RestoreError::BadData) };
+    let mut members = PackedBuf::new();
+    for _ in 0..len {
+        members.push_back(&reader.string(string_max)?);
+    }
+    Ok(Some(members).filter(|members| !members.is_empty() && are_distinct(members.view())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::restore;
+    use super::*;
+    use larder_values::collection::PackedLimits;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    const LIMITS: Limits =
+        Limits { ints_max: 8, packed: PackedLimits { entries_max: 6, value_bytes_max: 64 } };
+
+    fn sorted(set: View<'_>) -> BTreeSet<Vec<u8>> {
+        let mut members = BTreeSet::new();
+        set.for_each(|member| {
+            members.insert(member.to_vec());
+        });
+        members
+    }
+
+    fn restored(object: &[u8]) -> Option<Set> {
+        let mut payload = object.to_vec();
+        push_footer(&mut payload, 0);
+        match restore(&payload, 1_000) {
+            Ok(Dumped::Set(set)) => Some(set.into_set(&LIMITS)),
+            _ => None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn dumped_then_restored(
+            members in proptest::collection::btree_set("[a-c]{0,3}|-?[0-9]{1,4}|x{80}", 1..20)
+        ) {
+            let mut set = Set::empty();
+            for member in &members {
+                set.add(member.as_bytes(), &LIMITS);
+            }
+            let mut payload = Vec::new();
+            Writer::new(true).dump_set(set.view(), &mut payload);
+            let Ok(Dumped::Set(dumped)) = restore(&payload, 1_000) else { panic!("it was refused") };
+            let again = dumped.into_set(&LIMITS);
+            again.check();
+            prop_assert_eq!(sorted(again.view()), sorted(set.view()));
+        }
+    }
+
+    #[test]
+    fn what_is_refused() {
+        for object in [
+            &b"\x02\0"[..],                                    // no member
+            b"\x02\x02\x01a\x01a",                             // one twice
+            b"\x02\x02\x01a",                                  // cut off
+            b"\x02\x02\x011\xc0\x01",                          // one twice, differently written
+            b"\x0b\x08\x02\0\0\0\0\0\0\0",                     // no integer
+            b"\x0b\x0c\x02\0\0\0\x02\0\0\0\x02\0\x01\0",       // not in order
+            b"\x0b\x0c\x02\0\0\0\x01\0\0\0\x01\0\x02\0",       // more than announced
+            b"\x0b\x0c\x03\0\0\0\x01\0\0\0\x01\0\x02\0",       // no such width
+            b"\x14\x07\x07\0\0\0\0\0\xff",                     // no member
+            b"\x14\x0d\x0d\0\0\0\x02\0\x81a\x02\x81a\x02\xff", // one twice
+            b"\x14\x0d\x0d\0\0\0\x03\0\x81a\x02\x81b\x02\xff", // less than announced
+        ] {
+            assert!(restored(object).is_none(), "{}", object.escape_ascii());
+        }
+        assert!(restored(b"\x02\x02\x01a\x01b").is_some());
+        assert!(restored(b"\x0b\x0c\x02\0\0\0\x02\0\0\0\x01\0\x02\0").is_some());
+        assert!(restored(b"\x14\x0d\x0d\0\0\0\x02\0\x81a\x02\x81b\x02\xff").is_some());
+    }
+}
