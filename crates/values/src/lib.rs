@@ -20,6 +20,8 @@ pub mod lcs;
 
 pub mod ascii7;
 
+pub mod list;
+
 pub mod packed;
 
 mod vector;
