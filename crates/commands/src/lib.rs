@@ -19,6 +19,7 @@ mod error;
 pub mod hyperloglog;
 pub mod keys;
 mod keys_of;
+pub mod list;
 #[cfg(test)]
 mod recorded;
 pub mod spec;
@@ -40,4 +41,4 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
 
 /// The families, each a table that stands at the end of its file.
 static FAMILIES: &[&[&Command]] =
-    &[keys::COMMANDS, string::COMMANDS, bitmap::COMMANDS, hyperloglog::COMMANDS];
+    &[keys::COMMANDS, string::COMMANDS, list::COMMANDS, bitmap::COMMANDS, hyperloglog::COMMANDS];

@@ -3,8 +3,10 @@
 //! Each takes any bytes and panics only if an invariant is broken.
 
 use crate::lzf;
-use crate::rdb::{Dumped, RestoreError, VERSION, dump_string, restore};
+use crate::rdb::{Dumped, DumpedList, RestoreError, VERSION, Writer, dump_string, restore};
+use larder_values::collection::Collection;
 pub use larder_values::fuzz::{fuzz_glob, fuzz_hll};
+use larder_values::list::Limit;
 
 const STRING_MAX: usize = 1 << 20;
 
@@ -22,8 +24,26 @@ pub fn fuzz_restore(bytes: &[u8]) {
             dump_string(&text, &mut again);
             assert_eq!(restore(&again, STRING_MAX), Ok(Dumped::String(text)), "a string changed on its way");
         }
+        Ok(Dumped::List(dumped)) => exercise_list(dumped),
         Err(error) => assert_ne!(error, RestoreError::VersionOrChecksum, "a right footer was refused"),
     }
+}
+
+/// A list that was accepted holds its invariants, and comes back from its own payload.
+fn exercise_list(dumped: DumpedList) {
+    let limit = Limit::of(3);
+    let list = dumped.into_list(limit);
+    list.check();
+    let mut payload = Vec::new();
+    Writer::new(true).dump_list(list.view(), &mut payload);
+    let Ok(Dumped::List(again)) = restore(&payload, usize::MAX) else { panic!("own payload was refused") };
+    let again = again.into_list(limit);
+    again.check();
+    let (before, after) = (list.view().iter(), again.view().iter());
+    assert!(
+        before.map(|element| element.to_vec()).eq(after.map(|element| element.to_vec())),
+        "a list changed"
+    );
 }
 
 /// Decompresses the bytes to a length taken from the first three, and compresses all of them.

@@ -137,6 +137,7 @@ fn broken_payloads_are_refused_alike() {
                 accepted += 1;
                 assert_eq!(replies[2], Reply::Bulk(text), "{}", payload.escape_ascii());
             }
+            Ok(other) => panic!("a string came back as {other:?}"),
             Err(error) => {
                 let expected = Reply::Error(error.to_string().into_bytes());
                 assert_eq!(replies[1], expected, "{}", payload.escape_ascii());

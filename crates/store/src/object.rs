@@ -8,6 +8,7 @@ use crate::db::WrongType;
 use crate::string::kind;
 use larder_table::PayloadRef;
 use larder_values::collection::Collection;
+use larder_values::list::List;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -185,6 +186,9 @@ impl std::fmt::Debug for Object {
     }
 }
 
-types! {}
+types! {
+    /// A list.
+    List: List = "list", inside 16..=16, apart 17;
+}
 
 const _: () = assert!(size_of::<Object>() <= 16, "an entry has room for a pointer and its tag");

@@ -4,9 +4,11 @@ use super::{ONE_KEY, READ_ONE};
 use crate::args::Args;
 use crate::cx::{Ctx, Limits};
 use crate::error::Error;
+use crate::list;
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
 use larder_persist::rdb::{self, Dumped};
 use larder_store::{Event, Expire, Hashed, Item, Millis, Type};
+use larder_values::list::List;
 use larder_values::lru::{self, Lfu};
 use larder_values::number;
 
@@ -92,6 +94,11 @@ pub fn write_payload(item: &Item<'_>, out: &mut Vec<u8>) {
             let mut scratch = Vec::new();
             if let Ok(text) = item.string() {
                 rdb::dump_string(text.bytes(&mut scratch), out);
+            }
+        }
+        Type::List => {
+            if let Ok(list) = item.view::<List>() {
+                rdb::Writer::new(true).dump_list(list, out);
             }
         }
     }
@@ -195,6 +202,10 @@ fn store(cx: &mut Ctx<'_>, key: &Hashed<'_>, dumped: Dumped, expire: Expire) -> 
         Dumped::String(value) => {
             cx.db.put_string(key, &value, expire);
             cx.db.stored_with_end(key);
+        }
+        Dumped::List(dumped) => {
+            let list = dumped.into_list(list::limit(cx.limits));
+            cx.db.put_collection(key, list, expire);
         }
     }
     Ok(())

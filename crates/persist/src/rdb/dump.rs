@@ -1,5 +1,6 @@
 //! Payloads of DUMP and RESTORE: a type byte, an object, two bytes of version, eight of CRC-64.
 
+use super::list::{self, DumpedList};
 use super::string::StringError;
 use super::{Reader, StringWriter, VERSION};
 use crate::crc64;
@@ -14,6 +15,8 @@ const FOOTER_BYTES: usize = 10;
 pub enum Dumped {
     /// A string.
     String(Vec<u8>),
+    /// A list.
+    List(DumpedList),
 }
 
 /// Why a payload was refused.
@@ -58,7 +61,7 @@ impl From<StringError> for RestoreError {
 
 /// Writes payloads; kept for its compressor's table.
 pub struct Writer {
-    strings: StringWriter,
+    pub(super) strings: StringWriter,
 }
 
 impl Writer {
@@ -105,6 +108,10 @@ pub fn restore(payload: &[u8], string_max: usize) -> Result<Dumped, RestoreError
     let mut reader = Reader::new(body);
     match reader.byte().map_err(|_| RestoreError::BadData)? {
         TYPE_STRING => Ok(Dumped::String(reader.string(string_max)?)),
+        list::TYPE_LIST => list::read_elements(&mut reader, string_max),
+        list::TYPE_LIST_ZIPLIST => list::read_ziplist(&mut reader),
+        list::TYPE_LIST_QUICKLIST => list::read_ziplists(&mut reader),
+        list::TYPE_LIST_QUICKLIST_2 => list::read_listpacks(&mut reader, string_max),
         // 8 was never used; 26 and up are not objects.
         kind @ (1..=7 | 9..=25) => Err(RestoreError::UnsupportedType(kind)),
         _ => Err(RestoreError::BadData),

@@ -5,10 +5,13 @@
 
 mod dump;
 mod length;
+mod list;
 mod string;
+mod ziplist;
 
 pub use dump::{Dumped, RestoreError, Writer, dump_string, restore};
 pub use length::{Length, push_length};
+pub use list::{DumpedChunk, DumpedList};
 pub use string::StringWriter;
 
 /// The version written, and the highest that is read.

@@ -58,6 +58,13 @@ struct Block {
     count: usize,
 }
 
+impl Block {
+    /// Memory of the chunks, but not of their elements.
+    fn heap_bytes(&self) -> usize {
+        self.chunks.capacity() * size_of::<Chunk>()
+    }
+}
+
 /// The place of a chunk. Good until a chunk is inserted or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct At {
@@ -73,7 +80,7 @@ pub(super) struct Chunks {
     len: usize,
     /// Chunks in all.
     chunks: usize,
-    /// Memory of all chunks' elements.
+    /// Memory of all chunks and their elements, but not of the deque.
     bytes: usize,
 }
 
@@ -225,7 +232,8 @@ impl Chunks {
         self.len -= chunk.count();
         self.chunks -= 1;
         self.bytes -= chunk.packed.heap_bytes();
-        let next = if self.blocks[at.block].chunks.is_empty() {
+        let next = if block.chunks.is_empty() {
+            self.bytes -= block.heap_bytes();
             self.blocks.remove(at.block);
             At { block: at.block, slot: 0 }
         } else {
@@ -243,6 +251,7 @@ impl Chunks {
     pub(super) fn check(&self) {
         let (mut len, mut chunks, mut bytes) = (0, 0, 0);
         for block in &self.blocks {
+            bytes += block.heap_bytes();
             let count: usize = block.chunks.iter().map(Chunk::count).sum();
             assert_eq!(count, block.count, "a block's count is wrong");
             assert!((1..=BLOCK_CHUNKS_MAX).contains(&block.chunks.len()), "a block of no size");
@@ -270,8 +279,10 @@ impl Chunks {
         self.chunks += 1;
         self.bytes += chunk.packed.heap_bytes();
         let block = &mut self.blocks[at.block];
+        let before = block.heap_bytes();
         block.count += chunk.count();
         block.chunks.insert(at.slot, chunk);
+        self.bytes = self.bytes - before + block.heap_bytes();
         at
     }
 
@@ -281,11 +292,14 @@ impl Chunks {
         if block.chunks.len() < BLOCK_CHUNKS_MAX {
             return at;
         }
+        let before = block.heap_bytes();
         let chunks = block.chunks.split_off(BLOCK_CHUNKS_MAX / 2);
         block.chunks.shrink_to_fit();
         let count = chunks.iter().map(Chunk::count).sum();
         block.count -= count;
-        self.blocks.insert(at.block + 1, Block { chunks, count });
+        let behind = Block { chunks, count };
+        self.bytes = self.bytes - before + block.heap_bytes() + behind.heap_bytes();
+        self.blocks.insert(at.block + 1, behind);
         match at.slot.checked_sub(BLOCK_CHUNKS_MAX / 2) {
             Some(slot) => At { block: at.block + 1, slot },
             None => at,
@@ -314,8 +328,11 @@ impl Chunks {
 
     fn join_with_next(&mut self, at: usize) {
         if let Some(mut next) = self.blocks.remove(at + 1) {
-            self.blocks[at].chunks.append(&mut next.chunks);
-            self.blocks[at].count += next.count;
+            let block = &mut self.blocks[at];
+            let before = block.heap_bytes() + next.heap_bytes();
+            block.chunks.append(&mut next.chunks);
+            block.count += next.count;
+            self.bytes = self.bytes - before + block.heap_bytes();
         }
     }
 }
@@ -325,7 +342,8 @@ impl Clone for Chunks {
         let blocks = self.blocks.clone();
         // A copy has no room to spare, so its memory is not the original's.
         let chunks = blocks.iter().flat_map(|block| &block.chunks);
-        let bytes = chunks.map(|chunk| chunk.packed.heap_bytes()).sum();
+        let elements: usize = chunks.map(|chunk| chunk.packed.heap_bytes()).sum();
+        let bytes = elements + blocks.iter().map(Block::heap_bytes).sum::<usize>();
         Chunks { blocks, bytes, ..*self }
     }
 }

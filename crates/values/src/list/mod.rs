@@ -13,7 +13,8 @@ mod quick;
 mod tests;
 mod view;
 
-use crate::packed::{Element, PackedBuf};
+use crate::collection::Collection;
+use crate::packed::{Element, Packed, PackedBuf};
 pub use limit::Limit;
 pub use quick::Quick;
 pub use view::{Iter, ListView};
@@ -48,13 +49,13 @@ enum Form {
 
 impl Default for List {
     fn default() -> List {
-        List::new()
+        List::empty()
     }
 }
 
 impl List {
     /// An empty list. It holds no memory.
-    pub fn new() -> List {
+    pub fn empty() -> List {
         List(Form::Packed(PackedBuf::new()))
     }
 
@@ -76,6 +77,16 @@ impl List {
         }
     }
 
+    /// Appends elements one by one, filling chunks. Only for a list of chunks.
+    pub fn append_each(&mut self, elements: Packed<'_>) {
+        let mut text = Vec::new();
+        for element in elements {
+            text.clear();
+            element.write_to(&mut text);
+            self.push(End::Tail, &text);
+        }
+    }
+
     /// Appends an element as a chunk that takes no others. Only for a list of chunks.
     pub fn append_plain(&mut self, text: &[u8]) {
         if let Form::Quick(quick) = &mut self.0 {
@@ -83,53 +94,10 @@ impl List {
         }
     }
 
-    /// For reading.
-    #[inline]
-    pub fn view(&self) -> ListView<'_> {
-        match &self.0 {
-            Form::Packed(packed) => ListView::Packed(packed.view()),
-            Form::Quick(quick) => ListView::Quick(quick),
-        }
-    }
-
     /// How many elements there are.
     #[inline]
     pub fn len(&self) -> usize {
         self.view().len()
-    }
-
-    /// Whether there is no element.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        match &self.0 {
-            Form::Packed(packed) => packed.is_empty(),
-            Form::Quick(quick) => quick.is_empty(),
-        }
-    }
-
-    /// Memory held, beside the list itself.
-    pub fn heap_bytes(&self) -> usize {
-        match &self.0 {
-            Form::Packed(packed) => packed.heap_bytes(),
-            Form::Quick(quick) => size_of::<Quick>() + quick.heap_bytes(),
-        }
-    }
-
-    /// The packed elements of a small list.
-    #[inline]
-    pub fn packed_bytes(&self) -> Option<&[u8]> {
-        match &self.0 {
-            Form::Packed(packed) => Some(packed.view().bytes()),
-            Form::Quick(_) => None,
-        }
-    }
-
-    /// The buffer of a small list, for other use; empty for a large one.
-    pub fn into_spare(self) -> Vec<u8> {
-        match self.0 {
-            Form::Packed(packed) => packed.into_vec(),
-            Form::Quick(_) => Vec::new(),
-        }
     }
 
     /// Becomes large if `count` elements more, of `bytes` in all, might not fit the limit of one buffer.
@@ -182,12 +150,25 @@ impl List {
     /// Takes up to `count` elements from an end, in the order in which they stand from there; `visit`
     /// gets each. How many there were.
     pub fn pop(&mut self, limit: Limit, end: End, count: usize, mut visit: impl FnMut(Element<'_>)) -> usize {
-        let popped = match &mut self.0 {
-            Form::Packed(packed) => pop_packed(packed, end, count, &mut visit),
-            Form::Quick(quick) => quick.pop(end, count, &mut visit),
-        };
+        let popped = self.take(end, count, &mut visit);
         self.settle(limit, true);
         popped
+    }
+
+    /// Takes an element from an end, gives it to `visit` and adds it at another end.
+    pub fn rotate(&mut self, limit: Limit, from: End, to: End, mut visit: impl FnMut(Element<'_>)) {
+        let (mut text, mut integer) = (Vec::new(), None);
+        let taken = self.take(from, 1, &mut |element| {
+            visit(element);
+            match element {
+                Element::Int(value) => integer = Some(value),
+                Element::Bytes(bytes) => text.extend_from_slice(bytes),
+            }
+        });
+        if taken == 1 {
+            self.push_taken(limit, to, integer.map_or(Element::Bytes(&text), Element::Int));
+        }
+        self.settle(limit, true);
     }
 
     /// Keeps the elements from index `first` to before `end`. O(chunks removed).
@@ -259,8 +240,96 @@ impl List {
         removed
     }
 
-    /// Frees about `budget` elements; whether none is left.
-    pub fn free_step(&mut self, budget: usize) -> bool {
+    /// Panics where an invariant is broken.
+    pub fn check(&self) {
+        match &self.0 {
+            Form::Packed(packed) => assert!(crate::packed::check(packed.view().bytes()).is_ok()),
+            Form::Quick(quick) => quick.check(),
+        }
+    }
+
+    fn take(&mut self, end: End, count: usize, visit: &mut impl FnMut(Element<'_>)) -> usize {
+        match &mut self.0 {
+            Form::Packed(packed) => pop_packed(packed, end, count, visit),
+            Form::Quick(quick) => quick.pop(end, count, visit),
+        }
+    }
+
+    fn remove_range(&mut self, first: usize, count: usize) {
+        match &mut self.0 {
+            Form::Packed(packed) => packed.remove_range(first, count),
+            Form::Quick(quick) => quick.remove_range(first, count),
+        };
+    }
+}
+
+impl Collection for List {
+    type View<'a> = ListView<'a>;
+
+    fn new(spare: Vec<u8>) -> List {
+        List(Form::Packed(PackedBuf::reusing(spare)))
+    }
+
+    #[inline]
+    fn view(&self) -> ListView<'_> {
+        match &self.0 {
+            Form::Packed(packed) => ListView::Packed(packed.view()),
+            Form::Quick(quick) => ListView::Quick(quick),
+        }
+    }
+
+    #[inline]
+    fn view_inline(_form: u8, bytes: &[u8]) -> ListView<'_> {
+        ListView::Packed(Packed::new(bytes))
+    }
+
+    #[inline]
+    fn from_inline(_form: u8, bytes: Vec<u8>) -> List {
+        List(Form::Packed(PackedBuf::from_vec(bytes)))
+    }
+
+    #[inline]
+    fn inline(&self) -> Option<(u8, &[u8])> {
+        match &self.0 {
+            Form::Packed(packed) => Some((0, packed.view().bytes())),
+            Form::Quick(_) => None,
+        }
+    }
+
+    fn into_spare(self) -> Vec<u8> {
+        match self.0 {
+            Form::Packed(packed) => packed.into_vec(),
+            Form::Quick(_) => Vec::new(),
+        }
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        match &self.0 {
+            Form::Packed(packed) => packed.is_empty(),
+            Form::Quick(quick) => quick.is_empty(),
+        }
+    }
+
+    fn encoding(view: ListView<'_>) -> &'static str {
+        if view.is_quick() { "quicklist" } else { "listpack" }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match &self.0 {
+            Form::Packed(packed) => packed.heap_bytes(),
+            Form::Quick(quick) => size_of::<Quick>() + quick.heap_bytes(),
+        }
+    }
+
+    fn free_effort(&self) -> usize {
+        match &self.0 {
+            Form::Packed(_) => 1,
+            Form::Quick(quick) => quick.chunks().len(),
+        }
+    }
+
+    fn free_step(&mut self, budget: usize) -> bool {
         match &mut self.0 {
             Form::Packed(packed) => {
                 *packed = PackedBuf::new();
@@ -270,19 +339,8 @@ impl List {
         }
     }
 
-    /// Panics where an invariant is broken.
-    pub fn check(&self) {
-        match &self.0 {
-            Form::Packed(packed) => assert!(crate::packed::check(packed.view().bytes()).is_ok()),
-            Form::Quick(quick) => quick.check(),
-        }
-    }
-
-    fn remove_range(&mut self, first: usize, count: usize) {
-        match &mut self.0 {
-            Form::Packed(packed) => packed.remove_range(first, count),
-            Form::Quick(quick) => quick.remove_range(first, count),
-        };
+    fn duplicate(&self) -> List {
+        self.clone()
     }
 }
 

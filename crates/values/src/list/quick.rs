@@ -110,19 +110,6 @@ impl Quick {
         Some(Place { at, cursor, offset })
     }
 
-    /// Removes one element; the place of the one behind it.
-    pub(super) fn remove(&mut self, place: Place) -> Option<Place> {
-        let chunk = self.chunks.get(place.at);
-        if chunk.count() == 1 {
-            let (_, next) = self.chunks.remove(place.at);
-            return next.and_then(|at| self.first_of(at));
-        }
-        match self.chunks.edit(place.at, |packed| packed.remove(place.cursor, 1)) {
-            Some(cursor) => Some(Place { cursor, ..place }),
-            None => self.chunks.next(place.at).and_then(|at| self.first_of(at)),
-        }
-    }
-
     /// Removes the elements from index `first` on, at most `count`; how many.
     pub(super) fn remove_range(&mut self, first: usize, count: usize) -> usize {
         let wanted = count.min(self.len().saturating_sub(first));
@@ -400,11 +387,6 @@ impl Quick {
         let Some(at) = before else { return at };
         self.chunks.edit(at, |packed| packed.append(removed.packed.view()));
         at
-    }
-
-    fn first_of(&self, at: At) -> Option<Place> {
-        let cursor = self.chunks.get(at).packed.view().first()?;
-        Some(Place { at, cursor, offset: 0 })
     }
 
     /// Panics where an invariant is broken.

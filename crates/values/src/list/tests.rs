@@ -100,10 +100,9 @@ fn apply(list: &mut List, model: &mut VecDeque<Vec<u8>>, limit: Limit, step: Ste
         }
         Step::Move(from, to) => {
             let mut moved = None;
-            list.pop(limit, from, 1, |element| moved = Some(element.to_vec()));
+            list.rotate(limit, from, to, |element| moved = Some(element.to_vec()));
             assert_eq!(moved, end_of(model, from));
             if let Some(text) = moved {
-                list.push_taken(limit, to, Element::of(&text));
                 push_to(model, to, text);
             }
         }
@@ -112,7 +111,7 @@ fn apply(list: &mut List, model: &mut VecDeque<Vec<u8>>, limit: Limit, step: Ste
 }
 
 fn compare(list: &List, model: &VecDeque<Vec<u8>>) {
-    if !list.is_empty() || list.packed_bytes().is_some() {
+    if !list.is_empty() || list.inline().is_some() {
         list.check();
     }
     let view = list.view();
@@ -139,12 +138,12 @@ proptest! {
         steps in proptest::collection::vec(step(), 1..60),
     ) {
         let limit = Limit::of(option);
-        let (mut list, mut model) = (List::new(), VecDeque::new());
+        let (mut list, mut model) = (List::empty(), VecDeque::new());
         for step in steps {
             apply(&mut list, &mut model, limit, step);
             compare(&list, &model);
             if list.is_empty() {
-                list = List::new();
+                list = List::empty();
             }
         }
         let mut rounds = 0;
@@ -158,7 +157,7 @@ proptest! {
 #[test]
 fn a_list_grows_and_shrinks_as_in_redis() {
     let limit = Limit::of(3);
-    let mut list = List::new();
+    let mut list = List::empty();
     for number in 0..3 {
         list.make_room(limit, 1, 1);
         list.push(End::Tail, number.to_string().as_bytes());
@@ -175,7 +174,7 @@ fn a_list_grows_and_shrinks_as_in_redis() {
 
 #[test]
 fn memory_is_counted() {
-    let mut list = List::new();
+    let mut list = List::empty();
     assert_eq!(list.heap_bytes(), 0);
     list.push(End::Tail, b"hello");
     assert_eq!(list.heap_bytes(), list.clone().into_spare().capacity().max(list.heap_bytes()));
