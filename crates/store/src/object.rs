@@ -76,7 +76,7 @@ macro_rules! types {
             pub(crate) fn of_kind(entry_kind: u8) -> Type {
                 match entry_kind {
                     ..kind::STRINGS_END => Type::String,
-                    $($first..=$last | $apart => Type::$variant,)*
+                    $($first..=$last => Type::$variant, $apart => Type::$variant,)*
                     other => unreachable!("no value has kind {other}"),
                 }
             }

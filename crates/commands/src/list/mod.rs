@@ -3,6 +3,7 @@
 //! Invariant: an emptied list leaves no key; its command announces what it did, then `del`.
 //! Read next: `push.rs` and `pop.rs` (the hot path), `moving.rs` (two keys), then any other.
 
+mod blocking;
 mod edit;
 mod moving;
 mod pop;
@@ -21,6 +22,11 @@ use larder_values::packed::Element;
 
 /// The list commands, by name.
 pub static COMMANDS: &[&Command] = &[
+    &blocking::BLMOVE,
+    &blocking::BLMPOP,
+    &blocking::BLPOP,
+    &blocking::BRPOP,
+    &blocking::BRPOPLPUSH,
     &read::LINDEX,
     &edit::LINSERT,
     &read::LLEN,

@@ -4,7 +4,7 @@ use super::{ReplyElement, announce_taken, end, end_arg, limit};
 use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
-use crate::spec::{Acl, Arg, Begin, Command, Find, Flags, Group, KeyFlags, KeySpec, Run, Spec};
+use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
 use larder_store::Hashed;
 use larder_values::list::{End, List};
 use larder_values::number;
@@ -88,16 +88,6 @@ fn pop_some(cx: &mut Ctx<'_>, key: &Hashed<'_>, end: End, count: usize) -> Resul
     Ok(true)
 }
 
-/// Keys behind their number, which is the word at `number_at`.
-pub(super) const fn counted_keys(number_at: u32) -> KeySpec {
-    KeySpec {
-        flags: TAKEN,
-        begin: Begin::Index(number_at),
-        find: Find::Counted { number_at: 0, first: 1, step: 1 },
-        notes: None,
-    }
-}
-
 /// `LMPOP numkeys key [key ...] <LEFT | RIGHT> [COUNT count]`
 pub static LMPOP: Command = Command {
     spec: Spec {
@@ -109,7 +99,7 @@ pub static LMPOP: Command = Command {
         arity: -4,
         flags: Flags::WRITE,
         acl: Acl::LIST,
-        keys: &[counted_keys(1)],
+        keys: &[KeySpec::counted(1, TAKEN)],
         args: &[
             Arg::integer("numkeys"),
             Arg::key("key", 0).multiple(),

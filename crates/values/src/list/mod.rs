@@ -96,6 +96,7 @@ impl List {
 
     /// How many elements there are.
     #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "`Collection` has it")]
     pub fn len(&self) -> usize {
         self.view().len()
     }
