@@ -20,6 +20,7 @@ pub mod hash;
 pub mod hyperloglog;
 pub mod keys;
 mod keys_of;
+pub mod list;
 #[cfg(test)]
 mod recorded;
 pub mod set;
@@ -46,10 +47,11 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
 static FAMILIES: &[&[&Command]] = &[
     keys::COMMANDS,
     string::COMMANDS,
-    bitmap::COMMANDS,
-    hyperloglog::COMMANDS,
+    list::COMMANDS,
     hash::COMMANDS,
     set::COMMANDS,
     zset::COMMANDS,
     stream::COMMANDS,
+    bitmap::COMMANDS,
+    hyperloglog::COMMANDS,
 ];

@@ -4,10 +4,12 @@
 
 use crate::lzf;
 use crate::rdb::{
-    Dumped, DumpedHash, DumpedSet, DumpedZSet, RestoreError, VERSION, Writer, dump_string, restore,
+    Dumped, DumpedHash, DumpedList, DumpedSet, DumpedZSet, RestoreError, VERSION, Writer, dump_string,
+    restore,
 };
 use larder_values::collection::{Collection, PackedLimits};
 pub use larder_values::fuzz::{fuzz_glob, fuzz_hll};
+use larder_values::list::Limit;
 use larder_values::set;
 use larder_values::zset::ZSet;
 
@@ -47,6 +49,7 @@ pub fn fuzz_restore(bytes: &[u8]) {
                 "a hash changed on its way"
             );
         }
+        Ok(Dumped::List(dumped)) => exercise_list(dumped),
         Err(error) => assert_ne!(error, RestoreError::VersionOrChecksum, "a right footer was refused"),
     }
 }
@@ -67,6 +70,23 @@ fn exercise_zset(dumped: DumpedZSet) {
     let again = build(again);
     again.check();
     assert_eq!(all(&again), all(&set), "a sorted set changed on its way");
+}
+
+/// A list that was accepted holds its invariants, and comes back from its own payload.
+fn exercise_list(dumped: DumpedList) {
+    let limit = Limit::of(3);
+    let list = dumped.into_list(limit);
+    list.check();
+    let mut payload = Vec::new();
+    Writer::new(true).dump_list(list.view(), &mut payload);
+    let Ok(Dumped::List(again)) = restore(&payload, usize::MAX) else { panic!("own payload was refused") };
+    let again = again.into_list(limit);
+    again.check();
+    let (before, after) = (list.view().iter(), again.view().iter());
+    assert!(
+        before.map(|element| element.to_vec()).eq(after.map(|element| element.to_vec())),
+        "a list changed"
+    );
 }
 
 /// Decompresses the bytes to a length taken from the first three, and compresses all of them.

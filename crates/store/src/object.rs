@@ -9,6 +9,7 @@ use crate::string::kind;
 use larder_table::PayloadRef;
 use larder_values::collection::Collection;
 use larder_values::hash::{FORM_TRIPLES, Hash};
+use larder_values::list::List;
 use larder_values::stream::Stream;
 use larder_values::zset::ZSet;
 use std::ops::RangeInclusive;
@@ -209,6 +210,8 @@ impl std::fmt::Debug for Object {
 }
 
 types! {
+    /// A list.
+    List: List = "list", inside 16..=16, apart 17;
     /// Distinct members without an order of their own.
     Set: larder_values::set::Set = "set", inside 19..=20, apart 21;
     /// A hash.

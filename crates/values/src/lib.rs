@@ -24,6 +24,8 @@ pub mod lcs;
 
 pub mod ascii7;
 
+pub mod list;
+
 pub mod packed;
 
 pub mod stream;

@@ -4,11 +4,13 @@ use super::{ONE_KEY, READ_ONE};
 use crate::args::Args;
 use crate::cx::{Ctx, Limits};
 use crate::error::Error;
+use crate::list;
 use crate::set::limits;
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
 use larder_persist::rdb::{self, Dumped, DumpedZSet};
 use larder_store::{Event, Expire, Hashed, Item, Millis, Type};
 use larder_values::hash::Hash;
+use larder_values::list::List;
 use larder_values::lru::{self, Lfu};
 use larder_values::number;
 use larder_values::set::Set;
@@ -117,6 +119,11 @@ pub fn write_payload(item: &Item<'_>, out: &mut Vec<u8>) {
         Type::Set => {
             if let Ok(set) = item.view::<Set>() {
                 rdb::Writer::new(true).dump_set(set, out);
+            }
+        }
+        Type::List => {
+            if let Ok(list) = item.view::<List>() {
+                rdb::Writer::new(true).dump_list(list, out);
             }
         }
     }
@@ -237,6 +244,10 @@ fn store(cx: &mut Ctx<'_>, key: &Hashed<'_>, dumped: Dumped, expire: Expire) -> 
         }
         Dumped::Set(dumped) => {
             cx.db.put_collection(key, dumped.into_set(&limits(cx.limits)), expire);
+        }
+        Dumped::List(dumped) => {
+            let list = dumped.into_list(list::limit(cx.limits));
+            cx.db.put_collection(key, list, expire);
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Payloads of DUMP and RESTORE: a type byte, an object, two bytes of version, eight of CRC-64.
 
 use super::hash::{self, DumpedHash};
+use super::list::{self, DumpedList};
 use super::set::{self, DumpedSet};
 use super::stream::{TYPE_STREAM, TYPE_STREAM_2, TYPE_STREAM_3};
 use super::string::StringError;
@@ -27,6 +28,8 @@ pub enum Dumped {
     Hash(DumpedHash),
     /// A set.
     Set(DumpedSet),
+    /// A list.
+    List(DumpedList),
 }
 
 /// Why a payload was refused.
@@ -145,8 +148,12 @@ pub fn restore(payload: &[u8], string_max: usize) -> Result<Dumped, RestoreError
         kind @ (set::TYPE_SET | set::TYPE_SET_INTSET | set::TYPE_SET_LISTPACK) => {
             set::read(kind, &mut reader, string_max)
         }
+        list::TYPE_LIST => list::read_elements(&mut reader, string_max),
+        list::TYPE_LIST_ZIPLIST => list::read_ziplist(&mut reader),
+        list::TYPE_LIST_QUICKLIST => list::read_ziplists(&mut reader),
+        list::TYPE_LIST_QUICKLIST_2 => list::read_listpacks(&mut reader, string_max),
         // 8 was never used; 26 and up are not objects.
-        kind @ (1..=7 | 9..=25) => Err(RestoreError::UnsupportedType(kind)),
+        kind @ (6 | 7) => Err(RestoreError::UnsupportedType(kind)),
         _ => Err(RestoreError::BadData),
     }
 }

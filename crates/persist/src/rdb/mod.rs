@@ -6,6 +6,7 @@
 mod dump;
 mod hash;
 mod length;
+mod list;
 mod set;
 mod stream;
 mod string;
@@ -15,6 +16,7 @@ mod zset;
 pub use dump::{Dumped, RestoreError, Writer, dump_string, restore};
 pub use hash::DumpedHash;
 pub use length::{Length, push_length};
+pub use list::{DumpedChunk, DumpedList};
 pub use set::DumpedSet;
 pub use string::StringWriter;
 pub use zset::DumpedZSet;

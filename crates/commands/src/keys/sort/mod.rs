@@ -12,9 +12,11 @@ mod plan;
 use crate::args::Args;
 use crate::cx::KeyspaceCtx;
 use crate::error::Error;
+use crate::list;
 use crate::spec::{Acl, Arg, Begin, Command, Find, Flags, KeyFlags, KeySpec, Run, Spec};
-use larder_store::{Db, Event, Item, Type, WrongType};
+use larder_store::{Db, Event, Expire, Item, Type, WrongType};
 use larder_values::hash::Hash;
+use larder_values::list::{End, Limit, List};
 use larder_values::packed::Element;
 use larder_values::set::Set;
 use larder_values::zset::ZSet;
@@ -99,7 +101,7 @@ enum Round {
 }
 
 fn sort(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>, plan: Plan<'_>) -> Result<(), Error> {
-    let source = args.get(1);
+    let (source, limit) = (args.get(1), list::limit(cx.limits));
     let mut elements = Vec::new();
     let rows = loop {
         let named = plan.keys_named(&elements);
@@ -107,7 +109,7 @@ fn sort(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>, plan: Plan<'_>) -> Result<(),
         keys.push(source);
         keys.extend(plan.store);
         keys.extend(named.iter().map(Vec::as_slice));
-        match cx.with_keys(cx.db, &keys, |db| round(db, &plan, source, elements))? {
+        match cx.with_keys(cx.db, &keys, |db| round(db, limit, &plan, source, elements))? {
             Round::Done(rows) => break rows,
             Round::Changed(present) => elements = present,
         }
@@ -127,7 +129,13 @@ fn sort(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>, plan: Plan<'_>) -> Result<(),
 }
 
 /// One round with the source, the destination and the keys that `expected` names locked.
-fn round(db: &mut Db<'_>, plan: &Plan<'_>, source: &[u8], expected: Vec<Vec<u8>>) -> Result<Round, Error> {
+fn round(
+    db: &mut Db<'_>,
+    limit: Limit,
+    plan: &Plan<'_>,
+    source: &[u8],
+    expected: Vec<Vec<u8>>,
+) -> Result<Round, Error> {
     let key = db.key(source);
     let present = elements(db.read(&key), plan)?;
     // Redis sorts no small sorted set: it makes it a large one first, which shows ever after.
@@ -139,7 +147,7 @@ fn round(db: &mut Db<'_>, plan: &Plan<'_>, source: &[u8], expected: Vec<Vec<u8>>
     }
     let rows = order::rows(plan, present, &mut |pattern, element| value_named(db, pattern, element))?;
     if let Some(destination) = plan.store {
-        store(db, destination, &rows)?;
+        store(db, limit, destination, &rows);
     }
     Ok(Round::Done(rows))
 }
@@ -158,6 +166,7 @@ fn elements(item: Option<Item<'_>>, plan: &Plan<'_>) -> Result<Vec<Vec<u8>>, Wro
             }
             Ok(members)
         }
+        Type::List => Ok(item.view::<List>()?.iter().map(Element::to_vec).collect()),
         _ => Err(WrongType),
     }
 }
@@ -175,14 +184,21 @@ fn value_named(db: &mut Db<'_>, pattern: &Pattern<'_>, element: &[u8]) -> Option
     }
 }
 
-/// Replaces the destination by the rows; no row leaves no key.
-fn store(db: &mut Db<'_>, destination: &[u8], rows: &[Option<Vec<u8>>]) -> Result<(), Error> {
-    if !rows.is_empty() {
-        return Err(Error::of("ERR SORT has no list to STORE into"));
-    }
+/// Replaces the destination by a list of the rows; no row leaves no key.
+fn store(db: &mut Db<'_>, limit: Limit, destination: &[u8], rows: &[Option<Vec<u8>>]) {
     let key = db.key(destination);
-    if db.remove(&key) {
-        db.changed(&key, Event::DEL);
+    if rows.is_empty() {
+        if db.remove(&key) {
+            db.changed(&key, Event::DEL);
+        }
+        return;
     }
-    Ok(())
+    let mut list = List::of_chunks(limit);
+    rows.iter().for_each(|row| list.push(End::Tail, row.as_deref().unwrap_or_default()));
+    list.settle(limit, false);
+    if db.put_collection(&key, list, Expire::Clear) {
+        db.notify(&key, Event::OVERWRITTEN);
+    }
+    db.changed(&key, Event::SORTSTORE);
+    db.local.effects.changed_many(rows.len() as u64 - 1);
 }

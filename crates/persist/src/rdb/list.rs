@@ -1,0 +1,238 @@
+//! Lists: since Redis 7 chunks, each a listpack or one large element.
+//!
+//! Older forms are read: elements one by one, one ziplist, and chunks that are ziplists.
+//! Invariant: what is read is checked as a whole, and holds at least one element.
+
+use super::dump::{Dumped, RestoreError, Writer, push_footer};
+use super::{BadData, Reader, push_length, ziplist};
+use larder_values::list::{Limit, List, ListView};
+use larder_values::packed::{Element, Packed, PackedBuf, from_listpack, to_listpack};
+
+pub(super) const TYPE_LIST: u8 = 1;
+pub(super) const TYPE_LIST_ZIPLIST: u8 = 10;
+pub(super) const TYPE_LIST_QUICKLIST: u8 = 14;
+pub(super) const TYPE_LIST_QUICKLIST_2: u8 = 18;
+
+/// What a chunk is: one large element, or a listpack.
+const CHUNK_PLAIN: u64 = 1;
+const CHUNK_PACKED: u64 = 2;
+
+/// A list from a payload.
+#[derive(Debug, PartialEq)]
+pub enum DumpedList {
+    /// Elements, to be put into chunks of whatever size is in force.
+    Elements(PackedBuf),
+    /// Chunks, which stay as they are.
+    Chunks(Vec<DumpedChunk>),
+}
+
+/// A chunk from a payload.
+#[derive(Debug, PartialEq)]
+pub enum DumpedChunk {
+    /// One large element.
+    Plain(Vec<u8>),
+    /// Elements; some.
+    Packed(PackedBuf),
+}
+
+impl DumpedList {
+    /// The list, in the form that it has under the limit in force.
+    pub fn into_list(self, limit: Limit) -> List {
+        let mut list = List::of_chunks(limit);
+        match self {
+            DumpedList::Elements(elements) => list.append_each(elements.view()),
+            DumpedList::Chunks(chunks) => {
+                for chunk in chunks {
+                    match chunk {
+                        DumpedChunk::Plain(text) => list.append_plain(&text),
+                        DumpedChunk::Packed(packed) => list.append_chunk(packed),
+                    }
+                }
+            }
+        }
+        list.settle(limit, false);
+        list
+    }
+}
+
+impl Writer {
+    /// Appends the payload of a list.
+    pub fn dump_list(&mut self, list: ListView<'_>, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.push(TYPE_LIST_QUICKLIST_2);
+        match list {
+            ListView::Packed(packed) => {
+                push_length(out, 1);
+                self.push_packed(packed, out);
+            }
+            ListView::Quick(quick) => {
+                let chunks = quick.chunks();
+                push_length(out, chunks.len() as u64);
+                for (is_plain, packed) in chunks {
+                    match packed.iter().next().filter(|_| is_plain) {
+                        Some(Element::Bytes(text)) => {
+                            push_length(out, CHUNK_PLAIN);
+                            self.strings.push(out, text);
+                        }
+                        Some(Element::Int(value)) => {
+                            push_length(out, CHUNK_PLAIN);
+                            self.strings.push_integer(out, value);
+                        }
+                        None => self.push_packed(packed, out),
+                    }
+                }
+            }
+        }
+        push_footer(out, start);
+    }
+
+    fn push_packed(&mut self, packed: Packed<'_>, out: &mut Vec<u8>) {
+        let mut listpack = Vec::new();
+        to_listpack(packed, &mut listpack);
+        push_length(out, CHUNK_PACKED);
+        self.strings.push(out, &listpack);
+    }
+}
+
+/// Reads an object of type 1: elements behind their number.
+pub(super) fn read_elements(reader: &mut Reader<'_>, string_max: usize) -> Result<Dumped, RestoreError> {
+    let len = reader.plain_length().map_err(bad)?;
+    // Room is made as elements arrive: the number is only what is announced.
+    let mut elements = PackedBuf::new();
+    for _ in 0..len {
+        elements.push_back(&reader.string(string_max)?);
+    }
+    some(elements).map(DumpedList::Elements).map(Dumped::List)
+}
+
+/// Reads an object of type 10: one ziplist.
+pub(super) fn read_ziplist(reader: &mut Reader<'_>) -> Result<Dumped, RestoreError> {
+    let bytes = reader.string(usize::MAX)?;
+    let elements = ziplist::read(&bytes).map_err(bad)?;
+    some(elements).map(DumpedList::Elements).map(Dumped::List)
+}
+
+/// Reads an object of type 14: ziplists behind their number.
+pub(super) fn read_ziplists(reader: &mut Reader<'_>) -> Result<Dumped, RestoreError> {
+    read_chunks(reader, |reader| {
+        let bytes = reader.string(usize::MAX)?;
+        ziplist::read(&bytes).map(DumpedChunk::Packed).map_err(bad)
+    })
+}
+
+/// Reads an object of type 18: listpacks and large elements behind their number.
+pub(super) fn read_listpacks(reader: &mut Reader<'_>, string_max: usize) -> Result<Dumped, RestoreError> {
+    read_chunks(reader, |reader| match reader.plain_length().map_err(bad)? {
+        CHUNK_PLAIN => Ok(DumpedChunk::Plain(reader.string(string_max)?)),
+        CHUNK_PACKED => {
+            let bytes = reader.string(usize::MAX)?;
+            from_listpack(&bytes).map(DumpedChunk::Packed).map_err(|_| RestoreError::BadData)
+        }
+        _ => Err(RestoreError::BadData),
+    })
+}
+
+fn read_chunks(
+    reader: &mut Reader<'_>,
+    read: impl Fn(&mut Reader<'_>) -> Result<DumpedChunk, RestoreError>,
+) -> Result<Dumped, RestoreError> {
+    let len = reader.plain_length().map_err(bad)?;
+    let mut chunks = Vec::new();
+    for _ in 0..len {
+        let chunk = read(reader)?;
+        // Chunks without elements are passed over, as in Redis.
+        if !matches!(&chunk, DumpedChunk::Packed(packed) if packed.is_empty()) {
+            chunks.push(chunk);
+        }
+    }
+    if chunks.is_empty() { Err(RestoreError::BadData) } else { Ok(Dumped::List(DumpedList::Chunks(chunks))) }
+}
+
+fn some(elements: PackedBuf) -> Result<PackedBuf, RestoreError> {
+    if elements.is_empty() { Err(RestoreError::BadData) } else { Ok(elements) }
+}
+
+fn bad(BadData: BadData) -> RestoreError {
+    RestoreError::BadData
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rdb::restore;
+    use larder_values::collection::Collection;
+    use larder_values::list::End;
+
+    fn payload(object: &[u8]) -> Vec<u8> {
+        let mut out = object.to_vec();
+        push_footer(&mut out, 0);
+        out
+    }
+
+    fn texts(dumped: Dumped) -> Vec<String> {
+        let Dumped::List(list) = dumped else { panic!("not a list") };
+        let list = list.into_list(Limit::of(3));
+        list.check();
+        list.view().iter().map(|element| String::from_utf8(element.to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_is_dumped_is_restored() {
+        for (count, long) in [(1, 0), (3, 0), (4, 0), (100, 0), (7, 9000)] {
+            let limit = Limit::of(3);
+            let mut list = List::empty();
+            for number in 0..count {
+                let text = format!("{number}{}", "x".repeat(if number % 3 == 1 { long } else { 0 }));
+                list.make_room(limit, text.len(), 1);
+                list.push(End::Tail, text.as_bytes());
+            }
+            let mut out = Vec::new();
+            Writer::new(true).dump_list(list.view(), &mut out);
+            let Ok(Dumped::List(dumped)) = restore(&out, 1 << 20) else { panic!("own payload was refused") };
+            let again = dumped.into_list(limit);
+            assert_eq!(again.view().is_quick(), list.view().is_quick());
+            assert!(again.view().iter().eq(list.view().iter()));
+            let mut second = Vec::new();
+            Writer::new(true).dump_list(again.view(), &mut second);
+            assert_eq!(second, out);
+        }
+    }
+
+    #[test]
+    fn older_forms_are_read() {
+        let ziplist = b"\x12\0\0\0\x0d\0\0\0\x02\0\0\x01a\x03\x0215\xff";
+        let ziplist = [&[ziplist.len() as u8], &ziplist[..]].concat();
+        let mut lengths = ziplist.clone();
+        lengths[1] = ziplist.len() as u8 - 1;
+        for (object, expected) in [
+            (b"\x01\x03\x01a\xc0\x05\x01b".to_vec(), vec!["a", "5", "b"]),
+            ([b"\x0a", &lengths[..]].concat(), vec!["a", "15"]),
+            ([b"\x0e\x02", &lengths[..], &lengths[..]].concat(), vec!["a", "15", "a", "15"]),
+            (b"\x12\x02\x01\x03abc\x02\x09\x09\0\0\0\x01\0\x07\x01\xff".to_vec(), vec!["abc", "7"]),
+        ] {
+            let dumped = restore(&payload(&object), 100);
+            assert_eq!(dumped.map(texts), Ok(expected.iter().map(|text| (*text).to_owned()).collect()));
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_is_refused() {
+        for object in [
+            &b"\x01\0"[..],
+            b"\x01\x02\x01a",
+            b"\x01\xc0\x01a",
+            b"\x0a\0",
+            b"\x0e\0",
+            b"\x12\0",
+            b"\x12\x01",
+            b"\x12\x01\x03\x01a",
+            b"\x12\x01\x02\x07\x07\0\0\0\0\0\xff",
+            b"\x12\x01\x02\x09\x09\0\0\0\x01\0\x07\x02\xff",
+            b"\x12\x01\x02\x09\x09\0\0\0\x02\0\x07\x01\xff",
+            b"\x12\x81\xff\xff\xff\xff\xff\xff\xff\xff\x01\x01a",
+        ] {
+            let refused = restore(&payload(object), 100);
+            assert_eq!(refused, Err(RestoreError::BadData), "{}", object.escape_ascii());
+        }
+    }
+}
