@@ -62,7 +62,8 @@ fn every_element_goes_to_one_client() {
                 scope.spawn(move || {
                     let (mut client, mut taken) = (server.client(), Vec::new());
                     // Each waits for all queues, in an order of its own; some give up soon, some move elements.
-                    let names: Vec<String> = (0..QUEUES).map(|at| format!("q{}", (at + consumer) % QUEUES)).collect();
+                    let names: Vec<String> =
+                        (0..QUEUES).map(|at| format!("q{}", (at + consumer) % QUEUES)).collect();
                     let line = match consumer {
                         0 => "BLMOVE q0 q1 LEFT RIGHT 0.01".to_owned(),
                         1 => format!("BLPOP {} 0.001", names.join(" ")),
