@@ -8,11 +8,11 @@
 //! again later as a whole.
 
 use super::serve::Waiters;
-use super::{Core, LOCK_SPINS};
+use super::{Core, LOCK_SPINS, TIMED_FIRST};
 use crate::connection::{Closing, Connection};
-use crate::registry::{Row, RowRun};
+use crate::registry::{Row, RowRun, RunOnKeys};
 use crate::transaction::Transaction;
-use larder_commands::{Args, Error, database_number, keys_of};
+use larder_commands::{Args, Ctx, Error, database_number, keys_of};
 use larder_resp::{Output, Reply};
 use larder_store::{Db, DbIndex, Hashed, Held, Keyspace, Locked, Place};
 use smallvec::SmallVec;
@@ -172,15 +172,56 @@ impl Core {
         }
         conn.is_in_exec = true;
         Reply::new(out, conn.protocol).array(transaction.len());
+        let mut is_plain = !self.look_up_attention();
+        self.local.no_touch = conn.no_touch;
         for (row, args, hash) in transaction.commands() {
+            if is_plain
+                && let Some(run) = row.run_on_key
+                && let Some(held) = &mut held
+                && self.stats.by_command[row.id].calls.get() >= TIMED_FIRST
+            {
+                let locked = held.lend_one(self.server.keyspace.place(conn.db, hash));
+                self.run_on_lent_key(conn, out, row, run, (&args, hash), locked);
+                continue;
+            }
             self.run(conn, out, row, &args, hash, held.as_deref_mut());
             debug_assert!(conn.parked.is_none(), "a command of a transaction waits");
             self.show_monitors(conn, row, &args);
+            is_plain = !self.look_up_attention();
+            self.local.no_touch = conn.no_touch;
         }
+        self.count_changes();
         conn.is_in_exec = false;
         if self.local.effects.has_ready() {
             let waiters = Waiters { server: self.server, worker: self.id, limits: &self.limits };
             waiters.serve(held.unwrap_or(&mut Held::default()), &mut self.local);
+        }
+    }
+
+    /// Runs a command on one key that needs nothing else, as [`Core::run_on_key`] does outside of a transaction.
+    #[inline]
+    fn run_on_lent_key(
+        &mut self,
+        conn: &Connection,
+        out: &mut Output,
+        row: &'static Row,
+        run: RunOnKeys,
+        (args, hash): (&Args<'_>, u64),
+        locked: Locked<'_>,
+    ) {
+        self.mark = out.mark();
+        let db = Db::new(&self.server.keyspace, conn.db, locked, &mut self.local);
+        let mut cx = Ctx::new(db, Reply::new(out, conn.protocol), &self.limits, (row.first_key, hash));
+        let result = run(&mut cx, args);
+        drop(cx);
+        let stats = &self.stats.by_command[row.id];
+        stats.calls.add(1);
+        self.stats.commands.add(1);
+        if let Err(error) = result {
+            stats.failed.add(1);
+            out.truncate(self.mark);
+            self.count_error(error.text());
+            Reply::new(out, conn.protocol).error(error.text());
         }
     }
 

@@ -134,8 +134,13 @@ impl Waiters<'_> {
             }
             places.push(place);
         }
-        let awaited = kept.awaited().map(|key| keyspace.place(kept.db, keyspace.hash(key)));
-        places.extend(awaited.filter(|place| held.has(*place)));
+        // The other keys it waits for are looked at where that costs nobody a wait.
+        for awaited in kept.awaited() {
+            let place = keyspace.place(kept.db, keyspace.hash(awaited));
+            if keyspace.try_hold_more(place, 1, held) {
+                places.push(place);
+            }
+        }
         let no_touch = std::mem::replace(&mut local.no_touch, kept.no_touch);
         let mut out = Output::default();
         let answer = catch_unwind(AssertUnwindSafe(|| {
