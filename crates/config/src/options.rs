@@ -448,7 +448,7 @@ options! {
             "Most entries in a node of a stream; 0 for no limit.";
 
         Features "notify-keyspace-events" notify_keyspace_events: KeyspaceEvents, Kind::KeyspaceEvents, "", []
-            "Classes of events to publish: K and E choose the channels, g$lshzxetdmn the classes, A all but m and n.";
+            "Classes of events to publish: K and E choose the channels, g$lshzxetdmnoc the classes, A all but m, n, o and c.";
     }
     fixed {
         Network "socket-mark-id": u32, unsigned(0, U32_MAX), "0", [IMMUTABLE]

@@ -90,6 +90,8 @@ const VALUES: &[&str] = &[
     "clients",
     "AKE",
     "KEA",
+    "Kg$lshzxetdmnoc",
+    "ocE",
     "Kmdx",
     "xt",
     "zxd",

@@ -7,7 +7,7 @@ use crate::clock;
 use crate::connection::{Connection, Parked};
 use crate::execute::Core;
 use crate::slots::Slots;
-use larder_config::{ClientClass, Settings};
+use larder_config::Settings;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -193,7 +193,9 @@ impl Background {
 /// Whether a connection is to be closed since `timeout` is over.
 fn is_idle(core: &Core, conn: &Connection) -> bool {
     let idle_ms_max = u64::from(core.settings.timeout()) * 1000;
-    let waits = matches!(conn.parked, Some(Parked::Ticket(_) | Parked::Paused)) || conn.monitor;
+    let waits = matches!(conn.parked, Some(Parked::Ticket(_) | Parked::Paused))
+        || conn.monitor
+        || conn.subscriptions.is_some();
     let idle_ms = core.local.now.0.saturating_sub(conn.client.active_ms.load(Relaxed));
     idle_ms_max != 0 && !waits && idle_ms > idle_ms_max
 }
@@ -204,7 +206,7 @@ fn is_deaf(core: &Core, conn: &Connection) -> bool {
     if conn.over_soft_limit_ms == 0 {
         return false;
     }
-    let limit = core.settings.client_output_buffer_limit().of(ClientClass::Normal);
+    let limit = core.settings.client_output_buffer_limit().of(conn.class());
     let patience_ms = limit.soft_seconds.saturating_mul(1000);
     if core.local.now.0.saturating_sub(conn.over_soft_limit_ms) <= patience_ms {
         return false;

@@ -3,6 +3,7 @@
 //! The owning worker writes its connections' figures with relaxed stores once per turn; readers see
 //! them a turn late at most.
 
+use crate::pubsub::Kind;
 use larder_store::{Counter, Watch};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -57,6 +58,8 @@ pub struct Client {
     pub no_touch: AtomicBool,
     /// Closing once its replies are out.
     pub closing: AtomicBool,
+    /// How many channels, patterns and shard channels it is subscribed to; by `pubsub::Kind`.
+    pub subscriptions: [AtomicUsize; 3],
     /// Parked: waiting for something.
     pub parked: AtomicBool,
     /// Commands since MULTI; -1 outside of a transaction.
@@ -114,6 +117,7 @@ impl Client {
             no_evict: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            subscriptions: [const { AtomicUsize::new(0) }; 3],
             parked: AtomicBool::new(false),
             multi: AtomicI64::new(-1),
             multi_bytes: AtomicUsize::new(0),
@@ -134,6 +138,16 @@ impl Client {
     /// Keys it watches, none of which has changed.
     pub fn keys_watched(&self) -> usize {
         if self.watch.has_changed() { 0 } else { self.watched.load(Relaxed) }
+    }
+
+    /// How many subscriptions of a kind it has.
+    pub fn subscribed(&self, kind: Kind) -> usize {
+        self.subscriptions[kind as usize].load(Relaxed)
+    }
+
+    /// Whether it has any subscription.
+    pub fn is_subscriber(&self) -> bool {
+        self.subscriptions.iter().any(|count| count.load(Relaxed) != 0)
     }
 
     /// Whether it comes from this machine: by the Unix socket or a loopback address.

@@ -5,7 +5,9 @@
 
 use crate::clients::Client;
 use crate::io::Socket;
+use crate::pubsub::Subscriptions;
 use crate::transaction::{Transaction, Watching};
+use larder_config::ClientClass;
 use larder_resp::{Output, Protocol, RequestParser, Span};
 use larder_store::DbIndex;
 use std::sync::Arc;
@@ -93,6 +95,8 @@ pub struct Connection {
     pub watching: Watching,
     /// EXEC is running: nothing may wait.
     pub is_in_exec: bool,
+    /// What it is subscribed to, if anything.
+    pub subscriptions: Option<Box<Subscriptions>>,
     /// Whether and how it ends.
     pub closing: Closing,
     /// Whether its requests wait.
@@ -131,6 +135,7 @@ impl Connection {
             transaction: None,
             watching: Watching::default(),
             is_in_exec: false,
+            subscriptions: None,
             closing: Closing::No,
             parked: None,
             unfinished: None,
@@ -142,10 +147,24 @@ impl Connection {
     }
 
     /// Whether its requests need nothing but to be carried out: no login, no hidden replies, no
-    /// transaction.
+    /// transaction, no messages between replies.
     #[inline]
     pub fn is_plain(&self) -> bool {
-        self.authenticated && self.reply_mode == ReplyMode::On && self.transaction.is_none()
+        self.authenticated
+            && self.reply_mode == ReplyMode::On
+            && self.transaction.is_none()
+            && self.subscriptions.is_none()
+    }
+
+    /// Whether only the few commands of a subscriber are allowed: RESP2 has no other way to tell replies
+    /// from messages.
+    pub fn is_listening_only(&self) -> bool {
+        self.subscriptions.is_some() && self.protocol == Protocol::Resp2
+    }
+
+    /// Whose limits of unread output hold for it.
+    pub fn class(&self) -> ClientClass {
+        if self.subscriptions.is_some() { ClientClass::PubSub } else { ClientClass::Normal }
     }
 
     /// Memory held for the connection, shared values of its replies not counted, in bytes.
@@ -157,6 +176,7 @@ impl Connection {
             + self.output.memory()
             + self.transaction.as_ref().map_or(0, |transaction| transaction.memory())
             + self.watching.memory()
+            + self.subscriptions.as_ref().map_or(0, |own| own.memory())
     }
 
     /// Puts the connection back into the state it had when it was accepted (RESET).

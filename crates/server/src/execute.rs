@@ -9,6 +9,7 @@ mod serve;
 use crate::clients::Client;
 use crate::commands::shown_name;
 use crate::connection::{Closing, Connection, Parked, ReplyMode, Unfinished};
+use crate::pubsub::{Delivery, Name, Notifier, Subscribers};
 use crate::registry::{InMulti, Row, RowRun, RunOnKeys};
 use crate::server::{Message, Server};
 use crate::slowlog::{SlowEntry, shorten};
@@ -94,6 +95,16 @@ pub struct Core {
     slow_nanos_min: u64,
     /// Every command is timed: the slow log asks for it.
     time_all: bool,
+    /// This worker's connections by what they are subscribed to.
+    pub subscribers: Subscribers,
+    /// Messages that all get but the connection of this token, which has them.
+    pub undelivered: Vec<(Arc<Delivery>, u64)>,
+    /// Messages to the connection at hand, and the patterns it gets them by, for when EXEC has answered.
+    pub held_back: Vec<(Arc<Delivery>, Option<Name>)>,
+    /// What lay in the mailbox between messages and has to wait.
+    pub set_aside: Vec<Message>,
+    /// The reply of the command at hand is out-of-band data, which CLIENT REPLY does not hide.
+    pub reply_is_push: bool,
 }
 
 /// What a command that needs the server gets.
@@ -161,6 +172,11 @@ impl Core {
             own_bytes_checked: 0,
             slow_nanos_min: u64::MAX,
             time_all: false,
+            subscribers: Subscribers::default(),
+            undelivered: Vec::new(),
+            held_back: Vec::new(),
+            set_aside: Vec::new(),
+            reply_is_push: false,
         };
         core.local.effects.tell(Arc::clone(&server.keyspace.followed));
         core.refresh_settings();
@@ -302,6 +318,9 @@ impl Core {
         // Below this a constant-time command could be slow enough to be logged.
         self.time_all = self.slow_nanos_min < 1_000_000 || self.settings.latency_monitor_threshold() > 0;
         self.until_memory_check = 0;
+        let events = self.settings.notify_keyspace_events();
+        let notifier = Notifier::new(self.server, self.id, events);
+        self.local.effects.set_listener(events.bits(), notifier.map(|notifier| Box::new(notifier) as _));
     }
 
     /// Carries out one request, answering into `out`.
@@ -327,9 +346,13 @@ impl Core {
             return outcome;
         }
         let hidden = mode == ReplyMode::SkipNext || conn.reply_mode != ReplyMode::On;
-        if hidden && conn.closing == Closing::No {
+        let is_push = std::mem::take(&mut self.reply_is_push);
+        if hidden && conn.closing == Closing::No && !is_push {
             out.truncate(mark);
             conn.answer_is_hidden = conn.parked.is_some();
+        }
+        if conn.subscriptions.is_some() || !self.held_back.is_empty() {
+            self.take_messages(conn, out);
         }
         outcome
     }
@@ -371,6 +394,9 @@ impl Core {
         }
         if self.settings.maxmemory() != 0 && needs_memory(conn, row) && !self.make_room() {
             return self.refuse(conn, out, Some(row), &Error::OutOfMemory);
+        }
+        if conn.is_listening_only() && !is_for_subscribers(row) {
+            return self.refuse(conn, out, Some(row), &not_for_subscribers(row));
         }
         if self.server.pause.until_ms.load(Relaxed) != 0
             && self.server.is_paused(self.local.now, may_replicate(conn, row))
@@ -808,11 +834,9 @@ fn row_shown(resolved: &Result<&'static Row, (Option<&'static Row>, Error)>) -> 
     }
 }
 
-/// Whether a pause of writes holds a command back. PFCOUNT is one that may write: it keeps its sum in
-/// the value.
+/// Whether a pause of writes holds a command back.
 fn may_replicate(conn: &Connection, row: &Row) -> bool {
-    row.has(Flags::WRITE)
-        || row.name == "pfcount"
+    row.may_write()
         || (row.in_multi == InMulti::Exec && conn.transaction.as_ref().is_some_and(|kept| kept.may_write))
 }
 
@@ -888,6 +912,33 @@ fn unknown_command(args: &Args<'_>) -> Error {
         text.extend_from_slice(b"' ");
         shown += part.len() + 3;
     }
+    Error::custom(text)
+}
+
+/// Whether a connection that speaks RESP2 may send a command while it is subscribed.
+fn is_for_subscribers(row: &Row) -> bool {
+    let is_one = matches!(
+        row.spec.name,
+        "subscribe"
+            | "unsubscribe"
+            | "psubscribe"
+            | "punsubscribe"
+            | "ssubscribe"
+            | "sunsubscribe"
+            | "ping"
+            | "quit"
+            | "reset"
+    );
+    // A subcommand may have the same word for its name.
+    is_one && !row.name.contains('|')
+}
+
+fn not_for_subscribers(row: &Row) -> Error {
+    let mut text = b"ERR Can't execute '".to_vec();
+    text.extend_from_slice(row.name.as_bytes());
+    text.extend_from_slice(
+        b"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+    );
     Error::custom(text)
 }
 

@@ -23,6 +23,7 @@ pub mod logging;
 mod mailbox;
 mod memory_report;
 mod monitor;
+mod pubsub;
 mod rates;
 mod reaper;
 mod registry;

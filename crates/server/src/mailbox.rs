@@ -57,7 +57,18 @@ mod queue {
 
         /// Leaves a message. Never blocks.
         pub fn send(&self, message: M) {
+            self.leave(message);
+            self.wake();
+        }
+
+        /// Leaves a message for a worker that looks into its mailbox by itself before it sleeps, or that
+        /// is woken right after this.
+        pub fn leave(&self, message: M) {
             self.queue.push(message);
+        }
+
+        /// Wakes the worker, unless somebody does.
+        pub fn wake(&self) {
             if self.flag.must_wake() {
                 self.waker.wake();
             }

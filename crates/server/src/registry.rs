@@ -203,6 +203,12 @@ impl Row {
         self.subcommands.iter().find(|row| row.spec.name.as_bytes().eq_ignore_ascii_case(word))
     }
 
+    /// Whether a pause of writes holds it back. PFCOUNT keeps its sum in the value, and what is
+    /// published goes to replicas too.
+    pub fn may_write(&self) -> bool {
+        self.has(Flags::WRITE) || matches!(self.spec.name, "pfcount" | "publish" | "spublish")
+    }
+
     /// Whether the declaration has this flag.
     #[inline]
     pub fn has(&self, flag: Flags) -> bool {

@@ -9,6 +9,7 @@ use crate::execute::Core;
 use crate::latency::LatencyMonitor;
 use crate::listen::Listeners;
 use crate::mailbox::Mailbox;
+use crate::pubsub::{Delivery, PubSub};
 use crate::rates::Sampler;
 use crate::reaper::Reaper;
 use crate::registry::Registry;
@@ -36,6 +37,8 @@ pub enum Message {
     Answer(u64, u64, Vec<u8>),
     /// Something to do inside the next turn.
     Work(Work),
+    /// A published message for connections of this worker.
+    Publish(Arc<Delivery>),
     /// Bytes for every connection that monitors.
     Monitor(Arc<Vec<u8>>),
     /// Look again at parked connections.
@@ -121,6 +124,8 @@ pub struct Server {
     pub clients: Clients,
     /// Clients that wait.
     pub blocked: Blocked,
+    /// Who is subscribed to what.
+    pub pubsub: PubSub,
     /// Connections refused because of `maxclients`.
     pub refused: AtomicU64,
     /// Connections that monitor.
@@ -186,6 +191,7 @@ impl Server {
             clients,
             listeners: Mutex::default(),
             blocked,
+            pubsub: PubSub::default(),
             refused: AtomicU64::new(0),
             monitors: AtomicUsize::new(0),
             pause: Pause::default(),

@@ -51,7 +51,7 @@ impl Transaction {
         }
         self.commands.push(Queued { row, base, spans: (first, args.len()), hash });
         self.needs_memory |= row.has(Flags::DENY_OOM);
-        self.may_write |= row.has(Flags::WRITE) || row.name == "pfcount";
+        self.may_write |= row.may_write();
     }
 
     /// Number of commands.

@@ -11,19 +11,19 @@
 mod batch;
 mod carry_out;
 mod flush;
+mod mail;
 mod receive;
 
 use crate::background::Background;
 use crate::connection::{Connection, Parked};
 use crate::execute::Core;
-use crate::io::{Poller, Readiness, Socket};
+use crate::io::{Poller, Readiness};
 use crate::listen::LISTENER_TOKENS;
-use crate::server::{Message, Server};
+use crate::server::Server;
 use crate::slots::Slots;
 use batch::{Batch, Source};
 use larder_resp::Output;
 use larder_store::Participant;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -158,10 +158,7 @@ impl Worker {
         }
         self.ready = ready;
         self.carry_out();
-        // Clients of this worker that were served in this turn are answered in it.
-        if !self.server.mailboxes[self.core.id].is_empty() {
-            self.open_mailbox();
-        }
+        self.open_mailbox_again();
         self.core.close_turn();
         self.flush_all();
         self.background.run(&mut self.core, &self.connections);
@@ -187,79 +184,6 @@ impl Worker {
         }
         if ready.readable {
             self.receive(ready.token);
-        }
-    }
-
-    fn open_mailbox(&mut self) {
-        let server = self.server;
-        let mailbox = &server.mailboxes[self.core.id];
-        mailbox.open();
-        while let Some(message) = mailbox.take() {
-            match message {
-                Message::Accept(fd, client) => self.adopt(Socket::new(fd), client),
-                Message::Kill(id) => {
-                    if let Some(token) = self.connections.token_of(id) {
-                        self.close(token);
-                    }
-                }
-                Message::Answer(id, ticket, reply) => self.answer(id, ticket, &reply),
-                Message::Work(work) => (work.0)(&mut self.core),
-                Message::Monitor(line) => self.feed_monitors(&line),
-                Message::Resume => {}
-                Message::Listen => {
-                    if let Err(error) = server.listeners.lock().watch(&self.poller) {
-                        tracing::error!(%error, "a new listening socket cannot be watched");
-                    }
-                }
-                Message::Shutdown => self.stopping = true,
-            }
-        }
-    }
-
-    fn adopt(&mut self, socket: Socket, client: Arc<crate::clients::Client>) {
-        let token = self.connections.next_token();
-        if let Err(error) = self.poller.add(&socket, token) {
-            tracing::warn!(%error, "a new connection cannot be watched; it is closed");
-            self.server.clients.remove(client.id);
-            self.server.clients.give_place();
-            return;
-        }
-        self.core.stats.connections.add(1);
-        let authenticated = self.core.settings.requirepass().is_empty();
-        self.connections.insert(Box::new(Connection::new(client, socket, authenticated)));
-    }
-
-    /// What a parked connection waited for is there.
-    fn answer(&mut self, id: u64, ticket: u64, reply: &[u8]) {
-        let Some(token) = self.connections.token_of(id) else { return };
-        let Some(conn) = self.connections.get_mut(token) else { return };
-        if conn.parked != Some(Parked::Ticket(ticket)) {
-            return;
-        }
-        conn.parked = None;
-        conn.client.parked.store(false, Relaxed);
-        if let Some(unfinished) = conn.unfinished.take() {
-            self.core.count_end(&conn.client, unfinished, reply);
-        }
-        if !std::mem::take(&mut conn.answer_is_hidden) {
-            conn.output.bytes_mut().extend_from_slice(reply);
-        }
-        if !conn.in_flush_list {
-            conn.in_flush_list = true;
-            self.flush.push(token);
-        }
-        self.again.push(token);
-    }
-
-    fn feed_monitors(&mut self, line: &[u8]) {
-        for conn in self.connections.iter_mut() {
-            if conn.monitor {
-                conn.output.bytes_mut().extend_from_slice(line);
-                if !conn.in_flush_list {
-                    conn.in_flush_list = true;
-                    self.flush.push(conn.token);
-                }
-            }
         }
     }
 
@@ -312,6 +236,7 @@ impl Worker {
     fn close(&mut self, token: u64) {
         let Some(mut conn) = self.connections.remove(token) else { return };
         self.core.unwatch(&mut conn);
+        self.core.forget_subscriptions(&mut conn);
         let _ = self.poller.remove(&conn.socket);
         if let Some(unfinished) = conn.unfinished {
             self.core.count_end(&conn.client, unfinished, b"");

@@ -1,8 +1,8 @@
 //! The one place that sees every change: database, key, what happened, in order.
 //!
 //! A command that changes something says so once, here. Nobody listening costs one addition; a
-//! listener (keyspace notifications, a log, replicas, tracking) gets the effects of a command in the
-//! order they were made, before the locks of its keys are released.
+//! listener (keyspace notifications; a log, replicas, tracking later) hears of each effect when it is
+//! made, before the locks of the command's keys are released.
 
 use crate::followed::Followed;
 use crate::keyspace::DbIndex;
@@ -211,12 +211,20 @@ pub struct Effect {
     pub key: Box<[u8]>,
 }
 
+/// Hears of events at once, while the shard of the key is locked.
+pub trait Listener: std::fmt::Debug + Send {
+    /// Is told of one event, after all earlier ones of its key.
+    fn hear(&self, db: DbIndex, key: &[u8], event: Event);
+}
+
 /// Collects what the commands of one thread change.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Union of the [`EventClass`] bits somebody wants to hear of.
     interest: u32,
     changes: u64,
+    /// Who hears of them; without a listener they are logged.
+    listener: Option<Box<dyn Listener>>,
     log: Vec<Effect>,
     /// Who follows keys, once [`Effects::tell`] has said it.
     followed: Option<Arc<Followed>>,
@@ -225,7 +233,7 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// States which classes are listened to, as a union of [`EventClass`] bits.
+    /// Has events of these classes logged, a union of [`EventClass`] bits, for [`Effects::take_log`].
     pub fn set_interest(&mut self, classes: u32) {
         self.interest = classes;
     }
@@ -238,6 +246,12 @@ impl Effects {
     #[inline]
     fn is_followed(&self) -> bool {
         self.followed.as_ref().is_some_and(|followed| followed.any())
+    }
+
+    /// Has a listener hear of events of these classes, a union of [`EventClass`] bits; or nobody.
+    pub fn set_listener(&mut self, classes: u32, listener: Option<Box<dyn Listener>>) {
+        self.interest = if listener.is_some() { classes } else { 0 };
+        self.listener = listener;
     }
 
     /// Records a change of a key.
@@ -286,7 +300,10 @@ impl Effects {
     #[cold]
     fn record(&mut self, db: DbIndex, key: &[u8], event: Event) {
         if self.interest & event.class as u32 != 0 {
-            self.log.push(Effect { db, event, key: key.into() });
+            match &self.listener {
+                Some(listener) => listener.hear(db, key, event),
+                None => self.log.push(Effect { db, event, key: key.into() }),
+            }
         }
         // A read that missed has changed nothing.
         if event.class != EventClass::Miss
@@ -304,13 +321,7 @@ impl Effects {
         std::mem::take(&mut self.changes)
     }
 
-    /// Whether anything waits to be delivered.
-    #[inline]
-    pub fn has_log(&self) -> bool {
-        !self.log.is_empty()
-    }
-
-    /// The effects recorded since the last call, in order.
+    /// The effects logged since the last call, in order.
     pub fn take_log(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.log)
     }

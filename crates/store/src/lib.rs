@@ -27,7 +27,7 @@ mod world;
 pub use collection::{Edited, PACKED_BYTES_MAX};
 pub use db::{Db, EditIntegerError, Elsewhere, Expire, Item, Value, WrongType};
 pub use discard::{LazyFree, Removal};
-pub use effects::{Effect, Effects, Event, EventClass};
+pub use effects::{Effect, Effects, Event, EventClass, Listener};
 pub use evict::{Evictor, Policy};
 pub use followed::{Followed, Waiting, Watch};
 pub use held::Held;

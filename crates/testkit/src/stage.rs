@@ -159,15 +159,21 @@ impl<'a> Stage<'a> {
             if asked && name == step.client && !step.matches.is_empty() {
                 values = vec!["+"];
             }
+            let mut came = Vec::new();
             for value in values {
                 let time = if value == BLOCKED { BLOCKED_AFTER } else { ARRIVAL_TIMEOUT };
-                let came = self.read(step, &name, time, &mut lines)?;
-                if value == BLOCKED && !came {
-                    lines.push(format!("{name}< {BLOCKED}"));
-                } else if !came {
-                    self.gave_up = true;
-                    return Ok(lines);
+                match self.read(step, &name, time)? {
+                    Some(notation) => came.push(notation),
+                    None if value == BLOCKED => came.push(vec![BLOCKED.to_owned()]),
+                    None => {
+                        self.gave_up = true;
+                        break;
+                    }
                 }
+            }
+            append(step, &name, came, &mut lines);
+            if self.gave_up {
+                break;
             }
         }
         Ok(lines)
@@ -183,30 +189,32 @@ impl<'a> Stage<'a> {
         for name in self.names_from(&step.client) {
             let is_own = asked && name == step.client;
             let first = if is_own { BLOCKED_AFTER } else { AT_ONCE };
-            if self.read(step, &name, first, &mut lines)? {
-                while self.read(step, &name, AT_ONCE, &mut lines)? {}
-            } else if is_own {
-                lines.push(format!("{name}< {BLOCKED}"));
+            let mut came = Vec::from_iter(self.read(step, &name, first)?);
+            if came.is_empty() && is_own {
+                came.push(vec![BLOCKED.to_owned()]);
+            } else if !came.is_empty() {
+                while let Some(notation) = self.read(step, &name, AT_ONCE)? {
+                    came.push(notation);
+                }
             }
+            append(step, &name, came, &mut lines);
         }
         Ok(lines)
     }
 
-    /// Reads one value of a connection, or notes that it is closed, and tells whether anything came.
-    fn read(&mut self, step: &Step, name: &str, time: Duration, lines: &mut Vec<String>) -> io::Result<bool> {
-        let Some(actor) = self.open.get_mut(name) else { return Ok(false) };
-        let notation = match actor.client.read_within(time) {
-            Ok(None) => return Ok(false),
-            Ok(Some(value)) if name == step.client => self.keep(step, value),
-            Ok(Some(value)) => value.notation(),
+    /// Reads one value of a connection, or notes that it is closed; its lines, if anything came.
+    fn read(&mut self, step: &Step, name: &str, time: Duration) -> io::Result<Option<Vec<String>>> {
+        let Some(actor) = self.open.get_mut(name) else { return Ok(None) };
+        match actor.client.read_within(time) {
+            Ok(None) => Ok(None),
+            Ok(Some(value)) if name == step.client => Ok(Some(self.keep(step, value))),
+            Ok(Some(value)) => Ok(Some(value.notation())),
             Err(error) if is_disconnect(&error) => {
                 self.open.remove(name);
-                vec![CLOSED.to_owned()]
+                Ok(Some(vec![CLOSED.to_owned()]))
             }
-            Err(error) => return Err(error),
-        };
-        lines.extend(notation.iter().map(|line| format!("{name}< {line}")));
-        Ok(true)
+            Err(error) => Err(error),
+        }
     }
 
     /// The names of the connections, one of them first.
@@ -262,6 +270,14 @@ pub fn wait_to_be_alone(client: &mut Client) -> io::Result<()> {
         thread::sleep(AT_ONCE);
     }
     Ok(())
+}
+
+/// Adds what came on a connection to the lines of a step.
+fn append(step: &Step, name: &str, mut came: Vec<Vec<String>>, lines: &mut Vec<String>) {
+    if step.unordered {
+        came.sort();
+    }
+    lines.extend(came.iter().flatten().map(|line| format!("{name}< {line}")));
 }
 
 /// Whether a line of notation is the first of a value: not an element, and not attributes before it.

@@ -76,8 +76,8 @@ fn options_of_several_lines_are_rewritten_together() {
     );
     assert_eq!(after("bind 127.0.0.1 ::1\n", &[("bind", "")]), "bind \"\"\n");
     assert_eq!(
-        after("notify-keyspace-events KEA\n", &[("notify-keyspace-events", "KEAn")]),
-        "notify-keyspace-events AnKE\n"
+        after("notify-keyspace-events KEA\n", &[("notify-keyspace-events", "KEAcn")]),
+        "notify-keyspace-events AncKE\n"
     );
 }
 

@@ -246,11 +246,15 @@ impl KeyspaceEvents {
     pub const MODULE: KeyspaceEvents = KeyspaceEvents(1 << 13);
     /// `n`: new keys; not part of `A`.
     pub const NEW: KeyspaceEvents = KeyspaceEvents(1 << 14);
-    /// `A`: every class but `m` and `n`.
+    /// `o`: keys that were given a whole new value; not part of `A`.
+    pub const OVERWRITTEN: KeyspaceEvents = KeyspaceEvents(1 << 15);
+    /// `c`: keys whose new value is of another type; not part of `A`.
+    pub const TYPE_CHANGED: KeyspaceEvents = KeyspaceEvents(1 << 16);
+    /// `A`: every class but `m`, `n`, `o` and `c`.
     pub const ALL: KeyspaceEvents = KeyspaceEvents(0b10_0111_1111_1100);
 
     /// The letters, in the order in which CONFIG GET gives them.
-    const LETTERS: [(u8, KeyspaceEvents); 14] = [
+    const LETTERS: [(u8, KeyspaceEvents); 16] = [
         (b'g', KeyspaceEvents::GENERIC),
         (b'$', KeyspaceEvents::STRING),
         (b'l', KeyspaceEvents::LIST),
@@ -262,6 +266,8 @@ impl KeyspaceEvents {
         (b't', KeyspaceEvents::STREAM),
         (b'd', KeyspaceEvents::MODULE),
         (b'n', KeyspaceEvents::NEW),
+        (b'o', KeyspaceEvents::OVERWRITTEN),
+        (b'c', KeyspaceEvents::TYPE_CHANGED),
         (b'K', KeyspaceEvents::KEYSPACE),
         (b'E', KeyspaceEvents::KEYEVENT),
         (b'm', KeyspaceEvents::KEY_MISS),
@@ -285,12 +291,17 @@ impl KeyspaceEvents {
         self.0
     }
 
-    fn letters(self, with_new: bool) -> Vec<u8> {
+    /// Classes that CONFIG GET leaves out beside `A`, though `A` does not mean them.
+    const HIDDEN: KeyspaceEvents = KeyspaceEvents(
+        KeyspaceEvents::NEW.0 | KeyspaceEvents::OVERWRITTEN.0 | KeyspaceEvents::TYPE_CHANGED.0,
+    );
+
+    fn letters(self, with_hidden: bool) -> Vec<u8> {
         let all = self.contains(KeyspaceEvents::ALL);
         let mut letters = if all { vec![b'A'] } else { Vec::new() };
         letters.extend(KeyspaceEvents::LETTERS.iter().filter_map(|&(letter, class)| {
-            let covered =
-                all && (KeyspaceEvents::ALL.contains(class) || (class == KeyspaceEvents::NEW && !with_new));
+            let is_hidden = KeyspaceEvents::HIDDEN.contains(class) && !with_hidden;
+            let covered = all && (KeyspaceEvents::ALL.contains(class) || is_hidden);
             (self.contains(class) && !covered).then_some(letter)
         }));
         letters
@@ -313,12 +324,12 @@ impl Setting for KeyspaceEvents {
         Ok(())
     }
 
-    /// As Redis, this leaves `n` out beside `A`.
+    /// As Redis, this leaves `n`, `o` and `c` out beside `A`.
     fn show(&self, _: &Kind, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.letters(false));
     }
 
-    // Differs from Redis: a rewritten file keeps `n` beside `A`, so that a restart does not lose it.
+    // Differs from Redis: a rewritten file keeps `n`, `o` and `c` beside `A`, so that a restart does not lose it.
     fn lines(&self, _: &Kind) -> Vec<Vec<u8>> {
         vec![as_word(&self.letters(true))]
     }

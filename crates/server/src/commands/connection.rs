@@ -97,6 +97,13 @@ pub static PING: HostCommand = HostCommand {
         ..Spec::EMPTY
     },
     run: HostRun::Host(|host, args| {
+        if args.len() <= 2 && host.conn.is_listening_only() {
+            let mut reply = host.reply();
+            reply.array(2);
+            reply.bulk(b"pong");
+            reply.bulk(args.try_get(1).unwrap_or_default());
+            return Ok(());
+        }
         match args.len() {
             1 => host.reply().simple("PONG"),
             2 => host.reply().bulk(args.get(1)),
@@ -155,6 +162,7 @@ pub static RESET: HostCommand = HostCommand {
             host.conn.client.monitor.store(false, Relaxed);
         }
         host.core.end_transaction(host.conn);
+        host.core.forget_subscriptions(host.conn);
         let open = host.core.settings.requirepass().is_empty();
         host.conn.reset(open);
         let client = &host.conn.client;

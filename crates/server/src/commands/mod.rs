@@ -16,6 +16,7 @@ mod memory;
 mod migrate;
 mod monitor;
 mod process;
+mod pubsub;
 mod slowlog;
 mod transaction;
 mod wait;
@@ -47,14 +48,23 @@ pub static COMMANDS: &[&HostCommand] = &[
     &monitor::MONITOR,
     &transaction::MULTI,
     &connection::PING,
+    &pubsub::PSUBSCRIBE,
+    &pubsub::PUBLISH,
+    &pubsub::PUBSUB,
+    &pubsub::PUNSUBSCRIBE,
     &connection::QUIT,
     &connection::RESET,
     &process::ROLE,
     &connection::SELECT,
     &process::SHUTDOWN,
     &slowlog::SLOWLOG,
+    &pubsub::SPUBLISH,
+    &pubsub::SSUBSCRIBE,
+    &pubsub::SUBSCRIBE,
+    &pubsub::SUNSUBSCRIBE,
     &process::TIME,
     &transaction::UNWATCH,
+    &pubsub::UNSUBSCRIBE,
     &wait::WAIT,
     &wait::WAITAOF,
     &transaction::WATCH,

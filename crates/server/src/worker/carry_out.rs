@@ -35,6 +35,9 @@ impl Worker {
             let Some(mut conn) = self.connections.take(group.token) else { continue };
             self.carry_out_group(&mut conn, group, &batch, &mut prefetched);
             self.connections.put(conn);
+            if !self.core.undelivered.is_empty() {
+                self.deliver_the_rest();
+            }
         }
         batch.clear();
         self.batch = batch;

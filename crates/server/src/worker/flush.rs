@@ -3,7 +3,6 @@
 use super::{SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS, Worker};
 use crate::connection::{Closing, Connection, Parked};
 use crate::io::Sent;
-use larder_config::ClientClass;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Worker {
@@ -70,7 +69,7 @@ impl Worker {
 
 /// Whether a client's unread replies pass a limit.
 fn over_output_limit(conn: &mut Connection, limits: &larder_config::OutputLimits, now_ms: u64) -> bool {
-    let limit = limits.of(ClientClass::Normal);
+    let limit = limits.of(conn.class());
     let bytes = conn.output.len() as u64;
     if limit.hard_bytes != 0 && bytes >= limit.hard_bytes {
         return true;

@@ -23,7 +23,7 @@ impl Filter<'_> {
     fn has(&self, client: &Client, now_ms: u64) -> bool {
         let age_secs = now_ms.saturating_sub(client.created_ms) / 1000;
         self.id.is_none_or(|id| id == client.id)
-            && self.kind.is_none_or(|kind| kind == Kind::Normal)
+            && self.kind.is_none_or(|kind| kind.has(client))
             && self.user.is_none_or(|user| client.names.lock().user == user)
             && self.address.is_none_or(|address| client.address.as_bytes() == address)
             && self.local_address.is_none_or(|address| client.local_address.as_bytes() == address)

@@ -3,6 +3,7 @@
 use super::super::connection::shown_name;
 use crate::clients::Client;
 use crate::execute::Host;
+use crate::pubsub::Kind as Subscription;
 use larder_commands::{Args, Error};
 use larder_values::number;
 use std::sync::atomic::Ordering::Relaxed;
@@ -31,7 +32,7 @@ pub(super) fn list(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
 /// Which connections are shown.
 enum Chosen {
     All,
-    None,
+    Kind(Kind),
     Ids(Vec<u64>),
 }
 
@@ -39,7 +40,7 @@ impl Chosen {
     fn has(&self, client: &Client) -> bool {
         match self {
             Chosen::All => true,
-            Chosen::None => false,
+            Chosen::Kind(kind) => kind.has(client),
             Chosen::Ids(ids) => ids.contains(&client.id),
         }
     }
@@ -48,9 +49,7 @@ impl Chosen {
 fn choose(args: &Args<'_>) -> Result<Chosen, Error> {
     match args.len() {
         2 => Ok(Chosen::All),
-        4 if args.is(2, b"type") => {
-            Ok(if kind_of(args.get(3))? == Kind::Normal { Chosen::All } else { Chosen::None })
-        }
+        4 if args.is(2, b"type") => Ok(Chosen::Kind(kind_of(args.get(3))?)),
         4.. if args.is(2, b"id") => {
             let ids: Option<Vec<i64>> = args.from(3).map(number::parse_i64).collect();
             // Numbers below 1 are no client's.
@@ -61,18 +60,32 @@ fn choose(args: &Args<'_>) -> Result<Chosen, Error> {
     }
 }
 
-/// The kinds of connection that Redis tells apart. All of this version's are normal.
+/// The kinds of connection that Redis tells apart. None of this version's is to another server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Normal,
+    Subscriber,
     Other,
+}
+
+impl Kind {
+    /// Whether a connection is of the kind.
+    pub(super) fn has(self, client: &Client) -> bool {
+        match self {
+            Kind::Normal => !client.is_subscriber(),
+            Kind::Subscriber => client.is_subscriber(),
+            Kind::Other => false,
+        }
+    }
 }
 
 /// The kind a word means.
 pub(super) fn kind_of(word: &[u8]) -> Result<Kind, Error> {
-    let others: [&[u8]; 4] = [b"master", b"slave", b"replica", b"pubsub"];
+    let others: [&[u8]; 3] = [b"master", b"slave", b"replica"];
     if word.eq_ignore_ascii_case(b"normal") {
         Ok(Kind::Normal)
+    } else if word.eq_ignore_ascii_case(b"pubsub") {
+        Ok(Kind::Subscriber)
     } else if others.iter().any(|other| word.eq_ignore_ascii_case(other)) {
         Ok(Kind::Other)
     } else {
@@ -102,11 +115,14 @@ fn write_line(host: &Host<'_>, client: &Client, out: &mut Vec<u8>) {
     let output = client.output_bytes.load(Relaxed);
     out.extend_from_slice(
         format!(
-            " age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} events={} cmd={command} user=",
+            " age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} events={} cmd={command} user=",
             seconds(client.created_ms),
             seconds(client.active_ms.load(Relaxed)),
             flags(client),
             client.db.load(Relaxed),
+            client.subscribed(Subscription::Channel),
+            client.subscribed(Subscription::Pattern),
+            client.subscribed(Subscription::Shard),
             client.multi.load(Relaxed),
             client.keys_watched(),
             client.query_bytes.load(Relaxed),
@@ -139,6 +155,7 @@ fn write_line(host: &Host<'_>, client: &Client, out: &mut Vec<u8>) {
 fn flags(client: &Client) -> String {
     let letters = [
         (client.monitor.load(Relaxed), 'O'),
+        (client.is_subscriber(), 'P'),
         (client.multi.load(Relaxed) >= 0, 'x'),
         (client.parked.load(Relaxed), 'b'),
         (client.watch.has_changed(), 'd'),

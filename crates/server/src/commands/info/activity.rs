@@ -3,6 +3,7 @@
 use super::Lines;
 use crate::commands::latency::durations_of;
 use crate::execute::Host;
+use crate::pubsub::Kind;
 use crate::registry::Row;
 use larder_commands::spec::Flags;
 use std::collections::BTreeMap;
@@ -21,7 +22,8 @@ pub(super) fn clients(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add("client_recent_max_input_buffer", input.unwrap_or(0));
     lines.add("client_recent_max_output_buffer", output.unwrap_or(0));
     lines.add("blocked_clients", clients.iter().filter(|client| client.parked.load(Relaxed)).count());
-    lines.add_all(&["tracking_clients", "pubsub_clients"], 0);
+    lines.add("tracking_clients", 0);
+    lines.add("pubsub_clients", clients.iter().filter(|client| client.is_subscriber()).count());
     lines.add("watching_clients", clients.iter().filter(|client| client.keys_watched() != 0).count());
     let (watched, waited) = server.keyspace.followed.keys();
     let (timed, waited_until_gone) = server.blocked.counts();
@@ -108,11 +110,11 @@ pub(super) fn stats(host: &mut Host<'_>, lines: &mut Lines) {
     removals(host, lines);
     lines.add("keyspace_hits", server.sum(|stats| stats.store.hits.get()));
     lines.add("keyspace_misses", server.sum(|stats| stats.store.misses.get()));
+    lines.add("pubsub_channels", server.pubsub.count(Kind::Channel));
+    lines.add("pubsub_patterns", server.pubsub.count(Kind::Pattern));
+    lines.add("pubsubshard_channels", server.pubsub.count(Kind::Shard));
     lines.add_all(
         &[
-            "pubsub_channels",
-            "pubsub_patterns",
-            "pubsubshard_channels",
             "latest_fork_usec",
             "total_forks",
             "migrate_cached_sockets",

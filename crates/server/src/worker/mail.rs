@@ -1,0 +1,143 @@
+//! What other threads left for a worker: connections to take over, answers, messages to deliver.
+//!
+//! The mailbox is opened when a turn begins, and again before it ends: what is published in a turn
+//! goes out in the same turn.
+
+use super::Worker;
+use crate::connection::{Closing, Connection, Parked};
+use crate::io::Socket;
+use crate::pubsub::Delivery;
+use crate::server::Message;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// No connection has this token: its place would be out of all bounds.
+const NOBODY: u64 = u64::MAX;
+
+impl Worker {
+    /// Does what others ask.
+    pub(super) fn open_mailbox(&mut self) {
+        let server = self.server;
+        let mailbox = &server.mailboxes[self.core.id];
+        mailbox.open();
+        while let Some(message) = mailbox.take() {
+            self.obey(message);
+        }
+    }
+
+    /// Delivers what was published in this turn.
+    #[inline]
+    pub(super) fn open_mailbox_again(&mut self) {
+        if !self.core.set_aside.is_empty() {
+            for message in std::mem::take(&mut self.core.set_aside) {
+                self.obey(message);
+            }
+        }
+        if !self.server.mailboxes[self.core.id].is_empty() {
+            self.open_mailbox();
+        }
+    }
+
+    fn obey(&mut self, message: Message) {
+        match message {
+            Message::Accept(fd, client) => self.adopt(Socket::new(fd), client),
+            Message::Kill(id) => {
+                if let Some(token) = self.connections.token_of(id) {
+                    self.close(token);
+                }
+            }
+            Message::Answer(id, ticket, reply) => self.answer(id, ticket, &reply),
+            Message::Work(work) => (work.0)(&mut self.core),
+            Message::Publish(delivery) => self.deliver(&delivery, NOBODY),
+            Message::Monitor(line) => self.feed_monitors(&line),
+            Message::Resume => {}
+            Message::Listen => {
+                if let Err(error) = self.server.listeners.lock().watch(&self.poller) {
+                    tracing::error!(%error, "a new listening socket cannot be watched");
+                }
+            }
+            Message::Shutdown => self.stopping = true,
+        }
+    }
+
+    /// Delivers the messages that the connection just served has to everybody else.
+    #[cold]
+    pub(super) fn deliver_the_rest(&mut self) {
+        for (delivery, has_it) in std::mem::take(&mut self.core.undelivered) {
+            self.deliver(&delivery, has_it);
+        }
+    }
+
+    /// Appends a message to the outputs of all its connections but one.
+    fn deliver(&mut self, delivery: &Delivery, has_it: u64) {
+        let hard_bytes = self.core.backlog_bytes_max();
+        for (token, pattern) in self.core.subscribers.of(delivery) {
+            if token == has_it {
+                continue;
+            }
+            let Some(conn) = self.connections.get_mut(token) else { continue };
+            if conn.closing != Closing::No {
+                continue;
+            }
+            if !conn.output.has_buffer() {
+                conn.output.set_buffer(self.spare.pop().unwrap_or_default());
+            }
+            delivery.write(&mut conn.output, conn.protocol, pattern);
+            let bytes = conn.output.len();
+            if bytes as u64 >= hard_bytes {
+                self.core.close_deaf(conn, bytes);
+            }
+            if !conn.in_flush_list {
+                conn.in_flush_list = true;
+                self.flush.push(token);
+            }
+        }
+    }
+
+    fn adopt(&mut self, socket: Socket, client: Arc<crate::clients::Client>) {
+        let token = self.connections.next_token();
+        if let Err(error) = self.poller.add(&socket, token) {
+            tracing::warn!(%error, "a new connection cannot be watched; it is closed");
+            self.server.clients.remove(client.id);
+            self.server.clients.give_place();
+            return;
+        }
+        self.core.stats.connections.add(1);
+        let authenticated = self.core.settings.requirepass().is_empty();
+        self.connections.insert(Box::new(Connection::new(client, socket, authenticated)));
+    }
+
+    /// What a parked connection waited for is there.
+    fn answer(&mut self, id: u64, ticket: u64, reply: &[u8]) {
+        let Some(token) = self.connections.token_of(id) else { return };
+        let Some(conn) = self.connections.get_mut(token) else { return };
+        if conn.parked != Some(Parked::Ticket(ticket)) {
+            return;
+        }
+        conn.parked = None;
+        conn.client.parked.store(false, Relaxed);
+        if let Some(unfinished) = conn.unfinished.take() {
+            self.core.count_end(&conn.client, unfinished, reply);
+        }
+        if !std::mem::take(&mut conn.answer_is_hidden) {
+            conn.output.bytes_mut().extend_from_slice(reply);
+        }
+        if !conn.in_flush_list {
+            conn.in_flush_list = true;
+            self.flush.push(token);
+        }
+        self.again.push(token);
+    }
+
+    fn feed_monitors(&mut self, line: &[u8]) {
+        for conn in self.connections.iter_mut() {
+            if conn.monitor {
+                conn.output.bytes_mut().extend_from_slice(line);
+                if !conn.in_flush_list {
+                    conn.in_flush_list = true;
+                    self.flush.push(conn.token);
+                }
+            }
+        }
+    }
+}
