@@ -6,7 +6,7 @@ use crate::wait::Wait;
 use larder_resp::Reply;
 use larder_store::{Db, DbIndex, Hashed, Keyspace, Local, Str};
 use larder_values::collection::PackedLimits;
-use larder_values::number;
+use larder_values::{ascii7, number};
 
 /// Settings that data commands obey. A snapshot taken once per loop turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,7 +197,14 @@ impl ReplyStr for Reply<'_> {
             }
             Str::Blob(blob) => self.bulk(blob),
             Str::Int(integer) => self.bulk_integer(*integer),
-            Str::Ascii7(..) => self.bulk_with(value.len(), |out| value.write_to(out)),
+            Str::Ascii7(packed, len) => self.bulk_with(
+                *len,
+                #[inline(always)]
+                |out| {
+                    let whole = ascii7::unpack_into(packed, *len, out);
+                    debug_assert!(whole, "the length was told by the packed bytes");
+                },
+            ),
         }
     }
 

@@ -100,7 +100,7 @@ impl<'a> Reply<'a> {
     }
 
     /// A bulk string of `len` bytes that `write` appends to the buffer itself.
-    #[inline]
+    #[inline(always)]
     pub fn bulk_with(&mut self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
         let bytes = self.out.bytes_mut();
         bytes.reserve(len + HEADER_BYTES_MAX + 2);

@@ -230,7 +230,7 @@ impl RequestParser {
 ///
 /// Every header is read by one eight-byte load: `$`, one to three digits without a leading zero, the
 /// line's end.
-#[inline]
+#[inline(always)]
 pub fn parse_whole(input: &[u8], spans: &mut Vec<Span>) -> Option<usize> {
     // Count and length of the name, one digit each: `*2\r\n$3\r\n`.
     let head = u64::from_le_bytes(*input.first_chunk::<8>()?);
@@ -249,17 +249,14 @@ pub fn parse_whole(input: &[u8], spans: &mut Vec<Span>) -> Option<usize> {
             if at > input.len() {
                 return None;
             }
-            spans.push(name);
-            spans.push(first);
+            spans.extend_from_slice(&[name, first]);
         }
         3 => {
             let (first, second) = (short_item(input, &mut at)?, short_item(input, &mut at)?);
             if at > input.len() {
                 return None;
             }
-            spans.push(name);
-            spans.push(first);
-            spans.push(second);
+            spans.extend_from_slice(&[name, first, second]);
         }
         _ => {
             let before = spans.len();

@@ -83,6 +83,8 @@ pub struct Core {
     /// Commands in constant time are timed in this turn, for the others of their kind.
     timing_turn: bool,
     attentive: bool,
+    /// Commands that have run the short way and are not among [`WorkerStats::commands`] yet.
+    short_runs: u64,
     /// Where the reply of the command at hand starts.
     mark: (usize, usize),
     until_memory_check: u32,
@@ -165,6 +167,7 @@ impl Core {
             turns: 0,
             timing_turn: false,
             attentive: true,
+            short_runs: 0,
             mark: (0, 0),
             until_memory_check: 0,
             over_limit: false,
@@ -197,8 +200,8 @@ impl Core {
         hash: u64,
     ) -> Outcome {
         self.mark = out.mark();
-        let few = self.stats.by_command[row.id].calls.get() < TIMED_FIRST;
-        let start = if few { self.stopwatch.ticks() } else { 0 };
+        let stats = &self.stats.by_command[row.id];
+        let start = if stats.calls.get() < TIMED_FIRST { Some(self.stopwatch.ticks()) } else { None };
         let Some(locked) = lock_one(database, hash) else { return Outcome::Later };
         let db = Db::on(database, locked, &mut self.local);
         let mut cx = Ctx::new(db, Reply::new(out, protocol), &self.limits, (row.first_key, hash));
@@ -209,19 +212,40 @@ impl Core {
         } else {
             drop(cx);
         }
-        let stats = &self.stats.by_command[row.id];
         stats.calls.add(1);
-        self.stats.commands.add(1);
+        self.short_runs += 1;
+        if result.is_err() || start.is_some() {
+            self.end_short_run(protocol, out, row, result, start);
+        }
+        Outcome::Done
+    }
+
+    /// What is rare at the end of [`Core::run_on_key`]: an error, or a run that was timed.
+    #[cold]
+    fn end_short_run(
+        &mut self,
+        protocol: Protocol,
+        out: &mut Output,
+        row: &'static Row,
+        result: Result<(), Error>,
+        start: Option<u64>,
+    ) {
         if let Err(error) = result {
-            stats.failed.add(1);
+            self.stats.by_command[row.id].failed.add(1);
             out.truncate(self.mark);
             self.count_error(error.text());
             Reply::new(out, protocol).error(error.text());
         }
-        if few {
+        if let Some(start) = start {
             self.count_time(row.id, self.stopwatch.nanos(start, self.stopwatch.ticks()));
         }
-        Outcome::Done
+    }
+
+    /// Counts the commands that [`Core::run_on_key`] has carried out among all. Answers how many all are now.
+    #[inline]
+    pub fn count_short_runs(&mut self) -> u64 {
+        self.stats.commands.add(std::mem::take(&mut self.short_runs));
+        self.stats.commands.get()
     }
 
     /// Counts how long one of the first runs of a command took.

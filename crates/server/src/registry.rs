@@ -5,7 +5,6 @@
 use crate::execute::Host;
 use larder_commands::spec::{Begin, Find, Flags, Group};
 use larder_commands::{Args, Command, Ctx, Error, KeyspaceCtx, Run, Spec};
-use std::ops::RangeInclusive;
 
 /// A command that needs the server: connections, settings, other threads.
 pub struct HostCommand {
@@ -75,8 +74,8 @@ pub struct Row {
     pub run: RowRun,
     /// Subcommands, in alphabetical order.
     pub subcommands: Vec<Row>,
-    /// [`Spec::words`], worked out once.
-    pub words: RangeInclusive<usize>,
+    /// [`Spec::words`], worked out once: the least and the most.
+    words: (usize, usize),
     /// The word that is the only key, or the first, where that is a fixed one; 0 for none.
     pub first_key: usize,
     /// Whether `first_key` is the only key the command can have.
@@ -94,11 +93,11 @@ pub struct Row {
 
 /// All commands by name.
 pub struct Registry {
-    rows: Vec<Row>,
+    rows: &'static [Row],
     /// Open addressing: index + 1 of a row, 0 for none.
     slots: Vec<u16>,
     /// Names of up to eight bytes, in lower or in upper case, as one word each; open addressing.
-    short: Vec<(u64, u16)>,
+    short: Vec<(u64, Option<&'static Row>)>,
     /// Number of rows, subcommands included.
     ids: usize,
 }
@@ -116,6 +115,8 @@ impl Registry {
         rows.extend(host.iter().map(|command| host_row(command, "", &mut ids)));
         rename(&mut rows, renames);
         rows.sort_by(|a, b| a.name.cmp(&b.name));
+        // For the life of the process, which has one registry.
+        let rows: &'static [Row] = Vec::leak(rows);
         let mut slots = vec![0u16; (rows.len() * 4).next_power_of_two()];
         for (index, row) in rows.iter().enumerate() {
             let mut at = hash(row.name.as_bytes()) & (slots.len() - 1);
@@ -124,23 +125,23 @@ impl Registry {
             }
             slots[at] = index as u16 + 1;
         }
-        let mut short = vec![(0u64, 0u16); (rows.len() * 8).next_power_of_two()];
-        for (index, row) in rows.iter().enumerate().filter(|(_, row)| row.name.len() <= 8) {
+        let mut short = vec![(0u64, None); (rows.len() * 8).next_power_of_two()];
+        for row in rows.iter().filter(|row| row.name.len() <= 8) {
             for name in [row.name.clone(), row.name.to_ascii_uppercase()] {
                 let word = short_name(name.as_bytes());
                 let mut at = spread(word) & (short.len() - 1);
-                while short[at].1 != 0 {
+                while short[at].1.is_some() {
                     at = (at + 1) & (short.len() - 1);
                 }
-                short[at] = (word, index as u16 + 1);
+                short[at] = (word, Some(row));
             }
         }
         Registry { rows, slots, short, ids }
     }
 
     /// Commands in alphabetical order.
-    pub fn rows(&self) -> &[Row] {
-        &self.rows
+    pub fn rows(&self) -> &'static [Row] {
+        self.rows
     }
 
     /// Number of commands and subcommands together; every [`Row::id`] is below it.
@@ -157,13 +158,13 @@ impl Registry {
     ///
     /// `bytes` goes on behind the name, so that a short one is read by one load.
     #[inline]
-    pub fn find_at(&self, bytes: &[u8], len: usize) -> Option<&Row> {
+    pub fn find_at(&self, bytes: &[u8], len: usize) -> Option<&'static Row> {
         if let (1..=8, Some(word)) = (len, bytes.first_chunk::<8>()) {
             let word = u64::from_le_bytes(*word) & (u64::MAX >> (64 - 8 * len));
             let mut at = spread(word) & (self.short.len() - 1);
-            while let Some((name, index)) = self.short.get(at).filter(|(_, index)| *index != 0) {
+            while let Some((name, row)) = self.short.get(at).filter(|(_, row)| row.is_some()) {
                 if *name == word {
-                    return self.rows.get(*index as usize - 1);
+                    return *row;
                 }
                 at = (at + 1) & (self.short.len() - 1);
             }
@@ -173,7 +174,7 @@ impl Registry {
     }
 
     /// The command of this name, in any case. O(1).
-    pub fn find(&self, name: &[u8]) -> Option<&Row> {
+    pub fn find(&self, name: &[u8]) -> Option<&'static Row> {
         if name.len() > NAME_BYTES_MAX {
             return None;
         }
@@ -207,6 +208,12 @@ impl Row {
     /// published goes to replicas too.
     pub fn may_write(&self) -> bool {
         self.has(Flags::WRITE) || matches!(self.spec.name, "pfcount" | "publish" | "spublish")
+    }
+
+    /// Whether it can be given so many words, its name included.
+    #[inline]
+    pub fn takes(&self, words: usize) -> bool {
+        self.words.0 <= words && words <= self.words.1
     }
 
     /// Whether the declaration has this flag.
@@ -288,7 +295,7 @@ fn new_row(spec: &'static Spec, run: RowRun, container: &str, ids: &mut usize) -
         in_multi,
         keeps_to_its_keys,
         run,
-        words: spec.words(),
+        words: (*spec.words().start(), *spec.words().end()),
         subcommands: Vec::new(),
         first_key: first,
         single_key,

@@ -235,6 +235,8 @@ pub struct Keyspace {
     /// Which table each database is.
     table_of: Box<[AtomicU32]>,
     hasher: Hasher,
+    /// No thread but one worker ever touches a key.
+    one_worker: bool,
     epochs: Arc<Epochs>,
     /// The lock over everything.
     pub world: World,
@@ -246,13 +248,14 @@ pub struct Keyspace {
 }
 
 impl Keyspace {
-    /// `databases` empty databases for `workers` worker threads.
+    /// `databases` empty databases for `workers` worker threads. Where there is one, no other thread may lock keys.
     pub fn new(databases: u32, workers: usize, hasher: Hasher, epochs: Arc<Epochs>) -> Self {
         Keyspace {
             tables: (0..databases).map(|_| OnceLock::new()).collect(),
             table_of: (0..databases).map(AtomicU32::new).collect(),
             followed: Arc::new(Followed::new(hasher.clone())),
             hasher,
+            one_worker: workers == 1,
             epochs,
             world: World::new(workers),
             sweeps: Sweeps::new(workers),
@@ -282,7 +285,11 @@ impl Keyspace {
         let table = self.table_of[db.0 as usize].load(Ordering::Relaxed) as usize;
         self.tables[table].get_or_init(|| {
             DbTable::new(Table::new(
-                TableConfig { shard_bits: SHARD_BITS, hasher: self.hasher.clone() },
+                TableConfig {
+                    shard_bits: SHARD_BITS,
+                    hasher: self.hasher.clone(),
+                    one_thread: self.one_worker,
+                },
                 Arc::clone(&self.epochs),
             ))
         })

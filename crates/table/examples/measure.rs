@@ -119,7 +119,7 @@ fn measure(keys: u64, timed: bool) {
     let participant = epochs.register();
     for (name, hasher) in [("SipHash-1-3", Hasher::keyed([3, 5])), ("fast hash", Hasher::fast(5))] {
         let base = resident_bytes();
-        let table = Store::new(TableConfig { shard_bits: 10, hasher }, epochs.clone());
+        let table = Store::new(TableConfig { shard_bits: 10, hasher, one_thread: false }, epochs.clone());
         println!("{keys} keys, {name}; an empty table is {} KiB resident", (resident_bytes() - base) / 1024);
         let watch = Stopwatch { on: timed, keys };
         watch.run("insert, 16 prefetched", || {

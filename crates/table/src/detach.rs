@@ -9,7 +9,6 @@ use crate::directory::{Root, directory_bytes};
 use crate::entry::Raw;
 use crate::epoch::Epochs;
 use crate::segment::{Segment, SegmentRef};
-use crate::shard::ShardHeader;
 use crate::table::{Inner, Retired};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -96,7 +95,7 @@ impl<B: Send + Sync + 'static> Detached<B> {
         for (group, retired) in inner.retired.iter().enumerate() {
             let headers = &inner.shards[inner.shards_of(group)];
             // All of a group's shards at once, in ascending order: nobody allocates from its arenas meanwhile.
-            headers.iter().for_each(ShardHeader::lock);
+            headers.iter().for_each(|header| header.lock(&inner.owner));
             let mut shards = Vec::with_capacity(headers.len());
             for header in headers {
                 // Release: as every store to the root.

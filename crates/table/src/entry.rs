@@ -425,21 +425,16 @@ impl Raw {
 /// As many bytes as `key` has can be read at `at`.
 #[inline]
 unsafe fn equal(at: *const u8, key: &[u8]) -> bool {
-    // SAFETY: the caller's promise; the two words of the middle case overlap but stay within the length.
+    // SAFETY: the caller's promise; the words of the middle cases overlap but stay within the length.
     unsafe {
         let len = key.len();
-        if (8..=32).contains(&len) {
-            let word = |from: *const u8, offset: usize| from.add(offset).cast::<u64>().read_unaligned();
-            let own = key.as_ptr();
-            let mut different = 0;
-            let mut offset = 0;
-            while offset + 8 < len {
-                different |= word(at, offset) ^ word(own, offset);
-                offset += 8;
-            }
-            different | (word(at, len - 8) ^ word(own, len - 8)) == 0
-        } else {
-            std::slice::from_raw_parts(at, len) == key
+        let own = key.as_ptr();
+        let word = |from: *const u8, offset: usize| from.add(offset).cast::<u64>().read_unaligned();
+        let differ = |offset: usize| word(at, offset) ^ word(own, offset);
+        match len {
+            8..=16 => differ(0) | differ(len - 8) == 0,
+            17..=32 => differ(0) | differ(8) | differ(len - 16) | differ(len - 8) == 0,
+            _ => std::slice::from_raw_parts(at, len) == key,
         }
     }
 }

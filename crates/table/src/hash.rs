@@ -76,7 +76,7 @@ impl Hasher {
     }
 
     /// The hash of `bytes`.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn hash(&self, bytes: &[u8]) -> u64 {
         match &self.0 {

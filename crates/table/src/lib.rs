@@ -11,7 +11,7 @@
 //! ```
 //! use larder_table::{DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Table, TableConfig};
 //!
-//! let config = TableConfig { shard_bits: 10, hasher: Hasher::random() };
+//! let config = TableConfig { shard_bits: 10, hasher: Hasher::random(), one_thread: false };
 //! let table = Table::<Box<[u8]>>::new(config, Epochs::new(4));
 //! let hash = table.hash(b"key");
 //! let mut shard = table.lock(table.shard_of(hash));
@@ -38,6 +38,7 @@ mod directory;
 mod entry;
 mod epoch;
 mod hash;
+mod lock;
 mod occupied;
 mod segment;
 mod shard;

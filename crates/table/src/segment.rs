@@ -278,7 +278,7 @@ impl<'a> Segment<'a> {
     }
 
     /// Finds the entry with this key: its index and itself.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(self, tag: u64, key: &[u8]) -> Option<(usize, Raw)> {
         let home = self.word.home(tag);
         if let Some(found) = self.find_in(home, Pattern::new(tag, false), key) {
@@ -290,7 +290,7 @@ impl<'a> Segment<'a> {
         self.find_beyond(home, tag, key)
     }
 
-    #[inline]
+    #[inline(always)]
     fn find_in(self, bucket: usize, pattern: Pattern, key: &[u8]) -> Option<(usize, Raw)> {
         let line = self.bucket(bucket);
         // SAFETY: the lock is held (`held`'s promise).

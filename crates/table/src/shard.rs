@@ -7,11 +7,10 @@ use crate::arena::{Arena, Use, Zeroed};
 use crate::bucket::{SLOTS, Slot, TAG_BITS};
 use crate::directory::{PREFIX_BITS_MAX, Root, directory_bytes, tag_of};
 use crate::entry::{Content, Entry, NewEntry, Payload, Raw, Removed, SLOT_BYTES};
+use crate::lock::{Lock, Owner};
 use crate::occupied::Occupied;
 use crate::segment::{Segment, SegmentRef};
 use crate::table::Inner;
-use parking_lot::RawMutex;
-use parking_lot::lock_api::RawMutex as _;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -22,7 +21,7 @@ const SAMPLE_TRIES: usize = 48;
 /// One cache line per shard. All zero is an empty, unlocked shard.
 #[repr(C, align(64))]
 pub(crate) struct ShardHeader {
-    lock: RawMutex,
+    lock: Lock,
     /// Entries.
     pub(crate) len: AtomicU32,
     /// See `directory::Root`.
@@ -37,18 +36,18 @@ pub(crate) struct ShardHeader {
 
 const _: () = assert!(size_of::<ShardHeader>() == 64);
 
-// SAFETY: an unlocked mutex (asserted beside `Arena`) and zero counters.
+// SAFETY: an unlocked lock and zero counters.
 unsafe impl Zeroed for ShardHeader {}
 
 impl ShardHeader {
     #[inline]
-    pub(crate) fn lock(&self) {
-        self.lock.lock();
+    pub(crate) fn lock(&self, owner: &Owner) {
+        self.lock.lock(owner);
     }
 
     #[inline]
-    pub(crate) fn try_lock(&self) -> bool {
-        self.lock.try_lock()
+    pub(crate) fn try_lock(&self, owner: &Owner) -> bool {
+        self.lock.try_lock(owner)
     }
 
     /// # Safety
@@ -93,10 +92,10 @@ impl Drop for Core<'_> {
 
 impl<'t> Core<'t> {
     /// # Safety
-    /// The calling thread holds the lock of shard `index` and hands it over to the new value.
+    /// The calling thread holds the lock of shard `index`, whose header is `header`, and hands it over to the new value.
     #[inline]
-    pub(crate) unsafe fn held(inner: &'t Inner, index: usize) -> Self {
-        Self { inner, header: &inner.shards[index], index, is_lent: false, thread: PhantomData }
+    pub(crate) unsafe fn held(inner: &'t Inner, header: &'t ShardHeader, index: usize) -> Self {
+        Self { inner, header, index, is_lent: false, thread: PhantomData }
     }
 
     /// The same shard for as long as this one is borrowed; the lock stays with this one.
@@ -152,7 +151,7 @@ impl<'t> Core<'t> {
         unsafe { raw.shape().bytes(self.inner.boxed_bytes) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&self, hash: u64, key: &[u8]) -> Option<(SegmentRef, usize, Raw)> {
         debug_assert_eq!(self.inner.shard_of(hash), self.index, "a hash of another shard");
         let segment = self.segment(hash)?;
@@ -220,6 +219,7 @@ pub struct Shard<'t, B> {
 }
 
 impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
+    #[inline(always)]
     pub(crate) fn new(core: Core<'t>) -> Self {
         Self { core, payloads: PhantomData }
     }
@@ -275,7 +275,7 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
     }
 
     /// Finds a key, to change or remove its entry.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<Occupied<'_, 't, B>> {
         let (word, index, raw) = self.core.find(hash, key)?;

@@ -11,6 +11,7 @@ use crate::directory::{Root, tag_of};
 use crate::entry::Entry;
 use crate::epoch::{Epochs, Participant};
 use crate::hash::Hasher;
+use crate::lock::Owner;
 use crate::segment::SegmentRef;
 use crate::shard::{Core, Shard, ShardHeader};
 use parking_lot::Mutex;
@@ -43,6 +44,9 @@ pub struct TableConfig {
     pub shard_bits: u8,
     /// The hash function.
     pub hasher: Hasher,
+    /// Only one thread, the first that does, will ever lock a shard: locking costs next to nothing then. Another
+    /// one that does so nevertheless panics.
+    pub one_thread: bool,
 }
 
 /// What a table takes, bytes.
@@ -79,6 +83,7 @@ pub(crate) struct Inner {
     pub(crate) shards: Mapped<ShardHeader>,
     pub(crate) arenas: Mapped<Arena>,
     pub(crate) retired: Box<[Mutex<Vec<Retired>>]>,
+    pub(crate) owner: Owner,
     pub(crate) hasher: Hasher,
     pub(crate) epochs: Arc<Epochs>,
     pub(crate) shard_bits: u32,
@@ -99,6 +104,7 @@ impl Inner {
             shards: Mapped::new(1 << shard_bits),
             arenas: Mapped::new(1 << arena_bits),
             retired: (0..1 << (arena_bits - group_shift)).map(|_| Mutex::new(Vec::new())).collect(),
+            owner: Owner::new(config.one_thread),
             hasher: config.hasher,
             epochs,
             shard_bits,
@@ -169,7 +175,7 @@ impl Inner {
     ///
     /// # Safety
     /// The calling thread is an entered participant of this table's epochs, and uses the word before it leaves.
-    #[inline]
+    #[inline(always)]
     unsafe fn glimpse(&self, hash: u64) -> SegmentRef {
         // Acquire: pairs with the Release in `set_root`: the block's words are there.
         let root = self.shards[self.shard_of(hash)].root.load(Acquire);
@@ -223,9 +229,10 @@ impl<B: Send + Sync + 'static> Table<B> {
     #[inline]
     #[must_use]
     pub fn lock(&self, shard: usize) -> Shard<'_, B> {
-        self.inner.shards[shard].lock();
+        let header = &self.inner.shards[shard];
+        header.lock(&self.inner.owner);
         // SAFETY: locked just now, by this thread.
-        Shard::new(unsafe { Core::held(&self.inner, shard) })
+        Shard::new(unsafe { Core::held(&self.inner, header, shard) })
     }
 
     /// Locks a shard unless somebody else holds it.
@@ -235,8 +242,11 @@ impl<B: Send + Sync + 'static> Table<B> {
     #[inline]
     #[must_use]
     pub fn try_lock(&self, shard: usize) -> Option<Shard<'_, B>> {
+        let header = &self.inner.shards[shard];
         // SAFETY: locked just now, by this thread.
-        self.inner.shards[shard].try_lock().then(|| Shard::new(unsafe { Core::held(&self.inner, shard) }))
+        header
+            .try_lock(&self.inner.owner)
+            .then(|| Shard::new(unsafe { Core::held(&self.inner, header, shard) }))
     }
 
     /// First step of prefetching a key: its shard's header.
@@ -424,6 +434,7 @@ impl<B: Send + Sync + 'static> Table<B> {
 
 impl<B: Send + Sync + 'static> Drop for Table<B> {
     fn drop(&mut self) {
+        self.inner.owner.give_up();
         drop(self.detach_all());
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 type Boxed = Arc<Vec<u8>>;
 
 fn table(shard_bits: u8) -> Table<Boxed> {
-    Table::new(TableConfig { shard_bits, hasher: Hasher::keyed([1, 2]) }, Epochs::new(4))
+    Table::new(TableConfig { shard_bits, hasher: Hasher::keyed([1, 2]), one_thread: false }, Epochs::new(4))
 }
 
 fn inline(value: &[u8]) -> NewEntry<'_, Boxed> {
@@ -279,7 +279,7 @@ fn detached_contents_are_dropped_once_and_the_table_goes_on() {
     }
     let epochs = Epochs::new(2);
     let table = Table::<Box<Counted>>::new(
-        TableConfig { shard_bits: 2, hasher: Hasher::random() },
+        TableConfig { shard_bits: 2, hasher: Hasher::random(), one_thread: false },
         Arc::clone(&epochs),
     );
     let fill = || {

@@ -41,7 +41,10 @@ fn check_all(table: &Table<Box<u8>>) {
 
 #[test]
 fn a_growing_table_gets_huge_pages_and_gives_them_back() {
-    let table = Table::new(TableConfig { shard_bits: 2, hasher: Hasher::random() }, Epochs::new(1));
+    let table = Table::new(
+        TableConfig { shard_bits: 2, hasher: Hasher::random(), one_thread: false },
+        Epochs::new(1),
+    );
     let empty = memory("Rss:");
     let (growing, mut made) = (AtomicBool::new(true), 0);
     std::thread::scope(|scope| {

@@ -110,7 +110,7 @@ struct Pair {
 
 impl Pair {
     fn new(shard_bits: u8, hasher: Hasher) -> Self {
-        let table = Table::new(TableConfig { shard_bits, hasher }, Epochs::new(2));
+        let table = Table::new(TableConfig { shard_bits, hasher, one_thread: false }, Epochs::new(2));
         Self { table, model: BTreeMap::new(), now: 0, made: Vec::new() }
     }
 

@@ -99,7 +99,7 @@ fn threads_do_not_disturb_each_other() {
     for (shard_bits, keys, detach) in [(1, 3000, false), (3, 20_000, true), (6, 200, true)] {
         let epochs = Epochs::new(4);
         let table = Arc::new(Table::<Boxed>::new(
-            TableConfig { shard_bits, hasher: Hasher::random() },
+            TableConfig { shard_bits, hasher: Hasher::random(), one_thread: false },
             Arc::clone(&epochs),
         ));
         let clock = AtomicU64::new(1_000_000);
@@ -198,7 +198,10 @@ fn wave(table: &Table<Boxed>, keys: std::ops::Range<u64>) {
 #[test]
 fn pages_are_kept_under_threads_that_fill_and_empty_the_table() {
     let epochs = Epochs::new(4);
-    let table = Table::<Boxed>::new(TableConfig { shard_bits: 1, hasher: Hasher::random() }, epochs);
+    let table = Table::<Boxed>::new(
+        TableConfig { shard_bits: 1, hasher: Hasher::random(), one_thread: false },
+        epochs,
+    );
     let keys = steps();
     let running = AtomicU64::new(2);
     let mut rounds = 0u64;

@@ -36,16 +36,16 @@ pub(super) struct Request {
     pub raw_base: u32,
     /// First argument and number of arguments.
     pub spans: (u32, u32),
-    /// Hash of the first key; meaningful where the command has one.
+    /// Hash of the first key; 0 where the command has none.
     pub hash: u64,
-    /// Database of the connection when the request was read: a guess, for prefetching only.
-    pub database: Database<'static>,
 }
 
 /// The requests of one connection in this turn.
 #[derive(Clone, Copy)]
 pub(super) struct Group {
     pub token: u64,
+    /// Database of the connection when the requests were read: a guess, for prefetching only.
+    pub database: Database<'static>,
     /// First request and the one behind the last.
     pub requests: (u32, u32),
     /// Where the connection's bytes lie.

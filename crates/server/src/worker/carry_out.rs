@@ -1,16 +1,19 @@
 //! The middle of a turn: requests are carried out, in windows whose memory is prefetched.
 //!
+//! A window's lines are asked for close behind one another: a processor does not go on behind a prefetch before it has
+//! translated its address, so that prefetches with much between them wait one by one.
+//!
 //! Nearly every request is a command on one key, from a connection that is in no special state,
 //! while nobody monitors, pauses or runs out of memory: those take the short way, `run_on_key`.
 //! Everything else goes through `Core::execute`.
 
-use super::batch::{Asked, Batch, Group, Request, Source};
-use super::{READ_BYTES, WINDOW, Worker};
+use super::batch::{Asked, Batch, Group, Queue, Request, Source};
+use super::{READ_BYTES, Worker};
 use crate::connection::{Closing, Connection, Parked};
 use crate::execute::Outcome;
 use larder_commands::Args;
 use larder_resp::{Output, Protocol, ProtocolError, Reply, RequestParser};
-use larder_store::Database;
+use larder_store::{Database, WINDOW_MAX};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -31,9 +34,9 @@ impl Worker {
         }
         let mut batch = std::mem::take(&mut self.batch);
         let mut prefetched = 0;
-        for group in &batch.queue.groups {
+        for (index, group) in batch.queue.groups.iter().enumerate() {
             let Some(mut conn) = self.connections.take(group.token) else { continue };
-            self.carry_out_group(&mut conn, group, &batch, &mut prefetched);
+            self.carry_out_group(&mut conn, index, &batch, &mut prefetched);
             self.connections.put(conn);
             if !self.core.undelivered.is_empty() {
                 self.deliver_the_rest();
@@ -46,10 +49,11 @@ impl Worker {
     fn carry_out_group(
         &mut self,
         conn: &mut Connection,
-        group: &Group,
+        index: usize,
         batch: &Batch,
         prefetched: &mut usize,
     ) {
+        let group = &batch.queue.groups[index];
         conn.is_queued = false;
         let own = if group.source == Source::Own { std::mem::take(&mut conn.input) } else { Vec::new() };
         if !conn.output.has_buffer() {
@@ -60,7 +64,7 @@ impl Worker {
         let before = self.core.stats.commands.get();
         // One boundary for the panics of all its commands: entering one costs nothing then.
         let result = catch_unwind(AssertUnwindSafe(|| {
-            self.run_requests(conn, &own, group, batch, prefetched, &mut progress);
+            self.run_requests(conn, &own, index, batch, prefetched, &mut progress);
         }));
         if result.is_err() {
             self.after_panic(conn, batch, progress.at);
@@ -69,7 +73,7 @@ impl Worker {
         if group.source == Source::Own || progress.left_from.is_some() {
             self.keep_the_rest(conn, group, batch, own, progress.left_from);
         }
-        let after = self.core.stats.commands.get();
+        let after = self.core.count_short_runs();
         // CONFIG RESETSTAT may have begun the count anew meanwhile.
         conn.client.commands.add(after.checked_sub(before).unwrap_or(after));
         self.note_activity(conn, group, batch);
@@ -100,24 +104,25 @@ impl Worker {
         &mut self,
         conn: &mut Connection,
         own: &[u8],
-        group: &Group,
+        group_index: usize,
         batch: &Batch,
         prefetched: &mut usize,
         progress: &mut Progress,
     ) {
+        let group = &batch.queue.groups[group_index];
         let mut database = self.server.keyspace.open(conn.db);
         let mut plain = conn.is_plain() && !self.core.is_attentive();
         for index in group.requests.0 as usize..group.requests.1 as usize {
             progress.at = index;
             if index >= *prefetched {
-                *prefetched = self.prefetch(index, batch);
+                *prefetched = self.prefetch(index, group_index, batch);
             }
             let request = &batch.queue.requests[index];
             let args = batch.args(request, own);
             if plain
                 && let Asked::Command(Some(row)) = request.asked
                 && let Some(run) = row.run_on_key
-                && row.words.contains(&args.len())
+                && row.takes(args.len())
             {
                 match self.core.run_on_key(
                     database,
@@ -155,6 +160,7 @@ impl Worker {
 
     /// Carries out a request with all that may be special about it.
     fn run_attentively(&mut self, conn: &mut Connection, request: &Request, args: &Args<'_>) -> Outcome {
+        self.core.count_short_runs();
         // The output stands apart from its connection meanwhile; `after_panic` finds it there.
         std::mem::swap(&mut conn.output, &mut self.output_at_hand);
         let outcome = match request.asked {
@@ -182,20 +188,32 @@ impl Worker {
         Outcome::Done
     }
 
-    /// Prefetches what the next window of requests will touch and answers where it ends.
+    /// Prefetches what the next window of requests will touch and answers where it ends. The first of them is of group
+    /// `group`.
     #[inline]
-    fn prefetch(&self, from: usize, batch: &Batch) -> usize {
-        let to = (from + WINDOW).min(batch.queue.requests.len());
-        let window = &batch.queue.requests[from..to];
+    fn prefetch(&self, from: usize, group: usize, batch: &Batch) -> usize {
+        let Queue { requests, groups, .. } = &batch.queue;
+        let to = (from + WINDOW_MAX).min(requests.len());
+        let window = &requests[from..to];
         if let [_] = window {
             // Alone it would wait for its own prefetch.
             return to;
         }
-        let mut entries = 0;
-        let keyed = window.iter().filter(|request| request.hash != 0).inspect(|_| entries += 1);
-        Database::prefetch_all(&self.participant, keyed.map(|request| (request.database, request.hash)));
+        let mut keyed = 0;
+        let mut groups = groups[group..].iter();
+        let (mut database, mut group_end) = (None, from);
+        let keys = window.iter().enumerate().filter_map(|(at, request)| {
+            while from + at >= group_end
+                && let Some(group) = groups.next()
+            {
+                (database, group_end) = (Some(group.database), group.requests.1 as usize);
+            }
+            keyed += u64::from(request.hash != 0);
+            if request.hash == 0 { None } else { Some((database?, request.hash)) }
+        });
+        Database::prefetch_all(&self.participant, keys);
         self.core.stats.prefetch_batches.add(1);
-        self.core.stats.prefetched.add(entries);
+        self.core.stats.prefetched.add(keyed);
         to
     }
 

@@ -46,7 +46,7 @@ impl Worker {
                     self.close(token);
                 }
             }
-            Message::Answer(id, ticket, reply) => self.answer(id, ticket, &reply),
+            Message::Answer(id, ticket, reply) => self.answer_parked(id, ticket, &reply),
             Message::Work(work) => (work.0)(&mut self.core),
             Message::Publish(delivery) => self.deliver(&delivery, NOBODY),
             Message::Monitor(line) => self.feed_monitors(&line),
@@ -108,7 +108,7 @@ impl Worker {
     }
 
     /// What a parked connection waited for is there.
-    fn answer(&mut self, id: u64, ticket: u64, reply: &[u8]) {
+    fn answer_parked(&mut self, id: u64, ticket: u64, reply: &[u8]) {
         let Some(token) = self.connections.token_of(id) else { return };
         let Some(conn) = self.connections.get_mut(token) else { return };
         if conn.parked != Some(Parked::Ticket(ticket)) {

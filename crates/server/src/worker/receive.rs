@@ -70,7 +70,8 @@ impl Worker {
         let Some(conn) = self.connections.get_mut(token) else { return };
         let Batch { bytes, queue, .. } = &mut self.batch;
         let first = queue.requests.len();
-        let parser = Parser { server: self.server, source, bulk_bytes_max: self.bulk_bytes_max };
+        let database = self.server.keyspace.open(conn.db);
+        let parser = Parser { server: self.server, database, source, bulk_bytes_max: self.bulk_bytes_max };
         let (parsed_to, left) = match source {
             Source::Own => {
                 let own = std::mem::take(&mut conn.input);
@@ -90,7 +91,7 @@ impl Worker {
         let requests = (first as u32, queue.requests.len() as u32);
         if requests.0 < requests.1 || source == Source::Own {
             conn.is_queued = true;
-            queue.groups.push(Group { token, requests, source, parsed_to });
+            queue.groups.push(Group { token, database, requests, source, parsed_to });
         }
         if left > 0 {
             // What follows a login may be allowed more.
@@ -149,6 +150,8 @@ fn make_room(input: &mut Vec<u8>, wanted: usize) {
 /// Parses one connection's bytes.
 struct Parser {
     server: &'static Server,
+    /// The connection's database.
+    database: Database<'static>,
     source: Source,
     /// `proto-max-bulk-len`.
     bulk_bytes_max: i64,
@@ -156,36 +159,31 @@ struct Parser {
 
 impl Parser {
     /// Queues the requests from `at` on and answers where the first incomplete one starts.
-    #[inline]
     fn parse(&self, queue: &mut Queue, conn: &mut Connection, bytes: &[u8], mut at: usize) -> usize {
         let limits =
             limits::Limits { bulk_bytes_max: self.bulk_bytes_max, authenticated: conn.authenticated };
-        let database = self.server.keyspace.open(conn.db);
-        while at < bytes.len() {
+        loop {
+            if conn.authenticated && !conn.parser.in_request() {
+                at = self.parse_short(queue, bytes, at);
+            }
+            if at >= bytes.len() {
+                return at;
+            }
             let spans_from = queue.spans.len();
             let rest = &bytes[at..];
-            // Nearly every request: short, all of it here, from a client that may ask.
-            if !conn.parser.in_request()
-                && conn.authenticated
-                && let Some(consumed) = parse_whole(rest, &mut queue.spans)
-            {
-                self.queue_request(queue, database, rest, at, spans_from);
-                at += consumed;
-                continue;
-            }
             if !conn.spans.is_empty() {
                 queue.spans.append(&mut conn.spans);
             }
             match conn.parser.parse(rest, &mut queue.spans, &limits) {
                 Ok(Progress::Complete(consumed)) => {
                     if queue.spans.len() > spans_from {
-                        self.queue_request(queue, database, rest, at, spans_from);
+                        self.queue_request(queue, rest, at, spans_from);
                     }
                     at += consumed;
                 }
                 Ok(Progress::Inline { line, consumed }) => {
-                    if let Err(violation) = self.queue_inline(queue, database, &rest[..line], at) {
-                        self.queue_violation(queue, violation, at, database);
+                    if let Err(violation) = self.queue_inline(queue, &rest[..line], at) {
+                        self.queue_violation(queue, violation, at);
                         return bytes.len();
                     }
                     at += consumed;
@@ -198,7 +196,7 @@ impl Parser {
                 Err(violation) => {
                     queue.spans.truncate(spans_from);
                     conn.parser = RequestParser::default();
-                    self.queue_violation(queue, violation, at, database);
+                    self.queue_violation(queue, violation, at);
                     return bytes.len();
                 }
             }
@@ -206,72 +204,50 @@ impl Parser {
                 return at;
             }
         }
+    }
+
+    /// Queues short requests that are there whole, as nearly all are, and answers where the first other one starts.
+    #[inline]
+    fn parse_short(&self, queue: &mut Queue, bytes: &[u8], mut at: usize) -> usize {
+        while let Some(rest) = bytes.get(at..) {
+            let spans_from = queue.spans.len();
+            let Some(consumed) = parse_whole(rest, &mut queue.spans) else { break };
+            self.queue_request(queue, rest, at, spans_from);
+            at += consumed;
+        }
         at
     }
 
     /// Queues a request that starts at `at` and whose words have been pushed.
     #[inline(always)]
-    fn queue_request(
-        &self,
-        queue: &mut Queue,
-        database: Database<'static>,
-        request: &[u8],
-        at: usize,
-        spans_from: usize,
-    ) {
-        let (asked, hash) = self.look_up(queue, database, request, spans_from);
-        let spans = (spans_from as u32, (queue.spans.len() - spans_from) as u32);
+    fn queue_request(&self, queue: &mut Queue, request: &[u8], at: usize, spans_from: usize) {
+        let words = &queue.spans[spans_from..];
+        let (asked, hash) = self.look_up(words, request);
+        let spans = (spans_from as u32, words.len() as u32);
         let (source, base) = (self.source, at as u32);
-        queue.requests.push(Request { asked, source, base, raw_base: base, spans, hash, database });
+        queue.requests.push(Request { asked, source, base, raw_base: base, spans, hash });
     }
 
     /// The command of a parsed request and the hash of its first key, whose shard is prefetched.
-    #[inline]
-    fn look_up(
-        &self,
-        queue: &Queue,
-        database: Database<'_>,
-        request: &[u8],
-        spans_from: usize,
-    ) -> (Asked, u64) {
-        let spans = &queue.spans[spans_from..];
-        let name = spans[0];
+    #[inline(always)]
+    fn look_up(&self, words: &[Span], request: &[u8]) -> (Asked, u64) {
+        let name = words[0];
         let row = self.server.registry.find_at(&request[name.start as usize..], name.len as usize);
-        let key = row.filter(|row| row.first_key != 0).and_then(|row| spans.get(row.first_key));
+        let key = row.filter(|row| row.first_key != 0).and_then(|row| words.get(row.first_key));
         let Some(key) = key else { return (Asked::Command(row), 0) };
         let hash = self.server.keyspace.hash(key.of(request));
-        database.prefetch_shard(hash);
+        self.database.prefetch_shard(hash);
         (Asked::Command(row), hash)
     }
 
     #[cold]
-    fn queue_violation(
-        &self,
-        queue: &mut Queue,
-        violation: ProtocolError,
-        at: usize,
-        database: Database<'static>,
-    ) {
+    fn queue_violation(&self, queue: &mut Queue, violation: ProtocolError, at: usize) {
         let (asked, source, base) = (Asked::Violation(violation), self.source, at as u32);
-        queue.requests.push(Request {
-            asked,
-            source,
-            base,
-            raw_base: base,
-            spans: (0, 0),
-            hash: 0,
-            database,
-        });
+        queue.requests.push(Request { asked, source, base, raw_base: base, spans: (0, 0), hash: 0 });
     }
 
     /// Queues an inline request: its words are rewritten one after the other.
-    fn queue_inline(
-        &self,
-        queue: &mut Queue,
-        database: Database<'static>,
-        text: &[u8],
-        at: usize,
-    ) -> Result<(), ProtocolError> {
+    fn queue_inline(&self, queue: &mut Queue, text: &[u8], at: usize) -> Result<(), ProtocolError> {
         let words = split_words(text).ok_or(ProtocolError::UnbalancedQuotes)?;
         if words.is_empty() {
             return Ok(());
@@ -283,10 +259,10 @@ impl Parser {
             queue.inline.extend_from_slice(word);
             queue.spans.push(Span { start, len: word.len() as u32 });
         }
-        let (asked, hash) = self.look_up(queue, database, &queue.inline[base..], first);
+        let (asked, hash) = self.look_up(&queue.spans[first..], &queue.inline[base..]);
         let spans = (first as u32, words.len() as u32);
         let (base, raw_base, source) = (base as u32, at as u32, Source::Inline);
-        queue.requests.push(Request { asked, source, base, raw_base, spans, hash, database });
+        queue.requests.push(Request { asked, source, base, raw_base, spans, hash });
         Ok(())
     }
 }
