@@ -1,28 +1,58 @@
-//! Runs `tests/python/test_clients.py`: redis-py, redis-cli and redis-benchmark against Larder.
-//! Invariant: with the variable CI set, a missing Python environment is a failure and not a pass.
+//! Real clients and frameworks against Larder, unmodified: redis-py, redis-cli and redis-benchmark, RQ and Django, node-redis
+//! and ioredis, Redigo.
+//! Invariant: with the variable CI set, a client that is missing is a failure and not a pass.
 
 #![forbid(unsafe_code)]
 
 use larder_testkit::Larder;
 use larder_testkit::server::{peers_dir, repository_root};
+use std::path::Path;
 use std::process::Command;
+
+/// Runs a client's program against a server of its own; `needed` is what `./scripts/fetch-peers` brings for it.
+fn check(needed: &Path, command: &mut Command) {
+    if !needed.exists() {
+        assert!(std::env::var_os("CI").is_none(), "run ./scripts/fetch-peers first");
+        return eprintln!("skipped: {} is not there: run ./scripts/fetch-peers", needed.display());
+    }
+    let server = Larder::start_with_threads("2").unwrap();
+    let output = command.env("LARDER_PORT", server.port().to_string()).output().unwrap();
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    eprintln!("{text}{errors}");
+    assert!(output.status.success(), "a client failed; see above");
+}
+
+fn check_python(file: &str) {
+    let python = peers_dir().join("venv/bin/python");
+    let mut command = Command::new(&python);
+    command.arg(repository_root().join("tests/python").join(file)).env("PYTHONDONTWRITEBYTECODE", "1");
+    check(&python, &mut command);
+}
 
 #[test]
 fn real_clients_work() {
-    let python = peers_dir().join("venv/bin/python");
-    if !python.is_file() {
-        assert!(std::env::var_os("CI").is_none(), "run ./scripts/fetch-peers first");
-        return eprintln!("skipped: {} is not there: run ./scripts/fetch-peers", python.display());
-    }
-    let server = Larder::start_with_threads("2").unwrap();
-    let output = Command::new(python)
-        .arg(repository_root().join("tests/python/test_clients.py"))
-        .env("LARDER_PORT", server.port().to_string())
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    eprintln!("{text}{errors}");
-    assert!(output.status.success(), "a client failed; see above");
+    check_python("test_clients.py");
+}
+
+#[test]
+fn rq_and_django_work() {
+    check_python("test_frameworks.py");
+}
+
+#[test]
+fn node_redis_and_ioredis_work() {
+    let folder = peers_dir().join("node");
+    let mut command = Command::new("node");
+    command.arg("--test").arg(repository_root().join("tests/node/clients.test.mjs"));
+    check(&folder.join("node_modules"), command.env("LARDER_NODE_MODULES", &folder));
+}
+
+#[test]
+fn redigo_works() {
+    let sources = Path::new("/usr/share/gocode");
+    let mut command = Command::new("go");
+    command.args(["run", "main.go"]).current_dir(repository_root().join("tests/go"));
+    // The system's package of the client lies in the old layout of sources.
+    command.env("GO111MODULE", "off").env("GOPATH", sources).env("GOCACHE", peers_dir().join("go-cache"));
+    check(&sources.join("src/github.com/gomodule/redigo"), &mut command);
 }
