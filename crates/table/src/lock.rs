@@ -50,7 +50,7 @@ impl Lock {
             attempts += 1;
             match attempts {
                 ..SPINS => std::hint::spin_loop(),
-                ..YIELDS => std::thread::yield_now(),
+                SPINS..YIELDS => std::thread::yield_now(),
                 _ => std::thread::sleep(NAP),
             }
         }
