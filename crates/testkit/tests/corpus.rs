@@ -19,7 +19,7 @@ macro_rules! families {
     };
 }
 
-families!(bitmap, connection, hll, keys, server, string, transactions);
+families!(bitmap, connection, hll, keys, server, set, string, transactions);
 
 #[test]
 fn every_folder_of_transcripts_is_tested() {
