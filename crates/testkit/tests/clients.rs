@@ -15,8 +15,11 @@ fn check(needed: &Path, command: &mut Command) {
         assert!(std::env::var_os("CI").is_none(), "run ./scripts/fetch-peers first");
         return eprintln!("skipped: {} is not there: run ./scripts/fetch-peers", needed.display());
     }
-    let server = Larder::start_with_threads("2").unwrap();
-    let output = command.env("LARDER_PORT", server.port().to_string()).output().unwrap();
+    let server = Larder::start_with_threads("2").expect("the server starts");
+    let output = command
+        .env("LARDER_PORT", server.port().to_string())
+        .output()
+        .expect("the client's program can be started");
     let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     eprintln!("{text}{errors}");
     assert!(output.status.success(), "a client failed; see above");
