@@ -72,3 +72,75 @@ impl<'k> Held<'k> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyspace::{DbIndex, Keyspace};
+    use larder_table::{Epochs, Hasher};
+
+    const ATTEMPTS: u32 = 3;
+
+    fn keyspace() -> Keyspace {
+        Keyspace::new(4, 1, Hasher::keyed([1, 2]), Epochs::new(2))
+    }
+
+    /// The places of some keys in two databases, a few of them twice.
+    fn places(keyspace: &Keyspace) -> Vec<Place> {
+        let place = |key: u32| keyspace.place(DbIndex(key % 2 * 3), keyspace.hash(&(key / 3).to_le_bytes()));
+        (0..40).rev().map(place).collect()
+    }
+
+    #[test]
+    fn everything_is_locked_or_nothing() {
+        let keyspace = keyspace();
+        let mut places = places(&keyspace);
+        let (mut held, mut other) = (Held::default(), Held::default());
+        assert!(keyspace.try_hold(&mut places, ATTEMPTS, &mut held));
+        assert!(places.is_sorted_by(|a, b| a < b) && places.iter().all(|place| held.has(*place)));
+        for place in &places {
+            assert!(!keyspace.try_hold(&mut vec![*place], ATTEMPTS, &mut other));
+        }
+        drop(held);
+        // One that somebody else has lets go of all the others.
+        assert!(keyspace.try_hold(&mut vec![places[places.len() / 2]], ATTEMPTS, &mut other));
+        let mut held = Held::default();
+        assert!(!keyspace.try_hold(&mut places, ATTEMPTS, &mut held));
+        assert!(places.iter().all(|place| !held.has(*place)));
+        drop(other);
+        assert!(keyspace.try_hold(&mut places, ATTEMPTS, &mut held));
+    }
+
+    #[test]
+    fn what_is_lent_comes_back_and_stays_locked() {
+        let keyspace = keyspace();
+        let mut places = places(&keyspace);
+        let mut held = Held::default();
+        assert!(keyspace.try_hold(&mut places, ATTEMPTS, &mut held));
+        let of_one_database: Vec<Place> = places.iter().take(5).copied().collect();
+        for _ in 0..3 {
+            drop(held.lend_one(places[0]));
+            let mut wanted = of_one_database.iter().rev().chain(&of_one_database).copied().collect();
+            let lent = held.lend(&mut wanted);
+            let shards: Vec<usize> = wanted.iter().map(|place| place.shard()).collect();
+            assert!(shards.iter().all(|shard| lent.has(*shard)));
+            drop(lent);
+            let mut other = Held::default();
+            assert!(!keyspace.try_hold(&mut vec![places[0]], ATTEMPTS, &mut other));
+        }
+    }
+
+    #[test]
+    fn more_is_locked_by_trying_only() {
+        let keyspace = keyspace();
+        let places = places(&keyspace);
+        let (one, other) = (places[0], places[39]);
+        let (mut held, mut elsewhere) = (Held::default(), Held::default());
+        assert!(keyspace.try_hold(&mut vec![one], ATTEMPTS, &mut elsewhere));
+        assert!(keyspace.try_hold(&mut vec![other], ATTEMPTS, &mut held));
+        assert!(!keyspace.try_hold_more(one, ATTEMPTS, &mut held));
+        assert!(keyspace.try_hold_more(other, ATTEMPTS, &mut held));
+        drop(elsewhere);
+        assert!(keyspace.try_hold_more(one, ATTEMPTS, &mut held) && held.has(one) && held.has(other));
+    }
+}

@@ -40,6 +40,14 @@ pub struct Place {
     shard: u32,
 }
 
+impl Place {
+    /// The shard's number in its table.
+    #[cfg(test)]
+    pub(crate) fn shard(self) -> usize {
+        self.shard as usize
+    }
+}
+
 /// Shards locked for one command, in ascending order.
 pub struct Locked<'t> {
     /// The only shard of most commands stands apart, so that they allocate nothing and have little to carry around.

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
-use larder_table::{DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Table, TableConfig};
+use larder_table::{
+    DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Shard, Table, TableConfig,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -19,6 +21,13 @@ fn inline(value: &[u8]) -> NewEntry<'_, Boxed> {
 fn put(table: &Table<Boxed>, key: &[u8], new: NewEntry<'_, Boxed>) {
     let hash = table.hash(key);
     table.lock(table.shard_of(hash)).insert(hash, key, new);
+}
+
+/// Inserts the `round`th key that lies in a locked shard.
+fn put_locked(shard: &mut Shard<'_, Boxed>, table: &Table<Boxed>, round: u8) {
+    let in_shard = |key: &Vec<u8>| table.shard_of(table.hash(key)) == shard.index();
+    let key = (0..).map(key).filter(in_shard).nth(usize::from(round)).unwrap();
+    shard.insert(table.hash(&key), &key, inline(b"value"));
 }
 
 fn get(table: &Table<Boxed>, key: &[u8]) -> Option<Vec<u8>> {
@@ -314,6 +323,24 @@ fn detached_contents_are_dropped_once_and_the_table_goes_on() {
     assert_eq!(ALIVE.load(Ordering::SeqCst), 0);
     participant.leave();
     epochs.collect();
+}
+
+#[test]
+fn a_shard_that_is_lent_stays_locked_by_its_owner() {
+    let table = table(2);
+    let hash = table.hash(b"key");
+    let index = table.shard_of(hash);
+    let mut shard = table.lock(index);
+    for round in 0..3u8 {
+        let mut lent = shard.lend();
+        put_locked(&mut lent.lend(), &table, round);
+        assert_eq!((lent.index(), lent.len()), (index, usize::from(round) + 1));
+        drop(lent);
+        assert!(table.try_lock(index).is_none());
+    }
+    drop(shard);
+    assert!(table.try_lock(index).is_some());
+    table.check();
 }
 
 #[test]

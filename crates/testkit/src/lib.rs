@@ -1,11 +1,12 @@
 //! The test harness: starts Larder and the reference servers, runs transcripts, compares replies.
-//! Invariant: nothing here knows what a command means; only the reference servers do.
+//! Invariant: nothing here knows what a command means, `history.rs` apart; only the reference servers do.
 //! Read next: tests/README.md for the transcripts, then `run.rs`.
 
 #![forbid(unsafe_code)]
 
 pub mod client;
 pub mod difftest;
+pub mod history;
 pub mod known;
 pub mod run;
 pub mod server;

@@ -79,9 +79,10 @@ impl Judge {
                 return Ok(Some(Mismatch { length, description, reference, probe }));
             }
         };
+        let mut kept: Vec<&Request> = Vec::new();
         for (index, (request, (ours, theirs))) in sequence.iter().zip(seen.iter().zip(&reference)).enumerate()
         {
-            if !agree(grammar, request, ours, theirs) {
+            if !agree_in_transaction(grammar, request, ours, theirs, &mut kept) {
                 let length = index + 1;
                 let description = format!(
                     "the reference answers\n{}\nthe server under test\n{}",
@@ -136,7 +137,11 @@ impl Side {
         let client = self.client(protocol)?;
         client.run("SELECT 0")?;
         client.run("FLUSHALL")?;
-        client.pipeline(sequence)
+        let replies = client.pipeline(sequence)?;
+        // A transaction that is still open, and watches, end with the sequence.
+        client.run("DISCARD")?;
+        client.run("UNWATCH")?;
+        Ok(replies)
     }
 
     /// Everything in a database, found by SCAN.
@@ -170,6 +175,32 @@ fn agree_on_entry(ours: Option<&Entry>, theirs: Option<&Entry>) -> bool {
     ours.kind == theirs.kind
         && ours.value == theirs.value
         && agree_on_time(&ours.expiry, &theirs.expiry, TOLERANCE_MS)
+}
+
+/// Like [`agree`], for a sequence with transactions: `kept` are the requests that wait for EXEC.
+fn agree_in_transaction<'r>(
+    grammar: &Grammar,
+    request: &'r Request,
+    ours: &Value,
+    theirs: &Value,
+    kept: &mut Vec<&'r Request>,
+) -> bool {
+    if theirs == &Value::Simple(b"QUEUED".to_vec()) {
+        kept.push(request);
+        return ours == theirs;
+    }
+    let name = request.first().map(|name| name.to_ascii_lowercase()).unwrap_or_default();
+    if !matches!(name.as_slice(), b"exec" | b"discard") {
+        return agree(grammar, request, ours, theirs);
+    }
+    let kept = std::mem::take(kept);
+    match (ours, theirs) {
+        (Value::Array(ours), Value::Array(theirs)) if [ours.len(), theirs.len()] == [kept.len(); 2] => kept
+            .iter()
+            .zip(ours.iter().zip(theirs))
+            .all(|(request, (ours, theirs))| agree(grammar, request, ours, theirs)),
+        _ => ours == theirs,
+    }
 }
 
 fn agree(grammar: &Grammar, request: &Request, ours: &Value, theirs: &Value) -> bool {

@@ -21,6 +21,23 @@ use std::time::{Duration, Instant};
 /// Commands in one sequence, which begins on empty servers.
 const SEQUENCE_COMMANDS: usize = 60;
 
+/// In half of the sequences, how rarely one of the commands of transactions comes up.
+const TRANSACTION_COMMAND_ONE_IN: usize = 4;
+/// The commands of transactions, the likely ones several times.
+const TRANSACTION_COMMANDS: [&str; 11] = [
+    "MULTI",
+    "MULTI",
+    "MULTI",
+    "MULTI",
+    "EXEC",
+    "EXEC",
+    "EXEC",
+    "DISCARD",
+    "WATCH a b",
+    "WATCH c",
+    "UNWATCH",
+];
+
 /// A command with its arguments.
 pub type Request = Vec<Vec<u8>>;
 
@@ -89,7 +106,12 @@ fn make_sequence(grammar: &Grammar, seed: u64) -> (Vec<Request>, u8) {
     let mut random = Random::new(seed);
     let protocol = if random.one_in(2) { 2 } else { 3 };
     let mut sequence = grammar.other_types(&mut random);
+    let has_transactions = random.one_in(2);
     while sequence.len() < SEQUENCE_COMMANDS {
+        if has_transactions && random.one_in(TRANSACTION_COMMAND_ONE_IN) {
+            let line = random.pick(&TRANSACTION_COMMANDS);
+            sequence.push(line.split(' ').map(|word| word.as_bytes().to_vec()).collect());
+        }
         sequence.push(grammar.command(&mut random));
     }
     (sequence, protocol)
