@@ -363,7 +363,7 @@ mod tests {
     fn what_redis_reads() {
         let pairs = Some(vec![field("a", "1", None), field("b", "2", None)]);
         assert_eq!(fields(object(4, &[b"\x02\x01a\x011\x01b\xc0\x02"])), pairs);
-        assert_eq!(fields(object(9, &[b"\x0d\x02\x01a\x01\x001\x01b\x01\x002\xff"])), pairs);
+        assert_eq!(fields(object(9, &[b"\x0c\x02\x01a\x01\x001\x01b\x01\x002\xff"])), pairs);
         let listpack = b"\x11\x11\0\0\0\x04\0\x81a\x02\x01\x01\x81b\x02\x02\x01\xff";
         assert_eq!(fields(object(16, &[listpack])), pairs);
         let timed =
@@ -392,8 +392,8 @@ mod tests {
             (4, b"\x02\x01a\x011\x01b"),
             (4, b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\x01a\x011"),
             (9, b"\x02\0\xff"),
-            (9, b"\x0d\x02\x01a\x01\x001\x01a\x01\x002\xff"),
-            (9, b"\x0d\x02\x01a\x01\x001\x01b\x01\x002\xfe"),
+            (9, b"\x0c\x02\x01a\x01\x001\x01a\x01\x002\xff"),
+            (9, b"\x0c\x02\x01a\x01\x001\x01b\x01\x002\xfe"),
             (16, b"\x07\x07\0\0\0\0\0\xff"),
             (16, b"\x11\x11\0\0\0\x04\0\x81a\x02\x01\x01\x81a\x02\x02\x01\xff"),
             (16, b"\x0f\x0f\0\0\0\x03\0\x81a\x02\x01\x01\x81b\x02\xff"),
