@@ -3,6 +3,9 @@
 //! Invariant: `DatasetDigest` does not depend on the order in which keys are visited.
 
 use crate::hash::HashView;
+use crate::list::ListView;
+use crate::stream::{Stream, StreamId};
+use crate::{number, set, zset};
 use sha1::{Digest as _, Sha1};
 
 /// The value's XXH3-64 as the 16 hexadecimal digits that DIGEST answers and IFDEQ takes.
@@ -24,8 +27,16 @@ const FIELD_HAS_DEADLINE: &[u8] = b"!!hexpire!!";
 
 /// Redis' number for values of type string.
 const TYPE_STRING: u32 = 0;
-/// Redis' number for hashes.
+/// The same for lists.
+const TYPE_LIST: u32 = 1;
+/// The same for sets.
+const TYPE_SET: u32 = 2;
+/// The same for sorted sets.
+const TYPE_ZSET: u32 = 3;
+/// The same for hashes.
 const TYPE_HASH: u32 = 4;
+/// The same for streams.
+const TYPE_STREAM: u32 = 6;
 
 /// A running SHA-1 digest as DEBUG DIGEST and DEBUG DIGEST-VALUE build it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +91,41 @@ impl DatasetDigest {
             }
             self.join_unordered(&digest.0);
         });
+    }
+
+    /// Joins a list. O(elements).
+    pub fn join_list(&mut self, list: ListView<'_>) {
+        self.join_ordered(&TYPE_LIST.to_be_bytes());
+        list.iter().for_each(|element| self.join_ordered(&element.to_vec()));
+    }
+
+    /// Joins a set. O(members).
+    pub fn join_set(&mut self, set: set::View<'_>) {
+        self.join_ordered(&TYPE_SET.to_be_bytes());
+        set.for_each(|member| self.join_unordered(&member.to_vec()));
+    }
+
+    /// Joins a sorted set. O(members).
+    pub fn join_zset(&mut self, set: zset::View<'_>) {
+        self.join_ordered(&TYPE_ZSET.to_be_bytes());
+        let mut text = Vec::new();
+        for (member, score) in set.iter() {
+            text.clear();
+            number::write_f64_17(&mut text, score);
+            let mut digest = DatasetDigest::new();
+            digest.join_ordered(&member.to_vec());
+            digest.join_ordered(&text);
+            self.join_unordered(&digest.0);
+        }
+    }
+
+    /// Joins the entries of a stream. O(entries).
+    pub fn join_stream(&mut self, stream: &Stream) {
+        self.join_ordered(&TYPE_STREAM.to_be_bytes());
+        for entry in stream.entries(StreamId::MIN, StreamId::MAX) {
+            self.join_ordered(format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
+            entry.words().for_each(|word| self.join_ordered(&word.to_vec()));
+        }
     }
 
     /// Joins that the key ends, after its value.

@@ -8,10 +8,14 @@ use larder_commands::keys::write_payload;
 use larder_commands::spec::{Flags, Group};
 use larder_commands::{Args, Error, Spec};
 use larder_resp::Reply;
-use larder_store::{Db, Expire, Item, Str};
+use larder_store::{Db, Expire, Item, Str, Type};
 use larder_values::digest::DatasetDigest;
 use larder_values::glob::{self, Case};
 use larder_values::hash::Hash;
+use larder_values::list::List;
+use larder_values::set::Set;
+use larder_values::stream::Stream;
+use larder_values::zset::ZSet;
 use larder_values::{lru, number};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -130,11 +134,15 @@ fn bytes_of(text: &Str<'_>) -> Vec<u8> {
 
 /// Joins what a key holds, and whether it ends.
 fn join_value(digest: &mut DatasetDigest, item: &Item<'_>) {
-    if let Ok(text) = item.string() {
-        digest.join_string(&bytes_of(&text));
-    } else if let Ok(hash) = item.view::<Hash>() {
-        digest.join_hash(hash);
+    match item.value_type() {
+        Type::String => item.string().map(|text| digest.join_string(&bytes_of(&text))),
+        Type::List => item.view::<List>().map(|list| digest.join_list(list)),
+        Type::Set => item.view::<Set>().map(|set| digest.join_set(set)),
+        Type::Hash => item.view::<Hash>().map(|hash| digest.join_hash(hash)),
+        Type::ZSet => item.view::<ZSet>().map(|set| digest.join_zset(set)),
+        Type::Stream => item.view::<Stream>().map(|stream| digest.join_stream(stream)),
     }
+    .unwrap_or_default();
     if item.deadline().is_some() {
         digest.join_deadline();
     }
