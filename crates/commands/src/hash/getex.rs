@@ -63,7 +63,9 @@ fn hgetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let (change, fields) = parse(cx, args)?;
     let now = cx.db.now().0;
     cx.reply.array(fields.count);
-    let Some(hash) = cx.db.read_as::<Hash>(&key)? else {
+    // As in Redis it counts as a write: neither a hit nor a miss.
+    cx.db.touch(&key);
+    let Some(hash) = cx.db.peek_as::<Hash>(&key)? else {
         args.from(fields.first).for_each(|_| cx.reply.null());
         return Ok(());
     };

@@ -94,7 +94,10 @@ impl Options {
                 options.end = Some(End::At(unit.moment(text, cx.db.now(), "hsetex")?));
                 index += 1;
             } else {
-                return Err(Error::custom([b"ERR unknown argument: ", word].concat()));
+                // Redis quotes the word up to a zero byte and drops line ends behind it.
+                let word = word.split(|byte| *byte == 0).next().unwrap_or_default();
+                let end = word.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
+                return Err(Error::custom([b"ERR unknown argument: ", &word[..end]].concat()));
             }
         }
         Err(Error::arity("hsetex"))
