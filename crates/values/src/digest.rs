@@ -3,6 +3,7 @@
 //! Invariant: `DatasetDigest` does not depend on the order in which keys are visited.
 
 use crate::hash::HashView;
+use crate::stream::{Stream, StreamId};
 use sha1::{Digest as _, Sha1};
 
 /// The value's XXH3-64 as the 16 hexadecimal digits that DIGEST answers and IFDEQ takes.
@@ -26,6 +27,8 @@ const FIELD_HAS_DEADLINE: &[u8] = b"!!hexpire!!";
 const TYPE_STRING: u32 = 0;
 /// Redis' number for hashes.
 const TYPE_HASH: u32 = 4;
+/// Redis' number for streams.
+const TYPE_STREAM: u32 = 6;
 
 /// A running SHA-1 digest as DEBUG DIGEST and DEBUG DIGEST-VALUE build it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +83,15 @@ impl DatasetDigest {
             }
             self.join_unordered(&digest.0);
         });
+    }
+
+    /// Joins the entries of a stream; groups are not looked at.
+    pub fn join_stream(&mut self, stream: &Stream) {
+        self.join_ordered(&TYPE_STREAM.to_be_bytes());
+        for entry in stream.entries(StreamId::MIN, StreamId::MAX) {
+            self.join_ordered(format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
+            entry.words().for_each(|word| self.join_ordered(&word.to_vec()));
+        }
     }
 
     /// Joins that the key ends, after its value.

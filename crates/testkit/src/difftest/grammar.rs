@@ -5,6 +5,7 @@
 use super::Request;
 use super::judge::Judge;
 use super::random::Random;
+use super::stream;
 use super::values;
 use crate::value::Value;
 use std::collections::BTreeSet;
@@ -29,6 +30,9 @@ const SPOILT_ONE_IN: usize = 12;
 /// How rarely a command is not run, but its keys are asked for.
 const ASKED_ONE_IN: usize = 60;
 
+/// How rarely a command is one on streams, which are made by hand.
+const STREAMS_ONE_IN: usize = 5;
+
 /// The commands and how to make them.
 pub struct Grammar {
     commands: Vec<Command>,
@@ -36,6 +40,8 @@ pub struct Grammar {
     questions: Vec<Request>,
     /// Both servers have these commands to make other types.
     other_types: Vec<Request>,
+    /// Commands on streams come up.
+    has_streams: bool,
 }
 
 struct Command {
@@ -90,7 +96,9 @@ impl Grammar {
         let questions = ["command|getkeys", "command|getkeysandflags"];
         let questions = questions.into_iter().filter(|name| shared.contains(*name));
         let questions = questions.map(words).collect();
-        Ok(Self { commands, questions, other_types: other_types(&shared) })
+        let has_streams = (families.is_empty() || families.iter().any(|family| family == "stream"))
+            && stream::COMMANDS.iter().all(|name| shared.contains(&name.to_lowercase()));
+        Ok(Self { commands, questions, other_types: other_types(&shared), has_streams })
     }
 
     /// How many commands there are.
@@ -100,6 +108,9 @@ impl Grammar {
 
     /// A command with arguments, mostly well-formed.
     pub fn command(&self, random: &mut Random) -> Request {
+        if self.has_streams && random.one_in(STREAMS_ONE_IN) {
+            return stream::command(random);
+        }
         let total: usize = self.commands.iter().map(|command| command.weight).sum();
         let mut at = random.below(total);
         let mut commands = self.commands.iter();

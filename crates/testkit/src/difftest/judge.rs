@@ -213,6 +213,8 @@ fn agree(grammar: &Grammar, request: &Request, ours: &Value, theirs: &Value) -> 
         b"ttl" | b"expiretime" => agree_on_time(ours, theirs, TOLERANCE_MS / 1000),
         b"hpttl" | b"hpexpiretime" => agree_on_times(ours, theirs, TOLERANCE_MS),
         b"httl" | b"hexpiretime" => agree_on_times(ours, theirs, TOLERANCE_MS / 1000),
+        // Streams tell when they were read, and what they hold is compared otherwise.
+        b"dump" if is_dump_of_stream(ours) => is_dump_of_stream(theirs),
         b"dump" => without_footer(ours.clone()) == without_footer(theirs.clone()),
         _ if grammar.is_unordered(request) => sorted(ours) == sorted(theirs),
         _ => false,
@@ -235,6 +237,13 @@ fn agree_on_time(ours: &Value, theirs: &Value, tolerance: u64) -> bool {
         (Some(ours), Some(theirs)) if ours >= 0 && theirs >= 0 => ours.abs_diff(theirs) <= tolerance,
         _ => ours == theirs,
     }
+}
+
+/// The type byte of a stream in DUMP's payload.
+const DUMP_OF_STREAM: u8 = 21;
+
+fn is_dump_of_stream(value: &Value) -> bool {
+    value.bytes().is_some_and(|bytes| bytes.first() == Some(&DUMP_OF_STREAM))
 }
 
 fn without_footer(dump: Value) -> Value {

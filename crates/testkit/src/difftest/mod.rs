@@ -7,6 +7,7 @@ mod grammar;
 mod judge;
 mod random;
 mod shrink;
+mod stream;
 mod values;
 
 use crate::transcript::expectation_lines;

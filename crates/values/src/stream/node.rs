@@ -306,7 +306,10 @@ impl Node {
 
     /// No entry will be appended for now: gives back what the buffer has to spare.
     pub(super) fn close(&mut self) {
-        self.buffer.shrink_to_fit();
+        // A new buffer: an allocator may leave one that shrinks by less than half where it is.
+        if self.buffer.capacity() > self.buffer.len() {
+            self.buffer = self.buffer.as_slice().to_vec();
+        }
     }
 
     /// Whether an entry of elements of `bytes` bytes in all may be appended under Redis' limits.

@@ -133,6 +133,8 @@ impl Stream {
     }
 
     /// Whether a group has still to read or to acknowledge an entry. O(groups * log pending).
+    // Differs from Redis: there what a group had not read stays needed after XGROUP DESTROY, until another
+    // group reads on, since the least last id is remembered.
     pub fn is_needed(&self, id: StreamId) -> bool {
         self.groups.values().any(|group| group.needs(id))
     }
