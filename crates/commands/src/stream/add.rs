@@ -199,8 +199,8 @@ fn set_id(
     if id < stream.numbers().max_deleted_id {
         return Err(Error::of("ERR The ID specified in XSETID is smaller than current max_deleted_entry_id"));
     }
-    if let Some(last) = stream.last_entry() {
-        if id < last.id {
+    if let Some(last) = stream.last_entry_id() {
+        if id < last {
             return Err(Error::of(
                 "ERR The ID specified in XSETID is smaller than the target stream top item",
             ));

@@ -169,7 +169,7 @@ fn xread(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         if matches!(id, b"$" | b"+") {
             rewrites.push((id_at, after));
         }
-        let is_ready = stream.and_then(Stream::last_entry).is_some_and(|last| last.id > after);
+        let is_ready = stream.and_then(Stream::last_entry_id).is_some_and(|last| last > after);
         ready += usize::from(is_ready);
         asked.push((key_at, after, is_ready));
     }
@@ -200,8 +200,8 @@ fn after(stream: Option<&Stream>, id: &[u8]) -> Result<StreamId, Error> {
         b"$" => Ok(last_id),
         // The last entry is asked for, or the next where there is none.
         b"+" => {
-            let last = stream.and_then(Stream::last_entry);
-            Ok(last.and_then(|last| last.id.previous()).unwrap_or(last_id))
+            let last = stream.and_then(Stream::last_entry_id);
+            Ok(last.and_then(StreamId::previous).unwrap_or(last_id))
         }
         b">" => Err(Error::of(
             "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
@@ -244,7 +244,7 @@ fn xreadgroup(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         let found = stream.and_then(|stream| stream.group(group).map(|group| (stream, group)));
         let (stream, group) = found.ok_or_else(|| no_group_to_read(key.bytes, group))?;
         let ask = ask(args.get(id_at))?;
-        let last = || stream.last_entry().is_some_and(|last| last.id > group.last_id());
+        let last = || stream.last_entry_id().is_some_and(|last| last > group.last_id());
         let is_served = matches!(ask, Asked::History(_)) || last();
         answered += usize::from(is_served);
         asked.push((key_at, ask, is_served));
@@ -325,8 +325,8 @@ fn deliver(
     let (now_ms, no_ack) = (now_ms(cx), options.no_ack);
     let reply = &mut cx.reply;
     cx.db.edit::<Stream, _>(key, |stream| {
-        let start = stream.group(group).and_then(|group| group.last_id().next());
-        let count = start.map_or(0, |start| stream.entries(start, StreamId::MAX).count_up_to(options.count));
+        let unread = stream.group(group).and_then(|group| stream.unread(group));
+        let count = unread.map_or(0, |unread| unread.count_up_to(options.count));
         reply.array(usize::try_from(count).unwrap_or(usize::MAX));
         stream.deliver(group, Delivery { consumer, now_ms, count, no_ack }, |entry| {
             reply::entry(reply, &entry);

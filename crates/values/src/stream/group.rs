@@ -3,7 +3,8 @@
 //! Invariant: a pending entry is filed once in the group and once with the consumer it was delivered
 //! to; `check` compares the two.
 
-use super::{Entry, Numbers, Stream, StreamId};
+use super::range::Spot;
+use super::{Entries, Entry, Numbers, Stream, StreamId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A group of consumers.
@@ -15,6 +16,8 @@ pub struct Group {
     names: BTreeMap<Box<[u8]>, ConsumerId>,
     consumers: Vec<Option<Consumer>>,
     vacant: Vec<ConsumerId>,
+    /// Where what it has not read begins, if that is known.
+    spot: Option<Spot>,
 }
 
 /// A consumer's place in its group.
@@ -80,6 +83,7 @@ impl Group {
             names: BTreeMap::new(),
             consumers: Vec::new(),
             vacant: Vec::new(),
+            spot: None,
         }
     }
 
@@ -97,11 +101,13 @@ impl Group {
     pub fn set_last_id(&mut self, id: StreamId, entries_read: Option<u64>) {
         self.last_id = id;
         self.entries_read = entries_read;
+        self.spot = None;
     }
 
     /// Moves the last id forward, to what another server delivered (XCLAIM LASTID).
     pub fn advance_last_id(&mut self, id: StreamId) {
         self.last_id = self.last_id.max(id);
+        self.spot = None;
     }
 
     /// The consumers, by their names in order.
@@ -216,6 +222,11 @@ impl Group {
         true
     }
 
+    /// Looks for its place by ids again: they may not have grown.
+    pub(super) fn forget_spot(&mut self) {
+        self.spot = None;
+    }
+
     /// Whether the group has still to read or to acknowledge an entry.
     pub(super) fn needs(&self, id: StreamId) -> bool {
         id > self.last_id || self.pending.contains_key(&id)
@@ -295,6 +306,12 @@ pub struct Delivery {
 }
 
 impl Stream {
+    /// What a group has not read. O(1) behind what was delivered last, while that is there.
+    pub fn unread(&self, group: &Group) -> Option<Entries<'_>> {
+        let here = group.spot.and_then(|spot| self.entries_at(spot));
+        here.or_else(|| Some(self.entries(group.last_id.next()?, StreamId::MAX)))
+    }
+
     /// Delivers entries that a group has not read, and has `write` see each.
     pub fn deliver(&mut self, group: &[u8], delivery: Delivery, mut write: impl FnMut(Entry<'_>)) {
         let numbers = self.numbers;
@@ -304,10 +321,9 @@ impl Stream {
         else {
             return;
         };
-        if let Some(start) = taken.last_id.next() {
-            for entry in
-                self.entries(start, StreamId::MAX).take(usize::try_from(delivery.count).unwrap_or(usize::MAX))
-            {
+        if let Some(mut unread) = self.unread(&taken) {
+            for _ in 0..delivery.count {
+                let Some(entry) = unread.next() else { break };
                 taken.note_read(entry.id, &numbers);
                 write(entry);
                 if !delivery.no_ack {
@@ -317,6 +333,7 @@ impl Stream {
                     taken.get_mut(delivery.consumer).active_ms = Some(delivery.now_ms);
                 }
             }
+            taken.spot = unread.spot();
         }
         if let Some(group) = self.groups.get_mut(group) {
             *group = taken;

@@ -114,6 +114,7 @@ impl Stream {
     /// Sets the largest id (XSETID, RESTORE), and what else is given.
     pub fn set_last_id(&mut self, id: StreamId, entries_added: Option<u64>, max_deleted: Option<StreamId>) {
         self.numbers.last_id = id;
+        self.groups.values_mut().for_each(Group::forget_spot);
         if let Some(entries_added) = entries_added {
             self.numbers.entries_added = entries_added;
         }

@@ -36,6 +36,7 @@ pub(super) struct Node {
     deleted: u32,
     listpack: u32,
     entries_at: u32,
+    last_at: u32,
 }
 
 /// Fields in a row, by their codes.
@@ -119,7 +120,7 @@ impl Node {
         }
         let entries_at = buffer.len() as u32;
         let last = StreamId { ms: first.ms, seq: first.seq.wrapping_sub(1) };
-        Node { buffer, last, live: 0, deleted: 0, listpack: listpack as u32, entries_at }
+        Node { buffer, last, live: 0, deleted: 0, listpack: listpack as u32, entries_at, last_at: entries_at }
     }
 
     /// Appends an entry; `first` is the id under which the node is filed, `id` greater than all in it.
@@ -158,7 +159,7 @@ impl Node {
             listpack += listpack_size(element.encoded_len());
             element.encode(&mut self.buffer);
         }
-        self.last = id;
+        (self.last, self.last_at) = (id, at);
         self.live += 1;
         self.listpack += listpack as u32;
         at
@@ -284,6 +285,12 @@ impl Node {
     #[inline]
     pub(super) fn last(&self) -> StreamId {
         self.last
+    }
+
+    /// The same, where it is not deleted.
+    #[inline]
+    pub(super) fn last_live(&self) -> Option<StreamId> {
+        self.buffer.get(self.last_at as usize).filter(|head| **head & DELETED == 0).map(|_| self.last)
     }
 
     /// Deleted entries.

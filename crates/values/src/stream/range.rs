@@ -8,8 +8,16 @@ use std::collections::btree_map::Range;
 #[derive(Clone, Debug)]
 pub struct Entries<'a> {
     nodes: Range<'a, StreamId, Node>,
-    current: Option<(&'a Node, Place)>,
+    current: Option<(StreamId, &'a Node, Place)>,
     end: StreamId,
+}
+
+/// A place in a stream, kept for whoever reads on from there. It is good while ids grow and its node is
+/// there: entries join a node at its end, and leave it by a flag.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    first: StreamId,
+    place: Place,
 }
 
 /// Live entries in descending order.
@@ -48,6 +56,19 @@ impl Stream {
         self.entry(id).is_some()
     }
 
+    /// Entries from a place on, if its node is there.
+    pub(super) fn entries_at(&self, spot: Spot) -> Option<Entries<'_>> {
+        let mut nodes = self.nodes.range(spot.first..);
+        let (first, node) = nodes.next().filter(|(first, _)| **first == spot.first)?;
+        Some(Entries { nodes, current: Some((*first, node, spot.place)), end: StreamId::MAX })
+    }
+
+    /// Id of the last entry. O(1), but where that was removed from behind others.
+    pub fn last_entry_id(&self) -> Option<StreamId> {
+        let at_end = self.nodes.last_key_value().and_then(|(_, node)| node.last_live());
+        at_end.or_else(|| self.last_entry().map(|entry| entry.id))
+    }
+
     /// The last entry.
     pub fn last_entry(&self) -> Option<Entry<'_>> {
         self.entries_backwards(StreamId::MIN, StreamId::MAX).next()
@@ -59,9 +80,9 @@ impl Entries<'_> {
     fn skip_to(&mut self, start: StreamId) {
         loop {
             if self.current.is_none() {
-                self.current = self.nodes.next().map(|(first, node)| (node, node.start(*first)));
+                self.current = self.nodes.next().map(|(first, node)| (*first, node, node.start(*first)));
             }
-            let Some((node, place)) = &mut self.current else { return };
+            let Some((_, node, place)) = &mut self.current else { return };
             if node.last() < start {
                 self.current = None;
                 continue;
@@ -93,7 +114,7 @@ impl Entries<'_> {
                 count += node.live();
                 continue;
             }
-            ahead.current = Some((node, node.start(*first)));
+            ahead.current = Some((*first, node, node.start(*first)));
             while count < limit && ahead.next_in_node().is_some() {
                 count += 1;
             }
@@ -104,10 +125,15 @@ impl Entries<'_> {
 }
 
 impl<'a> Entries<'a> {
+    /// Where it stands.
+    pub(super) fn spot(&self) -> Option<Spot> {
+        self.current.map(|(first, _, place)| Spot { first, place })
+    }
+
     /// The next live entry of the node it stands in.
     #[inline]
     fn next_in_node(&mut self) -> Option<Entry<'a>> {
-        let (node, place) = self.current.as_mut()?;
+        let (_, node, place) = self.current.as_mut()?;
         while let Some(found) = node.at(*place) {
             if found.is_deleted {
                 *place = found.after;
@@ -133,7 +159,7 @@ impl<'a> Iterator for Entries<'a> {
                 return Some(entry);
             }
             let (first, node) = self.nodes.next()?;
-            self.current = Some((node, node.start(*first)));
+            self.current = Some((*first, node, node.start(*first)));
         }
     }
 }
