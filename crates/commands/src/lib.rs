@@ -16,6 +16,7 @@ pub mod bitmap;
 pub mod command_info;
 mod cx;
 mod error;
+pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
 pub mod keys;
@@ -51,6 +52,7 @@ static FAMILIES: &[&[&Command]] = &[
     hash::COMMANDS,
     set::COMMANDS,
     zset::COMMANDS,
+    geo::COMMANDS,
     stream::COMMANDS,
     bitmap::COMMANDS,
     hyperloglog::COMMANDS,

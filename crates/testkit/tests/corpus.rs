@@ -19,7 +19,21 @@ macro_rules! families {
     };
 }
 
-families!(bitmap, blocking, connection, hash, hll, keys, pubsub, server, stream, string, transactions);
+families!(
+    bitmap,
+    blocking,
+    connection,
+    geo,
+    hash,
+    hll,
+    keys,
+    pubsub,
+    server,
+    stream,
+    string,
+    transactions,
+    zset
+);
 
 #[test]
 fn every_folder_of_transcripts_is_tested() {

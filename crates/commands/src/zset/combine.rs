@@ -11,6 +11,7 @@ use larder_store::{Db, Event, Expire, Hashed, Item, Type, WrongType};
 use larder_values::collection::Collection;
 use larder_values::number;
 use larder_values::packed::Element;
+use larder_values::set::{self, Set};
 use larder_values::zset::{View, ZSet, sort_pairs};
 use std::collections::{HashMap, HashSet};
 
@@ -515,6 +516,8 @@ fn difference(cx: &mut Ctx<'_>, args: &Args<'_>, plan: &Plan) -> Result<Pairs, E
 #[derive(Clone, Copy)]
 enum Source<'a> {
     Sorted(View<'a>),
+    /// Each member of a set has a score of one.
+    Set(set::View<'a>),
 }
 
 /// What a key holds, if it can be combined.
@@ -522,6 +525,7 @@ fn source(item: Option<Item<'_>>) -> Result<Option<Source<'_>>, WrongType> {
     let Some(item) = item else { return Ok(None) };
     match item.value_type() {
         Type::ZSet => Ok(Some(Source::Sorted(item.view::<ZSet>()?))),
+        Type::Set => Ok(Some(Source::Set(item.view::<Set>()?))),
         _ => Err(WrongType),
     }
 }
@@ -530,6 +534,7 @@ impl Source<'_> {
     fn len(self) -> usize {
         match self {
             Source::Sorted(set) => set.len(),
+            Source::Set(set) => set.len(),
         }
     }
 
@@ -537,6 +542,7 @@ impl Source<'_> {
     fn score(self, member: &[u8]) -> Option<f64> {
         match self {
             Source::Sorted(set) => set.score(member),
+            Source::Set(set) => set.contains(member).then_some(1.0),
         }
     }
 
@@ -553,6 +559,7 @@ impl Source<'_> {
         };
         match self {
             Source::Sorted(set) => set.iter().for_each(|(member, score)| visit_element(member, score)),
+            Source::Set(set) => set.for_each(|member| visit_element(member, 1.0)),
         }
     }
 }

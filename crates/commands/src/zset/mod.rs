@@ -19,7 +19,10 @@ mod scan;
 mod tests;
 
 use crate::spec::Command;
+pub(crate) use add::{Options, Pair, add_pairs};
+pub(crate) use combine::store;
 use larder_store::{Db, Event, Hashed};
+pub(crate) use reply::ReplyMember;
 
 /// Announces that `count` members changed; nothing where there is none. Redis counts each of them.
 pub(crate) fn changed(db: &mut Db<'_>, key: &Hashed<'_>, event: Event, count: usize) {
