@@ -3,6 +3,7 @@
 //! Invariant: `DatasetDigest` does not depend on the order in which keys are visited.
 
 use crate::hash::HashView;
+use crate::{number, zset};
 use sha1::{Digest as _, Sha1};
 
 /// The value's XXH3-64 as the 16 hexadecimal digits that DIGEST answers and IFDEQ takes.
@@ -24,6 +25,8 @@ const FIELD_HAS_DEADLINE: &[u8] = b"!!hexpire!!";
 
 /// Redis' number for values of type string.
 const TYPE_STRING: u32 = 0;
+/// Redis' number for sorted sets.
+const TYPE_ZSET: u32 = 3;
 /// Redis' number for hashes.
 const TYPE_HASH: u32 = 4;
 
@@ -68,6 +71,18 @@ impl DatasetDigest {
         self.join_ordered(value);
     }
 
+    /// Joins a sorted set. O(members).
+    pub fn join_zset(&mut self, set: zset::View<'_>) {
+        self.join_ordered(&TYPE_ZSET.to_be_bytes());
+        for (member, score) in set.iter() {
+            let (mut digest, mut text) = (DatasetDigest::new(), Vec::new());
+            number::write_f64_shortest(&mut text, score);
+            digest.join_ordered(&member.to_vec());
+            digest.join_ordered(&text);
+            self.join_unordered(&digest.0);
+        }
+    }
+
     /// Joins a hash. O(fields).
     pub fn join_hash(&mut self, hash: HashView<'_>) {
         self.join_ordered(&TYPE_HASH.to_be_bytes());
@@ -96,6 +111,7 @@ impl DatasetDigest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collection::{Collection, PackedLimits};
 
     #[test]
     fn values_hash_as_the_documentation_shows() {
@@ -120,6 +136,9 @@ mod tests {
         };
         assert_eq!(&of(&string(b"1", false)), b"b4fc66738120fba0b5aa500ab5c2bf89cea1c5da");
         assert_eq!(&of(&string(b"hello", true)), b"d037c4eb8a8b36b602fbced4000daeab0714c1e3");
+        let limits = PackedLimits { entries_max: 128, value_bytes_max: 64 };
+        let set = zset::ZSet::from_pairs(vec![(b"a", 0.1)], limits);
+        assert_eq!(&of(&|digest| digest.join_zset(set.view())), b"6605f56364a85f2c14bc54c5b4318ac4616eb60a");
         let mut all = DatasetDigest::new();
         assert_eq!(&all.hex(), &[b'0'; 40]);
         all.start_database(0);

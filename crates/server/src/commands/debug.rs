@@ -12,6 +12,7 @@ use larder_store::{Db, Expire, Item, Str};
 use larder_values::digest::DatasetDigest;
 use larder_values::glob::{self, Case};
 use larder_values::hash::Hash;
+use larder_values::zset::ZSet;
 use larder_values::{lru, number};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -134,6 +135,8 @@ fn join_value(digest: &mut DatasetDigest, item: &Item<'_>) {
         digest.join_string(&bytes_of(&text));
     } else if let Ok(hash) = item.view::<Hash>() {
         digest.join_hash(hash);
+    } else if let Ok(set) = item.view::<ZSet>() {
+        digest.join_zset(set);
     }
     if item.deadline().is_some() {
         digest.join_deadline();
