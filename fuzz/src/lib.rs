@@ -44,6 +44,11 @@ pub fn stream(data: &[u8]) {
     larder_values::fuzz::fuzz_stream(data);
 }
 
+/// A sorted set is the map that the same changes make, in order.
+pub fn zset(data: &[u8]) {
+    larder_values::fuzz::fuzz_zset(data);
+}
+
 /// A target: any bytes in, a panic when something is wrong.
 pub type Target = fn(&[u8]);
 
@@ -58,4 +63,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("request", request),
     ("restore", restore),
     ("stream", stream),
+    ("zset", zset),
 ];

@@ -33,6 +33,11 @@ pub fn fuzz_hll(bytes: &[u8]) {
     exercise(dense);
 }
 
+/// Changes a sorted set as the bytes say, and compares with a map.
+pub fn fuzz_zset(bytes: &[u8]) {
+    crate::zset::fuzz::fuzz_changes(bytes);
+}
+
 /// Takes the bytes as a node of a stream in Redis' form, behind the id of its first entry.
 pub fn fuzz_stream(bytes: &[u8]) {
     crate::stream::fuzz::fuzz_listpack(bytes);

@@ -233,7 +233,9 @@ impl Plan {
         if let Some(seen) = seen {
             // The command's name as the client spelt it, as in Redis.
             let needs = |what: &[u8]| {
-                Error::custom([b"ERR exactly one of ", what, b" can be specified for ", args.get(0)].concat())
+                Error::custom(
+                    [&b"ERR exactly one of "[..], what, b" can be specified for ", args.get(0)].concat(),
+                )
             };
             if !seen.member && !seen.point {
                 return Err(needs(b"FROMMEMBER or FROMLONLAT"));

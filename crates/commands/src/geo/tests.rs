@@ -121,7 +121,8 @@ impl Lines {
                 let store = self.pick(&["", "STOREDIST"]);
                 format!("GEOSEARCHSTORE {other} {key} {} {store}{}", self.shape(), self.options())
             }
-            11 => format!("ZADD {key} {} {member}", self.pick(&["-1", "1e300", "inf", "5.5", "-inf", "0"])),
+            // Scores that no place has. Each for one member, or the order of equal distances would matter.
+            11 => format!("ZADD {key} {}", self.pick(&["-1 odd", "5.5 near"])),
             12 => format!("DUMP {key}"),
             _ => format!("GEOSEARCH {key} {}{}", self.shape(), self.options()),
         }

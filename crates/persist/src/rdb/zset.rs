@@ -107,6 +107,8 @@ pub(super) fn read_ziplist(reader: &mut Reader<'_>) -> Result<Dumped, RestoreErr
 }
 
 /// Looks at every pair of a packed set.
+// Differs from Redis: a listpack with repeated members, odd length or scores that are no numbers is
+// refused whatever sanitize-dump-payload says, and one out of order is put in order.
 fn checked(packed: PackedBuf) -> Result<Dumped, RestoreError> {
     let mut elements = packed.view().iter();
     let (mut pairs, mut members) = (Vec::new(), HashSet::new());

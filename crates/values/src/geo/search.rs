@@ -92,10 +92,12 @@ impl Cell {
     }
 
     /// The neighbour so many cells east and north. The globe has no edge: beyond it the other side begins.
+    ///
+    /// A place at the very edge is in a cell behind the last, as in Redis; moving along the edge stays there.
     fn neighbour(self, east: i32, north: i32) -> Cell {
         let mask = (1_u32 << self.steps) - 1;
-        let longitude = gather(self.bits >> 1).wrapping_add_signed(east) & mask;
-        let latitude = gather(self.bits).wrapping_add_signed(north) & mask;
+        let moved = |at: u32, by: i32| if by == 0 { at } else { at.wrapping_add_signed(by) & mask };
+        let (longitude, latitude) = (moved(gather(self.bits >> 1), east), moved(gather(self.bits), north));
         Cell { bits: interleave(latitude, longitude), steps: self.steps }
     }
 
@@ -184,6 +186,15 @@ mod tests {
         assert_eq!(east.area().longitude.0, -180.0);
         assert_eq!(east.neighbour(-1, 0), home);
         assert_eq!(home.neighbour(0, 1).neighbour(0, -1), home);
+    }
+
+    #[test]
+    fn the_edge_has_a_cell_of_its_own() {
+        let home = Cell::of(Place { longitude: 180.0, latitude: 10.0 }, 1);
+        assert_eq!(home.area().longitude.0, 180.0);
+        assert_eq!(home.neighbour(0, 1).area().longitude.0, 180.0);
+        assert_eq!(home.neighbour(-1, 0).area().longitude, (0.0, 180.0));
+        assert_eq!(home.neighbour(1, 0).area().longitude, (0.0, 180.0));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 mod bounds;
 mod edit;
+pub(crate) mod fuzz;
 mod large;
 mod small;
 pub mod tree;
