@@ -3,6 +3,7 @@
 //! Invariant: `DatasetDigest` does not depend on the order in which keys are visited.
 
 use crate::hash::HashView;
+use crate::list::ListView;
 use sha1::{Digest as _, Sha1};
 
 /// The value's XXH3-64 as the 16 hexadecimal digits that DIGEST answers and IFDEQ takes.
@@ -24,6 +25,8 @@ const FIELD_HAS_DEADLINE: &[u8] = b"!!hexpire!!";
 
 /// Redis' number for values of type string.
 const TYPE_STRING: u32 = 0;
+/// Redis' number for lists.
+const TYPE_LIST: u32 = 1;
 /// Redis' number for hashes.
 const TYPE_HASH: u32 = 4;
 
@@ -66,6 +69,12 @@ impl DatasetDigest {
     pub fn join_string(&mut self, value: &[u8]) {
         self.join_ordered(&TYPE_STRING.to_be_bytes());
         self.join_ordered(value);
+    }
+
+    /// Joins a list. O(elements).
+    pub fn join_list(&mut self, list: ListView<'_>) {
+        self.join_ordered(&TYPE_LIST.to_be_bytes());
+        list.iter().for_each(|element| self.join_ordered(&element.to_vec()));
     }
 
     /// Joins a hash. O(fields).

@@ -12,6 +12,7 @@ use larder_store::{Db, Expire, Item, Str};
 use larder_values::digest::DatasetDigest;
 use larder_values::glob::{self, Case};
 use larder_values::hash::Hash;
+use larder_values::list::List;
 use larder_values::{lru, number};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -132,6 +133,8 @@ fn bytes_of(text: &Str<'_>) -> Vec<u8> {
 fn join_value(digest: &mut DatasetDigest, item: &Item<'_>) {
     if let Ok(text) = item.string() {
         digest.join_string(&bytes_of(&text));
+    } else if let Ok(list) = item.view::<List>() {
+        digest.join_list(list);
     } else if let Ok(hash) = item.view::<Hash>() {
         digest.join_hash(hash);
     }
