@@ -35,7 +35,9 @@ fn lset(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     // As in Redis, the index is only judged when there is a list.
     let len = cx.db.peek_as::<List>(&key)?.ok_or(Error::NoSuchKey)?.len();
     // One beyond the ends changes no element, but as in Redis the list makes room for another first.
-    let index = index_of(integer(args, 2)?, len).unwrap_or(usize::MAX);
+    // An index is taken by its lower 32 bits, as Redis does.
+    let index = i64::from(integer(args, 2)? as i32);
+    let index = index_of(index, len).unwrap_or(usize::MAX);
     let limit = limit(cx.limits);
     let edited = cx.db.edit::<List, _>(&key, |list| list.set(limit, index, args.get(3)))?;
     edited.filter(|edited| edited.value).ok_or(Error::OutOfRange)?;

@@ -21,7 +21,12 @@ const CHUNK_PACKED: u64 = 2;
 #[derive(Debug, PartialEq)]
 pub enum DumpedList {
     /// Elements, to be put into chunks of whatever size is in force.
-    Elements(PackedBuf),
+    Elements {
+        /// The elements.
+        elements: PackedBuf,
+        /// Whether the list stays in chunks also where it could be small.
+        stays: bool,
+    },
     /// Chunks, which stay as they are.
     Chunks(Vec<DumpedChunk>),
 }
@@ -40,7 +45,12 @@ impl DumpedList {
     pub fn into_list(self, limit: Limit) -> List {
         let mut list = List::of_chunks(limit);
         match self {
-            DumpedList::Elements(elements) => list.append_each(elements.view()),
+            DumpedList::Elements { elements, stays } => {
+                list.append_each(elements.view());
+                if stays {
+                    return list;
+                }
+            }
             DumpedList::Chunks(chunks) => {
                 for chunk in chunks {
                     match chunk {
@@ -102,14 +112,14 @@ pub(super) fn read_elements(reader: &mut Reader<'_>, string_max: usize) -> Resul
     for _ in 0..len {
         elements.push_back(&reader.string(string_max)?);
     }
-    some(elements).map(DumpedList::Elements).map(Dumped::List)
+    loose(elements, false)
 }
 
-/// Reads an object of type 10: one ziplist.
+/// Reads an object of type 10: one ziplist. Redis makes a large list of it whatever its size.
 pub(super) fn read_ziplist(reader: &mut Reader<'_>) -> Result<Dumped, RestoreError> {
     let bytes = reader.string(usize::MAX)?;
     let elements = ziplist::read(&bytes).map_err(bad)?;
-    some(elements).map(DumpedList::Elements).map(Dumped::List)
+    loose(elements, true)
 }
 
 /// Reads an object of type 14: ziplists behind their number.
@@ -148,8 +158,11 @@ fn read_chunks(
     if chunks.is_empty() { Err(RestoreError::BadData) } else { Ok(Dumped::List(DumpedList::Chunks(chunks))) }
 }
 
-fn some(elements: PackedBuf) -> Result<PackedBuf, RestoreError> {
-    if elements.is_empty() { Err(RestoreError::BadData) } else { Ok(elements) }
+fn loose(elements: PackedBuf, stays: bool) -> Result<Dumped, RestoreError> {
+    if elements.is_empty() {
+        return Err(RestoreError::BadData);
+    }
+    Ok(Dumped::List(DumpedList::Elements { elements, stays }))
 }
 
 fn bad(BadData: BadData) -> RestoreError {

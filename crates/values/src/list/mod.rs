@@ -137,14 +137,14 @@ impl List {
         }
     }
 
-    /// Adds an element that was taken from a list. As in Redis, an integer is thought to need no room.
+    /// Adds an element that was taken from a list, with [`List::make_room`] for it.
     pub fn push_taken(&mut self, limit: Limit, end: End, element: Element<'_>) {
         let mut digits = itoa::Buffer::new();
-        let (text, bytes) = match element {
-            Element::Bytes(bytes) => (bytes, bytes.len()),
-            Element::Int(value) => (digits.format(value).as_bytes(), 0),
+        let text = match element {
+            Element::Bytes(bytes) => bytes,
+            Element::Int(value) => digits.format(value).as_bytes(),
         };
-        self.make_room(limit, bytes, 1);
+        self.make_room(limit, text.len(), 1);
         self.push(end, text);
     }
 
