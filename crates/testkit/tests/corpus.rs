@@ -19,7 +19,7 @@ macro_rules! families {
     };
 }
 
-families!(bitmap, blocking, connection, hash, hll, keys, pubsub, server, stream, string, transactions);
+families!(bitmap, blocking, connection, hash, hll, keys, pubsub, server, set, stream, string, transactions);
 
 #[test]
 fn every_folder_of_transcripts_is_tested() {
