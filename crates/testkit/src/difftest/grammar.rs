@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 /// Groups that are tried when none are named.
-const FAMILIES: [&str; 5] = ["string", "generic", "bitmap", "hyperloglog", "hash"];
+const FAMILIES: [&str; 6] = ["string", "generic", "bitmap", "hyperloglog", "hash", "set"];
 
 /// Commands of other groups that change which data the following ones see.
 const ALWAYS: [&str; 5] = ["select", "swapdb", "flushdb", "dbsize", "echo"];
