@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 /// Groups that are tried when none are named.
-const FAMILIES: [&str; 8] = ["string", "generic", "bitmap", "hyperloglog", "hash", "sorted-set", "geo", "list"];
+const FAMILIES: [&str; 9] = ["string", "generic", "bitmap", "hyperloglog", "hash", "sorted-set", "geo", "list", "set"];
 
 /// Commands of other groups that change which data the following ones see.
 const ALWAYS: [&str; 5] = ["select", "swapdb", "flushdb", "dbsize", "echo"];

@@ -22,11 +22,15 @@ use foldhash::quality::FoldHasher;
 use std::hash::Hasher as _;
 use std::sync::OnceLock;
 
+/// The seed until one is set. Not nought, with which the function does not tell `a` from `aa`.
+const SEED_UNTOLD: u64 = 0x243f_6a88_85a3_08d3;
+
 static SEED: OnceLock<(u64, SharedSeed)> = OnceLock::new();
 
 /// Sets the secret under which members are hashed. The server passes a random one before it makes its
 /// first value; without it (in tests) the seed is a fixed one. False if it was set or used before.
 pub fn set_hash_seed(seed: u64) -> bool {
+    let seed = if seed == 0 { SEED_UNTOLD } else { seed };
     SEED.set((seed, SharedSeed::from_u64(seed.rotate_left(32)))).is_ok()
 }
 
@@ -34,7 +38,7 @@ pub fn set_hash_seed(seed: u64) -> bool {
 #[inline]
 #[must_use]
 pub fn hash_of(bytes: &[u8]) -> u64 {
-    let (seed, shared) = SEED.get_or_init(|| (0, SharedSeed::from_u64(0)));
+    let (seed, shared) = SEED.get_or_init(|| (SEED_UNTOLD, SharedSeed::from_u64(SEED_UNTOLD)));
     let mut hasher = FoldHasher::with_seed(*seed, shared);
     hasher.write(bytes);
     hasher.finish()

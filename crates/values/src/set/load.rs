@@ -6,14 +6,18 @@
 use super::{Form, Ints, IntsBuf, Limits, Set, Table, view};
 use crate::index::hash_of;
 use crate::number;
-use crate::packed::{Packed, PackedBuf};
+use crate::packed::{Element, Packed, PackedBuf};
 
-/// Whether no member is there twice. Different members with one hash, once in an age, count as one.
+/// Whether no member is there twice.
 #[must_use]
 pub fn are_distinct(members: Packed<'_>) -> bool {
-    let mut hashes: Vec<u64> = members.iter().map(|member| view::with_text(member, hash_of)).collect();
-    hashes.sort_unstable();
-    hashes.is_sorted_by(|one, next| one < next)
+    let mut hashed: Vec<(u64, Element<'_>)> =
+        members.iter().map(|member| (view::with_text(member, hash_of), member)).collect();
+    // Texts are compared where hashes are equal: almost never, but for a member that is there twice.
+    hashed.sort_unstable_by(|(hash, member), (other_hash, other)| {
+        hash.cmp(other_hash).then_with(|| member.to_vec().cmp(&other.to_vec()))
+    });
+    hashed.is_sorted_by(|(hash, member), (next_hash, next)| hash != next_hash || !member.is(&next.to_vec()))
 }
 
 /// A set that is loaded member by member.

@@ -161,8 +161,11 @@ fn elements(item: Option<Item<'_>>, plan: &Plan<'_>) -> Result<Vec<Vec<u8>>, Wro
         Type::Set => {
             let mut members = Vec::new();
             item.view::<Set>()?.for_each(|member| members.push(member.to_vec()));
-            if plan.store.is_some() && plan.by == By::Nothing {
+            if plan.by == By::Nothing && plan.store.is_some() {
                 members.sort_unstable();
+            } else if plan.by == By::Nothing && plan.descending {
+                // Redis does not turn round what has no order; it will be turned round once more.
+                members.reverse();
             }
             Ok(members)
         }
