@@ -46,7 +46,9 @@ impl Output {
             return None;
         }
         self.clear();
-        self.blobs = Vec::new();
+        if self.blobs.capacity() != 0 {
+            self.blobs = Vec::new();
+        }
         Some(std::mem::take(&mut self.bytes))
     }
 

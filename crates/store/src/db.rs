@@ -368,8 +368,16 @@ impl<'t> Db<'t> {
         }
         let fixed =
             ENTRY_HEADER_BYTES + key.bytes.len() + if matches!(expire, Expire::At(_)) { 6 } else { 0 };
-        let mut scratch = [0; INLINE_BYTES_MAX];
-        let (kind, payload) = string::choose(value, fixed, &mut scratch);
+        // Filling a kilobyte with zeros would be the dearest part of storing a short value.
+        let (mut short, mut long);
+        let scratch = if value.len() <= SHORT_BYTES {
+            short = [0; SHORT_BYTES];
+            &mut short[..]
+        } else {
+            long = [0; INLINE_BYTES_MAX];
+            &mut long[..]
+        };
+        let (kind, payload) = string::choose(value, fixed, scratch);
         // Over a key that has an end Redis stores the new value with it, and sets the new end after.
         let with_end = expire != Expire::Clear
             && string::has_room_to_spare(key.bytes.len(), value.len())
@@ -656,6 +664,8 @@ pub enum EditIntegerError<E> {
     Refused(E),
 }
 
+/// Values of up to this many bytes are packed in a small buffer.
+const SHORT_BYTES: usize = 128;
 /// Bytes of an entry beside key, payload and deadline: the header word and two short lengths.
 const ENTRY_HEADER_BYTES: usize = 6;
 

@@ -214,15 +214,12 @@ fn decode_int(bytes: &[u8]) -> i64 {
     }
 }
 
-/// The form a string is stored in: kind and payload bytes. `scratch` holds a packed form.
+/// The form a string is stored in: kind and payload bytes. `scratch` holds a packed form; one that is shorter than
+/// `value` leaves that as it is.
 ///
 /// `fixed` is what the entry takes beside the payload, in bytes; packing must save a size class.
 #[inline]
-pub(crate) fn choose<'v>(
-    value: &'v [u8],
-    fixed: usize,
-    scratch: &'v mut [u8; INLINE_BYTES_MAX],
-) -> (u8, &'v [u8]) {
+pub(crate) fn choose<'v>(value: &'v [u8], fixed: usize, scratch: &'v mut [u8]) -> (u8, &'v [u8]) {
     let saves = (fixed + value.len()).div_ceil(8) > (fixed + ascii7::packed_len(value.len())).div_ceil(8);
     if saves && let Some(len) = ascii7::pack(value, scratch) {
         let kind = if value.len() % 8 == 7 { kind::TEXT7_SHORT } else { kind::TEXT7 };

@@ -202,7 +202,8 @@ fn report_threads(cx: &Context, table: &Table) -> Result<()> {
         with the load, throughput with two threads says little; CPU per operation says what a second thread costs. \
         GET:SET 10:1 but for the hot key, 1M keys, 64 B values, 50 \
         connections. Larder's aims: CPU at most 1.15 of one thread's (hot key 2.0); throughput at least 1.7 where \
-        the load is not the limit.";
+        the load is not the limit. What the null server's second thread costs is what this kernel and this machine take \
+        for two threads on the same cores as the load.";
     let cpu = thread_ratios(table, "CPU per operation, two threads / one", Sample::cpu_ns_per_request);
     let rate = thread_ratios(table, "operations a second, two threads / one", Sample::per_second);
     let body = format!("{method}\n\n{cpu}\n{rate}\n{}\n{}\n{chart}", table.cpu(), table.throughput());
