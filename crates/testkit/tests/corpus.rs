@@ -19,7 +19,23 @@ macro_rules! families {
     };
 }
 
-families!(bitmap, blocking, connection, geo, hash, hll, keys, list, pubsub, server, set, stream, string, transactions, zset);
+families!(
+    bitmap,
+    blocking,
+    connection,
+    geo,
+    hash,
+    hll,
+    keys,
+    list,
+    pubsub,
+    server,
+    set,
+    stream,
+    string,
+    transactions,
+    zset
+);
 
 #[test]
 fn every_folder_of_transcripts_is_tested() {

@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 use std::io;
 
 /// Groups that are tried when none are named.
-const FAMILIES: [&str; 9] = ["string", "generic", "bitmap", "hyperloglog", "hash", "sorted-set", "geo", "list", "set"];
+const FAMILIES: [&str; 9] =
+    ["string", "generic", "bitmap", "hyperloglog", "hash", "sorted-set", "geo", "list", "set"];
 
 /// Commands of other groups that change which data the following ones see.
 const ALWAYS: [&str; 5] = ["select", "swapdb", "flushdb", "dbsize", "echo"];
