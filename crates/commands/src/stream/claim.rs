@@ -2,7 +2,7 @@
 
 use super::options::{range_start, strict_id};
 use super::read::meet;
-use super::{DELETES, STREAM, UPDATES, WRITE_FAST, group_changed, no_group, now_ms, reply};
+use super::{DELETES, STREAM, UPDATES, WRITE_FAST, group_changed, no_group, now_ms, reply, told};
 use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
@@ -130,7 +130,7 @@ impl Claim {
             }
             Some(value) if args.is(index, b"lastid") => self.last_id = strict_id(value)?,
             _ => {
-                let text = [b"ERR Unrecognized XCLAIM option '", args.get(index), b"'"].concat();
+                let text = [b"ERR Unrecognized XCLAIM option '", told(args.get(index)), b"'"].concat();
                 return Err(Error::custom(text));
             }
         }

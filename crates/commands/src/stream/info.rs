@@ -1,7 +1,7 @@
 //! What a stream and its groups are like: XINFO.
 
 use super::options::integer;
-use super::{STREAM, bad_subcommand, now_ms, reply};
+use super::{STREAM, bad_subcommand, now_ms, reply, told};
 use crate::args::Args;
 use crate::cx::{Ctx, KeyspaceCtx};
 use crate::error::Error;
@@ -113,6 +113,7 @@ static HELP_LINES: &[&str] = &[
 
 /// The group is not there, in a stream that is.
 pub(super) fn no_such_group(key: &[u8], group: &[u8]) -> Error {
+    let (key, group) = (told(key), told(group));
     Error::custom([b"NOGROUP No such consumer group '", group, b"' for key name '", key, b"'"].concat())
 }
 

@@ -62,14 +62,21 @@ const REFERENCES: Arg = Arg::one_of(
 )
 .optional();
 
+/// A name as an error names it: Redis writes it as a C string, which ends at a NUL.
+fn told(name: &[u8]) -> &[u8] {
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    &name[..end]
+}
+
 /// The key or the group that a command needs is not there.
 fn no_group(key: &[u8], group: &[u8]) -> Error {
+    let (key, group) = (told(key), told(group));
     Error::custom([b"NOGROUP No such key '", key, b"' or consumer group '", group, b"'"].concat())
 }
 
 /// A command that stands in a container was given words it does not take.
 fn bad_subcommand(args: &Args<'_>, container: &str) -> Error {
-    let typed = args.get(1);
+    let typed = told(args.get(1));
     let typed = &typed[..typed.len().min(128)];
     let text = [b"ERR unknown subcommand or wrong number of arguments for '", typed, b"'. Try "].concat();
     Error::custom([&text, container.as_bytes(), b" HELP."].concat())

@@ -1,7 +1,7 @@
 //! Reading several streams from where a client left off, and waiting for more: XREAD, XREADGROUP.
 
 use super::options::{integer, strict_id};
-use super::{STREAM, group_changed, now_ms, reply};
+use super::{STREAM, group_changed, now_ms, reply, told};
 use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
@@ -269,6 +269,7 @@ fn xreadgroup(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
 }
 
 fn no_group_to_read(key: &[u8], group: &[u8]) -> Error {
+    let (key, group) = (told(key), told(group));
     let (no_key, or_group) = (&b"NOGROUP No such key '"[..], &b"' or consumer group '"[..]);
     Error::custom([no_key, key, or_group, group, b"' in XREADGROUP with GROUP option"].concat())
 }
