@@ -45,7 +45,7 @@ fn zrandmember(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         return Ok(());
     }
     let (count, with_scores) = parse(args)?;
-    let seed = cx.db.local.random();
+    let (seed, bytes_max) = (cx.db.local.random(), cx.limits.string_bytes_max);
     let set = match cx.db.read_as::<ZSet>(&key)? {
         Some(set) if count != 0 => set,
         _ => {
@@ -53,6 +53,9 @@ fn zrandmember(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
             return Ok(());
         }
     };
+    if count < 0 && !fits(set, count.unsigned_abs(), bytes_max) {
+        return Err(Error::of("ERR value is out of range"));
+    }
     let ranks = ranks(set, count, seed);
     cx.reply.members_header(ranks.len(), with_scores);
     let mut text = Vec::new();
@@ -62,6 +65,19 @@ fn zrandmember(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Whether so many members, however often each may come, are an answer of bearable length. Members are
+/// looked at only where it might be long.
+// Differs from Redis: a count whose answer would be longer than proto-max-bulk-len is refused; Redis
+// answers until memory is at its end.
+fn fits(set: View<'_>, count: u64, bytes_max: usize) -> bool {
+    const SCORE_BYTES: u64 = 40;
+    if count <= 1000 {
+        return true;
+    }
+    let longest = set.iter().map(|(member, _)| member.len()).max().unwrap_or(0);
+    count.saturating_mul(longest as u64 + SCORE_BYTES) <= bytes_max as u64
 }
 
 /// The count, and whether scores are asked for.
