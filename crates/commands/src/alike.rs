@@ -26,7 +26,7 @@ impl Both {
     pub(crate) fn start() -> Option<Both> {
         let redis = available(Redis82::start())?;
         let (mut client, mut listener) = (redis.client(), redis.client());
-        client.run("CONFIG SET notify-keyspace-events EAmno").unwrap();
+        client.run("CONFIG SET notify-keyspace-events EAmnoc").unwrap();
         listener.run("PSUBSCRIBE __keyevent@*").unwrap();
         Some(Both { world: World::new(), _redis: redis, client, listener, wire: Wire::new() })
     }

@@ -415,6 +415,7 @@ impl<'t> Db<'t> {
                 crate::local::Access::Lru => access,
                 crate::local::Access::Lfu { .. } => self.local.access_touched(occupied.view().access()),
             };
+            self.local.replaced_kind = occupied.view().kind();
             let removed = occupied.replace(kind, payload, deadline);
             occupied.view().set_access(field);
             self.table.forget(key.hash, key.bytes, &removed);
@@ -536,7 +537,9 @@ impl<'t> Db<'t> {
         let table = self.table;
         match self.find(key) {
             Some(occupied) => {
+                let kind = occupied.view().kind();
                 let removed = occupied.remove();
+                self.local.replaced_kind = kind;
                 table.forget(key.hash, key.bytes, &removed);
                 discard(self.local, removed.boxed, removal);
                 true
@@ -642,6 +645,19 @@ impl<'t> Db<'t> {
         self.local.stats.expired_fields.add(count);
         // As for keys: no client asked for it.
         self.local.effects.notify(self.index, key.bytes, Event::HEXPIRED);
+    }
+
+    /// Announces that a key was given a whole new value, as a further event of that change, and that the
+    /// value is of another type than the one just replaced or removed, where it is.
+    #[inline]
+    pub fn overwritten(&mut self, key: &Hashed<'_>) {
+        self.notify(key, Event::OVERWRITTEN);
+        let before = self.local.replaced_kind;
+        if self.local.effects.is_heard(Event::TYPE_CHANGED)
+            && self.peek(key).is_some_and(|item| item.value_type() != Type::of_kind(before))
+        {
+            self.notify(key, Event::TYPE_CHANGED);
+        }
     }
 
     /// Announces a further event of a change already counted.

@@ -285,6 +285,12 @@ impl Effects {
         self.ready.extend(keys.into_iter().map(|key| (db, key)));
     }
 
+    /// Whether somebody listens to events of this class.
+    #[inline]
+    pub fn is_heard(&self, event: Event) -> bool {
+        self.interest & event.class as u32 != 0
+    }
+
     /// Counts changes that have no single key, such as a flush.
     pub fn changed_many(&mut self, count: u64) {
         self.changes += count;

@@ -53,6 +53,8 @@ pub struct Local {
     pub spent: Vec<Object>,
     /// Which removed values become garbage.
     pub lazy_free: LazyFree,
+    /// The kind of the value that was last replaced or removed.
+    pub(crate) replaced_kind: u8,
     random: u64,
 }
 
@@ -71,6 +73,7 @@ impl Local {
             garbage: Vec::new(),
             spent: Vec::new(),
             lazy_free: LazyFree::default(),
+            replaced_kind: 0,
             random: seed | 1,
         }
     }

@@ -84,7 +84,7 @@ fn bitop(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         }
     } else {
         if cx.db.put_assembled(&destination, result, Expire::Clear) {
-            cx.db.notify(&destination, Event::OVERWRITTEN);
+            cx.db.overwritten(&destination);
         }
         cx.db.changed(&destination, Event::SET);
     }

@@ -103,7 +103,7 @@ fn copy_value<'t>(
     db.put_value(destination, value);
     db.changed(destination, Event::COPY_TO);
     if overwritten {
-        db.notify(destination, Event::OVERWRITTEN);
+        db.overwritten(destination);
     }
     true
 }

@@ -215,7 +215,7 @@ fn restore(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     set_access(cx, &key, &options);
     cx.db.changed(&key, Event::RESTORE);
     if replaced {
-        cx.db.notify(&key, Event::OVERWRITTEN);
+        cx.db.overwritten(&key);
     }
     cx.reply.ok();
     Ok(())

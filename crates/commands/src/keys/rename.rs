@@ -54,7 +54,7 @@ fn rename(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         let overwritten = cx.db.remove(&new);
         give_name(cx, args);
         if overwritten {
-            cx.db.notify(&new, Event::OVERWRITTEN);
+            cx.db.overwritten(&new);
         }
     }
     cx.reply.ok();

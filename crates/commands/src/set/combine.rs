@@ -8,7 +8,7 @@ use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
-use larder_store::{Db, Event, Expire, Hashed, Type};
+use larder_store::{Db, Event, Expire, Hashed};
 use larder_values::number;
 use larder_values::set::{Set, View, operations};
 use smallvec::SmallVec;
@@ -289,13 +289,8 @@ fn store(
         return Ok(());
     };
     let count = made.len();
-    let before = cx.db.peek(&destination).map(|item| item.value_type());
-    cx.db.put_collection(&destination, made, Expire::Clear);
-    if before.is_some() {
-        cx.db.notify(&destination, Event::OVERWRITTEN);
-    }
-    if before.is_some_and(|before| before != Type::Set) {
-        cx.db.notify(&destination, Event::TYPE_CHANGED);
+    if cx.db.put_collection(&destination, made, Expire::Clear) {
+        cx.db.overwritten(&destination);
     }
     cx.db.changed(&destination, event);
     cx.reply.count(count);

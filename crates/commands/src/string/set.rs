@@ -12,7 +12,7 @@ use larder_store::{Event, Expire, Hashed};
 #[inline]
 pub(super) fn store(cx: &mut Ctx<'_>, key: &Hashed<'_>, value: &[u8], expire: Expire) {
     if cx.db.put_string(key, value, expire) {
-        cx.db.notify(key, Event::OVERWRITTEN);
+        cx.db.overwritten(key);
     }
     cx.db.changed(key, Event::SET);
     if let Expire::At(_) = expire {

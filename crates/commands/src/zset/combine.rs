@@ -409,7 +409,7 @@ pub(crate) fn store(db: &mut Db<'_>, destination: &Hashed<'_>, result: ZSet, eve
     let existed = db.put_collection(destination, result, Expire::Clear);
     if len > 0 {
         if existed {
-            db.notify(destination, Event::OVERWRITTEN);
+            db.overwritten(destination);
         }
         db.changed(destination, event);
     } else if existed {

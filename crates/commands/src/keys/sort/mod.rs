@@ -200,7 +200,7 @@ fn store(db: &mut Db<'_>, limit: Limit, destination: &[u8], rows: &[Option<Vec<u
     rows.iter().for_each(|row| list.push(End::Tail, row.as_deref().unwrap_or_default()));
     list.settle(limit, false);
     if db.put_collection(&key, list, Expire::Clear) {
-        db.notify(&key, Event::OVERWRITTEN);
+        db.overwritten(&key);
     }
     db.changed(&key, Event::SORTSTORE);
     db.local.effects.changed_many(rows.len() as u64 - 1);
