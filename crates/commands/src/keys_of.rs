@@ -18,7 +18,7 @@ pub struct KeyAt {
 /// The words do not tell the keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeysError {
-    /// A number of keys is no number, or larger than the words that follow.
+    /// A number of keys is no number, zero, or larger than the words that follow.
     Invalid,
 }
 
@@ -55,7 +55,7 @@ fn find(spec: &KeySpec, args: &Args<'_>, keys: &mut SmallVec<[KeyAt; 4]>) -> Res
                 .ok_or(KeysError::Invalid)?;
             let count = usize::try_from(count).map_err(|_| KeysError::Invalid)?;
             if count == 0 {
-                return Ok(());
+                return Err(KeysError::Invalid);
             }
             let first = first + offset as usize;
             let span = (count - 1).checked_mul(step as usize).ok_or(KeysError::Invalid)?;

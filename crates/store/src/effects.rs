@@ -299,18 +299,16 @@ impl Effects {
     /// Tells listeners of an event and nobody else: to those who watch the key it is as it was.
     pub fn mention(&mut self, db: DbIndex, key: &[u8], event: Event) {
         if self.interest & event.class as u32 != 0 {
-            self.log.push(Effect { db, event, key: key.into() });
-        }
-    }
-
-    #[cold]
-    fn record(&mut self, db: DbIndex, key: &[u8], event: Event) {
-        if self.interest & event.class as u32 != 0 {
             match &self.listener {
                 Some(listener) => listener.hear(db, key, event),
                 None => self.log.push(Effect { db, event, key: key.into() }),
             }
         }
+    }
+
+    #[cold]
+    fn record(&mut self, db: DbIndex, key: &[u8], event: Event) {
+        self.mention(db, key, event);
         // A read that missed has changed nothing.
         if event.class != EventClass::Miss
             && let Some(followed) = &self.followed

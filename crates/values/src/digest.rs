@@ -111,7 +111,7 @@ impl DatasetDigest {
         let mut text = Vec::new();
         for (member, score) in set.iter() {
             text.clear();
-            number::write_f64_17(&mut text, score);
+            number::write_f64_shortest(&mut text, score);
             let mut digest = DatasetDigest::new();
             digest.join_ordered(&member.to_vec());
             digest.join_ordered(&text);
@@ -142,6 +142,7 @@ impl DatasetDigest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collection::{Collection, PackedLimits};
 
     #[test]
     fn values_hash_as_the_documentation_shows() {
@@ -166,6 +167,11 @@ mod tests {
         };
         assert_eq!(&of(&string(b"1", false)), b"b4fc66738120fba0b5aa500ab5c2bf89cea1c5da");
         assert_eq!(&of(&string(b"hello", true)), b"d037c4eb8a8b36b602fbced4000daeab0714c1e3");
+        let limits = PackedLimits { entries_max: 128, value_bytes_max: 64 };
+        let set = zset::ZSet::from_pairs(vec![(b"a", 0.1)], limits);
+        let mut digest = DatasetDigest::new();
+        digest.join_zset(set.view());
+        assert_eq!(&digest.hex(), b"6605f56364a85f2c14bc54c5b4318ac4616eb60a");
         let mut all = DatasetDigest::new();
         assert_eq!(&all.hex(), &[b'0'; 40]);
         all.start_database(0);

@@ -87,7 +87,9 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         (b"populate", 3..=5) => populate(host, args)?,
         (b"protocol", 3) => protocol(&mut host.reply(), args.get(2))?,
         (b"quicklist-packed-threshold", 3) => {
-            return Err(Error::of("ERR this version of Larder has no lists, so no threshold of their nodes"));
+            return Err(Error::of(
+                "ERR the length from which an element of a list has a chunk of its own is fixed in Larder",
+            ));
         }
         (b"set-active-expire", 3) => {
             let on = leading_integer(args.get(2)) != 0;
