@@ -163,6 +163,10 @@ fn thousands_who_wait_cost_nothing() {
     for (at, waiter) in waiters.iter_mut().enumerate() {
         let timeout = if at % 2 == 0 { "1000" } else { "0" };
         waiter.send(&["BLPOP", &format!("key:{}", at % 500), "shared", timeout]).unwrap();
+        if at == 0 {
+            // The others may be read in any order; this one came first.
+            wait_for_blocked(&mut client, 1);
+        }
     }
     wait_for_blocked(&mut client, WAITERS);
     assert_eq!(info(&mut client, "clients", "clients_in_timeout_table"), WAITERS as u64 / 2);

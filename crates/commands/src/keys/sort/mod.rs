@@ -4,9 +4,10 @@
 //! were read: the elements are read under their key's lock, then all keys are locked together and
 //! the elements are read again; when they have changed meanwhile, the round starts over. What is
 //! answered is the state of one moment.
-//! Read next: `plan.rs` (the grammar), `order.rs` (elements in, rows out).
+//! Read next: `plan.rs` (the grammar), `order.rs` (elements in, rows out), `part.rs` (sorting a part).
 
 mod order;
+mod part;
 mod plan;
 
 use crate::args::Args;

@@ -2,6 +2,7 @@
 //!
 //! Knows no keyspace: values that BY and GET name come from a function.
 
+use super::part::sort_part;
 use super::plan::{By, Get, Pattern, Plan};
 use crate::error::Error;
 use larder_values::number;
@@ -67,10 +68,16 @@ fn sorted(plan: &Plan<'_>, elements: Vec<Vec<u8>>, lookup: Lookup<'_>) -> Result
         };
         weighed.push(Weighed { element, number, text: if plan.alpha { value } else { None } });
     }
-    weighed.sort_by(|one, other| {
+    let (start, end) = range(plan, weighed.len());
+    let mut order = |one: &Weighed, other: &Weighed| {
         let order = compare(plan, one, other);
         if plan.descending { order.reverse() } else { order }
-    });
+    };
+    // Which of equal elements comes first shows: Redis sorts a part by quicksort, all of them stably.
+    match plan.by {
+        By::Value(_) if end - start < weighed.len() => sort_part(&mut weighed, start..end, &mut order),
+        _ => weighed.sort_by(order),
+    }
     Ok(weighed.into_iter().map(|weighed| weighed.element).collect())
 }
 
