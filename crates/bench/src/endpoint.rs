@@ -69,12 +69,17 @@ impl Asker {
 
     /// The reply to one command; an error reply is an `Err`.
     pub(crate) fn ask(&mut self, words: &[&str]) -> Result<String> {
+        self.send(words)?;
+        self.answer().with_context(|| format!("the answer to {}", words.join(" ")))
+    }
+
+    /// Sends a command and waits for nothing.
+    pub(crate) fn send(&mut self, words: &[&str]) -> Result<()> {
         let mut request = format!("*{}\r\n", words.len());
         for word in words {
             request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
         }
-        self.stream.get_mut().write_all(request.as_bytes())?;
-        self.answer().with_context(|| format!("the answer to {}", words.join(" ")))
+        Ok(self.stream.get_mut().write_all(request.as_bytes())?)
     }
 
     /// The reply to one memcached line, up to `END` or a single line.
@@ -102,7 +107,8 @@ impl Asker {
         Ok(String::from_utf8_lossy(&line).trim_end().to_owned())
     }
 
-    fn answer(&mut self) -> Result<String> {
+    /// The next reply; an error reply is an `Err`.
+    pub(crate) fn answer(&mut self) -> Result<String> {
         let line = self.text_line()?;
         let rest = line.get(1..).unwrap_or_default();
         match line.as_bytes().first() {

@@ -98,6 +98,8 @@ pub struct Registry {
     slots: Vec<u16>,
     /// Names of up to eight bytes, in lower or in upper case, as one word each; open addressing.
     short: Vec<(u64, Option<&'static Row>)>,
+    /// The same of names of nine to sixteen bytes.
+    medium: Vec<(u128, Option<&'static Row>)>,
     /// Number of rows, subcommands included.
     ids: usize,
 }
@@ -136,7 +138,18 @@ impl Registry {
                 short[at] = (word, Some(row));
             }
         }
-        Registry { rows, slots, short, ids }
+        let mut medium = vec![(0u128, None); (rows.len() * 8).next_power_of_two()];
+        for row in rows.iter().filter(|row| (9..=16).contains(&row.name.len())) {
+            for name in [row.name.clone(), row.name.to_ascii_uppercase()] {
+                let words = medium_name(name.as_bytes());
+                let mut at = spread_words(words) & (medium.len() - 1);
+                while medium[at].1.is_some() {
+                    at = (at + 1) & (medium.len() - 1);
+                }
+                medium[at] = (words, Some(row));
+            }
+        }
+        Registry { rows, slots, short, medium, ids }
     }
 
     /// Commands in alphabetical order.
@@ -169,7 +182,17 @@ impl Registry {
                 at = (at + 1) & (self.short.len() - 1);
             }
         }
-        // Long, at the very end of the bytes, in mixed case, or no command.
+        if let (9..=16, Some(words)) = (len, bytes.first_chunk::<16>()) {
+            let words = u128::from_le_bytes(*words) & (u128::MAX >> (128 - 8 * len));
+            let mut at = spread_words(words) & (self.medium.len() - 1);
+            while let Some((name, row)) = self.medium.get(at).filter(|(_, row)| row.is_some()) {
+                if *name == words {
+                    return *row;
+                }
+                at = (at + 1) & (self.medium.len() - 1);
+            }
+        }
+        // Very long, at the very end of the bytes, in mixed case, or no command.
         self.find(bytes.get(..len)?)
     }
 
@@ -316,6 +339,17 @@ fn hash(name: &[u8]) -> usize {
 /// A name of up to eight bytes as a word.
 fn short_name(name: &[u8]) -> u64 {
     name.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+/// A name of up to sixteen bytes as two words.
+fn medium_name(name: &[u8]) -> u128 {
+    name.iter().rev().fold(0, |words, byte| words << 8 | u128::from(*byte))
+}
+
+/// Spreads two words over the table of longer names.
+#[inline]
+fn spread_words(words: u128) -> usize {
+    spread((words as u64).rotate_left(29) ^ (words >> 64) as u64)
 }
 
 /// Spreads a word over the table of short names.

@@ -107,26 +107,24 @@ const OPERATIONS: &[Operation] = &[
         pipeline: 1,
         aim: 0.7,
     },
-    round(
-        "MULTI of 10 SETs",
-        &[
-            "MULTI",
-            "SET __key__:0 __value__",
-            "SET __key__:1 __value__",
-            "SET __key__:2 __value__",
-            "SET __key__:3 __value__",
-            "SET __key__:4 __value__",
-            "SET __key__:5 __value__",
-            "SET __key__:6 __value__",
-            "SET __key__:7 __value__",
-            "SET __key__:8 __value__",
-            "SET __key__:9 __value__",
-            "EXEC",
-        ],
-        (50, 24),
-        0.6,
-    ),
+    round("MULTI of 10 SETs", MULTI_OF_SETS, (50, 24), 0.6),
     operation("PUBLISH to 100 subscribers", |p| &p.members, "PUBLISH news __value__", 0.7),
+];
+
+/// A transaction over ten keys.
+pub(crate) const MULTI_OF_SETS: &[&str] = &[
+    "MULTI",
+    "SET __key__:0 __value__",
+    "SET __key__:1 __value__",
+    "SET __key__:2 __value__",
+    "SET __key__:3 __value__",
+    "SET __key__:4 __value__",
+    "SET __key__:5 __value__",
+    "SET __key__:6 __value__",
+    "SET __key__:7 __value__",
+    "SET __key__:8 __value__",
+    "SET __key__:9 __value__",
+    "EXEC",
 ];
 
 /// CPU per operation, one thread.
@@ -146,7 +144,7 @@ pub(crate) fn cpu(cx: &Context) -> Result<()> {
         prepare(rig, contender, &prepared)?;
     }
     let mut table = Table { suite: "collections", columns: columns(&contenders), rows: Vec::new() };
-    for operation in OPERATIONS {
+    for operation in OPERATIONS.iter().filter(|operation| cx.wants(operation.name)) {
         progress(&format!("collections: {}", operation.name))?;
         let name = operation.name.to_owned();
         let cell = Cell {

@@ -1,8 +1,10 @@
 //! `larder-bench compare`: starts the peers, measures them in turns, and writes docs/BENCHMARKS.md.
 //! Read next: `rig.rs` for how, `throughput.rs`, `latency.rs`, `memory.rs` for what.
 
+mod big_values;
 mod collections;
 mod expiry;
+mod handover;
 mod latency;
 mod memory;
 pub(crate) mod redis_benchmark;
@@ -55,6 +57,9 @@ pub(crate) struct CompareArgs {
     /// Multiplies the numbers of keys: less than 1 for a trial.
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
+    /// Of the suites of throughput only the rows whose names contain this; printed, not recorded.
+    #[arg(long)]
+    row: Option<String>,
     /// The document to write.
     #[arg(long, default_value = "docs/BENCHMARKS.md")]
     document: PathBuf,
@@ -111,6 +116,10 @@ pub(crate) enum Suite {
     Collections,
     /// Bytes that collections take, small and large ones.
     CollectionsMemory,
+    /// Values of ten million elements: built, read, copied, dumped, expired, unlinked.
+    BigValues,
+    /// From a push to the client that waits for it.
+    Handover,
     /// Open loop: latencies while nothing and while much happens.
     Latency,
     /// Many keys that are due at once: until they are gone, and who waits meanwhile.
@@ -127,6 +136,8 @@ pub(crate) enum Suite {
 pub(crate) struct Context {
     pub(crate) rig: Rig,
     pub(crate) places: Places,
+    /// A part of the names of the rows to measure.
+    row: Option<String>,
 }
 
 /// Runs the suites, one after the other.
@@ -151,7 +162,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
         charts: args.charts.clone(),
         records: args.records.clone(),
     };
-    let cx = Context { rig, places };
+    let cx = Context { rig, places, row: args.row.clone() };
     cx.rig.load_cores.bind_this_thread()?;
     let all = <Suite as clap::ValueEnum>::value_variants();
     let suites = if args.suite.is_empty() { all } else { &args.suite };
@@ -162,6 +173,8 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
             Suite::Commands => throughput::commands(&cx)?,
             Suite::Collections => collections::cpu(&cx)?,
             Suite::CollectionsMemory => collections::memory(&cx)?,
+            Suite::BigValues => big_values::run(&cx)?,
+            Suite::Handover => handover::run(&cx)?,
             Suite::Latency => latency::run(&cx)?,
             Suite::Expiry => expiry::run(&cx)?,
             Suite::Memory => memory::run(&cx)?,
@@ -213,9 +226,25 @@ impl Context {
         format!("{},\"{}\"", date(), machine())
     }
 
-    /// Writes a suite's section and records.
+    /// Whether a row of that name is asked for.
+    pub(crate) fn wants(&self, row: &str) -> bool {
+        self.row.as_ref().is_none_or(|part| row.contains(part))
+    }
+
+    /// Writes a chart and returns the Markdown that shows it; nothing where not all rows were asked for.
+    pub(crate) fn write_chart(&self, name: &str, title: &str, svg: &str) -> Result<String> {
+        if self.row.is_some() {
+            return Ok(String::new());
+        }
+        self.places.write_chart(name, title, svg)
+    }
+
+    /// Writes a suite's section and records; prints the section where not all rows were asked for.
     pub(crate) fn finish(&self, suite: &str, title: &str, body: &str, records: &[String]) -> Result<()> {
         let section = format!("{}\n{body}", self.provenance());
+        if self.row.is_some() {
+            return Ok(writeln!(std::io::stdout(), "{section}")?);
+        }
         self.places.write_section(suite, title, &section)?;
         if !records.is_empty() {
             self.places.append_records(suite, table::CSV_HEAD, records)?;

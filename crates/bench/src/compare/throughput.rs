@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::compare::rig::{Cell, Contender, Data, Request, Rig};
 use crate::compare::sample::{Sample, Spread};
 use crate::compare::table::{Column, Row, Table};
-use crate::compare::{Context, progress};
+use crate::compare::{Context, collections, progress};
 use crate::peers::{Kind, Launch};
 use crate::svg::{Bars, Series};
 
@@ -41,6 +41,14 @@ pub(crate) fn cpu(cx: &Context) -> Result<()> {
         (10_000_000, &[(50, 16), (50, 64)][..]),
     ] {
         let data = Data::plain(rig.scaled(keys), 64);
+        let named = cells.iter().map(|&(connections, pipeline)| {
+            let keys = crate::svg::short(data.keys as f64);
+            (format!("{keys} keys, {connections} connections, pipeline {pipeline}"), connections, pipeline)
+        });
+        let cells: Vec<_> = named.filter(|(name, ..)| cx.wants(name)).collect();
+        if cells.is_empty() {
+            continue;
+        }
         let mut contenders = rig.start(&rig.launch_single(), |_| true)?;
         for contender in &mut contenders {
             progress(&format!("cpu: filling {} with {} keys", contender.label, data.keys))?;
@@ -51,11 +59,7 @@ pub(crate) fn cpu(cx: &Context) -> Result<()> {
             columns: columns(&contenders),
             rows: Vec::new(),
         });
-        for &(connections, pipeline) in cells {
-            let name = format!(
-                "{} keys, {connections} connections, pipeline {pipeline}",
-                crate::svg::short(data.keys as f64)
-            );
+        for (name, connections, pipeline) in cells {
             progress(&format!("cpu: {name}"))?;
             let cell = Cell {
                 name: name.clone(),
@@ -79,7 +83,7 @@ pub(crate) fn cpu(cx: &Context) -> Result<()> {
 pub(crate) fn report(cx: &Context, title: &str, method: &str, table: &Table) -> Result<()> {
     let chart_title = format!("{title}: server CPU for each operation");
     let svg = table.bars(&chart_title, Sample::cpu_ns_per_request);
-    let chart = cx.places.write_chart(table.suite, &chart_title, &svg)?;
+    let chart = cx.write_chart(table.suite, &chart_title, &svg)?;
     let body = format!("{method}\n\n{}\n{}\n{}\n{chart}", table.ratios(), table.cpu(), table.throughput());
     cx.finish(table.suite, title, &body, &table.csv(&cx.stamp()))
 }
@@ -124,7 +128,7 @@ pub(crate) fn commands(cx: &Context) -> Result<()> {
         cells.push((format!("{name}, pipeline 1"), data.clone(), Request::Mixed { gets: 1, sets: 0 }, 1));
     }
     let mut table = Table { suite: "commands", columns: columns(&contenders), rows: Vec::new() };
-    for (name, data, request, pipeline) in cells {
+    for (name, data, request, pipeline) in cells.into_iter().filter(|(name, ..)| cx.wants(name)) {
         progress(&format!("commands: {name}"))?;
         restart_null(rig, &mut contenders, data.value_bytes)?;
         let cell =
@@ -168,40 +172,49 @@ fn threads_floating(cx: &Context, rig: &Rig) -> Result<()> {
         }
     }
     let mut table = Table { suite: "threads", columns: columns(&contenders), rows: Vec::new() };
-    for (distribution, pipeline, gets, sets) in [
-        ("uniform", 1, 10, 1),
-        ("uniform", 16, 10, 1),
-        ("uniform", 64, 10, 1),
-        ("zipf", 1, 10, 1),
-        ("zipf", 16, 10, 1),
-        ("zipf", 64, 10, 1),
-        ("single", 16, 1, 0),
-    ] {
-        let shown = match distribution {
-            "zipf" => "Zipf 0.99",
-            "single" => "one hot key, GET only",
-            _ => "uniform",
-        };
-        let name = format!("{shown}, pipeline {pipeline}");
+    for (name, distribution, pipeline, request) in thread_cells() {
+        if !cx.wants(name) {
+            continue;
+        }
         progress(&format!("threads: {name}"))?;
-        let request = Request::Mixed { gets, sets };
-        let data = data.clone();
-        let cell = Cell { name: name.clone(), connections: 50, pipeline, distribution, data, request };
+        let data = match request {
+            Request::Round(_) => Data { prefix: "", key_bytes: 10, ..Data::plain(6_400_000_000, 8) },
+            _ => data.clone(),
+        };
+        let name = name.to_owned();
+        let cell = Cell { name: name.clone(), connections: 48, pipeline, distribution, data, request };
         let samples = rig.measure(&mut contenders, &cell)?;
         table.rows.push(Row { name, samples, targets: Vec::new() });
     }
     report_threads(cx, &table)
 }
 
+/// Name, distribution, pipeline and requests of each row.
+fn thread_cells() -> [(&'static str, &'static str, usize, Request); 9] {
+    let mixed = Request::Mixed { gets: 10, sets: 1 };
+    [
+        ("uniform, pipeline 1", "uniform", 1, mixed.clone()),
+        ("uniform, pipeline 16", "uniform", 16, mixed.clone()),
+        ("uniform, pipeline 64", "uniform", 64, mixed.clone()),
+        ("Zipf 0.99, pipeline 1", "zipf", 1, mixed.clone()),
+        ("Zipf 0.99, pipeline 16", "zipf", 16, mixed.clone()),
+        ("Zipf 0.99, pipeline 64", "zipf", 64, mixed),
+        ("one hot key, GET only, pipeline 16", "single", 16, Request::Mixed { gets: 1, sets: 0 }),
+        ("MGET of 10 keys, pipeline 16", "uniform", 16, Request::Command(MGET)),
+        ("MULTI of 10 SETs, pipeline 24", "uniform", 24, Request::Round(collections::MULTI_OF_SETS)),
+    ]
+}
+
+const MGET: &str = "MGET __key__ __key__ __key__ __key__ __key__ __key__ __key__ __key__ __key__ __key__";
+
 fn report_threads(cx: &Context, table: &Table) -> Result<()> {
     let title = "Two threads";
     let chart_title = "Server CPU for each operation, two threads / one";
     let svg = thread_chart(table, chart_title);
-    let chart = cx.places.write_chart(table.suite, chart_title, &svg)?;
+    let chart = cx.write_chart(table.suite, chart_title, &svg)?;
     let method = "Server and load generator float over all cores of the machine: with two cores and one of them busy \
         with the load, throughput with two threads says little; CPU per operation says what a second thread costs. \
-        GET:SET 10:1 but for the hot key, 1M keys, 64 B values, 50 \
-        connections. Larder's aims: CPU at most 1.15 of one thread's (hot key 2.0); throughput at least 1.7 where \
+        GET:SET 10:1 unless a row says otherwise, 1M keys, 64 B values, 48 connections. Larder's aims: CPU at most 1.15 of one thread's (hot key 2.0); throughput at least 1.7 where \
         the load is not the limit. What the null server's second thread costs is what this kernel and this machine take \
         for two threads on the same cores as the load.";
     let cpu = thread_ratios(table, "CPU per operation, two threads / one", Sample::cpu_ns_per_request);

@@ -1,5 +1,6 @@
 //! Bounds of ranges: of scores, and of members where scores are equal.
 
+use super::tree::{Among, Lead};
 use crate::number;
 use crate::packed::Element;
 use std::cmp::Ordering;
@@ -61,6 +62,18 @@ impl ScoreRange {
     pub fn is_empty(&self) -> bool {
         self.min.score > self.max.score
             || (self.min.score == self.max.score && (self.min.is_outside || self.max.is_outside))
+    }
+
+    /// The place before the first score in it.
+    pub(super) fn start(&self) -> impl Lead {
+        let is_outside = self.min.is_outside;
+        Among(self.min.score, move |_| is_outside)
+    }
+
+    /// The place behind the last score in it.
+    pub(super) fn end(&self) -> impl Lead {
+        let is_outside = self.max.is_outside;
+        Among(self.max.score, move |_| !is_outside)
     }
 
     /// Whether a score is before the range.

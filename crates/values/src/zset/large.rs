@@ -4,8 +4,8 @@
 //! Invariant: index and tree hold the same references, and a reference's score in the tree is that in
 //! its record. `check` compares.
 
-use super::tree::{Item, Tree};
-use super::{compare_scores, precedes};
+use super::compare_scores;
+use super::tree::{Among, Item, Tree};
 use crate::index::{Index, Slab, hash_of};
 use std::cmp::Ordering;
 
@@ -78,7 +78,7 @@ impl Large {
     /// How many come before a member, and its score.
     pub(super) fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
         let score = self.score(member)?;
-        let rank = self.tree.rank(|item| compare(&self.records, item, score, member).is_lt());
+        let rank = self.tree.rank(Among(score, |record| self.member(record) < member));
         Some((rank as usize, score))
     }
 
@@ -112,16 +112,17 @@ impl Large {
         let record = self.records.alloc(&[&score.to_le_bytes(), member]);
         let records = &self.records;
         self.index.insert(hash, record, |record| hash_of(member_of(records.get(record))));
-        self.tree.insert(Item { score, record }, |item| compare(records, item, score, member).is_lt());
+        let lead = Among(score, |other| member_of(records.get(other)) < member);
+        self.tree.insert(Item { score, record }, lead);
     }
 
     fn rescore(&mut self, record: u32, member: &[u8], old: f64, score: f64) {
         let records = &self.records;
-        let order = |item| compare(records, item, old, member);
-        let fits = |one: Item, next: Item| precedes(one.score, next.score);
-        if !self.tree.rescore(score, order, fits) {
-            self.tree.remove(order);
-            self.tree.insert(Item { score, record }, |item| compare(records, item, score, member).is_lt());
+        let order = |other| member_of(records.get(other)).cmp(member);
+        if !self.tree.rescore(old, score, order) {
+            self.tree.remove(old, order);
+            let lead = Among(score, |other| order(other).is_lt());
+            self.tree.insert(Item { score, record }, lead);
         }
         if let Some(bytes) = self.records.get_mut(record).first_chunk_mut() {
             *bytes = score.to_le_bytes();
@@ -133,7 +134,7 @@ impl Large {
         let hash = hash_of(member);
         let Some(record) = self.find(hash, member) else { return false };
         let (records, score) = (&self.records, score_of(self.records.get(record)));
-        self.tree.remove(|item| compare(records, item, score, member));
+        self.tree.remove(score, |other| member_of(records.get(other)).cmp(member));
         self.forget(hash, record);
         true
     }

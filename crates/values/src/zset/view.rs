@@ -90,8 +90,8 @@ impl<'a> View<'a> {
                 before..before + within
             }
             View::Large(large) => {
-                let first = large.tree().rank(|item| range.is_before(item.score)) as usize;
-                let end = large.tree().rank(|item| !range.is_behind(item.score)) as usize;
+                let first = large.tree().rank(range.start()) as usize;
+                let end = large.tree().rank(range.end()) as usize;
                 first..end.max(first)
             }
         }
@@ -124,8 +124,8 @@ impl<'a> View<'a> {
             }
             View::Large(large) => {
                 let member = |item: tree::Item| Element::Bytes(large.member(item.record));
-                let first = large.tree().rank(|item| range.is_before(member(item))) as usize;
-                let end = large.tree().rank(|item| !range.is_behind(member(item))) as usize;
+                let first = large.tree().rank(|item: tree::Item| range.is_before(member(item))) as usize;
+                let end = large.tree().rank(|item: tree::Item| !range.is_behind(member(item))) as usize;
                 first..end.max(first)
             }
         }

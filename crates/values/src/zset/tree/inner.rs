@@ -4,7 +4,8 @@
 //! hold. Full nodes are split on the way down, thin ones joined on the way up.
 
 use super::leaf::{self, Leaf};
-use super::{Item, Nodes, Seek};
+use super::search::{Lead, Seek, leading};
+use super::{Item, Nodes};
 
 /// Children of an inner node. With its length a node stays within a size class (768 bytes).
 const CHILDREN_MAX: usize = 23;
@@ -133,25 +134,16 @@ impl Inner {
         nodes.enumerate().map(|(at, node)| (self.first(at), self.counts[at], node))
     }
 
-    /// How many children begin with an item for which `leads` holds, of those before it no longer does.
+    /// How many children begin with an item that leads, of those before the first that does not.
     #[inline]
-    fn leading(&self, leads: &mut impl FnMut(Item) -> bool) -> usize {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = low.midpoint(high);
-            if leads(self.first(middle)) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low
+    fn leading(&self, lead: &mut impl Lead) -> usize {
+        leading(&self.scores[..self.len()], &self.records, lead)
     }
 
-    /// The child in which `leads` stops to hold, and how many items are before that child.
+    /// The child in which `lead` stops to hold, and how many items are before that child.
     #[inline]
-    pub(super) fn child_where(&self, leads: &mut impl FnMut(Item) -> bool) -> (usize, u32) {
-        let at = self.leading(leads).saturating_sub(1);
+    pub(super) fn child_where(&self, lead: &mut impl Lead) -> (usize, u32) {
+        let at = self.leading(lead).saturating_sub(1);
         (at, self.counts[..at].iter().sum())
     }
 
@@ -202,20 +194,20 @@ impl Inner {
         }
     }
 
-    /// Chooses the child for an item that comes where `leads` stops to hold, makes room there, and
+    /// Chooses the child for an item that comes where `lead` stops to hold, makes room there, and
     /// counts it. This node is not full.
     pub(super) fn step_to_insert(
         &mut self,
         item: Item,
-        leads: &mut impl FnMut(Item) -> bool,
+        lead: &mut impl Lead,
         nodes: &mut Nodes,
     ) -> Step {
-        let mut leading = self.leading(leads);
+        let mut leading = self.leading(lead);
         if self.children[leading.saturating_sub(1)].as_ref().is_some_and(Node::is_full) {
-            if self.make_room(leading.saturating_sub(1), item, leads, nodes) {
+            if self.make_room(leading.saturating_sub(1), item, lead, nodes) {
                 return Step::Done;
             }
-            leading = self.leading(leads);
+            leading = self.leading(lead);
         }
         let at = leading.saturating_sub(1);
         if leading == 0 {
@@ -231,7 +223,7 @@ impl Inner {
         &mut self,
         at: usize,
         item: Item,
-        leads: &mut impl FnMut(Item) -> bool,
+        lead: &mut impl Lead,
         nodes: &mut Nodes,
     ) -> bool {
         if (at > 0 && self.shift(at - 1)) || self.shift(at) {
@@ -241,7 +233,7 @@ impl Inner {
         let (split, done) = match self.child_mut(at) {
             Some(Node::Leaf(leaf)) => {
                 nodes.leaves += 1;
-                if leaf.leading(leads) == leaf.len() {
+                if leaf.leading(lead) == leaf.len() {
                     // Items that come in order leave full leaves behind.
                     (Node::Leaf(Leaf::of(&mut std::iter::once(item))), true)
                 } else {

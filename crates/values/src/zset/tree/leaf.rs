@@ -1,6 +1,7 @@
 //! Leaves: runs of items side by side, scores apart from references so that a search reads few lines.
 
 use super::Item;
+use super::search::{Lead, leading};
 
 /// Items of a leaf. With its length a leaf fills a size class of the allocator (768 bytes) but for 8.
 pub(super) const ITEMS_MAX: usize = 63;
@@ -45,19 +46,10 @@ impl Leaf {
         Item { score: self.scores[index], record: self.records[index] }
     }
 
-    /// How many items lead, of those for which `leads` holds before it no longer does.
+    /// How many items lead, of those for which `lead` holds before it no longer does.
     #[inline]
-    pub(super) fn leading(&self, leads: &mut impl FnMut(Item) -> bool) -> usize {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = low.midpoint(high);
-            if leads(self.item(middle)) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low
+    pub(super) fn leading(&self, lead: &mut impl Lead) -> usize {
+        leading(&self.scores[..self.len()], &self.records, lead)
     }
 
     /// Puts an item at `index`. The leaf is not full.

@@ -4,17 +4,20 @@
 //!
 //! The tree knows references only. Callers say by a function what comes before what, which may look
 //! at the records behind the references. Scores are never NaN.
-//! Read next: `inner.rs` (splitting and joining), `leaf.rs`.
+//! Read next: `inner.rs` (splitting and joining), `leaf.rs`, `search.rs`.
 
 mod inner;
 mod leaf;
 mod range;
+mod search;
 #[cfg(test)]
 mod tests;
 
 use inner::{Inner, Node, Step};
 use leaf::Leaf;
 pub use range::Range;
+pub use search::{Among, Lead};
+use search::{ByOrder, ByRank, Seek};
 use std::cmp::Ordering;
 
 /// A score and the reference of the record that has it.
@@ -39,43 +42,6 @@ impl Nodes {
             Node::Leaf(_) => self.leaves = self.leaves.saturating_sub(1),
             Node::Inner(_) => self.inners = self.inners.saturating_sub(1),
         }
-    }
-}
-
-/// Finds the one item that is to be taken out.
-trait Seek {
-    /// The child that holds it.
-    fn child(&mut self, inner: &Inner) -> usize;
-    /// Where it is in its leaf, if it is there.
-    fn slot(&mut self, leaf: &Leaf) -> Option<usize>;
-}
-
-struct ByRank(u32);
-
-impl Seek for ByRank {
-    fn child(&mut self, inner: &Inner) -> usize {
-        let (at, rank) = inner.child_of_rank(self.0);
-        self.0 = rank;
-        at
-    }
-
-    fn slot(&mut self, leaf: &Leaf) -> Option<usize> {
-        let index = self.0 as usize;
-        (index < leaf.len()).then_some(index)
-    }
-}
-
-/// By a function that compares any item with the one that is sought.
-struct ByOrder<F>(F);
-
-impl<F: FnMut(Item) -> Ordering> Seek for ByOrder<F> {
-    fn child(&mut self, inner: &Inner) -> usize {
-        inner.child_where(&mut |item| self.0(item) != Ordering::Greater).0
-    }
-
-    fn slot(&mut self, leaf: &Leaf) -> Option<usize> {
-        let index = leaf.leading(&mut |item| self.0(item) == Ordering::Less);
-        (index < leaf.len() && self.0(leaf.item(index)) == Ordering::Equal).then_some(index)
     }
 }
 
@@ -146,9 +112,9 @@ impl Tree {
         self.nodes.leaves as usize * size_of::<Leaf>() + self.nodes.inners as usize * size_of::<Inner>()
     }
 
-    /// Puts an item where `leads`, which says of an item whether it comes before the new one, stops
+    /// Puts an item where `lead`, which says of an item whether it comes before the new one, stops
     /// to hold. O(log N).
-    pub fn insert(&mut self, item: Item, mut leads: impl FnMut(Item) -> bool) {
+    pub fn insert(&mut self, item: Item, mut lead: impl Lead) {
         let is_full = match &self.root {
             Node::Leaf(leaf) => leaf.is_full(),
             Node::Inner(inner) => inner.is_full(),
@@ -164,11 +130,11 @@ impl Tree {
         loop {
             match node {
                 Node::Leaf(leaf) => {
-                    let index = leaf.leading(&mut leads);
+                    let index = leaf.leading(&mut lead);
                     return leaf.insert(index, item);
                 }
                 Node::Inner(inner) => {
-                    let Step::Below(at) = inner.step_to_insert(item, &mut leads, &mut self.nodes) else {
+                    let Step::Below(at) = inner.step_to_insert(item, &mut lead, &mut self.nodes) else {
                         return;
                     };
                     let Some(child) = inner.child_mut(at) else { return };
@@ -178,9 +144,10 @@ impl Tree {
         }
     }
 
-    /// Takes the item out that `order`, which compares any item with it, finds equal. O(log N).
-    pub fn remove(&mut self, order: impl FnMut(Item) -> Ordering) -> Option<Item> {
-        self.take(&mut ByOrder(order))
+    /// Takes the item of that score out that `order`, which compares any reference of this score with its own,
+    /// finds equal. O(log N).
+    pub fn remove(&mut self, score: f64, order: impl FnMut(u32) -> Ordering) -> Option<Item> {
+        self.take(&mut ByOrder(score, order))
     }
 
     /// Takes out the item before which there are `rank`. O(log N).
@@ -210,32 +177,27 @@ impl Tree {
         Some(item)
     }
 
-    /// Gives the item that `order` finds equal another score where that leaves it in its place among
-    /// its neighbours in the leaf; `fits` says of two items whether they may follow each other.
-    /// False, with nothing changed, where it must move or may have to.
-    pub fn rescore(
-        &mut self,
-        score: f64,
-        mut order: impl FnMut(Item) -> Ordering,
-        mut fits: impl FnMut(Item, Item) -> bool,
-    ) -> bool {
+    /// Gives the item of score `old` that `order` finds equal another score where that leaves it in its place
+    /// among its neighbours in the leaf. False, with nothing changed, where it must move or may have to.
+    pub fn rescore(&mut self, old: f64, score: f64, order: impl FnMut(u32) -> Ordering) -> bool {
+        let mut seek = ByOrder(old, order);
         let mut node = &mut self.root;
         loop {
             match node {
                 Node::Leaf(leaf) => {
-                    let Some(index) = ByOrder(&mut order).slot(leaf) else { return false };
+                    let Some(index) = seek.slot(leaf) else { return false };
                     if index == 0 || index + 1 == leaf.len() {
                         return false;
                     }
                     let item = Item { score, record: leaf.item(index).record };
-                    let stays = fits(leaf.item(index - 1), item) && fits(item, leaf.item(index + 1));
+                    let stays = leaf.item(index - 1).score < score && score < leaf.item(index + 1).score;
                     if stays {
                         leaf.replace(index, item);
                     }
                     return stays;
                 }
                 Node::Inner(inner) => {
-                    let at = ByOrder(&mut order).child(inner);
+                    let at = seek.child(inner);
                     let Some(child) = inner.child_mut(at) else { return false };
                     node = child;
                 }
@@ -243,14 +205,14 @@ impl Tree {
         }
     }
 
-    /// How many items lead: those before the first for which `leads` does not hold. O(log N).
-    pub fn rank(&self, mut leads: impl FnMut(Item) -> bool) -> u32 {
+    /// How many items lead: those before the first for which `lead` does not hold. O(log N).
+    pub fn rank(&self, mut lead: impl Lead) -> u32 {
         let (mut node, mut rank) = (&self.root, 0);
         loop {
             match node {
-                Node::Leaf(leaf) => return rank + leaf.leading(&mut leads) as u32,
+                Node::Leaf(leaf) => return rank + leaf.leading(&mut lead) as u32,
                 Node::Inner(inner) => {
-                    let (at, before) = inner.child_where(&mut leads);
+                    let (at, before) = inner.child_where(&mut lead);
                     let Some(child) = inner.child(at) else { return rank };
                     rank += before;
                     node = child;

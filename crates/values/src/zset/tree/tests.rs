@@ -12,6 +12,11 @@ fn compare(one: Item, other: Item) -> Ordering {
     one.score.partial_cmp(&other.score).unwrap().then(one.record.cmp(&other.record))
 }
 
+/// Places are found by either way of saying where they are.
+fn key_is_even(item: Item) -> bool {
+    item.record.is_multiple_of(2)
+}
+
 fn check(tree: &Tree, model: &[Item]) {
     tree.check(|one, next| compare(one, next) == Ordering::Less);
     let seen: Vec<Item> = tree.range(0, u32::MAX, false).collect();
@@ -21,7 +26,11 @@ fn check(tree: &Tree, model: &[Item]) {
 fn add(tree: &mut Tree, model: &mut Vec<Item>, new: Item) {
     if let Err(at) = model.binary_search_by(|item| compare(*item, new)) {
         model.insert(at, new);
-        tree.insert(new, |item| compare(item, new) == Ordering::Less);
+        if key_is_even(new) {
+            tree.insert(new, |item: Item| compare(item, new) == Ordering::Less);
+        } else {
+            tree.insert(new, Among(new.score, |record| record < new.record));
+        }
     }
 }
 
@@ -30,9 +39,9 @@ fn items_in_order_fill_their_leaves() {
     let (mut up, mut down) = (Tree::new(), Tree::new());
     for key in 0..100_000_u32 {
         let item = Item { score: f64::from(key), record: key };
-        up.insert(item, |other| other.score < item.score);
+        up.insert(item, |other: Item| other.score < item.score);
         let item = Item { score: -f64::from(key), record: key };
-        down.insert(item, |other| other.score < item.score);
+        down.insert(item, |other: Item| other.score < item.score);
     }
     for tree in [&up, &down] {
         tree.check(|one, next| one.score < next.score);
@@ -47,7 +56,7 @@ fn random_items_use_little_memory() {
     for record in 0..100_000 {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let item = Item { score: (state >> 11) as f64, record };
-        tree.insert(item, |other| other.score < item.score);
+        tree.insert(item, |other: Item| other.score < item.score);
     }
     tree.check(|one, next| one.score <= next.score);
     assert!(tree.heap_bytes() < 100_000 * 17, "{}", tree.heap_bytes());
@@ -109,7 +118,7 @@ fn step(tree: &mut Tree, model: &mut Vec<Item>, step: &Do) {
         Do::AddRun(from, count) => (from..from + count).for_each(|key| add(tree, model, item(key))),
         Do::Remove(key) => {
             let expected = model.binary_search_by(|other| compare(*other, item(key))).ok();
-            let removed = tree.remove(|other| compare(other, item(key)));
+            let removed = tree.remove(item(key).score, |record| record.cmp(&key));
             assert_eq!(removed, expected.map(|at| model.remove(at)));
         }
         Do::RemoveRank(rank) => {
@@ -127,8 +136,7 @@ fn step(tree: &mut Tree, model: &mut Vec<Item>, step: &Do) {
             let score = f64::from(score) / 40.0;
             let at = model.iter().position(|item| item.record == key);
             let old = at.map_or(item(key), |at| model[at]);
-            let fits = |one, next| compare(one, next) == Ordering::Less;
-            if tree.rescore(score, |other| compare(other, old), fits) {
+            if tree.rescore(old.score, score, |record| record.cmp(&key)) {
                 model[at.unwrap()].score = score;
             }
         }
@@ -137,8 +145,10 @@ fn step(tree: &mut Tree, model: &mut Vec<Item>, step: &Do) {
             let expected = model.get(rank as usize).copied();
             assert_eq!(tree.get(rank), expected);
             if let Some(item) = expected {
-                assert_eq!(tree.rank(|other| compare(other, item) == Ordering::Less), rank);
-                assert_eq!(tree.rank(|other| compare(other, item) != Ordering::Greater), rank + 1);
+                assert_eq!(tree.rank(|other: Item| compare(other, item) == Ordering::Less), rank);
+                assert_eq!(tree.rank(|other: Item| compare(other, item) != Ordering::Greater), rank + 1);
+                assert_eq!(tree.rank(Among(item.score, |record| record < item.record)), rank);
+                assert_eq!(tree.rank(Among(item.score, |record| record <= item.record)), rank + 1);
             }
             let backwards: Vec<Item> = tree.range(rank, 100, true).collect();
             let expected: Vec<Item> = model.iter().take(rank as usize + 1).rev().take(100).copied().collect();
