@@ -52,8 +52,12 @@ pub(super) fn leading(scores: &[f64], records: &[u32], lead: &mut impl Lead) -> 
     let (mut low, mut high) = (0, scores.len());
     if let Some(score) = lead.score() {
         low = count(scores, |other| other < score);
-        let Some(others) = scores.get(low..).filter(|others| others.first() == Some(&score)) else { return low };
-        high = low + count(others, |other| other <= score);
+        let equal = |at: usize| scores.get(at) == Some(&score);
+        if !equal(low) {
+            return low;
+        }
+        // Mostly there is one item of a score.
+        high = if equal(low + 1) { count(scores, |other| other <= score) } else { low + 1 };
     }
     while low < high {
         let middle = low.midpoint(high);
@@ -73,8 +77,11 @@ fn count(scores: &[f64], holds: impl Fn(f64) -> bool) -> usize {
     const BLOCK: usize = 8;
     let (blocks, rest) = scores.as_chunks::<BLOCK>();
     let whole: usize = blocks.iter().map(|block| usize::from(holds(block[BLOCK - 1]))).sum();
-    let within = blocks.get(whole).map_or(rest, |block| &block[..]);
-    whole * BLOCK + within.iter().map(|score| usize::from(holds(*score))).sum::<usize>()
+    let within: usize = match blocks.get(whole) {
+        Some(block) => block.iter().map(|score| usize::from(holds(*score))).sum(),
+        None => rest.iter().map(|score| usize::from(holds(*score))).sum(),
+    };
+    whole * BLOCK + within
 }
 
 /// Finds the one item that is to be taken out.
