@@ -153,7 +153,7 @@ impl Core {
         let mut core = Core {
             id,
             server,
-            local: Local::new(seed, Arc::clone(&stats.store)),
+            local: Local::of_worker(id, seed, Arc::clone(&stats.store)),
             stats,
             limits: limits_of(&settings),
             settings,

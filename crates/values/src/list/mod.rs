@@ -312,6 +312,11 @@ impl Collection for List {
         }
     }
 
+    #[inline]
+    fn items(view: ListView<'_>) -> usize {
+        view.len()
+    }
+
     fn encoding(view: ListView<'_>) -> &'static str {
         if view.is_quick() { "quicklist" } else { "listpack" }
     }

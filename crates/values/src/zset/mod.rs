@@ -178,6 +178,11 @@ impl Collection for ZSet {
         self.view().is_empty()
     }
 
+    #[inline]
+    fn items(view: View<'_>) -> usize {
+        view.len()
+    }
+
     fn encoding(view: View<'_>) -> &'static str {
         match view {
             View::Packed(_) => "listpack",
