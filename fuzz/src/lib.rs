@@ -36,7 +36,7 @@ pub fn restore(data: &[u8]) {
 
 /// Foreign compressed bytes are refused or decompressed; what we compress comes back.
 pub fn lzf(data: &[u8]) {
-    larder_persist::fuzz::fuzz_lzf(data);
+    larder_values::fuzz::fuzz_lzf(data);
 }
 
 /// Foreign nodes of streams are refused, or can be written again, trimmed and taken apart.

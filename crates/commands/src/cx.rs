@@ -23,8 +23,8 @@ pub struct Limits {
     pub set_integers_max: usize,
     /// `zset-max-listpack-entries` and `-value`.
     pub zset_packed: PackedLimits,
-    /// `list-max-listpack-size`: elements of a chunk, or -1 to -5 for 4 to 64 KiB.
-    pub list_chunk: i32,
+    /// `list-max-listpack-size` and `list-compress-depth`.
+    pub list: larder_values::list::Limit,
     /// `stream-node-max-bytes`; 0 for no limit.
     pub stream_node_bytes_max: usize,
     /// `stream-node-max-entries`; 0 for no limit.
@@ -50,7 +50,7 @@ impl Default for Limits {
             set_packed: packed(128),
             set_integers_max: 512,
             zset_packed: packed(128),
-            list_chunk: -2,
+            list: larder_values::list::Limit::of(-2),
             stream_node_bytes_max: 4096,
             stream_node_entries_max: 100,
             counts_frequency: false,

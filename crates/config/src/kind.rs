@@ -164,7 +164,7 @@ pub(crate) fn strict_int(text: &[u8]) -> Option<i64> {
 ///
 // Differs from Redis: a unit without a number ("gb") is refused, where Redis takes it for zero.
 #[must_use]
-pub(crate) fn memory(text: &[u8]) -> Option<u64> {
+pub fn memory(text: &[u8]) -> Option<u64> {
     let digits_end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at_checked(digits_end)?;
     let factor: u64 = match unit.to_ascii_lowercase().as_slice() {

@@ -18,7 +18,7 @@ mod text;
 mod value;
 
 pub use access::{Change, SetError, VALUE_BYTES_MAX};
-pub use kind::{BIND_ADDRESSES_MAX, Kind, Reason};
+pub use kind::{BIND_ADDRESSES_MAX, Kind, Reason, memory};
 pub use load::{
     Action, ConfigError, FILE_BYTES_MAX, FILES_MAX, INCLUDE_DEPTH_MAX, LINE_BYTES_MAX, Problem, Rename,
     Source, StartPlan, check_config, from_args_and, from_text,

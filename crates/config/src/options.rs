@@ -432,6 +432,8 @@ options! {
             "Longest field or value in a compact hash.";
         Encodings "list-max-listpack-size" / "list-max-ziplist-size" list_max_listpack_size: i32, int(i32::MIN as i64, I32_MAX), "-2", []
             "Size of one chunk of a list: elements if positive, -1 to -5 for 4 to 64 KiB.";
+        Encodings "list-compress-depth" list_compress_depth: u32, int(0, I32_MAX), "0" "chunks", []
+            "Chunks at both ends of a list that are never compressed; 0 compresses none.";
         Encodings "set-max-intset-entries" set_max_intset_entries: u64, ENTRIES, "512" "members", []
             "Largest set of integers in compact form.";
         Encodings "set-max-listpack-entries" set_max_listpack_entries: u64, ENTRIES, "128" "members", []
@@ -503,9 +505,6 @@ options! {
         Clients "tracking-table-max-keys": u64, ENTRIES, "1000000" "keys", []
             "Most keys remembered for client-side caching; 0 for no limit."
             because "there is no client-side caching yet";
-        Encodings "list-compress-depth": u32, int(0, I32_MAX), "0" "chunks", []
-            "Chunks at both ends of a list that are never compressed; 0 compresses none."
-            because "chunks of lists are not compressed";
         Features "busy-reply-threshold" / "lua-time-limit": u64, ENTRIES_SIGNED, "5000" "milliseconds", []
             "After so long a script is reported as BUSY and may be killed."
             because "there are no scripts yet";

@@ -25,6 +25,7 @@ use larder_store::{
     Database, Db, DbIndex, Evictor, Held, Keyspace, LazyFree, Local, Locked, Place, Policy, Turn,
 };
 use larder_values::collection::PackedLimits;
+use larder_values::list::Limit;
 use serve::Waiters;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -153,9 +154,9 @@ impl Core {
         let mut core = Core {
             id,
             server,
-            local: Local::new(seed, Arc::clone(&stats.store)),
+            local: Local::of_worker(id, seed, Arc::clone(&stats.store)),
             stats,
-            limits: limits_of(&settings),
+            limits: limits_of(server, &settings),
             settings,
             generation: 0,
             turn: None,
@@ -327,7 +328,7 @@ impl Core {
     fn refresh_settings(&mut self) {
         self.generation = self.server.generation();
         self.settings = self.server.settings();
-        self.limits = limits_of(&self.settings);
+        self.limits = limits_of(self.server, &self.settings);
         self.local.lazy_free = LazyFree {
             deleted: self.settings.lazyfree_lazy_user_del(),
             replaced: self.settings.lazyfree_lazy_server_del(),
@@ -899,7 +900,7 @@ fn policy_of(policy: MaxmemoryPolicy) -> Policy {
     }
 }
 
-fn limits_of(settings: &Settings) -> Limits {
+fn limits_of(server: &Server, settings: &Settings) -> Limits {
     let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let packed = |entries, bytes| PackedLimits { entries_max: size(entries), value_bytes_max: size(bytes) };
     Limits {
@@ -909,7 +910,9 @@ fn limits_of(settings: &Settings) -> Limits {
         set_packed: packed(settings.set_max_listpack_entries(), settings.set_max_listpack_value()),
         set_integers_max: size(settings.set_max_intset_entries()),
         zset_packed: packed(settings.zset_max_listpack_entries(), settings.zset_max_listpack_value()),
-        list_chunk: settings.list_max_listpack_size(),
+        list: Limit::of(i64::from(settings.list_max_listpack_size()))
+            .compressed_from(settings.list_compress_depth())
+            .large_from(server.list_large_bytes_min()),
         stream_node_bytes_max: size(settings.stream_node_max_bytes()),
         stream_node_entries_max: size(settings.stream_node_max_entries()),
         counts_frequency: false,

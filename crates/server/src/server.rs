@@ -23,7 +23,7 @@ use larder_store::{Epochs, Keyspace, Millis};
 use parking_lot::Mutex;
 use rustix::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 /// What one thread tells a worker.
@@ -142,6 +142,8 @@ pub struct Server {
     pub transfers: Transfers,
     /// DEBUG SET-ACTIVE-EXPIRE.
     pub active_expire: AtomicBool,
+    /// DEBUG QUICKLIST-PACKED-THRESHOLD; 0 where nothing was said.
+    list_large_bytes_min: AtomicU32,
     /// When the server started.
     pub started: Instant,
     /// 40 random hexadecimal digits that tell this run from every other.
@@ -200,6 +202,7 @@ impl Server {
             reaper: Reaper::start(),
             transfers: Transfers::default(),
             active_expire: AtomicBool::new(true),
+            list_large_bytes_min: AtomicU32::new(0),
             started: clock::now(),
             run_id: random_hex(40),
             replication_id: random_hex(40),
@@ -228,6 +231,18 @@ impl Server {
     /// Puts other settings into force; every worker sees them from its next turn on.
     pub fn set_settings(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
+        self.generation.fetch_add(1, std::sync::atomic::Ordering::Release);
+        self.wake_all();
+    }
+
+    /// From which length on an element of a list has a chunk of its own, where DEBUG said so; else 0.
+    pub fn list_large_bytes_min(&self) -> u32 {
+        self.list_large_bytes_min.load(Relaxed)
+    }
+
+    /// Sets it. Every worker does so from its next turn on.
+    pub fn set_list_large_bytes_min(&self, bytes: u32) {
+        self.list_large_bytes_min.store(bytes, Relaxed);
         self.generation.fetch_add(1, std::sync::atomic::Ordering::Release);
         self.wake_all();
     }

@@ -104,12 +104,12 @@ impl<'t> Db<'t> {
     /// Takes a collection out of its key.
     pub fn take_as<C: Stored>(&mut self, key: &Hashed<'_>) -> Result<Option<C>, WrongType> {
         let table = self.table;
-        let Some(occupied) = self.find(key) else { return Ok(None) };
+        let found = Self::find_in(table, &mut self.locked, self.local, self.index, key);
+        let Some(occupied) = found else { return Ok(None) };
         let item = Item::new(occupied.view());
         item.view::<C>()?;
         let packed = item.packed::<C>();
-        let removed = occupied.remove();
-        table.forget(key.hash, key.bytes, &removed);
+        let removed = table.remove(self.local, key.hash, key.bytes, occupied);
         Ok(packed.or_else(|| removed.boxed.and_then(C::out_of)))
     }
 }
@@ -151,16 +151,22 @@ fn edit_found<C: Stored, R>(
     let entry = occupied.view();
     touch(local, &entry);
     let (mut due_before, mut due_after) = (u64::MAX, u64::MAX);
+    let (mut items_before, mut items_after) = (0, 0);
     let work = |collection: &mut C| {
-        due_before = C::next_due(collection.view());
+        (due_before, items_before) = (C::next_due(collection.view()), C::items(collection.view()));
         let value = work(collection);
-        due_after = C::next_due(collection.view());
+        (due_after, items_after) = (C::next_due(collection.view()), C::items(collection.view()));
         value
     };
     let edited = match entry.payload() {
         PayloadRef::Inline(_) => edit_inside(occupied, local, work),
         PayloadRef::Boxed(_) => edit_apart(occupied, local, work),
     };
+    match &edited {
+        Ok(edited) if edited.emptied => table.sizes.went(local, C::TYPE, items_before),
+        // A type that did not fit was not edited: no items before, and none after.
+        _ => table.sizes.changed(local, C::TYPE, items_before, items_after),
+    }
     if due_before != due_after {
         table.field_ends.note(table.shard_of(key.hash), key.bytes, due_after);
     }

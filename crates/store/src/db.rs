@@ -10,6 +10,7 @@ use crate::field_ends::DbTable;
 use crate::keyspace::{Database, DbIndex, Hashed, Keyspace, Locked};
 use crate::local::{Local, Millis};
 use crate::object::{Object, Type, encoding_of, next_due_of};
+use crate::sizes::{After, Before};
 use crate::string::{self, Encoding, INLINE_BYTES_MAX, Str, kind};
 use larder_table::{DeadlineChange, Entry, NewEntry, Occupied, Payload, PayloadRef};
 use larder_values::number;
@@ -232,8 +233,7 @@ impl<'t> Db<'t> {
             && deadline <= local.now.0
             && !local.keep_expired
         {
-            let removed = occupied.remove();
-            table.forget(key.hash, key.bytes, &removed);
+            let removed = table.remove(local, key.hash, key.bytes, occupied);
             ended(local, index, key.bytes, removed.boxed);
             return None;
         }
@@ -269,8 +269,7 @@ impl<'t> Db<'t> {
             && deadline <= self.local.now.0
             && !self.local.keep_expired
         {
-            let removed = occupied.remove();
-            self.table.forget(key.hash, key.bytes, &removed);
+            let removed = self.table.remove(self.local, key.hash, key.bytes, occupied);
             ended(self.local, self.index, key.bytes, removed.boxed);
             missed(self.local, self.index, key.bytes);
             return None;
@@ -303,8 +302,7 @@ impl<'t> Db<'t> {
             && deadline <= self.local.now.0
             && !self.local.keep_expired
         {
-            let removed = occupied.remove();
-            self.table.forget(key.hash, key.bytes, &removed);
+            let removed = self.table.remove(self.local, key.hash, key.bytes, occupied);
             ended(self.local, self.index, key.bytes, removed.boxed);
             return None;
         }
@@ -400,6 +398,7 @@ impl<'t> Db<'t> {
     ) -> bool {
         let access = self.local.access_of_new();
         let due = next_due_of_new(kind, &payload);
+        let after = After::of(kind, &payload);
         let shard = self.locked.shard_mut(self.table.shard_of(key.hash));
         if let Some(mut occupied) = shard.find_mut(key.hash, key.bytes) {
             let dead = occupied.view().deadline().is_some_and(|deadline| deadline <= self.local.now.0)
@@ -416,8 +415,10 @@ impl<'t> Db<'t> {
                 crate::local::Access::Lfu { .. } => self.local.access_touched(occupied.view().access()),
             };
             self.local.replaced_kind = occupied.view().kind();
+            let before = Before::of(&occupied.view());
             let removed = occupied.replace(kind, payload, deadline);
             occupied.view().set_access(field);
+            self.table.replaced(self.local, before, &removed, after);
             self.table.forget(key.hash, key.bytes, &removed);
             if due != u64::MAX {
                 self.table.field_ends.note(self.table.shard_of(key.hash), key.bytes, due);
@@ -435,6 +436,7 @@ impl<'t> Db<'t> {
             Expire::Keep | Expire::Clear => None,
         };
         shard.insert(key.hash, key.bytes, NewEntry { kind, access, deadline, payload });
+        self.table.stored(self.local, after);
         if due != u64::MAX {
             self.table.field_ends.note(self.table.shard_of(key.hash), key.bytes, due);
         }
@@ -465,9 +467,12 @@ impl<'t> Db<'t> {
             && let Some(bytes) = occupied.inline_mut()
         {
             bytes.copy_from_slice(&value.to_le_bytes());
+            self.table.counted(self.local, present, value);
         } else {
-            let removed =
-                occupied.replace(kind::INT, Payload::Inline(&value.to_le_bytes()), DeadlineChange::Keep);
+            let before = Before::of(&occupied.view());
+            let payload = Payload::Inline(&value.to_le_bytes());
+            let removed = occupied.replace(kind::INT, payload, DeadlineChange::Keep);
+            self.table.replaced(self.local, before, &removed, After::Integer(value));
             debug_assert!(removed.boxed.is_none());
         }
         touch(self.local, &occupied.view());
@@ -505,7 +510,9 @@ impl<'t> Db<'t> {
         if let Some(mut occupied) = found {
             Item::new(occupied.view()).string()?;
             if let Some(blob) = occupied.boxed_mut().and_then(Object::blob_mut) {
+                let before = blob.len();
                 let (answer, _) = edit(Arc::make_mut(blob));
+                self.table.sizes.changed(self.local, Type::String, before, blob.len());
                 touch(self.local, &occupied.view());
                 return Ok(answer);
             }
@@ -535,12 +542,11 @@ impl<'t> Db<'t> {
     /// Removes a key for a reason, which decides who frees its value. Answers whether it existed.
     pub fn remove_for(&mut self, key: &Hashed<'_>, removal: Removal) -> bool {
         let table = self.table;
-        match self.find(key) {
+        match Self::find_in(table, &mut self.locked, self.local, self.index, key) {
             Some(occupied) => {
                 let kind = occupied.view().kind();
-                let removed = occupied.remove();
+                let removed = table.remove(self.local, key.hash, key.bytes, occupied);
                 self.local.replaced_kind = kind;
-                table.forget(key.hash, key.bytes, &removed);
                 discard(self.local, removed.boxed, removal);
                 true
             }
@@ -551,15 +557,14 @@ impl<'t> Db<'t> {
     /// Takes a value out, to be put under another key.
     pub fn take(&mut self, key: &Hashed<'_>) -> Option<Value> {
         let table = self.table;
-        let occupied = self.find(key)?;
+        let occupied = Self::find_in(table, &mut self.locked, self.local, self.index, key)?;
         let view = occupied.view();
         let (kind, deadline) = (Item::new(view).lasting_kind(), view.deadline().map(Millis));
         let inline: Option<Box<[u8]>> = match view.payload() {
             PayloadRef::Inline(bytes) => Some(bytes.into()),
             PayloadRef::Boxed(_) => None,
         };
-        let removed = occupied.remove();
-        table.forget(key.hash, key.bytes, &removed);
+        let removed = table.remove(self.local, key.hash, key.bytes, occupied);
         let payload = match (removed.boxed, inline) {
             (Some(object), _) => Owned::Boxed(object),
             (None, inline) => Owned::Inline(inline.unwrap_or_default()),

@@ -6,6 +6,7 @@
 //! moment; `check` of a shard's two sides is that they hold the same.
 
 use crate::object::{Object, has_ends};
+use crate::sizes::Sizes;
 use larder_table::{Removed, Table};
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Deref;
@@ -17,13 +18,16 @@ pub struct DbTable {
     table: Table<Object>,
     /// The keys whose fields end.
     pub(crate) field_ends: FieldEnds,
+    /// How large the values are.
+    pub(crate) sizes: Sizes,
 }
 
 impl DbTable {
-    pub(crate) fn new(table: Table<Object>) -> Self {
+    /// What `workers` workers share.
+    pub(crate) fn new(table: Table<Object>, workers: usize) -> Self {
         let field_ends =
             FieldEnds { shards: OnceLock::new(), count: table.shards(), keys: AtomicUsize::new(0) };
-        DbTable { table, field_ends }
+        DbTable { table, field_ends, sizes: Sizes::new(workers) }
     }
 
     /// Forgets the ends of fields of a key that was removed or given another value. Its shard is locked.

@@ -9,7 +9,8 @@ use crate::field_ends::{DbTable, Keys};
 use crate::followed::Followed;
 use crate::held::Held;
 use crate::local::{Local, Millis};
-use crate::object::Object;
+use crate::object::{Object, Type};
+use crate::sizes::SIZE_BINS;
 use crate::sweep::Sweeps;
 use crate::world::World;
 use larder_table::{Detached, Epochs, Hasher, Participant, Shard, Table, TableConfig};
@@ -243,8 +244,8 @@ pub struct Keyspace {
     /// Which table each database is.
     table_of: Box<[AtomicU32]>,
     hasher: Hasher,
-    /// No thread but one worker ever touches a key.
-    one_worker: bool,
+    /// How many threads touch keys: no other ever does.
+    workers: usize,
     epochs: Arc<Epochs>,
     /// The lock over everything.
     pub world: World,
@@ -263,7 +264,7 @@ impl Keyspace {
             table_of: (0..databases).map(AtomicU32::new).collect(),
             followed: Arc::new(Followed::new(hasher.clone())),
             hasher,
-            one_worker: workers == 1,
+            workers,
             epochs,
             world: World::new(workers),
             sweeps: Sweeps::new(workers),
@@ -292,14 +293,12 @@ impl Keyspace {
     pub(crate) fn table(&self, db: DbIndex) -> &DbTable {
         let table = self.table_of[db.0 as usize].load(Ordering::Relaxed) as usize;
         self.tables[table].get_or_init(|| {
-            DbTable::new(Table::new(
-                TableConfig {
-                    shard_bits: SHARD_BITS,
-                    hasher: self.hasher.clone(),
-                    one_thread: self.one_worker,
-                },
-                Arc::clone(&self.epochs),
-            ))
+            let config = TableConfig {
+                shard_bits: SHARD_BITS,
+                hasher: self.hasher.clone(),
+                one_thread: self.workers == 1,
+            };
+            DbTable::new(Table::new(config, Arc::clone(&self.epochs)), self.workers)
         })
     }
 
@@ -404,6 +403,12 @@ impl Keyspace {
         self.table_if_used(db).map_or(0, |table| table.field_ends.keys())
     }
 
+    /// How many values of a type a database holds by their sizes, expired ones that nobody has met yet included:
+    /// those of no byte or element first, then from each power of two on. `None` where nothing was ever stored.
+    pub fn sizes(&self, db: DbIndex, value_type: Type) -> Option<[u64; SIZE_BINS]> {
+        self.table_if_used(db).map(|table| table.sizes.sum(value_type))
+    }
+
     /// Mean time to live of the keys of a database that have one, in milliseconds, from a sample of
     /// at most a few hundred keys.
     pub fn mean_ttl(&self, db: DbIndex, local: &mut Local) -> u64 {
@@ -477,6 +482,7 @@ impl Keyspace {
         if table.is_empty() {
             return None;
         }
+        table.sizes.clear();
         Some(Garbage::Database(Flushed {
             contents: table.detach_all(),
             field_ends: table.field_ends.detach(),

@@ -5,7 +5,7 @@
 //! [`Local::now`]; nothing here reads a clock, opens a file or knows the protocol.
 //!
 //! Read next: `keyspace.rs` (databases and locking), `db.rs` (what a command can do with keys), `collection.rs` (and with collections),
-//! `string.rs` (how strings are kept), `object.rs` (which types there are), `effects.rs` (who hears of changes), `discard.rs` (who frees), `field_ends.rs` (which keys have fields that end), `world.rs` (everything at once).
+//! `string.rs` (how strings are kept), `object.rs` (which types there are), `effects.rs` (who hears of changes), `discard.rs` (who frees), `sizes.rs` (how large values are), `field_ends.rs` (which keys have fields that end), `world.rs` (everything at once).
 #![forbid(unsafe_code)]
 
 mod collection;
@@ -19,6 +19,7 @@ mod held;
 mod keyspace;
 mod local;
 mod object;
+mod sizes;
 mod stats;
 mod string;
 mod sweep;
@@ -34,6 +35,7 @@ pub use held::Held;
 pub use keyspace::{Database, DbIndex, Flushed, Garbage, Hashed, Keyspace, KeyspaceMemory, Locked, Place};
 pub use local::{Access, Local, Millis};
 pub use object::{Object, Stored, Type};
+pub use sizes::{SIZE_BINS, SIZED_TYPES};
 pub use stats::{Counter, StoreStats};
 pub use string::{INLINE_BYTES_MAX, Str};
 pub use world::{Exclusive, Turn, World};

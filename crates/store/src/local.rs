@@ -30,6 +30,8 @@ pub enum Access {
 /// Per-thread companion of every access to the keyspace.
 #[derive(Debug)]
 pub struct Local {
+    /// The number of this thread among the keyspace's workers.
+    pub worker: usize,
     /// The time of this loop turn; all commands of a turn see the same.
     pub now: Millis,
     /// How accesses are recorded.
@@ -59,9 +61,15 @@ pub struct Local {
 }
 
 impl Local {
-    /// A companion whose random numbers start from `seed`.
+    /// The companion of an only worker, whose random numbers start from `seed`.
     pub fn new(seed: u64, stats: Arc<StoreStats>) -> Self {
+        Local::of_worker(0, seed, stats)
+    }
+
+    /// The companion of one of several workers.
+    pub fn of_worker(worker: usize, seed: u64, stats: Arc<StoreStats>) -> Self {
         Local {
+            worker,
             now: Millis(0),
             access: Access::Lru,
             no_touch: false,

@@ -5,7 +5,7 @@
 //! Read next: `collection.rs` for what commands do with collections.
 
 use crate::db::WrongType;
-use crate::string::kind;
+use crate::string::{Str, kind};
 use larder_table::PayloadRef;
 use larder_values::collection::Collection;
 use larder_values::hash::{FORM_TRIPLES, Hash};
@@ -176,6 +176,16 @@ macro_rules! types {
                 Type::String => u64::MAX,
                 $(Type::$variant => <$structure as Stored>::decode(entry_kind, payload)
                     .map_or(u64::MAX, <$structure as Collection>::next_due),)*
+            }
+        }
+
+        /// The size of a value: bytes of a string, elements of a collection.
+        #[inline]
+        pub(crate) fn size_of_value(entry_kind: u8, payload: PayloadRef<'_, Object>) -> usize {
+            match Type::of_kind(entry_kind) {
+                Type::String => Str::decode(entry_kind, payload).len(),
+                $(Type::$variant => <$structure as Stored>::decode(entry_kind, payload)
+                    .map_or(0, <$structure as Collection>::items),)*
             }
         }
 

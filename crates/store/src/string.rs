@@ -46,6 +46,12 @@ pub(crate) mod kind {
     pub const RAW: u8 = 8;
     /// Bytes as they are, assembled by a command.
     pub const EDITED: u8 = TEXT | RAW;
+    /// Whether a value inside its entry is a text, not an integer or something else.
+    #[inline]
+    pub fn is_text(entry_kind: u8) -> bool {
+        matches!(entry_kind & !RAW, TEXT | TEXT7 | TEXT7_SHORT)
+    }
+
     /// Kinds below it are strings; `object.rs` has those from it on.
     pub const STRINGS_END: u8 = 16;
 }
@@ -93,8 +99,7 @@ impl<'a> Str<'a> {
             PayloadRef::Boxed(object) => object.blob().map_or(Str::Bytes(&[]), Str::Blob),
             PayloadRef::Inline(bytes) => match kind & !kind::RAW {
                 kind::INT => Str::Int(decode_int(bytes)),
-                kind::TEXT7 => Str::Ascii7(bytes, bytes.len() + bytes.len() / 7),
-                kind::TEXT7_SHORT => Str::Ascii7(bytes, (bytes.len() + bytes.len() / 7).saturating_sub(1)),
+                kind::TEXT7 | kind::TEXT7_SHORT => Str::Ascii7(bytes, text_len(kind, bytes.len())),
                 _ => Str::Bytes(bytes),
             },
         }
@@ -205,8 +210,18 @@ pub(crate) fn raw_kind(kind: u8) -> u8 {
     }
 }
 
+/// The length of a text of this kind whose payload has `payload_bytes`.
 #[inline]
-fn decode_int(bytes: &[u8]) -> i64 {
+pub(crate) fn text_len(kind: u8, payload_bytes: usize) -> usize {
+    match kind & !kind::RAW {
+        kind::TEXT7 => payload_bytes + payload_bytes / 7,
+        kind::TEXT7_SHORT => (payload_bytes + payload_bytes / 7).saturating_sub(1),
+        _ => payload_bytes,
+    }
+}
+
+#[inline]
+pub(crate) fn decode_int(bytes: &[u8]) -> i64 {
     match bytes.try_into() {
         Ok(array) => i64::from_le_bytes(array),
         // An INT entry has eight bytes: `put` wrote them.

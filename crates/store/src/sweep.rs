@@ -12,7 +12,8 @@ use crate::effects::Event;
 use crate::field_ends::DbTable;
 use crate::keyspace::{Database, DbIndex, Hashed, Keyspace, Locked};
 use crate::local::Local;
-use crate::object::Object;
+use crate::object::{Object, Type, size_of_value};
+use larder_table::PayloadRef;
 use larder_values::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -226,8 +227,10 @@ impl Sweep<'_, '_, '_> {
     /// Removes some of a shard's due keys. False when somebody else has it.
     fn bite(&mut self, shard: usize, now: u64) -> bool {
         let Some(mut guard) = self.table.try_lock(shard) else { return false };
-        let (index, local, values) = (self.index, &mut *self.local, &mut self.values);
-        guard.expire_due(now, self.bite, &mut |key, removed| {
+        let (index, table, local, values) = (self.index, self.table, &mut *self.local, &mut self.values);
+        guard.expire_due(now, self.bite, &mut |key, inline, removed| {
+            let payload = removed.boxed.as_ref().map_or(PayloadRef::Inline(inline), PayloadRef::Boxed);
+            table.sizes.went(local, Type::of_kind(removed.kind), size_of_value(removed.kind, payload));
             expired(local, index, key);
             values.extend(removed.boxed);
         });

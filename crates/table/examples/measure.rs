@@ -173,7 +173,7 @@ fn measure(keys: u64, timed: bool) {
         print_memory(&table, "with deadlines", base);
         watch.run("sweep of nothing due", || {
             for shard in 0..table.shards() {
-                black_box(table.lock(shard).expire_due(1_700_000_000_000, 1000, &mut |_, _| {}));
+                black_box(table.lock(shard).expire_due(1_700_000_000_000, 1000, &mut |_, _, _| {}));
             }
         });
         watch.run("remove", || {

@@ -504,6 +504,8 @@ pub struct Removed<B> {
     pub deadline: Option<u64>,
     /// The bytes it took, as [`Entry::size`] counts.
     pub size: usize,
+    /// How long its payload was, if that was inline.
+    pub inline_len: Option<usize>,
     /// Its payload, if that was boxed.
     pub boxed: Option<B>,
 }

@@ -386,7 +386,8 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
             let boxed = raw.is_boxed().then(|| raw.payload().0.cast::<B>().read());
             self.core.count_outside(false, boxed.is_some());
             let size = Use::Entry.charged(self.core.entry_bytes(raw)) + SLOT_BYTES;
-            Removed { kind: raw.kind(), deadline: raw.deadline(), size, boxed }
+            let (_, inline_len) = raw.payload();
+            Removed { kind: raw.kind(), deadline: raw.deadline(), size, inline_len, boxed }
         }
     }
 

@@ -21,11 +21,14 @@ const DEADLINE_END: usize = 11;
 /// Entries freed under one hold of their arena's lock.
 const BATCH: usize = 32;
 
+/// Is told of an entry that was removed: its key, its payload if that was inline, and what else there was.
+pub type Gone<'g, B> = dyn FnMut(&[u8], &[u8], Removed<B>) + 'g;
+
 impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
     /// Removes entries due at `now` (Unix ms), at most `limit`, telling `gone` of each. Returns how many.
     /// A result below `limit` promises that no entry with a deadline at or before `now` is left.
     /// Costs nothing when nothing is due, else a look at each segment's header and work for the due ones.
-    pub fn expire_due(&mut self, now: u64, limit: usize, gone: &mut dyn FnMut(&[u8], Removed<B>)) -> usize {
+    pub fn expire_due(&mut self, now: u64, limit: usize, gone: &mut Gone<'_, B>) -> usize {
         if self.next_due() > now || limit == 0 {
             return 0;
         }
@@ -63,7 +66,7 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
         now: u64,
         limit: usize,
         out: &mut Batch<'_, 't>,
-        gone: &mut dyn FnMut(&[u8], Removed<B>),
+        gone: &mut Gone<'_, B>,
     ) -> usize {
         segment.refresh(now);
         let mut work = Work { shard: self, segment, now, left: limit, exact: u64::MAX, out };
@@ -88,7 +91,7 @@ struct Work<'a, 'o, 't, B> {
 
 impl<B: Send + Sync + 'static> Work<'_, '_, '_, B> {
     /// All three sweeps answer false when the limit keeps them from taking an entry out.
-    fn sweep_overflow(&mut self, gone: &mut dyn FnMut(&[u8], Removed<B>)) -> bool {
+    fn sweep_overflow(&mut self, gone: &mut Gone<'_, B>) -> bool {
         let slots = self.segment.slots();
         (slots..slots + self.segment.overflow_len()).rev().all(|at| self.look(at, gone) != Look::Refused)
     }
@@ -96,7 +99,7 @@ impl<B: Send + Sync + 'static> Work<'_, '_, '_, B> {
     /// Takes out nearly all that is due in buckets. From the last slot down: what fills a slot that falls free comes from
     /// further on and was looked at before, so that eight buckets' codes are read at once, which spares a guess each.
     /// Only around the segment's end, whose next bucket is the first, can a removal move what was not looked at.
-    fn sweep_down(&mut self, gone: &mut dyn FnMut(&[u8], Removed<B>)) -> bool {
+    fn sweep_down(&mut self, gone: &mut Gone<'_, B>) -> bool {
         for first in (0..self.segment.buckets()).step_by(8).rev() {
             let mut probable = self.segment.probable_in_eight(first, self.now);
             while let Some(at) = probable.checked_ilog2() {
@@ -111,7 +114,7 @@ impl<B: Send + Sync + 'static> Work<'_, '_, '_, B> {
     }
 
     /// Takes out all that is due in buckets, looking again at what fills a slot that falls free.
-    fn sweep_up(&mut self, gone: &mut dyn FnMut(&[u8], Removed<B>)) -> bool {
+    fn sweep_up(&mut self, gone: &mut Gone<'_, B>) -> bool {
         for bucket in 0..self.segment.buckets() {
             let mut from = 0;
             loop {
@@ -133,7 +136,7 @@ impl<B: Send + Sync + 'static> Work<'_, '_, '_, B> {
 
     /// Takes the entry at an index out if it is due.
     #[inline]
-    fn look(&mut self, index: usize, gone: &mut dyn FnMut(&[u8], Removed<B>)) -> Look {
+    fn look(&mut self, index: usize, gone: &mut Gone<'_, B>) -> Look {
         // SAFETY: slots with a code, and overflowing ones, are used, and used slots point to live entries.
         let deadline = unsafe { Raw(self.segment.get(index).entry()).deadline() };
         match deadline {
@@ -150,7 +153,7 @@ impl<B: Send + Sync + 'static> Work<'_, '_, '_, B> {
         }
     }
 
-    fn take(&mut self, index: usize, deadline: u64, gone: &mut dyn FnMut(&[u8], Removed<B>)) {
+    fn take(&mut self, index: usize, deadline: u64, gone: &mut Gone<'_, B>) {
         let core = &self.shard.core;
         // No relief of an overflowing segment meanwhile: what it moves to an earlier slot would be missed.
         let raw = core.displace(self.segment, index, false);
@@ -159,13 +162,15 @@ impl<B: Send + Sync + 'static> Work<'_, '_, '_, B> {
         unsafe {
             let shape = raw.shape();
             let bytes = shape.bytes(size_of::<B>());
-            let boxed = raw.is_boxed().then(|| raw.payload().0.cast::<B>().read());
+            let (place, inline_len) = raw.payload();
+            let boxed = inline_len.is_none().then(|| place.cast::<B>().read());
+            let inline = inline_len.map_or(&[][..], |len| std::slice::from_raw_parts(place.as_ptr(), len));
             core.count_outside(false, boxed.is_some());
             core.count_outside(false, Use::Entry.is_outside(bytes));
             let size = Use::Entry.charged(bytes) + SLOT_BYTES;
-            let removed = Removed { kind: raw.kind(), deadline: Some(deadline), size, boxed };
+            let removed = Removed { kind: raw.kind(), deadline: Some(deadline), size, inline_len, boxed };
             self.out.push(raw, bytes);
-            gone(raw.key(), removed);
+            gone(raw.key(), inline, removed);
         }
         self.out.make_room();
     }

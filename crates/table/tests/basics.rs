@@ -76,7 +76,7 @@ fn an_empty_table_has_no_contents_and_survives_every_call() {
     assert_eq!(table.next_due(3), u64::MAX);
     let mut shard = table.lock(3);
     shard.sample(7, 5, &mut |_| panic!("nothing to sample"));
-    assert_eq!(shard.expire_due(u64::MAX - 1, 10, &mut |_, _| panic!("nothing is due")), 0);
+    assert_eq!(shard.expire_due(u64::MAX - 1, 10, &mut |_, _, _| panic!("nothing is due")), 0);
     assert!(table.try_lock(3).is_none());
     drop(shard);
     assert!(table.try_lock(3).is_some());
@@ -140,7 +140,7 @@ fn due_entries_go_exactly_when_they_are_due() {
     for now in (start..start + 10_100).step_by(7) {
         for shard in 0..2 {
             let mut shard = table.lock(shard);
-            while shard.expire_due(now, 3, &mut |_, removed| {
+            while shard.expire_due(now, 3, &mut |_, _, removed| {
                 assert!(removed.deadline.unwrap() <= now && removed.deadline.unwrap() + 7 > now);
                 gone += 1;
             }) == 3
@@ -175,7 +175,7 @@ fn what_is_due_together_goes_together_and_nothing_else() {
         for shard in 0..2 {
             let mut shard = table.lock(shard);
             loop {
-                let count = shard.expire_due(50_000, limit, &mut |key, removed| {
+                let count = shard.expire_due(50_000, limit, &mut |key, _, removed| {
                     let number = std::str::from_utf8(&key[4..]).unwrap().parse::<usize>().unwrap();
                     assert!(due(number) && removed.deadline.unwrap() <= 50_000);
                 });
@@ -206,7 +206,7 @@ fn deadlines_over_hours_outlive_the_range_of_their_codes() {
     let mut gone = 0;
     for now in (start..=start + hours).step_by(20_000) {
         let mut shard = table.lock(0);
-        gone += shard.expire_due(now, usize::MAX, &mut |_, removed| {
+        gone += shard.expire_due(now, usize::MAX, &mut |_, _, removed| {
             assert!(removed.deadline.unwrap() <= now && removed.deadline.unwrap() + 20_000 > now);
         });
         assert!(shard.next_due() > now);
@@ -362,12 +362,12 @@ fn a_panic_in_a_callback_leaves_the_shard_healthy() {
     attempt(&mut || table.lock(0).for_each(&mut |_| panic!("each")));
     let mut count = 0;
     attempt(&mut || {
-        table.lock(0).expire_due(100, 1000, &mut |_, _| {
+        table.lock(0).expire_due(100, 1000, &mut |_, _, _| {
             count += 1;
             assert!(count < 100, "expire");
         });
     });
     assert_eq!(table.len(), 400);
-    assert_eq!(table.lock(0).expire_due(100, 1000, &mut |_, _| {}), 400);
+    assert_eq!(table.lock(0).expire_due(100, 1000, &mut |_, _, _| {}), 400);
     table.check();
 }

@@ -206,7 +206,7 @@ impl Pair {
             let count = self
                 .table
                 .lock(shard)
-                .expire_due(now, limit, &mut |key, removed| gone.push((key.to_vec(), removed)));
+                .expire_due(now, limit, &mut |key, _, removed| gone.push((key.to_vec(), removed)));
             assert!(count <= limit && count == gone.len());
             for (key, removed) in gone {
                 let old = self.model.remove(&key).expect("only what is there expires");

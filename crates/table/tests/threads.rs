@@ -119,7 +119,7 @@ fn threads_do_not_disturb_each_other() {
                             }
                             if step % 64 == 0 {
                                 let shard = random.below(table.shards() as u64) as usize;
-                                table.lock(shard).expire_due(now, 10, &mut |_, removed| {
+                                table.lock(shard).expire_due(now, 10, &mut |_, _, removed| {
                                     assert!(removed.deadline.unwrap() <= now);
                                 });
                             }
@@ -161,7 +161,7 @@ fn threads_do_not_disturb_each_other() {
         table.check();
         let now = u64::MAX - 1;
         for shard in 0..table.shards() {
-            table.lock(shard).expire_due(now, usize::MAX, &mut |_, _| {});
+            table.lock(shard).expire_due(now, usize::MAX, &mut |_, _, _| {});
         }
         assert_eq!(table.len_with_deadline(), 0);
         table.check();

@@ -52,6 +52,9 @@ pub trait Collection: Sized + Send + Sync + 'static {
         u64::MAX
     }
 
+    /// How many elements it has: INFO tells of collections by it. O(1).
+    fn items(view: Self::View<'_>) -> usize;
+
     /// What OBJECT ENCODING answers.
     fn encoding(view: Self::View<'_>) -> &'static str;
 

@@ -96,7 +96,7 @@ impl DatasetDigest {
     /// Joins a list. O(elements).
     pub fn join_list(&mut self, list: ListView<'_>) {
         self.join_ordered(&TYPE_LIST.to_be_bytes());
-        list.iter().for_each(|element| self.join_ordered(&element.to_vec()));
+        list.for_each(0, list.len(), |element| self.join_ordered(&element.to_vec()));
     }
 
     /// Joins a set. O(members).

@@ -4,7 +4,7 @@
 
 use crate::hash::{End, Hash, PackedLimits};
 use crate::packed::{self, Element, PackedBuf};
-use crate::{glob, hll};
+use crate::{glob, hll, lzf};
 use std::collections::BTreeMap;
 
 /// Matches one part of the bytes against the other, and compares with all ways tried at once.
@@ -144,6 +144,21 @@ pub fn fuzz_hash(bytes: &[u8]) {
     assert_eq!(seen, map, "a hash is not what was set");
 }
 
+/// Decompresses the bytes to a length taken from the first three, and compresses all of them.
+pub fn fuzz_lzf(bytes: &[u8]) {
+    if let Some((&[a, b, c], rest)) = bytes.split_first_chunk() {
+        let len = u32::from_le_bytes([a, b, c, 0]) as usize;
+        let mut out = Vec::new();
+        let result = lzf::decompress(rest, len, &mut out);
+        assert_eq!(out.len(), if result.is_ok() { len } else { 0 }, "not the length told");
+    }
+    let (mut small, mut back) = (Vec::new(), Vec::new());
+    if lzf::Compressor::new().compress(bytes, bytes.len() + bytes.len() / 8 + 16, &mut small) {
+        assert_eq!(lzf::decompress(&small, bytes.len(), &mut back), Ok(()), "own output was refused");
+        assert_eq!(back, bytes, "own output came back changed");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -156,6 +171,11 @@ mod tests {
             bytes in proptest::collection::vec(proptest::sample::select(b"ab*?[]^-\\\x80\xff".as_slice()), 0..40),
         ) {
             super::fuzz_glob(&[&[cut], bytes.as_slice()].concat());
+        }
+
+        #[test]
+        fn no_bytes_break_lzf(bytes in proptest::collection::vec(0_u8..70, 0..300)) {
+            super::fuzz_lzf(&bytes);
         }
 
         #[test]

@@ -26,6 +26,8 @@ pub mod ascii7;
 
 pub mod list;
 
+pub mod lzf;
+
 pub mod packed;
 
 pub mod stream;

@@ -46,10 +46,10 @@ pub static COMMANDS: &[&Command] = &[
     &push::RPUSHX,
 ];
 
-/// How large a chunk of a list may become.
+/// How lists are cut into chunks.
 #[inline]
 pub(crate) fn limit(limits: &Limits) -> Limit {
-    Limit::of(i64::from(limits.list_chunk))
+    limits.list
 }
 
 const LEFT_OR_RIGHT: &[Arg] = &[Arg::word("left", "LEFT"), Arg::word("right", "RIGHT")];

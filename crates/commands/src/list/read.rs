@@ -63,9 +63,9 @@ fn lindex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         return Ok(());
     };
     let index = index_of(integer(args, 2)?, list.len());
-    match index.and_then(|index| list.get(index)) {
-        Some(element) => cx.reply.element(element),
-        None => cx.reply.null(),
+    let answered = index.and_then(|index| list.look_at(index, |element| cx.reply.element(element)));
+    if answered.is_none() {
+        cx.reply.null();
     }
     Ok(())
 }
@@ -168,17 +168,20 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// The indexes that match, in the order in which they are met.
-    fn run(&self, list: ListView<'_>) -> impl Iterator<Item = usize> {
-        let len = list.len();
-        let elements = match self.from {
-            End::Head => list.iter(),
-            End::Tail => list.iter_back(len),
-        };
-        let matching = elements.take(self.looked_at_max).enumerate();
-        let matching = matching.filter(|(_, element)| element.is(self.element)).map(|(index, _)| index);
-        let from = self.from;
-        matching.skip(self.skip).map(move |index| if from == End::Head { index } else { len - 1 - index })
+    /// The indexes that match, at most `count` of them, in the order in which they are met.
+    fn run(&self, list: ListView<'_>, count: usize) -> Vec<usize> {
+        let (len, mut skip, mut seen, mut found) = (list.len(), self.skip, 0, Vec::new());
+        list.walk(self.from, |element| {
+            if element.is(self.element) {
+                match skip.checked_sub(1) {
+                    Some(less) => skip = less,
+                    None => found.push(if self.from == End::Head { seen } else { len - 1 - seen }),
+                }
+            }
+            seen += 1;
+            found.len() < count && seen < self.looked_at_max
+        });
+        found
     }
 }
 
@@ -199,12 +202,12 @@ fn lpos(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let key = cx.key(args, 1);
     let list = cx.db.read_as::<List>(&key)?;
     match search.count {
-        None => match list.and_then(|list| search.run(list).next()) {
+        None => match list.and_then(|list| search.run(list, 1).first().copied()) {
             Some(index) => cx.reply.count(index),
             None => cx.reply.null(),
         },
         Some(count) => {
-            let found: Vec<usize> = list.into_iter().flat_map(|list| search.run(list).take(count)).collect();
+            let found = list.map(|list| search.run(list, count)).unwrap_or_default();
             write_indexes(&mut cx.reply, &found);
         }
     }

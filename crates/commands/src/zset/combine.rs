@@ -1,6 +1,6 @@
 //! Unions, intersections and differences, answered, counted or stored.
 //!
-//! Every command collects members and scores first and sorts the result once.
+//! Every command collects members and scores first and sorts the result once; one that counts collects nothing.
 
 use super::reply::ReplyMember;
 use crate::args::Args;
@@ -12,8 +12,10 @@ use larder_values::collection::Collection;
 use larder_values::number;
 use larder_values::packed::Element;
 use larder_values::set::{self, Set};
-use larder_values::zset::{View, ZSet, sort_pairs};
-use std::collections::{HashMap, HashSet};
+use larder_values::collection::PackedLimits;
+use larder_values::zset::{Gathered, View, ZSet, sort_pairs};
+use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 /// `ZUNION numkeys key [key ...] [WEIGHTS weight [WEIGHTS weight ...]] [AGGREGATE SUM | MIN | MAX] [WITHSCORES]`
 pub static ZUNION: Command = Command {
@@ -369,22 +371,54 @@ impl Plan {
 
 type Pairs = Vec<(Vec<u8>, f64)>;
 
+/// The members of a result with their scores, in no order.
+enum Collected {
+    /// Each is known to be met once.
+    Pairs(Pairs),
+    /// From sources that may have members in common.
+    Gathered(Gathered),
+}
+
+impl Collected {
+    fn len(&self) -> usize {
+        match self {
+            Collected::Pairs(pairs) => pairs.len(),
+            Collected::Gathered(gathered) => gathered.len(),
+        }
+    }
+
+    fn for_each_sorted(self, mut visit: impl FnMut(&[u8], f64)) {
+        match self {
+            Collected::Pairs(mut pairs) => {
+                sort_pairs(&mut pairs);
+                pairs.iter().for_each(|(member, score)| visit(member, *score));
+            }
+            Collected::Gathered(gathered) => gathered.for_each_sorted(visit),
+        }
+    }
+
+    fn into_set(self, limits: PackedLimits) -> ZSet {
+        match self {
+            Collected::Pairs(pairs) => ZSet::from_pairs(pairs, limits),
+            Collected::Gathered(gathered) => gathered.into_set(limits),
+        }
+    }
+}
+
 fn combine(cx: &mut Ctx<'_>, args: &Args<'_>, operation: Operation) -> Result<(), Error> {
     let plan = Plan::parse(cx, args, 1, operation, Use::Answered)?;
-    let mut pairs = collect(cx, args, &plan, operation)?;
-    sort_pairs(&mut pairs);
-    cx.reply.members_header(pairs.len(), plan.with_scores);
+    let collected = collect(cx, args, &plan, operation)?;
+    cx.reply.members_header(collected.len(), plan.with_scores);
     let mut text = Vec::new();
-    for (member, score) in &pairs {
-        cx.reply.listed_member(Element::Bytes(member), *score, plan.with_scores, &mut text);
-    }
+    collected.for_each_sorted(|member, score| {
+        cx.reply.listed_member(Element::Bytes(member), score, plan.with_scores, &mut text);
+    });
     Ok(())
 }
 
 fn combine_stored(cx: &mut Ctx<'_>, args: &Args<'_>, operation: Operation) -> Result<(), Error> {
     let plan = Plan::parse(cx, args, 2, operation, Use::Stored)?;
-    let pairs = collect(cx, args, &plan, operation)?;
-    let result = ZSet::from_pairs(pairs, cx.limits.zset_packed);
+    let result = collect(cx, args, &plan, operation)?.into_set(cx.limits.zset_packed);
     let event = match operation {
         Operation::Union => Event::ZUNIONSTORE,
         Operation::Intersection => Event::ZINTERSTORE,
@@ -398,9 +432,22 @@ fn combine_stored(cx: &mut Ctx<'_>, args: &Args<'_>, operation: Operation) -> Re
 
 fn zintercard(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let plan = Plan::parse(cx, args, 1, Operation::Intersection, Use::Counted)?;
-    let count = collect(cx, args, &plan, Operation::Intersection)?.len();
-    cx.reply.count(if plan.limit == 0 { count } else { count.min(plan.limit) });
+    let count = count_common(cx, args, &plan);
+    cx.reply.count(count);
     Ok(())
+}
+
+/// How many members all inputs have in common, counted up to the limit. The smallest is first.
+fn count_common(cx: &mut Ctx<'_>, args: &Args<'_>, plan: &Plan) -> usize {
+    let sources: Option<Vec<Source<'_>>> =
+        plan.inputs.iter().map(|input| source_seen(&cx.db, &cx.key(args, input.word))).collect();
+    let Some((first, others)) = sources.as_deref().and_then(<[Source<'_>]>::split_first) else { return 0 };
+    let mut count = 0;
+    let _ = first.try_visit(|member, _| {
+        count += usize::from(others.iter().all(|other| other.score(member).is_some()));
+        if count == plan.limit && plan.limit > 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    count
 }
 
 /// Stores a result under a key, whatever that held; an empty one leaves no key. Answers its size.
@@ -418,12 +465,12 @@ pub(crate) fn store(db: &mut Db<'_>, destination: &Hashed<'_>, result: ZSet, eve
     len
 }
 
-/// The members of the result with their scores, in no order.
-fn collect(cx: &mut Ctx<'_>, args: &Args<'_>, plan: &Plan, operation: Operation) -> Result<Pairs, Error> {
+/// The result, to be sorted.
+fn collect(cx: &mut Ctx<'_>, args: &Args<'_>, plan: &Plan, operation: Operation) -> Result<Collected, Error> {
     match operation {
         Operation::Union => union(cx, args, plan),
-        Operation::Intersection => intersection(cx, args, plan),
-        Operation::Difference => difference(cx, args, plan),
+        Operation::Intersection => intersection(cx, args, plan).map(Collected::Pairs),
+        Operation::Difference => difference(cx, args, plan).map(Collected::Pairs),
     }
 }
 
@@ -447,24 +494,19 @@ fn members(cx: &mut Ctx<'_>, args: &Args<'_>, input: &Input) -> Result<Pairs, Er
     Ok(pairs)
 }
 
-fn union(cx: &mut Ctx<'_>, args: &Args<'_>, plan: &Plan) -> Result<Pairs, Error> {
+fn union(cx: &mut Ctx<'_>, args: &Args<'_>, plan: &Plan) -> Result<Collected, Error> {
     if let [input] = plan.inputs.as_slice() {
-        return members(cx, args, input);
+        return members(cx, args, input).map(Collected::Pairs);
     }
-    let mut scores: HashMap<Vec<u8>, f64> = HashMap::new();
+    let mut gathered = Gathered::new();
     for input in &plan.inputs {
         with_source(cx, args, input, |source| {
             source.visit(|member, score| {
-                let score = input.weighted(score);
-                if let Some(present) = scores.get_mut(member) {
-                    *present = plan.aggregate.of(*present, score);
-                } else {
-                    scores.insert(member.to_vec(), score);
-                }
+                gathered.add(member, input.weighted(score), |present, score| plan.aggregate.of(present, score));
             });
         })?;
     }
-    Ok(scores.into_iter().collect())
+    Ok(Collected::Gathered(gathered))
 }
 
 fn intersection(cx: &mut Ctx<'_>, args: &Args<'_>, plan: &Plan) -> Result<Pairs, Error> {
@@ -530,6 +572,12 @@ fn source(item: Option<Item<'_>>) -> Result<Option<Source<'_>>, WrongType> {
     }
 }
 
+/// A second look at what [`Plan::parse`] has read.
+fn source_seen<'d>(db: &'d Db<'_>, key: &Hashed<'_>) -> Option<Source<'d>> {
+    let sorted = db.seen_as::<ZSet>(key).map(Source::Sorted);
+    sorted.or_else(|| db.seen_as::<Set>(key).map(Source::Set))
+}
+
 impl Source<'_> {
     fn len(self) -> usize {
         match self {
@@ -548,18 +596,26 @@ impl Source<'_> {
 
     /// Visits all members.
     fn visit(self, mut visit: impl FnMut(&[u8], f64)) {
+        let _ = self.try_visit(|member, score| {
+            visit(member, score);
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// Visits members until told to stop.
+    fn try_visit(self, mut visit: impl FnMut(&[u8], f64) -> ControlFlow<()>) -> ControlFlow<()> {
         let mut text = Vec::new();
         let mut visit_element = |member: Element<'_>, score| match member {
             Element::Bytes(member) => visit(member, score),
             Element::Int(_) => {
                 text.clear();
                 member.write_to(&mut text);
-                visit(&text, score);
+                visit(&text, score)
             }
         };
         match self {
-            Source::Sorted(set) => set.iter().for_each(|(member, score)| visit_element(member, score)),
-            Source::Set(set) => set.for_each(|member| visit_element(member, 1.0)),
+            Source::Sorted(set) => set.iter().try_for_each(|(member, score)| visit_element(member, score)),
+            Source::Set(set) => set.try_for_each(|member| visit_element(member, 1.0)),
         }
     }
 }

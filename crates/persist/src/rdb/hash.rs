@@ -38,7 +38,12 @@ pub enum DumpedHash {
     /// A small form; only its number of fields counts.
     Small(Hash),
     /// Fields one by one, in order.
-    Fields(Vec<Field>),
+    Fields {
+        /// They.
+        fields: Vec<Field>,
+        /// Whether each was written with its end, though it be that there is none: the small form has room for ends.
+        with_ends: bool,
+    },
     /// More than any small form holds.
     Large(Hash),
 }
@@ -58,7 +63,7 @@ impl DumpedHash {
                 }
                 hash
             }
-            DumpedHash::Fields(fields) => hash_of(fields, limits),
+            DumpedHash::Fields { fields, with_ends } => hash_of(fields, with_ends, limits),
         }
     }
 }
@@ -72,7 +77,7 @@ impl PartialEq for DumpedHash {
 impl DumpedHash {
     fn sorted(&self) -> Vec<Field> {
         let mut fields = match self {
-            DumpedHash::Fields(fields) => fields.clone(),
+            DumpedHash::Fields { fields, .. } => fields.clone(),
             DumpedHash::Small(hash) | DumpedHash::Large(hash) => fields_of(hash.look()),
         };
         fields.sort();
@@ -86,7 +91,7 @@ fn fields_of(hash: HashView<'_>) -> Vec<Field> {
     fields
 }
 
-fn hash_of(mut fields: Vec<Field>, limits: PackedLimits) -> Hash {
+fn hash_of(mut fields: Vec<Field>, with_ends: bool, limits: PackedLimits) -> Hash {
     let fits = |text: &Vec<u8>| text.len() <= limits.value_bytes_max;
     let is_small = fields.len() <= limits.entries_max
         && fields.len() as u64 <= PACKED_FIELDS_MAX
@@ -94,8 +99,7 @@ fn hash_of(mut fields: Vec<Field>, limits: PackedLimits) -> Hash {
     if !is_small {
         return table_of(fields);
     }
-    let timed = fields.iter().any(|(_, _, end)| end.is_some());
-    if timed {
+    if with_ends {
         // Of two with the same end, the later one stands first.
         fields.reverse();
         fields.sort_by_key(|(_, _, end)| end.unwrap_or(u64::MAX));
@@ -106,11 +110,11 @@ fn hash_of(mut fields: Vec<Field>, limits: PackedLimits) -> Hash {
     for (field, value, end) in fields {
         packed.push_back(&field);
         packed.push_back(&value);
-        if timed {
+        if with_ends {
             packed.push_back_int(end.and_then(|end| i64::try_from(end).ok()).unwrap_or(0));
         }
     }
-    if timed { Hash::of_triples(packed) } else { Hash::of_pairs(packed) }
+    if with_ends { Hash::of_triples(packed) } else { Hash::of_pairs(packed) }
 }
 
 fn table_of(fields: Vec<Field>) -> Hash {
@@ -200,7 +204,10 @@ pub(super) fn read(kind: u8, reader: &mut Reader<'_>, string_max: usize) -> Resu
             read_listpack(reader, 3)?
         }
         TYPE_HASH_LISTPACK_EX_OLD => read_listpack(reader, 3)?,
-        TYPE_HASH_ZIPMAP => DumpedHash::Fields(read_zipmap(&reader.string(usize::MAX)?).map_err(bad)?),
+        TYPE_HASH_ZIPMAP => {
+            let fields = read_zipmap(&reader.string(usize::MAX)?).map_err(bad)?;
+            DumpedHash::Fields { fields, with_ends: false }
+        }
         TYPE_HASH_ZIPLIST => small(ziplist::read(&reader.string(usize::MAX)?).map_err(bad)?, 2)?,
         _ => read_listpack(reader, 2)?,
     };
@@ -236,7 +243,8 @@ fn read_fields(
             fields.push((field, value, end));
         }
     }
-    Ok(large.map_or(DumpedHash::Fields(fields), DumpedHash::Large))
+    let fields = DumpedHash::Fields { fields, with_ends: ends.is_some() };
+    Ok(large.map_or(fields, DumpedHash::Large))
 }
 
 fn read_end(reader: &mut Reader<'_>, earliest: Option<u64>) -> Result<Option<u64>, RestoreError> {
@@ -334,6 +342,7 @@ fn read_zipmap(zipmap: &[u8]) -> Result<Vec<Field>, BadData> {
 mod tests {
     use super::super::dump::restore;
     use super::*;
+    use larder_values::collection::Collection;
     use proptest::prelude::*;
 
     const LIMITS: PackedLimits = PackedLimits { entries_max: 8, value_bytes_max: 20 };
@@ -382,6 +391,18 @@ mod tests {
         let timed = Some(vec![field("a", "1", Some(1000)), field("b", "2", None)]);
         assert_eq!(fields(object(25, &[&earliest, triples])), timed);
         assert_eq!(fields(object(23, &[triples])), timed);
+    }
+
+    #[test]
+    fn fields_written_with_ends_have_room_for_ends() {
+        let encoding = |kind, parts: &[&[u8]]| match object(kind, parts) {
+            Ok(Dumped::Hash(dumped)) => Hash::encoding(dumped.into_hash(LIMITS).look()),
+            other => panic!("{other:?}"),
+        };
+        let earliest = 1000_u64.to_le_bytes();
+        assert_eq!(encoding(4, &[b"\x01\x01b\xc0\x02"]), "listpack");
+        assert_eq!(encoding(22, &[b"\x01\0\x01b\xc0\x02"]), "listpackex");
+        assert_eq!(encoding(24, &[&earliest, b"\x01\0\x01b\xc0\x02"]), "listpackex");
     }
 
     #[test]

@@ -76,9 +76,8 @@ impl Writer {
                 self.push_packed(packed, out);
             }
             ListView::Quick(quick) => {
-                let chunks = quick.chunks();
-                push_length(out, chunks.len() as u64);
-                for (is_plain, packed) in chunks {
+                push_length(out, quick.chunks() as u64);
+                quick.for_each_chunk(|is_plain, packed| {
                     match packed.iter().next().filter(|_| is_plain) {
                         Some(Element::Bytes(text)) => {
                             push_length(out, CHUNK_PLAIN);
@@ -90,7 +89,7 @@ impl Writer {
                         }
                         None => self.push_packed(packed, out),
                     }
-                }
+                });
             }
         }
         push_footer(out, start);

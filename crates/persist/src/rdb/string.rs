@@ -1,7 +1,7 @@
 //! String objects: raw, as a small integer, or compressed.
 
 use super::{BadData, Length, Reader, push_length};
-use crate::lzf;
+use larder_values::lzf;
 
 const ENCODED: u8 = 3 << 6;
 const INT8: u8 = 0;

@@ -7,21 +7,26 @@ use crate::registry::{HostCommand, HostRun};
 use larder_commands::keys::write_payload;
 use larder_commands::spec::{Flags, Group};
 use larder_commands::{Args, Error, Spec};
+use larder_config::memory as memory_bytes;
 use larder_resp::Reply;
 use larder_store::{Db, Expire, Item, Str, Type};
 use larder_values::digest::DatasetDigest;
 use larder_values::glob::{self, Case};
-use larder_values::hash::Hash;
-use larder_values::list::List;
-use larder_values::set::Set;
+use larder_values::hash::{Hash, HashView};
+use larder_values::list::{List, ListView, Quick};
+use larder_values::packed::Packed;
+use larder_values::set::{self, Set};
 use larder_values::stream::Stream;
-use larder_values::zset::ZSet;
+use larder_values::zset::{self, ZSet};
 use larder_values::{lru, number};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// Bytes of a DUMP payload that are not the value: its type, the version, the checksum.
 const DUMP_FRAME_BYTES: usize = 1 + 2 + 8;
+
+/// The largest length that DEBUG QUICKLIST-PACKED-THRESHOLD takes.
+const LARGE_BYTES_MIN_MAX: u64 = (1 << 32) - (1 << 20);
 
 /// `DEBUG`
 pub static DEBUG: HostCommand = HostCommand {
@@ -46,6 +51,8 @@ static HELP_LINES: &[&str] = &[
     "    Answers a digest of the value of each <key>.",
     "ERROR <string>",
     "    Answers an error with this text.",
+    "LISTPACK <key>",
+    "    Writes to the log what the packed value of <key> holds.",
     "LOG <message>",
     "    Writes <message> to the log.",
     "OBJECT <key>",
@@ -57,6 +64,10 @@ static HELP_LINES: &[&str] = &[
     "PROTOCOL <type>",
     "    Answers an example of <type>: string, integer, double, bignum, null, array, set, map,",
     "    attrib, push, verbatim, true, false.",
+    "QUICKLIST <key> [<0|1>]",
+    "    Writes to the log how the chunks of the list <key> are, and with 1 what they hold.",
+    "QUICKLIST-PACKED-THRESHOLD <size>",
+    "    From which length on an element of a list has a chunk of its own; 0: from that of a chunk on.",
     "SET-ACTIVE-EXPIRE <0|1>",
     "    Stops or starts the removal of expired keys in the background.",
     "SLEEP <seconds>",
@@ -78,6 +89,7 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         (b"digest-value", _) => digest_values(host, args),
         // Made up by the client: not one of the errors that statistics count.
         (b"error", 3) => host.reply().error(args.get(2)),
+        (b"listpack", 3) => listpack(host, args)?,
         (b"log", 3) => {
             tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(args.get(2)));
             host.reply().ok();
@@ -86,10 +98,15 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         (b"panic", 2) => panic!("DEBUG PANIC"),
         (b"populate", 3..=5) => populate(host, args)?,
         (b"protocol", 3) => protocol(&mut host.reply(), args.get(2))?,
+        (b"quicklist", 3 | 4) => quicklist(host, args)?,
         (b"quicklist-packed-threshold", 3) => {
-            return Err(Error::of(
-                "ERR the length from which an element of a list has a chunk of its own is fixed in Larder",
-            ));
+            let bytes = memory_bytes(args.get(2)).filter(|bytes| *bytes <= LARGE_BYTES_MIN_MAX);
+            let bytes = bytes.and_then(|bytes| u32::try_from(bytes).ok());
+            let bytes = bytes.ok_or(Error::of(
+                "ERR argument must be a memory value bigger than 1 and smaller than 4gb",
+            ))?;
+            host.server().set_list_large_bytes_min(bytes);
+            host.reply().ok();
         }
         (b"set-active-expire", 3) => {
             let on = leading_integer(args.get(2)) != 0;
@@ -193,16 +210,104 @@ fn object(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         let mut dump = Vec::new();
         write_payload(&item, &mut dump);
         Some(format!(
-            "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
+            "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}{}",
             item.key().as_ptr(),
             item.encoding(),
             dump.len().saturating_sub(DUMP_FRAME_BYTES),
             item.access(),
-            lru::idle_ms(clock, item.access()) / 1000
+            lru::idle_ms(clock, item.access()) / 1000,
+            chunks_told(&item)
         ))
     });
     host.reply().simple(&text.ok_or(Error::NoSuchKey)?);
     Ok(())
+}
+
+/// The large list that a key holds, if it does.
+fn quick_of<'a>(item: &Item<'a>) -> Option<&'a Quick> {
+    match item.view::<List>() {
+        Ok(ListView::Quick(quick)) => Some(quick),
+        _ => None,
+    }
+}
+
+/// The length of a chunk as Redis counts it: a large element's own, else that of the listpack.
+fn chunk_bytes(is_large: bool, packed: Packed<'_>) -> usize {
+    match packed.iter().next().filter(|_| is_large) {
+        Some(element) => element.len(),
+        None => packed.listpack_bytes(),
+    }
+}
+
+/// What DEBUG OBJECT tells of the chunks of a large list; nothing of another value.
+fn chunks_told(item: &Item<'_>) -> String {
+    let Some(quick) = quick_of(item) else { return String::new() };
+    let mut bytes = 0;
+    quick.for_each_chunk(|is_large, packed| bytes += chunk_bytes(is_large, packed));
+    format!(
+        " ql_nodes:{} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{bytes}",
+        quick.chunks(),
+        quick.len() as f64 / quick.chunks().max(1) as f64,
+        quick.limit().option(),
+        u8::from(quick.limit().depth() > 0)
+    )
+}
+
+fn quicklist(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let in_full = args.try_get(3).is_some_and(|word| leading_integer(word) != 0);
+    let told = with_key(host, args.get(2), |item| {
+        let item = item.ok_or(Error::NoSuchKey)?;
+        let quick = quick_of(&item).ok_or(Error::of("ERR Not a quicklist encoded object."))?;
+        let mut lines = vec![format!("{} elements in {} chunks", quick.len(), quick.chunks())];
+        quick.for_each_chunk(|is_large, packed| {
+            lines.push(format!("{} elements, {} bytes", packed.len(), chunk_bytes(is_large, packed)));
+            if in_full {
+                lines.extend(packed.iter().map(|element| element.to_vec().escape_ascii().to_string()));
+            }
+        });
+        Ok(lines)
+    })?;
+    told.iter().for_each(|line| tracing::info!("DEBUG QUICKLIST: {line}"));
+    host.reply().simple("Quicklist structure printed on stdout");
+    Ok(())
+}
+
+fn listpack(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let told = with_key(host, args.get(2), |item| {
+        let item = item.ok_or(Error::NoSuchKey)?;
+        let lines = packed_of(&item).map(|packed| {
+            let head = format!("{} elements, {} bytes", packed.len(), packed.listpack_bytes());
+            let elements = packed.iter().map(|element| element.to_vec().escape_ascii().to_string());
+            std::iter::once(head).chain(elements).collect::<Vec<_>>()
+        });
+        lines.ok_or(Error::of("ERR Not a listpack encoded object."))
+    })?;
+    told.iter().for_each(|line| tracing::info!("DEBUG LISTPACK: {line}"));
+    host.reply().simple("Listpack structure printed on stdout");
+    Ok(())
+}
+
+/// The elements of a value that Redis would keep as a listpack.
+fn packed_of<'a>(item: &Item<'a>) -> Option<Packed<'a>> {
+    match item.value_type() {
+        Type::List => match item.view::<List>() {
+            Ok(ListView::Packed(packed)) => Some(packed),
+            _ => None,
+        },
+        Type::Set => match item.view::<Set>() {
+            Ok(set::View::Packed(packed)) => Some(packed),
+            _ => None,
+        },
+        Type::Hash => match item.view::<Hash>() {
+            Ok(HashView::Pairs(packed) | HashView::Triples(packed)) => Some(packed),
+            _ => None,
+        },
+        Type::ZSet => match item.view::<ZSet>() {
+            Ok(zset::View::Packed(packed)) => Some(packed),
+            _ => None,
+        },
+        Type::String | Type::Stream => None,
+    }
 }
 
 /// A number that must not be negative.

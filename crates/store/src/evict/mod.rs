@@ -116,8 +116,7 @@ fn remove(keyspace: &Keyspace, candidate: &Candidate, local: &mut Local) -> Opti
     let table = keyspace.table(candidate.db);
     let hash = table.hash(&candidate.key);
     let mut guard = table.lock(table.shard_of(hash));
-    let removed = guard.find_mut(hash, &candidate.key)?.remove();
-    table.forget(hash, &candidate.key, &removed);
+    let removed = table.remove(local, hash, &candidate.key, guard.find_mut(hash, &candidate.key)?);
     local.stats.evicted.add(1);
     local.effects.changed(candidate.db, &candidate.key, Event::EVICTED);
     let size = removed.size;

@@ -335,6 +335,11 @@ impl Collection for Hash {
         view.next_due()
     }
 
+    #[inline]
+    fn items(view: HashView<'_>) -> usize {
+        view.len()
+    }
+
     fn encoding(view: HashView<'_>) -> &'static str {
         match view {
             HashView::Pairs(_) => "listpack",

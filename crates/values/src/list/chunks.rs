@@ -3,9 +3,10 @@
 //! Chunks stand in blocks of at most 128, blocks in a deque. A walk to an index passes over blocks,
 //! then over the chunks of one block; a chunk is inserted or removed by moving one block's. Ten
 //! million chunks are some 100,000 blocks, half of which a walk passes in some 50 microseconds.
-//! Invariant: no block and no chunk is empty; a block's count is that of its chunks; `len` and
-//! `bytes` are the sums.
+//! Invariant: no block and no chunk is empty; a block's counts are those of its chunks; `len` and
+//! `bytes` are the sums. Which chunks are compressed is settled after a change, by [`Chunks::settle`].
 
+use super::chunk::Chunk;
 use crate::packed::PackedBuf;
 use std::collections::VecDeque;
 
@@ -15,50 +16,23 @@ const BLOCK_CHUNKS_MAX: usize = 128;
 /// A block of fewer chunks is joined with a neighbour when both together have at most half of a block.
 const BLOCK_CHUNKS_FEW: usize = BLOCK_CHUNKS_MAX / 4;
 
-/// Some elements behind each other.
-#[derive(Clone, Debug)]
-pub(super) struct Chunk {
-    /// The elements.
-    pub(super) packed: PackedBuf,
-    /// How many there are, for walks that do not look at them.
-    count: u32,
-    /// It holds one large element and takes no others: a plain node of Redis.
-    pub(super) plain: bool,
-}
-
-impl Chunk {
-    /// A chunk of these elements.
-    pub(super) fn of(packed: PackedBuf) -> Chunk {
-        let count = packed.len() as u32;
-        Chunk { packed, count, plain: false }
-    }
-
-    /// A chunk of one element; `plain` if that is a large one.
-    pub(super) fn single(text: &[u8], plain: bool) -> Chunk {
-        let mut packed = PackedBuf::new();
-        if plain {
-            packed.reserve_exact(crate::packed::encoded_bytes(text));
-        }
-        packed.push_back(text);
-        Chunk { packed, count: 1, plain }
-    }
-
-    /// How many elements it has.
-    #[inline]
-    pub(super) fn count(&self) -> usize {
-        self.count as usize
-    }
-}
-
 /// Neighbouring chunks.
 #[derive(Clone, Debug, Default)]
 struct Block {
     chunks: Vec<Chunk>,
     /// Elements in them.
     count: usize,
+    /// How many of them are open: nobody has tried to compress them.
+    open: usize,
 }
 
 impl Block {
+    fn of(chunks: Vec<Chunk>) -> Block {
+        let count = chunks.iter().map(Chunk::count).sum();
+        let open = chunks.iter().filter(|chunk| chunk.is_open()).count();
+        Block { chunks, count, open }
+    }
+
     /// Memory of the chunks, but not of their elements.
     fn heap_bytes(&self) -> usize {
         self.chunks.capacity() * size_of::<Chunk>()
@@ -66,10 +40,19 @@ impl Block {
 }
 
 /// The place of a chunk. Good until a chunk is inserted or removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct At {
     block: usize,
     slot: usize,
+}
+
+/// Where chunks were made, removed or edited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// At the ends of the list only.
+    Ends,
+    /// Anywhere.
+    Anywhere,
 }
 
 /// Chunks in order.
@@ -165,26 +148,75 @@ impl Chunks {
     /// Changes the elements of the chunk at `at`, of which some must be left.
     #[inline]
     pub(super) fn edit<R>(&mut self, at: At, edit: impl FnOnce(&mut PackedBuf) -> R) -> R {
-        let block = &mut self.blocks[at.block];
-        let chunk = &mut block.chunks[at.slot];
-        let (count, bytes) = (chunk.count(), chunk.packed.heap_bytes());
-        let answer = edit(&mut chunk.packed);
-        chunk.count = chunk.packed.len() as u32;
-        debug_assert!(chunk.count > 0, "an empty chunk is removed instead");
-        block.count = block.count - count + chunk.count();
-        self.len = self.len - count + chunk.count();
-        self.bytes = self.bytes - bytes + chunk.packed.heap_bytes();
-        answer
+        self.with_chunk(at, |chunk| chunk.edit(edit))
+    }
+
+    /// Has the chunk at `at` uncompressed, so that places in it can be named.
+    #[inline]
+    pub(super) fn open(&mut self, at: At) {
+        if self.get(at).is_compressed() {
+            self.with_chunk(at, Chunk::open);
+        }
     }
 
     /// Puts another chunk in the place of the one at `at`.
     pub(super) fn replace(&mut self, at: At, chunk: Chunk) {
+        self.with_chunk(at, |old| *old = chunk);
+    }
+
+    /// Changes a chunk, and the sums by what that changes.
+    #[inline]
+    fn with_chunk<R>(&mut self, at: At, change: impl FnOnce(&mut Chunk) -> R) -> R {
         let block = &mut self.blocks[at.block];
-        let (count, bytes) = (chunk.count(), chunk.packed.heap_bytes());
-        let old = std::mem::replace(&mut block.chunks[at.slot], chunk);
-        block.count = block.count - old.count() + count;
-        self.len = self.len - old.count() + count;
-        self.bytes = self.bytes - old.packed.heap_bytes() + bytes;
+        let chunk = &mut block.chunks[at.slot];
+        let (count, bytes, open) = (chunk.count(), chunk.heap_bytes(), chunk.is_open());
+        let answer = change(chunk);
+        debug_assert!(chunk.count() > 0, "an empty chunk is removed instead");
+        block.count = block.count - count + chunk.count();
+        block.open = block.open - usize::from(open) + usize::from(chunk.is_open());
+        self.len = self.len - count + chunk.count();
+        self.bytes = self.bytes - bytes + chunk.heap_bytes();
+        answer
+    }
+
+    /// Opens the chunks that are fewer than `depth` from an end, and compresses those that are not: the outermost of
+    /// them where only the ends of the list have changed, else all. O(depth), and O(blocks) for all.
+    pub(super) fn settle(&mut self, depth: usize, changed: Changed) {
+        if depth == 0 {
+            return;
+        }
+        let (mut low, mut high) = (self.first(), self.last());
+        for _ in 0..depth {
+            let (Some(from_head), Some(from_tail)) = (low, high) else { return };
+            self.open(from_head);
+            self.open(from_tail);
+            (low, high) = (self.next(from_head), self.prev(from_tail));
+        }
+        let (Some(low), Some(high)) = (low, high) else { return };
+        if self.chunks <= 2 * depth {
+            return;
+        }
+        match changed {
+            Changed::Ends => {
+                self.with_chunk(low, Chunk::compress);
+                self.with_chunk(high, Chunk::compress);
+            }
+            Changed::Anywhere => self.compress_between(low, high),
+        }
+    }
+
+    /// Compresses the open chunks from one place to another, both included.
+    fn compress_between(&mut self, low: At, high: At) {
+        for block in low.block..=high.block {
+            if self.blocks[block].open == 0 {
+                continue;
+            }
+            let from = if block == low.block { low.slot } else { 0 };
+            let to = if block == high.block { high.slot } else { self.blocks[block].chunks.len() - 1 };
+            for slot in from..=to {
+                self.with_chunk(At { block, slot }, Chunk::compress);
+            }
+        }
     }
 
     /// Puts a chunk before all others.
@@ -229,9 +261,10 @@ impl Chunks {
         let block = &mut self.blocks[at.block];
         let chunk = block.chunks.remove(at.slot);
         block.count -= chunk.count();
+        block.open -= usize::from(chunk.is_open());
         self.len -= chunk.count();
         self.chunks -= 1;
-        self.bytes -= chunk.packed.heap_bytes();
+        self.bytes -= chunk.heap_bytes();
         let next = if block.chunks.is_empty() {
             self.bytes -= block.heap_bytes();
             self.blocks.remove(at.block);
@@ -252,19 +285,26 @@ impl Chunks {
         let (mut len, mut chunks, mut bytes) = (0, 0, 0);
         for block in &self.blocks {
             bytes += block.heap_bytes();
-            let count: usize = block.chunks.iter().map(Chunk::count).sum();
-            assert_eq!(count, block.count, "a block's count is wrong");
+            let counted = Block::of(block.chunks.clone());
+            assert_eq!((counted.count, counted.open), (block.count, block.open), "a block's count is wrong");
             assert!((1..=BLOCK_CHUNKS_MAX).contains(&block.chunks.len()), "a block of no size");
             for chunk in &block.chunks {
-                assert_eq!(crate::packed::check(chunk.packed.view().bytes()), Ok(chunk.count()));
-                assert!(chunk.count() > 0, "an empty chunk");
-                assert!(!chunk.plain || chunk.count() == 1, "a plain chunk of several elements");
-                bytes += chunk.packed.heap_bytes();
+                chunk.check();
+                bytes += chunk.heap_bytes();
             }
-            len += count;
+            len += block.count;
             chunks += block.chunks.len();
         }
         assert_eq!((len, chunks, bytes), (self.len, self.chunks, self.bytes), "a sum is wrong");
+    }
+
+    /// Panics where a chunk is compressed that should not be, or was not tried.
+    pub(super) fn check_settled(&self, depth: usize) {
+        let chunks = self.blocks.iter().flat_map(|block| &block.chunks);
+        for (place, chunk) in chunks.enumerate() {
+            let is_inner = depth > 0 && place.min(self.chunks - 1 - place) >= depth;
+            assert!(if is_inner { !chunk.is_open() } else { !chunk.is_compressed() }, "{place} of {}", self.chunks);
+        }
     }
 
     fn push_only(&mut self, chunk: Chunk) -> At {
@@ -277,10 +317,11 @@ impl Chunks {
         let at = self.with_room(at);
         self.len += chunk.count();
         self.chunks += 1;
-        self.bytes += chunk.packed.heap_bytes();
+        self.bytes += chunk.heap_bytes();
         let block = &mut self.blocks[at.block];
         let before = block.heap_bytes();
         block.count += chunk.count();
+        block.open += usize::from(chunk.is_open());
         block.chunks.insert(at.slot, chunk);
         self.bytes = self.bytes - before + block.heap_bytes();
         at
@@ -293,11 +334,10 @@ impl Chunks {
             return at;
         }
         let before = block.heap_bytes();
-        let chunks = block.chunks.split_off(BLOCK_CHUNKS_MAX / 2);
+        let behind = Block::of(block.chunks.split_off(BLOCK_CHUNKS_MAX / 2));
         block.chunks.shrink_to_fit();
-        let count = chunks.iter().map(Chunk::count).sum();
-        block.count -= count;
-        let behind = Block { chunks, count };
+        block.count -= behind.count;
+        block.open -= behind.open;
         self.bytes = self.bytes - before + block.heap_bytes() + behind.heap_bytes();
         self.blocks.insert(at.block + 1, behind);
         match at.slot.checked_sub(BLOCK_CHUNKS_MAX / 2) {
@@ -332,6 +372,7 @@ impl Chunks {
             let before = block.heap_bytes() + next.heap_bytes();
             block.chunks.append(&mut next.chunks);
             block.count += next.count;
+            block.open += next.open;
             self.bytes = self.bytes - before + block.heap_bytes();
         }
     }
@@ -342,7 +383,7 @@ impl Clone for Chunks {
         let blocks = self.blocks.clone();
         // A copy has no room to spare, so its memory is not the original's.
         let chunks = blocks.iter().flat_map(|block| &block.chunks);
-        let elements: usize = chunks.map(|chunk| chunk.packed.heap_bytes()).sum();
+        let elements: usize = chunks.map(Chunk::heap_bytes).sum();
         let bytes = elements + blocks.iter().map(Block::heap_bytes).sum::<usize>();
         Chunks { blocks, bytes, ..*self }
     }
@@ -358,8 +399,6 @@ fn passes_over(rest: &mut usize, count: usize) -> bool {
     false
 }
 
-const _: () = assert!(size_of::<Chunk>() == 32);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,11 +408,15 @@ mod tests {
         Chunk::of((0..=number % 3).map(|_| number.to_string()).collect())
     }
 
+    fn number_of(chunk: &Chunk) -> Option<u32> {
+        let mut room = Vec::new();
+        chunk.look(&mut room).iter().next().and_then(|element| element.to_i64()).map(|value| value as u32)
+    }
+
     fn numbers(chunks: &Chunks) -> Vec<u32> {
         let (mut at, mut found) = (chunks.first(), Vec::new());
         while let Some(place) = at {
-            let packed = chunks.get(place).packed.view();
-            found.extend(packed.iter().next().and_then(|element| element.to_i64()).map(|value| value as u32));
+            found.extend(number_of(chunks.get(place)));
             assert!(chunks.next(place).is_none_or(|next| chunks.prev(next) == Some(place)));
             at = chunks.next(place);
         }
@@ -403,8 +446,8 @@ mod tests {
                         prop_assert_eq!(offset, 0);
                         let (removed, next) = chunks.remove(place);
                         prop_assert_eq!(removed.count(), chunk(model.remove(at)).count());
-                        let next = next.map(|next| chunks.get(next).packed.view().iter().next().and_then(|e| e.to_i64()));
-                        prop_assert_eq!(next, model.get(at).map(|number| Some(i64::from(*number))));
+                        let next = next.map(|next| number_of(chunks.get(next)));
+                        prop_assert_eq!(next, model.get(at).map(|number| Some(*number)));
                     }
                     _ => {}
                 }

@@ -4,8 +4,9 @@
 //! elements (`quicklist`). It becomes large before an addition that might exceed the limit of one
 //! buffer, and small again when a removal leaves one chunk of at most half of the limit.
 //! Invariant: a list of the large form is not empty, except inside of an operation that removed all.
-//! Read next: `view.rs` for reading, `quick.rs` for the large form, `limit.rs` for the limits.
+//! Read next: `view.rs` for reading, `quick.rs` for the large form, `chunk.rs` for compression, `limit.rs` for the limits.
 
+mod chunk;
 mod chunks;
 mod limit;
 mod quick;
@@ -17,7 +18,7 @@ use crate::collection::Collection;
 use crate::packed::{Element, Packed, PackedBuf};
 pub use limit::Limit;
 pub use quick::Quick;
-pub use view::{Iter, ListView};
+pub use view::ListView;
 
 /// An end of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,15 +106,18 @@ impl List {
     /// To be called before elements are added; what is added to a small list stays in it.
     #[inline]
     pub fn make_room(&mut self, limit: Limit, bytes: usize, count: usize) {
-        if let Form::Packed(packed) = &mut self.0 {
-            let view = packed.view();
-            if limit.is_exceeded(view.listpack_bytes() + bytes, view.len() + count) {
-                let mut quick = Quick::new(limit);
-                let mut packed = std::mem::take(packed);
-                packed.shrink_to_fit();
-                quick.append_chunk(packed);
-                self.0 = Form::Quick(Box::new(quick));
+        match &mut self.0 {
+            Form::Packed(packed) => {
+                let view = packed.view();
+                if limit.is_exceeded(view.listpack_bytes() + bytes, view.len() + count) {
+                    let mut quick = Quick::new(limit);
+                    let mut packed = std::mem::take(packed);
+                    packed.shrink_to_fit();
+                    quick.append_chunk(packed);
+                    self.0 = Form::Quick(Box::new(quick));
+                }
             }
+            Form::Quick(quick) => quick.follow(limit),
         }
     }
 
@@ -191,7 +195,7 @@ impl List {
                 }
                 None => false,
             },
-            Form::Quick(quick) => match quick.seek(index) {
+            Form::Quick(quick) => match quick.open(index) {
                 Some(place) => {
                     quick.replace(place, text);
                     true
@@ -221,7 +225,7 @@ impl List {
                 }
             }
             Form::Quick(quick) => {
-                let Some(place) = view::find_place(quick, pivot) else { return false };
+                let Some(place) = quick.open_found(pivot) else { return false };
                 quick.insert(place, side, text);
             }
         }
@@ -312,6 +316,11 @@ impl Collection for List {
         }
     }
 
+    #[inline]
+    fn items(view: ListView<'_>) -> usize {
+        view.len()
+    }
+
     fn encoding(view: ListView<'_>) -> &'static str {
         if view.is_quick() { "quicklist" } else { "listpack" }
     }
@@ -326,7 +335,7 @@ impl Collection for List {
     fn free_effort(&self) -> usize {
         match &self.0 {
             Form::Packed(_) => 1,
-            Form::Quick(quick) => quick.chunks().len(),
+            Form::Quick(quick) => quick.chunks(),
         }
     }
 

@@ -3,10 +3,12 @@
 //! Where a new element goes decides what OBJECT ENCODING answers later, since only a list of one
 //! chunk becomes small again; and what DUMP gives. So the rules are Redis', also where others would
 //! fill better: nothing is joined but around a split, and a full chunk that is inserted into spills
-//! into its neighbour only at its edges.
-//! Invariant: the list is not empty while anyone looks at it.
+//! into its neighbour only at its edges. Chunks that are far enough from both ends are kept compressed, opened
+//! for an edit, and compressed again behind it.
+//! Invariant: while anyone looks at it, the list is not empty, and as its compression depth says.
 
-use super::chunks::{At, Chunk, Chunks};
+use super::chunk::Chunk;
+use super::chunks::{At, Changed, Chunks};
 use super::{End, Limit, Side};
 use crate::packed::{Cursor, Element, LISTPACK_OVERHEAD_BYTES, Packed, PackedBuf};
 
@@ -14,7 +16,7 @@ use crate::packed::{Cursor, Element, LISTPACK_OVERHEAD_BYTES, Packed, PackedBuf}
 #[derive(Clone, Debug)]
 pub struct Quick {
     chunks: Chunks,
-    /// The limit in force when the list became large; it stays.
+    /// The limit in force when the list became large; it stays, but for what counts for all lists at once.
     limit: Limit,
 }
 
@@ -43,9 +45,30 @@ impl Quick {
         self.chunks.len() == 0
     }
 
-    /// The chunks as DUMP writes them: whether it is a large element alone, and what is in it.
-    pub fn chunks(&self) -> impl ExactSizeIterator<Item = (bool, Packed<'_>)> {
-        ChunkIter { chunks: &self.chunks, at: self.chunks.first(), left: self.chunks.chunks() }
+    /// Gives `visit` the chunks as DUMP writes them: whether it is a large element alone, and what is in it.
+    pub fn for_each_chunk(&self, mut visit: impl FnMut(bool, Packed<'_>)) {
+        let (mut next, mut room) = (self.chunks.first(), Vec::new());
+        while let Some(at) = next {
+            let chunk = self.chunks.get(at);
+            visit(chunk.plain, chunk.look(&mut room));
+            next = self.chunks.next(at);
+        }
+    }
+
+    /// How many chunks there are.
+    pub fn chunks(&self) -> usize {
+        self.chunks.chunks()
+    }
+
+    /// The limit in force when the list became large.
+    pub fn limit(&self) -> Limit {
+        self.limit
+    }
+
+    /// Takes over what of a limit counts for all lists at once.
+    #[inline]
+    pub(super) fn follow(&mut self, in_force: Limit) {
+        self.limit.follow(in_force);
     }
 
     pub(super) fn inner(&self) -> &Chunks {
@@ -61,23 +84,25 @@ impl Quick {
     pub(super) fn small_chunk(&mut self, limit: Limit, after_removal: bool) -> Option<PackedBuf> {
         let first = self.chunks.first().filter(|_| self.chunks.chunks() == 1)?;
         let chunk = self.chunks.get(first);
-        let bytes = chunk.packed.view().listpack_bytes();
+        let bytes = chunk.listpack_bytes();
         if chunk.plain || !limit.is_small(bytes, chunk.count(), after_removal) {
             return None;
         }
-        Some(self.chunks.remove(first).0.packed)
+        Some(self.chunks.remove(first).0.into_packed())
     }
 
     /// Appends a chunk as it is.
     pub(super) fn append_chunk(&mut self, packed: PackedBuf) {
         if !packed.is_empty() {
             self.chunks.push_back(Chunk::of(packed));
+            self.settle(Changed::Ends);
         }
     }
 
     /// Appends a large element as a chunk of its own.
     pub(super) fn append_plain(&mut self, text: &[u8]) {
         self.chunks.push_back(Chunk::single(text, true));
+        self.settle(Changed::Ends);
     }
 
     /// Adds an element at an end.
@@ -101,17 +126,46 @@ impl Quick {
             End::Head => self.chunks.push_front(chunk),
             End::Tail => self.chunks.push_back(chunk),
         };
+        self.settle(Changed::Ends);
     }
 
-    /// The place of the element with this index.
-    pub(super) fn seek(&self, index: usize) -> Option<Place> {
+    /// Has the chunks compressed that are to be.
+    #[inline]
+    fn settle(&mut self, changed: Changed) {
+        self.chunks.settle(self.limit.depth(), changed);
+    }
+
+    /// The place of the element with this index, for an edit: its chunk is open.
+    pub(super) fn open(&mut self, index: usize) -> Option<Place> {
         let (at, offset) = self.chunks.seek(index)?;
-        let cursor = self.chunks.get(at).packed.view().seek(offset)?;
+        self.chunks.open(at);
+        let cursor = self.chunks.get(at).look(&mut Vec::new()).seek(offset)?;
         Some(Place { at, cursor, offset })
+    }
+
+    /// The place of the first element that is `what`, for an edit.
+    pub(super) fn open_found(&mut self, what: &[u8]) -> Option<Place> {
+        let (mut next, mut room) = (self.chunks.first(), Vec::new());
+        while let Some(at) = next {
+            let packed = self.chunks.get(at).look(&mut room);
+            if let Some(cursor) = packed.first().and_then(|first| packed.find(first, what, 0)) {
+                let offset = packed.iter_to(cursor).count() - 1;
+                self.chunks.open(at);
+                return Some(Place { at, cursor, offset });
+            }
+            next = self.chunks.next(at);
+        }
+        None
     }
 
     /// Removes the elements from index `first` on, at most `count`; how many.
     pub(super) fn remove_range(&mut self, first: usize, count: usize) -> usize {
+        let removed = self.take_range(first, count);
+        self.settle(Changed::Anywhere);
+        removed
+    }
+
+    fn take_range(&mut self, first: usize, count: usize) -> usize {
         let wanted = count.min(self.len().saturating_sub(first));
         let Some((mut at, mut offset)) = self.chunks.seek(first).filter(|_| wanted > 0) else { return 0 };
         let mut left = wanted;
@@ -135,8 +189,13 @@ impl Quick {
         }
     }
 
-    /// Puts an element beside the one at `place`.
+    /// Puts an element beside the one at `place`, which is open.
     pub(super) fn insert(&mut self, place: Place, side: Side, text: &[u8]) {
+        self.insert_beside(place, side, text);
+        self.settle(Changed::Anywhere);
+    }
+
+    fn insert_beside(&mut self, place: Place, side: Side, text: &[u8]) {
         let chunk = self.chunks.get(place.at);
         let at_edge = match side {
             Side::After => place.offset + 1 == chunk.count(),
@@ -165,8 +224,13 @@ impl Quick {
         self.join_around(if side == Side::After { low } else { high });
     }
 
-    /// Replaces the element at `place`. A chunk may outgrow the limit by it, as in Redis.
+    /// Replaces the element at `place`, which is open. A chunk may outgrow the limit by it, as in Redis.
     pub(super) fn replace(&mut self, place: Place, text: &[u8]) {
+        self.replace_at(place, text);
+        self.settle(Changed::Anywhere);
+    }
+
+    fn replace_at(&mut self, place: Place, text: &[u8]) {
         let is_plain = self.chunks.get(place.at).plain;
         match (is_plain, self.limit.is_large(text.len())) {
             (false, false) => self.chunks.edit(place.at, |packed| packed.replace(place.cursor, text)),
@@ -184,7 +248,7 @@ impl Quick {
 
     /// Takes up to `count` elements from an end, one behind the other; how many there were.
     pub(super) fn pop(&mut self, end: End, count: usize, visit: &mut impl FnMut(Element<'_>)) -> usize {
-        let mut left = count;
+        let (mut left, mut room, chunks) = (count, Vec::new(), self.chunks.chunks());
         while left > 0 {
             let outer = match end {
                 End::Head => self.chunks.first(),
@@ -192,7 +256,7 @@ impl Quick {
             };
             let Some(at) = outer else { break };
             let chunk = self.chunks.get(at);
-            let (view, present) = (chunk.packed.view(), chunk.count());
+            let (view, present) = (chunk.look(&mut room), chunk.count());
             let taken = left.min(present);
             match end {
                 End::Head => view.iter().take(taken).for_each(&mut *visit),
@@ -206,11 +270,23 @@ impl Quick {
             }
             left -= taken;
         }
+        if self.chunks.chunks() != chunks {
+            self.settle(Changed::Ends);
+        }
         count - left
     }
 
     /// Removes elements that are `what`, at most `count` of them, searched from an end; how many.
     pub(super) fn remove_matching(&mut self, from: End, count: usize, what: &[u8]) -> usize {
+        let removed = self.take_matching(from, count, what);
+        if removed > 0 {
+            self.settle(Changed::Anywhere);
+        }
+        removed
+    }
+
+    fn take_matching(&mut self, from: End, count: usize, what: &[u8]) -> usize {
+        let mut room = Vec::new();
         let mut next = match from {
             End::Head => self.chunks.first(),
             End::Tail => self.chunks.last(),
@@ -219,7 +295,7 @@ impl Quick {
         while removed < count
             && let Some(at) = next
         {
-            let present = self.chunks.get(at).packed.view();
+            let present = self.chunks.get(at).look(&mut room);
             let holds_one = present.first().is_some_and(|first| present.find(first, what, 0).is_some());
             let mut gone = 0;
             if holds_one {
@@ -266,7 +342,7 @@ impl Quick {
         let chunk = self.chunks.get(at);
         !chunk.plain
             && !self.limit.is_large(element_bytes)
-            && self.limit.has_room(chunk.packed.view().listpack_bytes(), chunk.count(), element_bytes)
+            && self.limit.has_room(chunk.listpack_bytes(), chunk.count(), element_bytes)
     }
 
     /// The element at the edge of a full chunk goes into the neighbour, or into a chunk of its own.
@@ -369,7 +445,7 @@ impl Quick {
 
     fn may_join(&self, one: At, other: At) -> bool {
         let (one, other) = (self.chunks.get(one), self.chunks.get(other));
-        let bytes = one.packed.view().listpack_bytes() + other.packed.view().listpack_bytes();
+        let bytes = one.listpack_bytes() + other.listpack_bytes();
         !one.plain
             && !other.plain
             && !self.limit.is_exceeded(bytes - LISTPACK_OVERHEAD_BYTES, one.count() + other.count())
@@ -385,13 +461,15 @@ impl Quick {
             None => self.chunks.last(),
         };
         let Some(at) = before else { return at };
-        self.chunks.edit(at, |packed| packed.append(removed.packed.view()));
+        let removed = removed.into_packed();
+        self.chunks.edit(at, |packed| packed.append(removed.view()));
         at
     }
 
     /// Panics where an invariant is broken.
     pub(super) fn check(&self) {
         self.chunks.check();
+        self.chunks.check_settled(self.limit.depth());
         assert!(!self.is_empty(), "a large list is empty");
     }
 }
@@ -430,27 +508,3 @@ fn present_without(present: Packed<'_>, from: End, count: usize, what: &[u8], go
     left.shrink_to_fit();
     left
 }
-
-struct ChunkIter<'a> {
-    chunks: &'a Chunks,
-    at: Option<At>,
-    left: usize,
-}
-
-impl<'a> Iterator for ChunkIter<'a> {
-    type Item = (bool, Packed<'a>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let at = self.at?;
-        self.at = self.chunks.next(at);
-        self.left -= 1;
-        let chunk = self.chunks.get(at);
-        Some((chunk.plain, chunk.packed.view()))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
-    }
-}
-
-impl ExactSizeIterator for ChunkIter<'_> {}

@@ -116,17 +116,24 @@ fn compare(list: &List, model: &VecDeque<Vec<u8>>) {
     }
     let view = list.view();
     assert_eq!((list.len(), view.is_empty()), (model.len(), model.is_empty()));
-    assert!(view.iter().map(Element::to_vec).eq(model.iter().cloned()));
-    assert!(view.iter_back(model.len()).map(Element::to_vec).eq(model.iter().rev().cloned()));
+    assert!(view.to_vecs().iter().eq(model.iter()));
+    let mut backwards = Vec::new();
+    view.walk(End::Tail, |element| {
+        backwards.push(element.to_vec());
+        backwards.len() < 500
+    });
+    assert!(backwards.iter().eq(model.iter().rev().take(500)));
     for at in (0..=model.len()).step_by(7) {
-        assert_eq!(view.get(at).map(Element::to_vec), model.get(at).cloned());
-        assert!(view.iter_from(at).map(Element::to_vec).eq(model.iter().skip(at).cloned()));
+        assert_eq!(view.look_at(at, |element| element.to_vec()), model.get(at).cloned());
         let mut part = Vec::new();
         view.for_each(at, 20, |element| part.push(element.to_vec()));
         assert!(part.iter().eq(model.iter().skip(at).take(20)));
         part.clear();
-        view.for_each_back(at, 20, |element| part.push(element.to_vec()));
-        assert!(part.iter().eq(model.iter().take(at).rev().take(20)));
+        view.walk(End::Head, |element| {
+            part.push(element.to_vec());
+            part.len() <= at
+        });
+        assert!(part.iter().eq(model.iter().take(at + 1)));
     }
 }
 
@@ -135,9 +142,11 @@ proptest! {
     #[test]
     fn does_what_a_deque_does(
         option in prop_oneof![Just(-2_i64), Just(-1), 1_i64..6, Just(40)],
+        depth in prop_oneof![Just(0_u32), Just(1), Just(2), Just(100)],
+        large in prop_oneof![3 => Just(0_u32), 1 => 1_u32..200],
         steps in proptest::collection::vec(step(), 1..60),
     ) {
-        let limit = Limit::of(option);
+        let limit = Limit::of(option).compressed_from(depth).large_from(large);
         let (mut list, mut model) = (List::empty(), VecDeque::new());
         for step in steps {
             apply(&mut list, &mut model, limit, step);
@@ -184,4 +193,46 @@ fn memory_is_counted() {
     }
     assert!(list.heap_bytes() >= 1000 * 32);
     assert_eq!(list.into_spare().capacity(), 0);
+}
+
+/// A list of a thousand elements of which every chunk is alike.
+fn long_list(depth: u32) -> List {
+    let limit = Limit::of(10).compressed_from(depth);
+    let mut list = List::empty();
+    for number in 0..1000 {
+        list.make_room(limit, 100, 1);
+        list.push(End::Tail, format!("element {number} {}", "padding ".repeat(10)).as_bytes());
+    }
+    list.check();
+    list
+}
+
+#[test]
+fn compression_takes_less_memory_and_reading_does_not_undo_it() {
+    let [open, one, few] = [0, 1, 10].map(|depth| long_list(depth).heap_bytes());
+    assert!(one * 3 < open && one < few && few < open, "{open} {one} {few}");
+    let mut list = long_list(1);
+    assert_eq!(list.view().to_vecs(), long_list(0).view().to_vecs());
+    assert_eq!(list.heap_bytes(), one);
+    let limit = Limit::of(10).compressed_from(1);
+    assert!(list.set(limit, 500, b"short"));
+    assert!(list.insert(limit, Side::After, b"short", b"another"));
+    assert_eq!(list.remove(limit, End::Head, 0_usize.wrapping_sub(1), b"short"), 1);
+    list.check();
+    assert!(list.heap_bytes() < one + 1000);
+}
+
+#[test]
+fn a_list_keeps_the_depth_it_became_large_with() {
+    let mut list = long_list(1);
+    let limit = Limit::of(10);
+    for number in 0..1000 {
+        list.make_room(limit, 100, 1);
+        list.push(End::Head, format!("element {number} {}", "padding ".repeat(10)).as_bytes());
+    }
+    list.check();
+    let (compressed, open) = (list.heap_bytes(), long_list(0).heap_bytes());
+    assert!(compressed < open, "{compressed} {open}");
+    list.trim(limit, 0, 3);
+    assert!(!list.view().is_quick());
 }

@@ -22,10 +22,16 @@ use element::{SHORT_STRING, SHORT_STRING_MASK, decode, end_of, start_before};
 pub use foreign::{Bad, check, from_listpack, to_listpack};
 
 /// Bytes of the count in front.
-const HEADER_BYTES: usize = 2;
+pub(crate) const HEADER_BYTES: usize = 2;
 
 /// Bytes of a listpack of Redis beside its elements: total, count and terminator.
 pub const LISTPACK_OVERHEAD_BYTES: usize = 7;
+
+/// The size that a listpack of Redis has whose elements take `packed_bytes` here, the count in front included.
+#[inline]
+pub(crate) fn listpack_bytes_of(packed_bytes: usize) -> usize {
+    packed_bytes.saturating_sub(HEADER_BYTES) + LISTPACK_OVERHEAD_BYTES
+}
 
 /// The count that stands for itself and everything above.
 const COUNT_UNKNOWN: usize = 65_535;

@@ -325,6 +325,11 @@ impl Collection for Set {
         Set::is_empty(self)
     }
 
+    #[inline]
+    fn items(view: View<'_>) -> usize {
+        view.len()
+    }
+
     fn encoding(view: View<'_>) -> &'static str {
         match view {
             View::Ints(_) => "intset",

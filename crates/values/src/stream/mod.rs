@@ -291,6 +291,11 @@ impl Collection for Stream {
         false
     }
 
+    #[inline]
+    fn items(view: &Stream) -> usize {
+        view.len() as usize
+    }
+
     fn encoding(_: &Stream) -> &'static str {
         "stream"
     }

@@ -22,13 +22,13 @@ pub struct Large {
 
 /// The member in a record.
 #[inline]
-fn member_of(record: &[u8]) -> &[u8] {
+pub(super) fn member_of(record: &[u8]) -> &[u8] {
     record.get(SCORE_BYTES..).unwrap_or_default()
 }
 
 /// The score in a record.
 #[inline]
-fn score_of(record: &[u8]) -> f64 {
+pub(super) fn score_of(record: &[u8]) -> f64 {
     f64::from_le_bytes(record.first_chunk().copied().unwrap_or_default())
 }
 
@@ -42,6 +42,11 @@ impl Large {
             index.insert(hash_of(member), record, |record| hash_of(member_of(records.get(record))));
             Item { score, record }
         }));
+        Large { records, index, tree }
+    }
+
+    /// Records that the index finds and that stand in the tree.
+    pub(super) fn of_parts(records: Slab, index: Index, tree: Tree) -> Large {
         Large { records, index, tree }
     }
 

@@ -9,6 +9,7 @@
 mod bounds;
 mod edit;
 pub(crate) mod fuzz;
+mod gathered;
 mod large;
 mod small;
 pub mod tree;
@@ -21,6 +22,7 @@ use crate::collection::{Collection, PackedLimits};
 use crate::packed::{Element, Packed, PackedBuf};
 pub use bounds::{BadBound, LexRange, ScoreRange};
 pub use edit::{Add, Outcome, Rule};
+pub use gathered::Gathered;
 use large::Large;
 use std::cmp::Ordering;
 pub use view::{Members, View};
@@ -176,6 +178,11 @@ impl Collection for ZSet {
     #[inline]
     fn is_empty(&self) -> bool {
         self.view().is_empty()
+    }
+
+    #[inline]
+    fn items(view: View<'_>) -> usize {
+        view.len()
     }
 
     fn encoding(view: View<'_>) -> &'static str {

@@ -170,7 +170,7 @@ fn elements(item: Option<Item<'_>>, plan: &Plan<'_>) -> Result<Vec<Vec<u8>>, Wro
             }
             Ok(members)
         }
-        Type::List => Ok(item.view::<List>()?.iter().map(Element::to_vec).collect()),
+        Type::List => Ok(item.view::<List>()?.to_vecs()),
         _ => Err(WrongType),
     }
 }

@@ -6,6 +6,7 @@ use crate::execute::Host;
 use crate::pubsub::Kind;
 use crate::registry::Row;
 use larder_commands::spec::Flags;
+use larder_store::{SIZE_BINS, SIZED_TYPES, Type};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -272,9 +273,57 @@ pub(super) fn keyspace(host: &mut Host<'_>, lines: &mut Lines) {
     }
 }
 
+pub(super) fn keysizes(host: &mut Host<'_>, lines: &mut Lines) {
+    lines.heading("Keysizes");
+    let keyspace = &host.server().keyspace;
+    for db in keyspace.indexes() {
+        for value_type in SIZED_TYPES {
+            let bins = keyspace.sizes(db, value_type).map(|bins| size_bins(&bins)).unwrap_or_default();
+            if !bins.is_empty() {
+                lines.add(&format!("db{}_distrib_{}", db.0, distribution_name(value_type)), bins);
+            }
+        }
+    }
+}
+
+/// What is told of the sizes of a type's values.
+fn distribution_name(value_type: Type) -> &'static str {
+    match value_type {
+        Type::String => "strings_sizes",
+        Type::List => "lists_items",
+        Type::Set => "sets_items",
+        Type::ZSet => "zsets_items",
+        Type::Hash => "hashes_items",
+        Type::Stream => "streams_items",
+    }
+}
+
+/// The bins that hold something, each by the size it begins at.
+fn size_bins(bins: &[u64; SIZE_BINS]) -> String {
+    let held = bins.iter().enumerate().filter(|(_, count)| **count > 0);
+    let named = held.map(|(bin, count)| match bin.checked_sub(1) {
+        None => format!("0={count}"),
+        Some(power) => {
+            let unit = ["", "K", "M", "G", "T", "P", "E"].get(power / 10).copied().unwrap_or_default();
+            format!("{}{unit}={count}", 1_u32 << (power % 10))
+        }
+    });
+    named.collect::<Vec<_>>().join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_told_in_binary_units() {
+        let mut bins = [0; SIZE_BINS];
+        assert_eq!(size_bins(&bins), "");
+        for (bin, count) in [(0, 1), (1, 2), (10, 3), (11, 4), (32, 5), (64, 6)] {
+            bins[bin] = count;
+        }
+        assert_eq!(size_bins(&bins), "0=1,1=2,512=3,1K=4,2G=5,8E=6");
+    }
 
     #[test]
     fn a_code_can_not_break_a_line() {

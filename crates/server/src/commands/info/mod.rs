@@ -63,7 +63,7 @@ static SECTIONS: &[Section] = &[
         lines.add("cluster_enabled", 0);
     }),
     section("keyspace", true, activity::keyspace),
-    section("keysizes", true, |_, lines| lines.heading("Keysizes")),
+    section("keysizes", true, activity::keysizes),
 ];
 
 /// The text of an answer.

@@ -1,4 +1,4 @@
-//! LZF, the compression of long strings in RDB.
+//! LZF, the compression of long strings in RDB and of the inner chunks of lists.
 //!
 //! A stream of two things: `000nnnnn` and n + 1 literal bytes; or `lllooooo oooooooo`, a copy of
 //! l + 2 bytes from o + 1 bytes back, where l = 7 is followed by a byte that adds to it (before
