@@ -343,8 +343,49 @@ fn keys_named(full: &str, spec: &Spec, args: &Args<'_>) -> Option<SmallVec<[KeyA
             smallvec::smallvec![first(flags)]
         }
         "migrate" => migrate_keys(spec, args)?,
-        _ => keys_of(spec, args).ok()?,
+        _ => keys_of(spec, args).ok().or_else(|| keys_counted_loosely(spec, args))?,
     })
+}
+
+/// What Redis falls back to where a number of keys is none: it takes the digits that the word begins with, tells
+/// nothing of what is done with the keys, and names a destination last.
+fn keys_counted_loosely(spec: &Spec, args: &Args<'_>) -> Option<SmallVec<[KeyAt; 4]>> {
+    let counted = spec.keys.iter().find_map(|key_spec| match (key_spec.begin, key_spec.find) {
+        (Begin::Index(begin), Find::Counted { number_at, first, step }) => {
+            Some(((begin + number_at) as usize, (begin + first) as usize, step.max(1) as usize))
+        }
+        _ => None,
+    });
+    let (number_at, first, step) = counted?;
+    let number = usize::try_from(leading_number(args.try_get(number_at)?)).ok()?;
+    if number == 0 || number > args.len().saturating_sub(first) / step {
+        return None;
+    }
+    let at = |index: usize| KeyAt { index: index as u32, flags: KeyFlags::NONE };
+    let mut keys: SmallVec<[KeyAt; 4]> = (0..number).map(|key| at(first + key * step)).collect();
+    let destinations = spec.keys.iter().filter_map(|key_spec| match (key_spec.begin, key_spec.find) {
+        (Begin::Index(index), Find::Range { .. }) => Some(at(index as usize)),
+        _ => None,
+    });
+    keys.extend(destinations);
+    Some(keys)
+}
+
+/// The number that a word begins with, as C's `atoi` reads it where an `int` has 32 bits and a `long` 64.
+fn leading_number(word: &[u8]) -> i32 {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
+    let word = &word[word.iter().take_while(|byte| is_blank(byte)).count()..];
+    let (is_negative, digits) = match word {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    let number = digits.iter().take_while(|byte| byte.is_ascii_digit()).fold(0i64, |number, digit| {
+        let digit = i64::from(digit - b'0');
+        let tenfold = number.saturating_mul(10);
+        if is_negative { tenfold.saturating_sub(digit) } else { tenfold.saturating_add(digit) }
+    });
+    number as i32
 }
 
 /// The sorted key, and the destination that the last STORE names.

@@ -156,10 +156,44 @@ mod tests {
         }
     }
 
+    /// Sorts the numbers from 0 on by their weights, and answers those from the second on.
+    fn sorted_by(weights: &[u32]) -> Vec<usize> {
+        let mut elements: Vec<(u32, usize)> = weights.iter().copied().zip(0..).collect();
+        let len = elements.len();
+        sort_part(&mut elements, 1..len, &mut |one, other| one.0.cmp(&other.0));
+        elements[1..].iter().map(|(_, number)| *number).collect()
+    }
+
+    /// What redis-server 8.2.3 answers to `SORT numbers BY nokey* ALPHA LIMIT 1 -1`.
     #[test]
-    fn equal_elements_end_where_redis_has_them() {
-        let mut elements = [(0, "x"), (0, "1"), (0, "2"), (0, "1"), (0, "2"), (0, "x"), (0, "1")];
-        sort_part(&mut elements, 1..7, &mut |one: &(i32, _), other: &(i32, _)| one.0.cmp(&other.0));
-        println!("{elements:?}");
+    fn elements_that_are_all_equal_end_where_redis_has_them() {
+        assert_eq!(sorted_by(&[0; 7]), [1, 2, 0, 4, 5, 6]);
+        for len in [30, 60] {
+            let mut expected: Vec<usize> = (1..len - 1).collect();
+            expected.push(0);
+            assert_eq!(sorted_by(&vec![0; len]), expected, "{len} elements");
+        }
+    }
+
+    /// What it answers to `SORT numbers BY w* ALPHA LIMIT 1 -1`, where w0, w1, ... are 0, 2, 4, 1, 3, 0, ...
+    #[test]
+    fn equal_elements_among_others_end_where_redis_has_them() {
+        let weights = |len: u32| (0..len).map(|number| number * 7 % 5).collect::<Vec<_>>();
+        assert_eq!(sorted_by(&weights(7)), [5, 3, 1, 6, 4, 2]);
+        assert_eq!(
+            sorted_by(&weights(30)),
+            [
+                5, 10, 15, 20, 25, 28, 13, 18, 23, 3, 8, 6, 26, 11, 16, 21, 1, 14, 19, 4, 9, 24, 29, 7, 17,
+                12, 2, 22, 27
+            ]
+        );
+        assert_eq!(
+            sorted_by(&weights(60)),
+            [
+                35, 50, 15, 5, 55, 20, 40, 0, 45, 10, 25, 18, 48, 38, 8, 43, 13, 3, 53, 23, 28, 33, 58, 46,
+                56, 26, 51, 41, 6, 11, 1, 36, 21, 31, 16, 59, 4, 9, 14, 19, 24, 29, 34, 39, 44, 49, 54, 47,
+                7, 32, 27, 52, 22, 2, 17, 12, 57, 42, 37
+            ]
+        );
     }
 }
