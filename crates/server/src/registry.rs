@@ -182,6 +182,11 @@ impl Registry {
                 at = (at + 1) & (self.short.len() - 1);
             }
         }
+        self.find_longer(bytes, len)
+    }
+
+    #[inline(never)]
+    fn find_longer(&self, bytes: &[u8], len: usize) -> Option<&'static Row> {
         if let (9..=16, Some(words)) = (len, bytes.first_chunk::<16>()) {
             let words = u128::from_le_bytes(*words) & (u128::MAX >> (128 - 8 * len));
             let mut at = spread_words(words) & (self.medium.len() - 1);
