@@ -13,6 +13,31 @@ use larder_testkit::{Client, Redis82, Server, Value, available};
 use std::io::{IoSlice, Write};
 use std::net::{TcpListener, TcpStream};
 
+/// Numbers and words that follow from a seed, to make command lines of.
+pub(crate) struct Draws(u64);
+
+impl Draws {
+    pub(crate) fn new(seed: u64) -> Draws {
+        Draws(seed)
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound
+    }
+
+    /// One of some words.
+    pub(crate) fn pick<'w>(&mut self, words: &[&'w str]) -> &'w str {
+        words[self.below(words.len())]
+    }
+
+    /// A number from 0 to below 1.
+    pub(crate) fn unit_interval(&mut self) -> f64 {
+        self.below(1 << 30) as f64 / f64::from(1 << 30)
+    }
+}
+
 /// A world in memory and a redis-server that are to be alike.
 pub(crate) struct Both {
     pub(crate) world: World,

@@ -4,7 +4,7 @@
 //! The recordings are in `recorded/`: a `#` starts an emptied keyspace, `>` is a command line, `<`
 //! its reply in both protocol versions or `<2` and `<3` in one, escaped as in a Rust byte string.
 
-use crate::alike::Both;
+use crate::alike::{Both, Draws};
 use crate::testing::{World, run};
 use larder_resp::{Protocol, split_words};
 
@@ -68,45 +68,36 @@ fn replies_events_and_changes_are_those_of_redis() {
 }
 
 /// Command lines with words drawn from small sets, so that keys meet.
-struct Lines(u64);
+struct Lines(Draws);
 
 impl Lines {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % bound
-    }
-
-    fn pick<'w>(&mut self, words: &[&'w str]) -> &'w str {
-        words[self.below(words.len())]
-    }
-
     fn key(&mut self) -> String {
-        format!("k{}", self.below(4))
+        format!("k{}", self.0.below(4))
     }
 
     fn number(&mut self) -> String {
         let edges = ["0", "7", "8", "-8", "100", "9223372036854775807", "-9223372036854775808", "x", "01"];
-        if self.below(3) == 0 {
-            return self.pick(&edges).to_owned();
+        if self.0.below(3) == 0 {
+            return self.0.pick(&edges).to_owned();
         }
-        (self.below(60) as i64 - 20).to_string()
+        (self.0.below(60) as i64 - 20).to_string()
     }
 
     fn value(&mut self) -> String {
         let values = ["a", "abc", "hello world, hello", "12", "-5", "1.5", "\\x00\\xff\\x0f", "", "1e3"];
-        let value = self.pick(&values);
-        let times = if self.below(4) == 0 { self.below(80) } else { 1 };
+        let value = self.0.pick(&values);
+        let times = if self.0.below(4) == 0 { self.0.below(80) } else { 1 };
         format!("\"{}\"", value.repeat(times))
     }
 
     fn string(&mut self) -> String {
         let (key, other, value) = (self.key(), self.key(), self.value());
-        let (one, two, small) = (self.number(), self.number(), self.below(300));
-        let float = self.pick(&["1.5", "-0.1", "1e10", "3", "x", "1e-10"]);
-        let option = self.pick(&["NX", "XX", "GET", "KEEPTTL", "PX 99999"]);
-        let more = self.pick(&["GET", "XX", "EX 100", ""]);
-        let lcs = self.pick(&["", "LEN", "IDX", "IDX WITHMATCHLEN", "IDX MINMATCHLEN 3"]);
-        match self.below(17) {
+        let (one, two, small) = (self.number(), self.number(), self.0.below(300));
+        let float = self.0.pick(&["1.5", "-0.1", "1e10", "3", "x", "1e-10"]);
+        let option = self.0.pick(&["NX", "XX", "GET", "KEEPTTL", "PX 99999"]);
+        let more = self.0.pick(&["GET", "XX", "EX 100", ""]);
+        let lcs = self.0.pick(&["", "LEN", "IDX", "IDX WITHMATCHLEN", "IDX MINMATCHLEN 3"]);
+        match self.0.below(17) {
             0 | 1 => format!("SET {key} {value}"),
             2 => format!("SET {key} {value} {option} {more}"),
             3 => format!("GET {key}"),
@@ -128,13 +119,13 @@ impl Lines {
 
     fn bitmap(&mut self) -> String {
         let (key, other, third) = (self.key(), self.key(), self.key());
-        let (one, two, small, bit) = (self.number(), self.number(), self.below(300), self.below(3));
+        let (one, two, small, bit) = (self.number(), self.number(), self.0.below(300), self.0.below(3));
         let kind =
-            format!("{}{}", self.pick(&["u", "i"]), self.pick(&["1", "5", "8", "17", "32", "63", "64"]));
-        let overflow = self.pick(&["WRAP", "SAT", "FAIL"]);
-        let operation = self.pick(&["AND", "OR", "XOR", "NOT", "DIFF", "DIFF1", "ANDOR", "ONE"]);
-        let unit = self.pick(&["", "BYTE", "BIT"]);
-        match self.below(9) {
+            format!("{}{}", self.0.pick(&["u", "i"]), self.0.pick(&["1", "5", "8", "17", "32", "63", "64"]));
+        let overflow = self.0.pick(&["WRAP", "SAT", "FAIL"]);
+        let operation = self.0.pick(&["AND", "OR", "XOR", "NOT", "DIFF", "DIFF1", "ANDOR", "ONE"]);
+        let unit = self.0.pick(&["", "BYTE", "BIT"]);
+        match self.0.below(9) {
             0 => format!("SETBIT {key} {small} {bit}"),
             1 => format!("GETBIT {key} {small}"),
             2 => format!("BITCOUNT {key} {one} {two} {unit}"),
@@ -151,15 +142,15 @@ impl Lines {
 
     fn hash(&mut self) -> String {
         let fields = ["a", "b", "c", "1", "01", "\"\""];
-        let (key, field, other) = (self.key(), self.pick(&fields), self.pick(&fields));
+        let (key, field, other) = (self.key(), self.0.pick(&fields), self.0.pick(&fields));
         let (value, number) = (self.value(), self.number());
-        let float = self.pick(&["1.5", "-0.1", "1e10", "3", "x", "inf"]);
-        let at = self.pick(&["0", "1", "33177117420000", "33177117430000", "x", "-1"]);
-        let condition = self.pick(&["", "NX", "XX", "GT", "LT"]);
-        let end = self.pick(&["", "PERSIST", "PXAT 1", "PXAT 33177117420000"]);
+        let float = self.0.pick(&["1.5", "-0.1", "1e10", "3", "x", "inf"]);
+        let at = self.0.pick(&["0", "1", "33177117420000", "33177117430000", "x", "-1"]);
+        let condition = self.0.pick(&["", "NX", "XX", "GT", "LT"]);
+        let end = self.0.pick(&["", "PERSIST", "PXAT 1", "PXAT 33177117420000"]);
         let set_end =
-            self.pick(&["", "KEEPTTL", "PXAT 1", "PXAT 33177117420000", "FNX", "FXX PXAT 33177117430000"]);
-        match self.below(22) {
+            self.0.pick(&["", "KEEPTTL", "PXAT 1", "PXAT 33177117420000", "FNX", "FXX PXAT 33177117430000"]);
+        match self.0.below(22) {
             0..3 => format!("HSET {key} {field} {value}"),
             3 => format!("HSET {key} {field} {value} {other} {number}"),
             4 => format!("HMSET {key} {field} {value} {field} {number}"),
@@ -183,9 +174,9 @@ impl Lines {
 
     fn hyperloglog(&mut self) -> String {
         let (key, other, third) = (self.key(), self.key(), self.key());
-        let (many, from) = (self.below(120), self.below(5000));
+        let (many, from) = (self.0.below(120), self.0.below(5000));
         let elements: Vec<String> = (from..from + many).map(|element| format!("e{element}")).collect();
-        match self.below(10) {
+        match self.0.below(10) {
             0..4 => format!("PFADD {key} {}", elements.join(" ")),
             4 => format!("PFCOUNT {key}"),
             5 => format!("PFCOUNT {key} {other}"),
@@ -201,7 +192,7 @@ impl Lines {
 fn random_lines_do_what_they_do_in_redis() {
     let Some(mut both) = Both::start() else { return };
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let mut lines = Lines(seed);
+    let mut lines = Lines(Draws::new(seed));
     for round in 0..40 {
         both.same("FLUSHALL");
         for _ in 0..60 {
@@ -209,7 +200,7 @@ fn random_lines_do_what_they_do_in_redis() {
                 4 => lines.hash(),
                 0 | 1 => lines.string(),
                 2 => {
-                    if lines.below(3) == 0 {
+                    if lines.0.below(3) == 0 {
                         lines.string()
                     } else {
                         lines.bitmap()

@@ -86,10 +86,10 @@ impl<'t> Db<'t> {
     }
 
     /// Stores a whole collection, whatever the key held; one that is gone only removes the key. Answers whether
-    /// the key existed.
+    /// the key existed; to one that is gone a key whose time has come exists until it is removed, as in Redis.
     pub fn put_collection<C: Stored>(&mut self, key: &Hashed<'_>, collection: C, expire: Expire) -> bool {
         if collection.is_gone() {
-            return self.remove(key);
+            return self.remove_even_if_over(key);
         }
         match collection.inline() {
             Some((form, bytes)) if bytes.len() <= PACKED_BYTES_MAX => {

@@ -539,6 +539,14 @@ impl<'t> Db<'t> {
         self.remove_for(key, Removal::Replaced)
     }
 
+    /// Removes a key as one that exists, also if its time has come and nobody has met it. Answers whether there was one.
+    pub fn remove_even_if_over(&mut self, key: &Hashed<'_>) -> bool {
+        let keep_expired = std::mem::replace(&mut self.local.keep_expired, true);
+        let existed = self.remove(key);
+        self.local.keep_expired = keep_expired;
+        existed
+    }
+
     /// Removes a key for a reason, which decides who frees its value. Answers whether it existed.
     pub fn remove_for(&mut self, key: &Hashed<'_>, removal: Removal) -> bool {
         let table = self.table;

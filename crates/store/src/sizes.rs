@@ -57,6 +57,8 @@ impl Counts {
 }
 
 /// The sizes of the values of a table.
+// Differs from Redis: an empty string that SETBIT or BITFIELD lengthens is counted under the length it has then;
+// Redis leaves it under 0, and takes it away where it never counted it.
 pub(crate) struct Sizes(Box<[Counts]>);
 
 impl Sizes {
@@ -127,7 +129,9 @@ impl Before {
             return Before::Text;
         }
         match entry.payload() {
-            PayloadRef::Inline(bytes) if kind == kind::INT => Before::Integer(crate::string::decode_int(bytes)),
+            PayloadRef::Inline(bytes) if kind == kind::INT => {
+                Before::Integer(crate::string::decode_int(bytes))
+            }
             payload => Before::Other(Type::of_kind(kind), size_of_value(kind, payload)),
         }
     }
@@ -406,7 +410,8 @@ mod tests {
 
     #[test]
     fn bins_are_powers_of_two() {
-        let bins: Vec<usize> = [0, 1, 2, 3, 4, 7, 8, 1023, 1024, usize::MAX].into_iter().map(bin_of).collect();
+        let bins: Vec<usize> =
+            [0, 1, 2, 3, 4, 7, 8, 1023, 1024, usize::MAX].into_iter().map(bin_of).collect();
         assert_eq!(bins, [0, 1, 2, 2, 3, 3, 4, 10, 11, 64]);
     }
 

@@ -92,6 +92,12 @@ impl Shape {
         if self.inline_len.is_some() { end } else { end.next_multiple_of(8) }
     }
 
+    /// Bytes of the payload, if that is inline.
+    #[inline]
+    pub(crate) fn inline_len(&self) -> Option<usize> {
+        self.inline_len
+    }
+
     /// Bytes of the key.
     #[inline]
     pub(crate) fn key_len(&self) -> usize {

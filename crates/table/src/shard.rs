@@ -383,10 +383,11 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
     pub(crate) unsafe fn unpack(&self, raw: Raw) -> Removed<B> {
         // SAFETY: the caller's promise.
         unsafe {
-            let boxed = raw.is_boxed().then(|| raw.payload().0.cast::<B>().read());
+            let shape = raw.shape();
+            let inline_len = shape.inline_len();
+            let boxed = inline_len.is_none().then(|| raw.payload_place(&shape).cast::<B>().read());
             self.core.count_outside(false, boxed.is_some());
-            let size = Use::Entry.charged(self.core.entry_bytes(raw)) + SLOT_BYTES;
-            let (_, inline_len) = raw.payload();
+            let size = Use::Entry.charged(shape.bytes(size_of::<B>())) + SLOT_BYTES;
             Removed { kind: raw.kind(), deadline: raw.deadline(), size, inline_len, boxed }
         }
     }

@@ -275,7 +275,8 @@ impl Observer {
         if self.client.run("PING").is_err() {
             self.client = Client::connect(&self.address)?;
         }
-        for (name, value) in std::mem::take(&mut self.restore) {
+        // An option that was set twice was at first what it is restored to at last.
+        for (name, value) in std::mem::take(&mut self.restore).into_iter().rev() {
             self.must(&[b"CONFIG".as_slice(), b"SET", name.as_bytes(), &value])?;
         }
         Ok(())

@@ -79,7 +79,7 @@ fn bitop(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     };
     let (destination, len) = (cx.key(args, 2), result.len());
     if result.is_empty() {
-        if cx.db.remove(&destination) {
+        if cx.db.remove_even_if_over(&destination) {
             cx.db.changed(&destination, Event::DEL);
         }
     } else {

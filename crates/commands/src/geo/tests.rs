@@ -1,80 +1,67 @@
 //! Command lines on places beside a live redis-server: replies, events and counts of changes.
 
-use crate::alike::Both;
+use crate::alike::{Both, Draws};
 
 /// Draws words so that places and shapes meet.
-struct Lines(u64);
+struct Lines(Draws);
 
 impl Lines {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % bound
-    }
-
-    fn pick<'w>(&mut self, words: &[&'w str]) -> &'w str {
-        words[self.below(words.len())]
-    }
-
-    fn unit_interval(&mut self) -> f64 {
-        self.below(1 << 30) as f64 / f64::from(1 << 30)
-    }
-
     /// A point near a few towns, anywhere, or at an edge.
     fn point(&mut self) -> String {
-        let (longitude, latitude) = match self.below(12) {
-            0 => (self.unit_interval() * 360.0 - 180.0, self.unit_interval() * 170.0 - 85.0),
-            1 => (179.9 + self.unit_interval() * 0.1, self.unit_interval() * 20.0),
-            2 => (-179.9 - self.unit_interval() * 0.1, self.unit_interval() * 20.0),
-            3 => (self.unit_interval() * 360.0 - 180.0, 84.0 + self.unit_interval()),
-            4 => (self.unit_interval() * 360.0 - 180.0, -84.0 - self.unit_interval()),
-            5 => (self.unit_interval() * 2.0 - 1.0, self.unit_interval() * 2.0 - 1.0),
+        let (longitude, latitude) = match self.0.below(12) {
+            0 => (self.0.unit_interval() * 360.0 - 180.0, self.0.unit_interval() * 170.0 - 85.0),
+            1 => (179.9 + self.0.unit_interval() * 0.1, self.0.unit_interval() * 20.0),
+            2 => (-179.9 - self.0.unit_interval() * 0.1, self.0.unit_interval() * 20.0),
+            3 => (self.0.unit_interval() * 360.0 - 180.0, 84.0 + self.0.unit_interval()),
+            4 => (self.0.unit_interval() * 360.0 - 180.0, -84.0 - self.0.unit_interval()),
+            5 => (self.0.unit_interval() * 2.0 - 1.0, self.0.unit_interval() * 2.0 - 1.0),
             6 => (200.0, 95.5),
-            _ => (10.0 + self.unit_interval() * 5.0, 50.0 + self.unit_interval() * 3.0),
+            _ => (10.0 + self.0.unit_interval() * 5.0, 50.0 + self.0.unit_interval() * 3.0),
         };
         format!("{longitude} {latitude}")
     }
 
     fn key(&mut self) -> &'static str {
-        self.pick(&["a", "b", "c"])
+        self.0.pick(&["a", "b", "c"])
     }
 
     fn member(&mut self) -> String {
-        format!("p{}", self.below(60))
+        format!("p{}", self.0.below(60))
     }
 
     fn unit(&mut self) -> &'static str {
-        self.pick(&["m", "km", "km", "mi", "FT", "KM", "cm"])
+        self.0.pick(&["m", "km", "km", "mi", "FT", "KM", "cm"])
     }
 
     fn length(&mut self) -> String {
-        match self.below(10) {
-            0 => self.pick(&["0", "-1", "x", "1e300", "inf", "1e-9"]).to_owned(),
-            1 => format!("{}", self.unit_interval() * 20_000_000.0),
-            2 => format!("{}", self.unit_interval() * 10_000.0),
-            _ => format!("{:.3}", self.unit_interval() * 400.0),
+        match self.0.below(10) {
+            0 => self.0.pick(&["0", "-1", "x", "1e300", "inf", "1e-9"]).to_owned(),
+            1 => format!("{}", self.0.unit_interval() * 20_000_000.0),
+            2 => format!("{}", self.0.unit_interval() * 10_000.0),
+            _ => format!("{:.3}", self.0.unit_interval() * 400.0),
         }
     }
 
     fn options(&mut self) -> String {
         let words =
             ["ASC", "DESC", "WITHDIST", "WITHHASH", "WITHCOORD", "COUNT 3", "COUNT 3 ANY", "ANY", "COUNT 0"];
-        let count = self.below(4);
-        (0..count).map(|_| format!(" {}", self.pick(&words))).collect()
+        let count = self.0.below(4);
+        (0..count).map(|_| format!(" {}", self.0.pick(&words))).collect()
     }
 
     fn shape(&mut self) -> String {
-        let from = if self.below(3) == 0 {
+        let from = if self.0.below(3) == 0 {
             format!("FROMMEMBER {}", self.member())
         } else {
             format!("FROMLONLAT {}", self.point())
         };
         let (one, other, unit) = (self.length(), self.length(), self.unit());
-        let by = if self.below(2) == 0 {
+        let by = if self.0.below(2) == 0 {
             format!("BYRADIUS {one} {unit}")
         } else {
             format!("BYBOX {one} {other} {unit}")
         };
-        match self.below(20) {
+        match self.0.below(20) {
             0 => from,
             1 => by,
             2 => format!("{from} {by} {from}"),
@@ -85,10 +72,10 @@ impl Lines {
 
     fn line(&mut self) -> String {
         let (key, other, member) = (self.key(), self.key(), self.member());
-        match self.below(16) {
+        match self.0.below(16) {
             0..=3 => {
-                let options = self.pick(&["", "", "NX", "XX", "CH", "XX NX"]);
-                let count = 1 + self.below(8);
+                let options = self.0.pick(&["", "", "NX", "XX", "CH", "XX NX"]);
+                let count = 1 + self.0.below(8);
                 let places: String =
                     (0..count).map(|_| format!(" {} {}", self.point(), self.member())).collect();
                 format!("GEOADD {key} {options}{places}")
@@ -96,7 +83,7 @@ impl Lines {
             4 => format!(
                 "GEODIST {key} {member} {} {}",
                 self.member(),
-                self.pick(&["", "km", "mi", "ft", "x"])
+                self.0.pick(&["", "km", "mi", "ft", "x"])
             ),
             5 => format!("GEOHASH {key} {member} {}", self.member()),
             6 => format!("GEOPOS {key} {member} {}", self.member()),
@@ -114,15 +101,15 @@ impl Lines {
                 self.options()
             ),
             9 => {
-                let store = self.pick(&["STORE", "STOREDIST", "STORE c STOREDIST"]);
+                let store = self.0.pick(&["STORE", "STOREDIST", "STORE c STOREDIST"]);
                 format!("GEORADIUSBYMEMBER {key} {member} {} {} {store} {other}", self.length(), self.unit())
             }
             10 => {
-                let store = self.pick(&["", "STOREDIST"]);
+                let store = self.0.pick(&["", "STOREDIST"]);
                 format!("GEOSEARCHSTORE {other} {key} {} {store}{}", self.shape(), self.options())
             }
             // Scores that no place has. Each for one member, or the order of equal distances would matter.
-            11 => format!("ZADD {key} {}", self.pick(&["-1 odd", "5.5 near"])),
+            11 => format!("ZADD {key} {}", self.0.pick(&["-1 odd", "5.5 near"])),
             12 => format!("DUMP {key}"),
             _ => format!("GEOSEARCH {key} {}{}", self.shape(), self.options()),
         }
@@ -133,7 +120,7 @@ impl Lines {
 fn random_lines_do_what_they_do_in_redis() {
     let Some(mut both) = Both::start() else { return };
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let mut lines = Lines(seed);
+    let mut lines = Lines(Draws::new(seed));
     for round in 0..30 {
         if round == 15 {
             both.speak_resp3();

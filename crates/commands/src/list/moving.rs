@@ -6,6 +6,7 @@ use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
+use larder_values::collection::Collection;
 use larder_values::list::{End, List};
 use larder_values::packed::Element;
 
@@ -82,16 +83,17 @@ pub(super) fn move_one(cx: &mut Ctx<'_>, args: &Args<'_>, ends: (End, End)) -> R
     cx.db.peek_as::<List>(&destination)?;
     let mut text = std::mem::take(&mut cx.db.local.scratch);
     let taken = cx.db.edit::<List, _>(&source, |list| {
-        let mut integer = None;
+        let (from_quick, mut integer) = (list.view().is_quick(), None);
         list.pop(limit, from, 1, |element| match element {
             Element::Int(value) => integer = Some(value),
             Element::Bytes(bytes) => text.extend_from_slice(bytes),
         });
-        integer
+        (from_quick, integer)
     })?;
     let Some(taken) = taken else { return Ok(false) };
-    let element = taken.value.map_or(Element::Bytes(&text), Element::Int);
-    cx.db.edit_or_create::<List, _>(&destination, |list| list.push_taken(limit, to, element))?;
+    let (from_quick, integer) = taken.value;
+    let element = integer.map_or(Element::Bytes(&text), Element::Int);
+    cx.db.edit_or_create::<List, _>(&destination, |list| list.push_taken(limit, to, element, from_quick))?;
     announce(cx, &destination, pushed(to), 1, false);
     announce_taken(cx, &source, from, 1, taken.emptied);
     cx.reply.element(element);

@@ -282,7 +282,7 @@ fn store(
     let keys = keys_at(cx, args, 2..args.len());
     let made = work(&Sources::read(&mut cx.db, &keys)?, &limits);
     let Some(made) = made.filter(|made| !made.is_empty()) else {
-        if cx.db.remove(&destination) {
+        if cx.db.remove_even_if_over(&destination) {
             cx.db.changed(&destination, Event::DEL);
         }
         cx.reply.count(0);

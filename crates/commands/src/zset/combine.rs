@@ -9,10 +9,10 @@ use crate::error::Error;
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
 use larder_store::{Db, Event, Expire, Hashed, Item, Type, WrongType};
 use larder_values::collection::Collection;
+use larder_values::collection::PackedLimits;
 use larder_values::number;
 use larder_values::packed::Element;
 use larder_values::set::{self, Set};
-use larder_values::collection::PackedLimits;
 use larder_values::zset::{Gathered, View, ZSet, sort_pairs};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -376,7 +376,7 @@ enum Collected {
     /// Each is known to be met once.
     Pairs(Pairs),
     /// From sources that may have members in common.
-    Gathered(Gathered),
+    Gathered(Box<Gathered>),
 }
 
 impl Collected {
@@ -502,11 +502,12 @@ fn union(cx: &mut Ctx<'_>, args: &Args<'_>, plan: &Plan) -> Result<Collected, Er
     for input in &plan.inputs {
         with_source(cx, args, input, |source| {
             source.visit(|member, score| {
-                gathered.add(member, input.weighted(score), |present, score| plan.aggregate.of(present, score));
+                gathered
+                    .add(member, input.weighted(score), |present, score| plan.aggregate.of(present, score));
             });
         })?;
     }
-    Ok(Collected::Gathered(gathered))
+    Ok(Collected::Gathered(Box::new(gathered)))
 }
 
 fn intersection(cx: &mut Ctx<'_>, args: &Args<'_>, plan: &Plan) -> Result<Pairs, Error> {

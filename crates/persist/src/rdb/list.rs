@@ -77,18 +77,16 @@ impl Writer {
             }
             ListView::Quick(quick) => {
                 push_length(out, quick.chunks() as u64);
-                quick.for_each_chunk(|is_plain, packed| {
-                    match packed.iter().next().filter(|_| is_plain) {
-                        Some(Element::Bytes(text)) => {
-                            push_length(out, CHUNK_PLAIN);
-                            self.strings.push(out, text);
-                        }
-                        Some(Element::Int(value)) => {
-                            push_length(out, CHUNK_PLAIN);
-                            self.strings.push_integer(out, value);
-                        }
-                        None => self.push_packed(packed, out),
+                quick.for_each_chunk(|is_plain, packed| match packed.iter().next().filter(|_| is_plain) {
+                    Some(Element::Bytes(text)) => {
+                        push_length(out, CHUNK_PLAIN);
+                        self.strings.push(out, text);
                     }
+                    Some(Element::Int(value)) => {
+                        push_length(out, CHUNK_PLAIN);
+                        self.strings.push_integer(out, value);
+                    }
+                    None => self.push_packed(packed, out),
                 });
             }
         }

@@ -1,9 +1,7 @@
 //! Streams as objects: nodes of entries as listpacks, the numbers beside them, groups with what they have
 //! pending and with whom.
 //!
-//! Written is the newest form, type 21, as redis-server 8.2 writes it; read are the older ones too. A
-//! pending entry that no consumer has, a length that is not that of the entries, ids that do not grow:
-//! all is refused, whatever `sanitize-dump-payload` would have Redis look at.
+//! Written is the newest form, type 21, as redis-server 8.2 writes it; read are the older ones too.
 
 use super::string::StringError;
 use super::{BadData, Reader, StringWriter, push_length};
@@ -15,6 +13,8 @@ pub(super) const TYPE_STREAM: u8 = 15;
 pub(super) const TYPE_STREAM_2: u8 = 19;
 pub(super) const TYPE_STREAM_3: u8 = 21;
 
+// Differs from Redis: a stream with a pending entry that no consumer has, a length that is not that of its entries or
+// ids that do not grow is refused whatever sanitize-dump-payload says.
 /// How Redis writes that something is not known.
 const UNKNOWN: i64 = -1;
 

@@ -166,7 +166,10 @@ impl Chunk {
         assert!(self.count() > 0, "an empty chunk");
         assert!(!self.plain || self.count() == 1, "a plain chunk of several elements");
         if self.form == Form::Compressed {
-            assert!(room.len() >= BYTES_MIN && self.heap_bytes() + SAVED_BYTES_MIN <= room.len(), "nothing saved");
+            assert!(
+                room.len() >= BYTES_MIN && self.heap_bytes() + SAVED_BYTES_MIN <= room.len(),
+                "nothing saved"
+            );
             assert_eq!(room.len() + LISTPACK_OVERHEAD_BYTES - packed::HEADER_BYTES, self.listpack_bytes());
         }
     }

@@ -303,7 +303,11 @@ impl Chunks {
         let chunks = self.blocks.iter().flat_map(|block| &block.chunks);
         for (place, chunk) in chunks.enumerate() {
             let is_inner = depth > 0 && place.min(self.chunks - 1 - place) >= depth;
-            assert!(if is_inner { !chunk.is_open() } else { !chunk.is_compressed() }, "{place} of {}", self.chunks);
+            assert!(
+                if is_inner { !chunk.is_open() } else { !chunk.is_compressed() },
+                "{place} of {}",
+                self.chunks
+            );
         }
     }
 

@@ -141,14 +141,18 @@ impl List {
         }
     }
 
-    /// Adds an element that was taken from a list, with [`List::make_room`] for it.
-    pub fn push_taken(&mut self, limit: Limit, end: End, element: Element<'_>) {
+    /// Adds an element that was taken from a list, `from_quick` from a large one, with [`List::make_room`] for it.
+    pub fn push_taken(&mut self, limit: Limit, end: End, element: Element<'_>, from_quick: bool) {
         let mut digits = itoa::Buffer::new();
-        let text = match element {
-            Element::Bytes(bytes) => bytes,
-            Element::Int(value) => digits.format(value).as_bytes(),
+        // In Redis an integer from a large list is no text on its way, and counts as one of no length.
+        let (text, counted_bytes) = match element {
+            Element::Bytes(bytes) => (bytes, bytes.len()),
+            Element::Int(value) => {
+                let text = digits.format(value).as_bytes();
+                (text, if from_quick { 0 } else { text.len() })
+            }
         };
-        self.make_room(limit, text.len(), 1);
+        self.make_room(limit, counted_bytes, 1);
         self.push(end, text);
     }
 
@@ -171,7 +175,7 @@ impl List {
             }
         });
         if taken == 1 {
-            self.push_taken(limit, to, integer.map_or(Element::Bytes(&text), Element::Int));
+            self.push_taken(limit, to, integer.map_or(Element::Bytes(&text), Element::Int), false);
         }
         self.settle(limit, true);
     }

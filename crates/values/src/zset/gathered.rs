@@ -63,7 +63,8 @@ impl Gathered {
     /// All members in the order of sorted sets. O(N log N).
     fn sorted(&self) -> Vec<Item> {
         let member = |item: &Item| member_of(self.records.get(item.record));
-        let scored = self.arrived.iter().map(|&record| Item { score: score_of(self.records.get(record)), record });
+        let scored =
+            self.arrived.iter().map(|&record| Item { score: score_of(self.records.get(record)), record });
         let mut items: Vec<Item> = scored.collect();
         items.sort_unstable_by(|one, other| {
             compare_scores(one.score, other.score).then_with(|| member(one).cmp(member(other)))

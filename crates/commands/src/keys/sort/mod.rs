@@ -192,7 +192,7 @@ fn value_named(db: &mut Db<'_>, pattern: &Pattern<'_>, element: &[u8]) -> Option
 fn store(db: &mut Db<'_>, limit: Limit, destination: &[u8], rows: &[Option<Vec<u8>>]) {
     let key = db.key(destination);
     if rows.is_empty() {
-        if db.remove(&key) {
+        if db.remove_even_if_over(&key) {
             db.changed(&key, Event::DEL);
         }
         return;
