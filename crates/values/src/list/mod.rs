@@ -7,6 +7,7 @@
 //! Read next: `view.rs` for reading, `quick.rs` for the large form, `limit.rs` for the limits.
 
 mod chunks;
+pub(crate) mod fuzz;
 mod limit;
 mod quick;
 #[cfg(test)]

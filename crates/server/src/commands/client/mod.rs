@@ -70,10 +70,8 @@ pub static CLIENT: HostCommand = HostCommand {
 
 sub!(
     CACHING,
-    |_, args| {
-        if !args.is(2, b"yes") && !args.is(2, b"no") {
-            return Err(Error::Syntax);
-        }
+    |_, _| {
+        // The mode's word is not looked at before.
         Err(Error::of(
             "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
         ))
