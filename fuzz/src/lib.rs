@@ -3,9 +3,11 @@
 //! Invariant: a target depends on nothing but its bytes. `fuzz_targets/` hands them to libFuzzer,
 //! `tests/seeds.rs` runs them over `seeds/` and over seeded noise on a stable compiler.
 
+mod commands;
 mod hll;
 mod request;
 
+pub use commands::commands;
 pub use hll::hll;
 pub use request::request;
 
@@ -24,6 +26,11 @@ pub fn hash(data: &[u8]) {
     larder_values::fuzz::fuzz_hash(data);
 }
 
+/// A list is the deque that the same changes make.
+pub fn list(data: &[u8]) {
+    larder_values::fuzz::fuzz_list(data);
+}
+
 /// Foreign packed elements are refused, or can be read from both ends and changed.
 pub fn packed(data: &[u8]) {
     larder_values::fuzz::fuzz_packed(data);
@@ -37,6 +44,11 @@ pub fn restore(data: &[u8]) {
 /// Foreign compressed bytes are refused or decompressed; what we compress comes back.
 pub fn lzf(data: &[u8]) {
     larder_values::fuzz::fuzz_lzf(data);
+}
+
+/// A set is the one that the same changes make.
+pub fn set(data: &[u8]) {
+    larder_values::fuzz::fuzz_set(data);
 }
 
 /// Foreign nodes of streams are refused, or can be written again, trimmed and taken apart.
@@ -54,14 +66,17 @@ pub type Target = fn(&[u8]);
 
 /// Every target under its name, which is also that of its folder in `seeds/`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("commands", commands),
     ("config", config),
     ("glob", glob),
     ("hash", hash),
     ("hll", hll),
+    ("list", list),
     ("lzf", lzf),
     ("packed", packed),
     ("request", request),
     ("restore", restore),
+    ("set", set),
     ("stream", stream),
     ("zset", zset),
 ];

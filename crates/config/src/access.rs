@@ -55,6 +55,8 @@ impl SetError {
         let parts: [&[u8]; 5] = match self {
             SetError::Syntax => [b"ERR syntax error", b"", b"", b"", b""],
             SetError::Unknown { name } => {
+                // As a C string has it.
+                let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
                 [b"ERR Unknown option or number of arguments for CONFIG SET - '", name, b"'", b"", b""]
             }
             SetError::Refused { name, reason } => [

@@ -1,14 +1,12 @@
-//! Random commands to Larder and to redis-server: 10 seconds here, a minute where CI is set.
+//! Random commands to Larder and to redis-server: 10 seconds here, a minute where CI is set; and that every command
+//! and option comes up.
 //! Invariant: a failure prints the seed and a transcript to put into `tests/`.
 
 #![forbid(unsafe_code)]
 
-use larder_testkit::difftest::{Options, run};
+use larder_testkit::difftest::{Options, gaps, run};
 use larder_testkit::{Larder, Redis82};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// The groups that have run for long without a difference; `larder-difftest` takes all others, too.
-const FAMILIES: [&str; 5] = ["string", "generic", "bitmap", "hyperloglog", "stream"];
 
 #[test]
 fn random_commands_get_the_answers_of_redis() {
@@ -24,16 +22,30 @@ fn random_commands_get_the_answers_of_redis() {
         time: Duration::from_secs(if is_ci { 60 } else { 10 }),
         left: larder.address(),
         right: redis.address(),
-        families: FAMILIES.iter().map(|family| (*family).to_owned()).collect(),
+        families: Vec::new(),
         without: Vec::new(),
     };
     match run(&options).unwrap() {
         Ok(report) => {
             eprintln!("{report:?}");
-            assert!(report.sequences > 10 && report.known_commands > 50, "too little: {report:?}");
+            assert!(report.sequences > 10 && report.known_commands > 250, "too little: {report:?}");
         }
         Err(found) => {
             panic!("seed {}: {}\n\n{}", found.seed, found.description, found.transcript)
         }
     }
+}
+
+/// How many requests it takes until every option came up.
+const REQUESTS_FOR_OPTIONS: usize = 200_000;
+
+#[test]
+fn every_command_and_option_comes_up_or_has_a_reason_not_to() {
+    let Some(redis) = larder_testkit::available(Redis82::start()) else { return };
+    let larder = Larder::start_with_threads("1").unwrap();
+    let gaps = gaps(&larder.address(), &redis.address(), REQUESTS_FOR_OPTIONS).unwrap();
+    assert!(
+        gaps.commands.is_empty() && gaps.needless_reasons.is_empty() && gaps.options.is_empty(),
+        "{gaps:#?}"
+    );
 }

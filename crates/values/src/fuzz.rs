@@ -33,6 +33,16 @@ pub fn fuzz_hll(bytes: &[u8]) {
     exercise(dense);
 }
 
+/// Changes a list as the bytes say, and compares with a deque.
+pub fn fuzz_list(bytes: &[u8]) {
+    crate::list::fuzz::fuzz_changes(bytes);
+}
+
+/// Changes a set as the bytes say, and compares with the standard library's.
+pub fn fuzz_set(bytes: &[u8]) {
+    crate::set::fuzz::fuzz_changes(bytes);
+}
+
 /// Changes a sorted set as the bytes say, and compares with a map.
 pub fn fuzz_zset(bytes: &[u8]) {
     crate::zset::fuzz::fuzz_changes(bytes);

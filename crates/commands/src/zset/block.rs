@@ -85,8 +85,8 @@ fn bzpop(cx: &mut Ctx<'_>, args: &Args<'_>, end: End) -> Result<(), Error> {
 }
 
 fn bzmpop(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
-    let timeout = timeout_seconds(cx, args.get(1))?;
     let (keys_end, end, count) = parse_many(args, 2)?;
+    let timeout = timeout_seconds(cx, args.get(1))?;
     pop_or_wait(cx, args, 3..keys_end, timeout, |cx, index| {
         let key = cx.key(args, index);
         pop(cx, &key, end, count, Shape::KeyPairs)

@@ -1,5 +1,6 @@
 //! ACL: the part of it that a server with one user can answer truly.
 
+use super::connection::shown_name;
 use super::help::{help as answer_help, misused};
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
@@ -125,7 +126,7 @@ fn cat(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
             let category = Acl::WORDS.iter().find(|(_, word)| word.as_bytes().eq_ignore_ascii_case(wanted));
             let Some((category, _)) = category else {
                 let mut text = b"ERR Unknown category '".to_vec();
-                text.extend_from_slice(wanted.get(..128).unwrap_or(wanted));
+                text.extend_from_slice(shown_name(wanted.get(..128).unwrap_or(wanted)));
                 text.push(b'\'');
                 return Err(Error::custom(text));
             };

@@ -252,7 +252,7 @@ fn hello(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
             at += 2;
         } else {
             let mut text = b"ERR Syntax error in HELLO option '".to_vec();
-            text.extend_from_slice(args.get(at));
+            text.extend_from_slice(shown_name(args.get(at)));
             text.push(b'\'');
             return Err(Error::custom(text));
         }

@@ -1,5 +1,6 @@
 //! LATENCY: spikes of events, and how long commands take.
 
+use super::connection::shown_name;
 use super::help::help as answer_help;
 use crate::clock;
 use crate::execute::Host;
@@ -243,7 +244,7 @@ fn graph(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let name = args.get(2);
     let Some(spikes) = host.server().latency.of(name) else {
         let mut text = b"ERR No samples available for event '".to_vec();
-        text.extend_from_slice(name);
+        text.extend_from_slice(shown_name(name));
         text.push(b'\'');
         return Err(Error::custom(text));
     };

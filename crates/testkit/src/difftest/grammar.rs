@@ -1,29 +1,27 @@
 //! Commands as the reference server describes them in COMMAND DOCS and COMMAND INFO.
-//! Invariant: only commands that both servers have, that answer the same whenever they are asked,
-//! and that neither wait nor stop anything.
+//! Invariant: only commands that both servers have, and no request that does harm.
+//! Read next: `left_out.rs` for the commands that are not made, `lines.rs` for those that are made by hand.
 
-use super::Request;
+use super::harm::is_harmful;
 use super::judge::Judge;
 use super::random::Random;
 use super::stream;
 use super::values;
+use super::{Request, left_out, lines};
 use crate::value::Value;
 use std::collections::BTreeSet;
 use std::io;
 
-/// Groups that are tried when none are named.
-const FAMILIES: [&str; 9] =
-    ["string", "generic", "bitmap", "hyperloglog", "hash", "sorted-set", "geo", "list", "set"];
-
 /// Commands of other groups that change which data the following ones see.
 const ALWAYS: [&str; 5] = ["select", "swapdb", "flushdb", "dbsize", "echo"];
 
-/// Commands whose replies are not settled, but for which `judge.rs` knows what may differ.
-const JUDGED: [&str; 8] =
-    ["ttl", "pttl", "expiretime", "pexpiretime", "httl", "hpttl", "dump", "object|encoding"];
+/// Commands that come up rarely: they end much of what the others made, or wait.
+const RARE: [&str; 9] =
+    ["flushall", "flushdb", "swapdb", "select", "reset", "hello", "auth", "client|pause", "wait"];
 
-/// Left out: they need other servers, take seconds, or have texts of their own.
-const LEFT_OUT: [&str; 4] = ["migrate", "pfselftest", "pfdebug", "wait"];
+/// Commands with several replies, or with none.
+const SUBSCRIPTIONS: [&str; 6] =
+    ["subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe"];
 
 /// How rarely an argument list is spoilt.
 const SPOILT_ONE_IN: usize = 12;
@@ -33,6 +31,17 @@ const ASKED_ONE_IN: usize = 60;
 
 /// How rarely a command is one on streams, which are made by hand.
 const STREAMS_ONE_IN: usize = 5;
+
+/// What a sequence is about beside data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Theme {
+    /// Nothing else.
+    Plain,
+    /// MULTI, WATCH and EXEC.
+    Transactions,
+    /// Channels and patterns.
+    Subscriptions,
+}
 
 /// The commands and how to make them.
 pub struct Grammar {
@@ -46,13 +55,19 @@ pub struct Grammar {
 }
 
 struct Command {
+    /// As in COMMAND LIST: `object|encoding`.
+    name: String,
+    group: String,
     /// One word, or two for a subcommand.
-    words: Vec<Vec<u8>>,
+    words: Request,
     arguments: Vec<Argument>,
+    /// What is sent instead of words made from the arguments.
+    lines: Vec<Request>,
     unordered: bool,
-    /// How often it comes up compared with others.
-    weight: usize,
 }
+
+/// Words of options that did not come up yet, each with its command.
+pub struct Unseen(BTreeSet<(Request, Vec<u8>)>);
 
 struct Argument {
     name: String,
@@ -70,10 +85,7 @@ impl Grammar {
         let mut shared = names(&judge.ask_left("COMMAND LIST")?);
         shared.retain(|name| !without.contains(name));
         let docs = judge.ask_right("COMMAND DOCS")?;
-        let wanted = |group: &str| match families {
-            [] => FAMILIES.contains(&group),
-            named => named.iter().any(|family| family == group),
-        };
+        let wanted = |group: &str| families.is_empty() || families.iter().any(|family| family == group);
         let mut commands = Vec::new();
         for (name, doc) in docs.pairs() {
             let group = doc.field("group").unwrap_or(Value::Null).text();
@@ -82,10 +94,10 @@ impl Grammar {
                 continue;
             }
             match doc.field("subcommands") {
-                None => commands.extend(Command::load(judge, &name, &doc, &shared)?),
+                None => commands.extend(Command::load(judge, &group, &name, &doc, &shared)?),
                 Some(subcommands) => {
                     for (name, doc) in subcommands.pairs() {
-                        commands.extend(Command::load(judge, &name.text(), &doc, &shared)?);
+                        commands.extend(Command::load(judge, &group, &name.text(), &doc, &shared)?);
                     }
                 }
             }
@@ -107,22 +119,53 @@ impl Grammar {
         self.commands.len()
     }
 
-    /// A command with arguments, mostly well-formed.
-    pub fn command(&self, random: &mut Random) -> Request {
+    /// Whether it makes a command of this name.
+    pub fn makes(&self, name: &str) -> bool {
+        self.commands.iter().any(|command| command.name == name)
+    }
+
+    /// Whether it makes commands that subscribe.
+    pub fn subscribes(&self) -> bool {
+        SUBSCRIPTIONS.iter().any(|name| self.makes(name))
+    }
+
+    /// The words of all options.
+    pub fn options(&self) -> Unseen {
+        let mut unseen = BTreeSet::new();
+        for command in &self.commands {
+            command.arguments.iter().for_each(|argument| argument.add_tokens(&command.words, &mut unseen));
+        }
+        Unseen(unseen)
+    }
+
+    /// Adds a command with arguments, mostly well-formed. Behind one that changes data by chance, the key's removal
+    /// follows, so that both servers have the same again.
+    pub fn write_command(&self, theme: Theme, sequence: &mut Vec<Request>, random: &mut Random) {
+        let request = loop {
+            let request = self.command(theme, random);
+            if !is_harmful(&request) {
+                break request;
+            }
+        };
+        let first = request.first().map(|word| word.to_ascii_uppercase()).unwrap_or_default();
+        let draws = first == b"SPOP" || first == b"XADD" && request.iter().any(|word| word == b"*");
+        let removal = request.get(1).filter(|_| draws).map(|key| vec![b"DEL".to_vec(), key.clone()]);
+        sequence.push(request);
+        sequence.extend(removal);
+    }
+
+    fn command(&self, theme: Theme, random: &mut Random) -> Request {
         if self.has_streams && random.one_in(STREAMS_ONE_IN) {
             return stream::command(random);
         }
-        let total: usize = self.commands.iter().map(|command| command.weight).sum();
-        let mut at = random.below(total);
-        let mut commands = self.commands.iter();
-        let chosen = commands.find(|command| {
-            let here = at < command.weight;
-            at = at.saturating_sub(command.weight);
-            here
-        });
-        let command = chosen.unwrap_or_else(|| random.pick(&self.commands));
-        let mut request = command.words.clone();
-        command.arguments.iter().for_each(|argument| argument.write(&mut request, random));
+        let Some(command) = self.choose(theme, random) else { return vec![b"PING".to_vec()] };
+        let mut request = if command.lines.is_empty() {
+            let mut request = command.words.clone();
+            write_arguments(&command.arguments, &mut request, random);
+            request
+        } else {
+            random.pick(&command.lines).clone()
+        };
         if random.one_in(SPOILT_ONE_IN) {
             spoil(&mut request, command.words.len(), random);
         }
@@ -130,6 +173,24 @@ impl Grammar {
             request.splice(0..0, question.iter().cloned());
         }
         request
+    }
+
+    fn choose(&self, theme: Theme, random: &mut Random) -> Option<&Command> {
+        let on_channels = theme == Theme::Subscriptions && random.one_in(2);
+        let weight = |command: &Command| match command.group.as_str() {
+            _ if on_channels => usize::from(["pubsub", "connection"].contains(&command.group.as_str())),
+            "transactions" => usize::from(theme == Theme::Transactions),
+            _ if SUBSCRIPTIONS.contains(&command.name.as_str()) => usize::from(theme == Theme::Subscriptions),
+            _ if RARE.contains(&command.name.as_str()) => 1,
+            "server" | "connection" | "pubsub" => 2,
+            _ => 6,
+        };
+        let mut at = random.below(self.commands.iter().map(weight).sum());
+        self.commands.iter().find(|command| {
+            let here = at < weight(command);
+            at = at.saturating_sub(weight(command));
+            here
+        })
     }
 
     /// Now and then, a few keys of other types to begin with.
@@ -146,30 +207,61 @@ impl Grammar {
     }
 }
 
+impl Unseen {
+    /// Takes out what a request shows.
+    pub fn saw(&mut self, request: &Request) {
+        self.0.retain(|(words, token)| {
+            !is_call_of(request, words)
+                || !request.iter().skip(words.len()).any(|word| word.eq_ignore_ascii_case(token))
+        });
+    }
+
+    /// What is left: `ZADD INCR`.
+    pub fn into_lines(self) -> Vec<String> {
+        let line = |(words, token): (Request, Vec<u8>)| {
+            let words: Vec<_> =
+                words.iter().chain([&token]).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+            words.join(" ")
+        };
+        self.0.into_iter().map(line).collect()
+    }
+}
+
+/// The names of all commands of the server under test; of one that has subcommands, those.
+pub fn names_with_subcommands(judge: &mut Judge) -> io::Result<Vec<String>> {
+    let names = names(&judge.ask_left("COMMAND LIST")?);
+    let is_container = |name: &String| names.iter().any(|other| other.starts_with(&format!("{name}|")));
+    Ok(names.iter().filter(|name| !is_container(name)).cloned().collect())
+}
+
+/// Whether a request has several replies, or none.
+pub fn is_subscription(request: &Request) -> bool {
+    let first = request.first().map(Vec::as_slice).unwrap_or_default();
+    SUBSCRIPTIONS.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(first))
+}
+
 impl Command {
     /// Nothing when the command is not for this test.
     fn load(
         judge: &mut Judge,
+        group: &str,
         name: &str,
         doc: &Value,
         shared: &BTreeSet<String>,
     ) -> io::Result<Option<Self>> {
-        if !shared.contains(name) || LEFT_OUT.contains(&name) || name.ends_with("|help") {
+        if !shared.contains(name) || left_out::reason(name).is_some() {
             return Ok(None);
         }
         let info = judge.ask_right(&format!("COMMAND INFO {name}"))?;
         let info = info.items().and_then(|items| items.first()).cloned().unwrap_or(Value::Null);
-        let part = |at: usize| names(info.items().and_then(|parts| parts.get(at)).unwrap_or(&Value::Null));
-        let (flags, tips) = (part(2), part(7));
-        let unsettled = tips.contains("nondeterministic_output") && !JUDGED.contains(&name);
-        if unsettled || flags.contains("blocking") || flags.contains("pubsub") || flags.contains("noscript") {
-            return Ok(None);
-        }
+        let tips = names(info.items().and_then(|parts| parts.get(7)).unwrap_or(&Value::Null));
         Ok(Some(Self {
+            name: name.to_owned(),
+            group: group.to_owned(),
             words: words(name),
             arguments: arguments(doc),
+            lines: lines::of(name),
             unordered: tips.contains("nondeterministic_output_order"),
-            weight: if ["flushall", "flushdb", "swapdb", "select"].contains(&name) { 1 } else { 6 },
         }))
     }
 }
@@ -212,10 +304,17 @@ impl Argument {
 }
 
 impl Argument {
+    fn add_tokens(&self, words: &Request, tokens: &mut BTreeSet<(Request, Vec<u8>)>) {
+        if let Some(token) = self.token.as_ref().filter(|token| !token.is_empty()) {
+            tokens.insert((words.clone(), token.clone()));
+        }
+        self.parts.iter().for_each(|part| part.add_tokens(words, tokens));
+    }
+
     /// Mostly with the right number in front of fields that are counted.
     fn write_block(&self, request: &mut Request, random: &mut Random) {
         let start = request.len();
-        self.parts.iter().for_each(|part| part.write(request, random));
+        write_arguments(&self.parts, request, random);
         let counts = self.parts.first().is_some_and(|part| part.name == "numfields");
         if !counts || random.one_in(SPOILT_ONE_IN) {
             return;
@@ -225,6 +324,25 @@ impl Argument {
         if let Some(word) = request.get_mut(start) {
             *word = number.to_string().into_bytes();
         }
+    }
+}
+
+/// Writes arguments in their order, mostly with the right number in front of keys that are counted.
+fn write_arguments(arguments: &[Argument], request: &mut Request, random: &mut Random) {
+    let mut number_at = None;
+    for argument in arguments {
+        let start = request.len();
+        argument.write(request, random);
+        let written = request.len() - start;
+        if let Some(at) = number_at.take()
+            && argument.kind == "key"
+            && argument.multiple
+            && !random.one_in(SPOILT_ONE_IN)
+            && let Some(number) = request.get_mut(at)
+        {
+            *number = written.to_string().into_bytes();
+        }
+        number_at = (argument.name == "numkeys").then_some(start);
     }
 }
 

@@ -1,18 +1,18 @@
 //! Sends the same to both servers and says whether they agree.
-//! Invariant: replies must be equal to the byte but for what time and file versions decide: times to
-//! live within a tolerance, DUMP without its footer, and orders that mean nothing.
+//! Invariant: after a sequence the data is compared too, and a sequence leaves nothing behind for the next.
+//! Read next: `agree.rs` says which replies agree.
 
 use super::Request;
-use super::grammar::Grammar;
+use super::agree::{self, Verdict};
+use super::grammar::{Grammar, is_subscription};
+use super::lines;
 use crate::client::Client;
 use crate::value::{Value, quote};
 use std::collections::BTreeMap;
 use std::io;
 
-/// How far apart two times to live may be.
-const TOLERANCE_MS: u64 = 3000;
-/// Version and checksum at the end of a DUMP.
-const DUMP_FOOTER_BYTES: usize = 10;
+/// What is sent between the requests of a sequence that subscribes, and not by the sequence itself.
+const MARKER: &[u8] = b"marker of the test";
 /// Databases that are compared; the grammar selects no others.
 const DATABASES: [&str; 3] = ["0", "1", "2"];
 
@@ -47,7 +47,8 @@ impl Judge {
         let side = |address: &str| Side { address: address.to_owned(), clients: BTreeMap::new() };
         let mut judge = Self { left: side(left), right: side(right), protocol: 2 };
         judge.left.client(2)?;
-        judge.right.client(2)?;
+        // It looks for waits that are over as often as this; ten times a second would take most of the time.
+        judge.right.client(2)?.run("CONFIG SET hz 500")?;
         Ok(judge)
     }
 
@@ -82,16 +83,19 @@ impl Judge {
         let mut kept: Vec<&Request> = Vec::new();
         for (index, (request, (ours, theirs))) in sequence.iter().zip(seen.iter().zip(&reference)).enumerate()
         {
-            if !agree_in_transaction(grammar, request, ours, theirs, &mut kept) {
-                let length = index + 1;
-                let description = format!(
-                    "the reference answers\n{}\nthe server under test\n{}",
-                    theirs.notation().join("\n"),
-                    ours.notation().join("\n")
-                );
-                let reference = reference.iter().take(length).cloned().collect();
-                return Ok(Some(Mismatch { length, description, reference, probe: Vec::new() }));
+            match agree::verdict(grammar, request, sequence.get(index + 1), [ours, theirs], &mut kept) {
+                Verdict::Agree => continue,
+                Verdict::Diverge => return Ok(None),
+                Verdict::Differ => {}
             }
+            let length = index + 1;
+            let description = format!(
+                "the reference answers\n{}\nthe server under test\n{}",
+                theirs.notation().join("\n"),
+                ours.notation().join("\n")
+            );
+            let reference = reference.iter().take(length).cloned().collect();
+            return Ok(Some(Mismatch { length, description, reference, probe: Vec::new() }));
         }
         self.data_differs(sequence.len(), reference)
     }
@@ -133,14 +137,21 @@ impl Side {
         Ok(self.clients.get_mut(&protocol).expect("it was just inserted"))
     }
 
+    /// Runs a sequence on the emptied server; the answer is one reply a request.
     fn play(&mut self, protocol: u8, sequence: &[Request]) -> io::Result<Vec<Value>> {
         let client = self.client(protocol)?;
-        client.run("SELECT 0")?;
         client.run("FLUSHALL")?;
-        let replies = client.pipeline(sequence)?;
-        // A transaction that is still open, and watches, end with the sequence.
-        client.run("DISCARD")?;
-        client.run("UNWATCH")?;
+        let replies = if sequence.iter().any(is_subscription) {
+            play_with_markers(client, sequence)?
+        } else {
+            client.pipeline(sequence)?
+        };
+        // A transaction that is still open, watches and subscriptions end with the sequence.
+        client.run("RESET")?;
+        client.run(&format!("HELLO {protocol}"))?;
+        if sequence.iter().any(|request| agree::full_name(request) == "config|set") {
+            client.run(lines::DEFAULTS)?;
+        }
         Ok(replies)
     }
 
@@ -152,7 +163,7 @@ impl Side {
         for key in scan(client)? {
             let kind = client.command(&[b"TYPE".as_slice(), &key])?.text();
             let value = match kind.as_str() {
-                "string" => without_footer(client.command(&[b"DUMP".as_slice(), &key])?),
+                "string" => agree::without_footer(client.command(&[b"DUMP".as_slice(), &key])?),
                 _ => client.command(&[b"DEBUG".as_slice(), b"DIGEST-VALUE", &key])?,
             };
             let expiry = client.command(&[b"PEXPIRETIME".as_slice(), &key])?;
@@ -174,103 +185,29 @@ fn agree_on_entry(ours: Option<&Entry>, theirs: Option<&Entry>) -> bool {
     let (Some(ours), Some(theirs)) = (ours, theirs) else { return false };
     ours.kind == theirs.kind
         && ours.value == theirs.value
-        && agree_on_time(&ours.expiry, &theirs.expiry, TOLERANCE_MS)
+        && agree::agree_on_time(&ours.expiry, &theirs.expiry, agree::TOLERANCE_MS)
 }
 
-/// Like [`agree`], for a sequence with transactions: `kept` are the requests that wait for EXEC.
-fn agree_in_transaction<'r>(
-    grammar: &Grammar,
-    request: &'r Request,
-    ours: &Value,
-    theirs: &Value,
-    kept: &mut Vec<&'r Request>,
-) -> bool {
-    if theirs == &Value::Simple(b"QUEUED".to_vec()) {
-        kept.push(request);
-        return ours == theirs;
-    }
-    let name = request.first().map(|name| name.to_ascii_lowercase()).unwrap_or_default();
-    if !matches!(name.as_slice(), b"exec" | b"discard") {
-        return agree(grammar, request, ours, theirs);
-    }
-    let kept = std::mem::take(kept);
-    match (ours, theirs) {
-        (Value::Array(ours), Value::Array(theirs)) if [ours.len(), theirs.len()] == [kept.len(); 2] => kept
-            .iter()
-            .zip(ours.iter().zip(theirs))
-            .all(|(request, (ours, theirs))| agree(grammar, request, ours, theirs)),
-        _ => ours == theirs,
-    }
-}
-
-fn agree(grammar: &Grammar, request: &Request, ours: &Value, theirs: &Value) -> bool {
-    if ours == theirs {
-        return true;
-    }
-    let name = request.first().map(|name| name.to_ascii_lowercase()).unwrap_or_default();
-    match name.as_slice() {
-        b"pttl" | b"pexpiretime" => agree_on_time(ours, theirs, TOLERANCE_MS),
-        b"ttl" | b"expiretime" => agree_on_time(ours, theirs, TOLERANCE_MS / 1000),
-        b"hpttl" | b"hpexpiretime" => agree_on_times(ours, theirs, TOLERANCE_MS),
-        b"httl" | b"hexpiretime" => agree_on_times(ours, theirs, TOLERANCE_MS / 1000),
-        // Streams tell when they were read, and what they hold is compared otherwise.
-        b"dump" if is_dump_in_any_order(ours) => {
-            let look = |value: &Value| value.bytes().map(|bytes| (bytes.first().copied(), bytes.len()));
-            dump_type(ours) == Some(DUMP_OF_STREAM) && dump_type(theirs) == Some(DUMP_OF_STREAM)
-                || look(ours) == look(theirs)
+/// Sends requests of which some have no reply, or several: what comes before the marker's reply belongs together.
+fn play_with_markers(client: &mut Client, sequence: &[Request]) -> io::Result<Vec<Value>> {
+    let marker = Value::Bulk(MARKER.to_vec());
+    let mut all = Vec::new();
+    for request in sequence {
+        client.send(request)?;
+        client.send(&[b"PING", MARKER])?;
+        let mut replies = Vec::new();
+        loop {
+            let reply = client.read()?;
+            // PING answers by two words where the connection has subscriptions and speaks RESP2.
+            if reply == marker || reply.items().is_some_and(|items| items.len() == 2 && items[1] == marker) {
+                break;
+            }
+            replies.push(reply);
         }
-        b"dump" => without_footer(ours.clone()) == without_footer(theirs.clone()),
-        _ if grammar.is_unordered(request) => sorted(ours) == sorted(theirs),
-        _ => false,
+        let only = if replies.len() == 1 { replies.pop() } else { None };
+        all.push(only.unwrap_or(Value::Push(replies)));
     }
-}
-
-/// The same for one time a field.
-fn agree_on_times(ours: &Value, theirs: &Value, tolerance: u64) -> bool {
-    match (ours.items(), theirs.items()) {
-        (Some(ours), Some(theirs)) if ours.len() == theirs.len() => {
-            ours.iter().zip(theirs).all(|(ours, theirs)| agree_on_time(ours, theirs, tolerance))
-        }
-        _ => ours == theirs,
-    }
-}
-
-fn agree_on_time(ours: &Value, theirs: &Value, tolerance: u64) -> bool {
-    match (ours.integer(), theirs.integer()) {
-        // -1 and -2 say that there is no time or no key.
-        (Some(ours), Some(theirs)) if ours >= 0 && theirs >= 0 => ours.abs_diff(theirs) <= tolerance,
-        _ => ours == theirs,
-    }
-}
-
-/// The type byte of a stream in DUMP's payload.
-const DUMP_OF_STREAM: u8 = 21;
-
-/// Type bytes of values that lie in a hash table's order: sets and hashes, with ends of fields and without.
-const DUMPS_OF_TABLES: [u8; 3] = [2, 4, 24];
-
-fn dump_type(value: &Value) -> Option<u8> {
-    value.bytes().and_then(|bytes| bytes.first().copied())
-}
-
-fn is_dump_in_any_order(value: &Value) -> bool {
-    dump_type(value).is_some_and(|kind| kind == DUMP_OF_STREAM || DUMPS_OF_TABLES.contains(&kind))
-}
-
-fn without_footer(dump: Value) -> Value {
-    match dump {
-        Value::Bulk(mut bytes) => {
-            bytes.truncate(bytes.len().saturating_sub(DUMP_FOOTER_BYTES));
-            Value::Bulk(bytes)
-        }
-        other => other,
-    }
-}
-
-fn sorted(value: &Value) -> Value {
-    let mut value = value.clone();
-    value.sort();
-    value
+    Ok(all)
 }
 
 fn scan(client: &mut Client) -> io::Result<Vec<Vec<u8>>> {

@@ -1,10 +1,14 @@
 //! The differential test: random commands to two servers, whose replies and data must be equal.
 //! Invariant: a sequence depends on nothing but its seed and the reference server's own description
 //! of its commands, so a seed that failed fails again.
-//! Read next: `grammar.rs` makes commands, `judge.rs` compares, `shrink.rs` makes failures short.
+//! Read next: `grammar.rs` makes commands, `judge.rs` and `agree.rs` compare, `shrink.rs` makes failures short.
 
+mod agree;
 mod grammar;
+mod harm;
 mod judge;
+mod left_out;
+mod lines;
 mod random;
 mod shrink;
 mod stream;
@@ -12,7 +16,7 @@ mod values;
 
 use crate::transcript::expectation_lines;
 use crate::value::quote;
-use grammar::Grammar;
+use grammar::{Grammar, Theme};
 use judge::{Judge, Mismatch};
 use random::Random;
 use std::fmt::Write;
@@ -22,7 +26,7 @@ use std::time::{Duration, Instant};
 /// Commands in one sequence, which begins on empty servers.
 const SEQUENCE_COMMANDS: usize = 60;
 
-/// In half of the sequences, how rarely one of the commands of transactions comes up.
+/// In sequences of transactions, how rarely one of the commands of transactions comes up.
 const TRANSACTION_COMMAND_ONE_IN: usize = 4;
 /// The commands of transactions, the likely ones several times.
 const TRANSACTION_COMMANDS: [&str; 11] = [
@@ -52,7 +56,7 @@ pub struct Options {
     pub left: String,
     /// Address of the reference server.
     pub right: String,
-    /// Command groups as in COMMAND DOCS ("string", "bitmap"); empty for all that are known here.
+    /// Command groups as in COMMAND DOCS ("string", "bitmap"); empty for all.
     pub families: Vec<String>,
     /// Commands to leave out, to see what is behind a known difference ("sort", "object|encoding").
     pub without: Vec<String>,
@@ -91,7 +95,12 @@ pub fn run(options: &Options) -> io::Result<Result<Report, Box<Difference>>> {
         let seed = options.seed.wrapping_add(report.sequences);
         let (sequence, protocol) = make_sequence(&grammar, seed);
         judge.use_protocol(protocol);
-        if let Some(seen) = judge.differs(&grammar, &sequence)? {
+        let seen = judge.differs(&grammar, &sequence);
+        let seen = seen.map_err(|error| {
+            let lines: Vec<String> = sequence.iter().map(|request| line(request)).collect();
+            io::Error::new(error.kind(), format!("seed {seed}: {error}, in\n{}", lines.join("\n")))
+        })?;
+        if let Some(seen) = seen {
             let (sequence, mismatch) = shrink::shrink(&mut judge, &grammar, sequence, seen)?;
             let transcript = transcript(&sequence, &mismatch, protocol, seed);
             let description = mismatch.description;
@@ -107,15 +116,59 @@ fn make_sequence(grammar: &Grammar, seed: u64) -> (Vec<Request>, u8) {
     let mut random = Random::new(seed);
     let protocol = if random.one_in(2) { 2 } else { 3 };
     let mut sequence = grammar.other_types(&mut random);
-    let has_transactions = random.one_in(2);
+    let theme = match random.below(12) {
+        0..6 => Theme::Transactions,
+        6 if grammar.subscribes() => Theme::Subscriptions,
+        _ => Theme::Plain,
+    };
     while sequence.len() < SEQUENCE_COMMANDS {
-        if has_transactions && random.one_in(TRANSACTION_COMMAND_ONE_IN) {
-            let line = random.pick(&TRANSACTION_COMMANDS);
-            sequence.push(line.split(' ').map(|word| word.as_bytes().to_vec()).collect());
+        if theme == Theme::Transactions && random.one_in(TRANSACTION_COMMAND_ONE_IN) {
+            sequence.push(lines::split(random.pick::<&str>(&TRANSACTION_COMMANDS)));
         }
-        sequence.push(grammar.command(&mut random));
+        grammar.write_command(theme, &mut sequence, &mut random);
     }
     (sequence, protocol)
+}
+
+/// What the grammar does not know of the two servers' commands.
+#[derive(Debug)]
+pub struct Gaps {
+    /// Commands of the server under test that are neither made nor left out for a reason.
+    pub commands: Vec<String>,
+    /// Reasons for commands that the server under test does not have, or that are made all the same.
+    pub needless_reasons: Vec<String>,
+    /// Words of options in COMMAND DOCS that did not come up in many requests: `zadd INCR`.
+    pub options: Vec<String>,
+}
+
+/// Looks for gaps in the grammar; `requests` is how many requests are made for that.
+pub fn gaps(left: &str, right: &str, requests: usize) -> io::Result<Gaps> {
+    let mut judge = Judge::connect(left, right)?;
+    let grammar = Grammar::load(&mut judge, &[], &[])?;
+    let names = grammar::names_with_subcommands(&mut judge)?;
+    let is_made = |name: &str| grammar.makes(name) || TRANSACTION_COMMANDS.contains(&&*name.to_uppercase());
+    let unknown = |name: &&String| !is_made(name) && left_out::reason(name).is_none();
+    let mut unseen = grammar.options();
+    let mut random = Random::new(0);
+    for theme in [Theme::Plain, Theme::Transactions, Theme::Subscriptions] {
+        let mut made = Vec::new();
+        for _ in 0..requests {
+            made.clear();
+            grammar.write_command(theme, &mut made, &mut random);
+            made.iter().for_each(|request| unseen.saw(request));
+        }
+    }
+    Ok(Gaps {
+        commands: names.iter().filter(unknown).cloned().collect(),
+        needless_reasons: left_out::LEFT_OUT
+            .iter()
+            .map(|(pattern, _)| (*pattern).to_owned())
+            .filter(|pattern| {
+                !names.iter().any(|name| left_out::meets(pattern, name) && !grammar.makes(name))
+            })
+            .collect(),
+        options: unseen.into_lines(),
+    })
 }
 
 /// A case in the form of tests/README.md.
@@ -123,14 +176,19 @@ fn transcript(sequence: &[Request], mismatch: &Mismatch, protocol: u8, seed: u64
     let mut text = format!("# what seed {seed} found\n@resp {protocol}\n");
     let replies = mismatch.reference.iter().map(Some).chain(std::iter::repeat(None));
     for (request, reply) in sequence.iter().chain(&mismatch.probe).zip(replies) {
-        let words: Vec<String> = request.iter().map(|word| readable(word)).collect();
-        writeln!(text, "> {}", words.join(" ")).expect("a String takes everything");
+        writeln!(text, "{}", line(request)).expect("a String takes everything");
         let seen = reply.map(|reply| (protocol, reply.notation()));
         for line in expectation_lines(seen.as_slice()) {
             writeln!(text, "{line}").expect("a String takes everything");
         }
     }
     text
+}
+
+/// A request as a transcript has it.
+fn line(request: &Request) -> String {
+    let words: Vec<String> = request.iter().map(|word| readable(word)).collect();
+    format!("> {}", words.join(" "))
 }
 
 /// A word as a transcript has it: plain when it can be.

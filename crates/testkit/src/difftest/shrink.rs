@@ -3,6 +3,7 @@
 
 use super::Request;
 use super::grammar::Grammar;
+use super::harm::is_harmful;
 use super::judge::{Judge, Mismatch};
 use std::io;
 
@@ -41,6 +42,9 @@ impl Shrunk {
         grammar: &Grammar,
         mut candidate: Vec<Request>,
     ) -> io::Result<bool> {
+        if candidate.iter().any(is_harmful) {
+            return Ok(false);
+        }
         let Some(mismatch) = judge.differs(grammar, &candidate)? else { return Ok(false) };
         candidate.truncate(mismatch.length);
         *self = Self { sequence: candidate, mismatch };

@@ -1,6 +1,6 @@
 //! Commands on streams. Their grammar in COMMAND DOCS does not tell that ids must grow, and most random words
 //! are refused, so they are made by hand: few ids that meet, and all options.
-//! Invariant: nothing waits, and no id comes from a server's clock.
+//! Invariant: nothing waits for long.
 
 use super::Request;
 use super::random::Random;
@@ -87,6 +87,9 @@ impl Words<'_> {
         if self.1.one_in(4) {
             return self.id();
         }
+        if self.1.one_in(40) {
+            return self.one(&["*"]);
+        }
         let ms = self.1.below(8) * (1 + self.1.pick(&STEPS));
         let open = if self.1.one_in(5) { "3".to_owned() } else { "*".to_owned() };
         self.0.push(format!("{ms}-{open}").into_bytes());
@@ -116,6 +119,7 @@ impl Words<'_> {
 }
 
 const REFERENCES: [&str; 5] = ["", "", "KEEPREF", "DELREF", "ACKED"];
+const BLOCK: [&str; 6] = ["", "", "", "BLOCK 1", "BLOCK 2", "BLOCK -1"];
 const COUNT: [&str; 4] = ["", "", "COUNT 1", "COUNT 2"];
 
 /// The names of what is made here.
@@ -161,10 +165,10 @@ pub fn command(random: &mut Random) -> Request {
         "XACK" => words.key_and_group().ids(),
         "XACKDEL" => words.key_and_group().any(&REFERENCES).counted_ids(),
         "XRANGE" | "XREVRANGE" => words.one(&KEYS).id().id().any(&COUNT),
-        "XREAD" => words.any(&COUNT).any(&["STREAMS e", "STREAMS a", "STREAMS e"]).id(),
+        "XREAD" => words.any(&COUNT).any(&BLOCK).any(&["STREAMS e", "STREAMS a", "STREAMS e"]).id(),
         "XREADGROUP" => read_group(&mut words),
         "XGROUP" => group(&mut words),
-        "XPENDING" => words.key_and_group(),
+        "XPENDING" => pending(&mut words),
         "XCLAIM" => {
             let options = [
                 "",
@@ -182,7 +186,17 @@ pub fn command(random: &mut Random) -> Request {
             words.key_and_group().one(&CONSUMERS).one(&["0", "0", "9999999999"]).id();
             words.any(&["", "COUNT 1", "COUNT 2", "JUSTID"])
         }
-        "XINFO" => words.any(&["STREAM e", "STREAM a", "GROUPS e", "GROUPS a", "GROUPS b"]),
+        "XINFO" => words.any(&[
+            "STREAM e",
+            "STREAM a",
+            "GROUPS e",
+            "GROUPS b",
+            "STREAM e FULL",
+            "STREAM a FULL COUNT 1",
+            "STREAM e FULL COUNT 0",
+            "CONSUMERS e g",
+            "CONSUMERS a h",
+        ]),
         "XSETID" => words.one(&KEYS).id().any(&["", "ENTRIESADDED 9", "MAXDELETEDID 2-2"]),
         _ => words.one(&KEYS),
     };
@@ -190,15 +204,24 @@ pub fn command(random: &mut Random) -> Request {
 }
 
 fn read_group<'w, 'r>(words: &'w mut Words<'r>) -> &'w mut Words<'r> {
-    words.any(&["GROUP"]).one(&GROUPS).one(&CONSUMERS).any(&COUNT).any(&["", "", "NOACK"]);
+    words.any(&["GROUP"]).one(&GROUPS).one(&CONSUMERS).any(&COUNT).any(&BLOCK).any(&["", "", "NOACK"]);
     if words.1.one_in(4) {
         return words.any(&["STREAMS e", "STREAMS a"]).id();
     }
     words.any(&["STREAMS e >", "STREAMS e >", "STREAMS a >", "STREAMS e a > >"])
 }
 
+fn pending<'w, 'r>(words: &'w mut Words<'r>) -> &'w mut Words<'r> {
+    words.key_and_group();
+    if words.1.one_in(3) {
+        return words;
+    }
+    words.any(&["", "", "IDLE 0", "IDLE 9999999"]).any(&["- +", "- +", "(1-1 +", "0 5"]);
+    words.one(&["10", "1", "0", "-1"]).any(&["", "", "x", "y", "nobody"])
+}
+
 fn group<'w, 'r>(words: &'w mut Words<'r>) -> &'w mut Words<'r> {
-    match words.1.below(6) {
+    match words.1.below(7) {
         0..3 => {
             words.any(&["CREATE"]).key_and_group();
             words.any(&["0", "0", "$", "2-1", "x"]);
@@ -209,6 +232,7 @@ fn group<'w, 'r>(words: &'w mut Words<'r>) -> &'w mut Words<'r> {
             words.any(&["0", "$", "2-1", "-"]).any(&["", "ENTRIESREAD 2", "ENTRIESREAD 100"])
         }
         4 => words.any(&["CREATECONSUMER"]).key_and_group().one(&CONSUMERS),
+        5 if words.1.one_in(2) => words.any(&["DESTROY"]).key_and_group(),
         _ => words.any(&["DELCONSUMER"]).key_and_group().one(&CONSUMERS),
     }
 }

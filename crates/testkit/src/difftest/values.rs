@@ -137,6 +137,27 @@ const TIMES: [&[u8]; 9] = [
     b"abc",
 ];
 
+/// Seconds that are short, or none.
+const TIMEOUTS: [&[u8]; 9] = [b"0.001", b"0.001", b"0.002", b"0.01", b"1e-3", b"-1", b"abc", b"", b"1e300"];
+/// The same in milliseconds, and whole.
+const TIMEOUTS_MS: [&[u8]; 8] = [b"1", b"1", b"2", b"5", b"-1", b"abc", b"", b"0.001"];
+
+/// Few members and elements, so that commands meet.
+const MEMBERS: [&[u8]; 10] =
+    [b"a", b"b", b"c", b"d", b"1", b"2", b"3", b"", b"m", b"a member of some thirty bytes..."];
+const CHANNELS: [&[u8]; 4] = [b"a", b"b", b"news", b""];
+
+/// Ends of ranges by score, by member and by rank.
+const BOUNDS: [&[u8]; 20] = [
+    b"-inf", b"+inf", b"inf", b"0", b"1", b"2", b"(1", b"(0", b"1.5", b"-1", b"3", b"-", b"+", b"[a", b"(a",
+    b"[c", b"(", b"[", b"", b"x",
+];
+const DISTANCES: [&[u8]; 8] = [b"1", b"100", b"1000", b"20000", b"0", b"-1", b"abc", b"1e10"];
+const TYPES: [&[u8]; 8] = [b"string", b"list", b"SET", b"zset", b"hash", b"stream", b"x", b""];
+/// How many elements are drawn, or looked at.
+const COUNTS: [&[u8]; 12] =
+    [b"1", b"2", b"3", b"10", b"100", b"10000", b"0", b"-1", b"-2", b"-5", b"abc", b"9223372036854775808"];
+
 const DATABASES: [&[u8]; 10] =
     [b"0", b"0", b"1", b"2", b"1", b"2", b"16", b"-1", b"abc", b"9223372036854775808"];
 const PATTERNS: [&[u8]; 9] = [b"*", b"a*", b"?", b"[a-c]", b"[^a]", b"\\a", b"", b"w*", b"#"];
@@ -179,6 +200,15 @@ pub fn value(kind: &str, name: &str, random: &mut Random) -> Vec<u8> {
         ("key", _) => return key(random),
         ("unix-time", _) => &TIMES,
         ("string", "field") if !random.one_in(8) => &FIELDS,
+        ("double", "timeout") => &TIMEOUTS,
+        ("integer", "timeout") => &TIMEOUTS_MS,
+        ("string", "member" | "element" | "pivot" | "member1" | "member2") if !random.one_in(4) => &MEMBERS,
+        ("string", "channel" | "shardchannel") => &CHANNELS,
+        ("string", "min" | "max" | "start" | "stop") => &BOUNDS,
+        ("double", "radius" | "width" | "height") => &DISTANCES,
+        ("string", "type") => &TYPES,
+        ("integer", "count") if random.one_in(2) => &COUNTS,
+        ("integer", "cursor") if !random.one_in(8) => &[b"0"],
         (_, "seconds" | "milliseconds" | "ttl") if random.one_in(2) => {
             let duration = DURATION_MIN + random.below(DURATIONS) * DURATION_STEP;
             return duration.to_string().into_bytes();

@@ -8,6 +8,7 @@
 
 mod chunk;
 mod chunks;
+pub(crate) mod fuzz;
 mod limit;
 mod quick;
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! Invariant: an integer's text is its canonical decimal form, in every form of the set.
 //! Read next: `operations.rs` for unions and the like, `load.rs` for sets from outside.
 
+pub(crate) mod fuzz;
 mod ints;
 pub use ints::{Ints, IntsBuf};
 

@@ -90,7 +90,7 @@ pub(super) fn kind_of(word: &[u8]) -> Result<Kind, Error> {
         Ok(Kind::Other)
     } else {
         let mut text = b"ERR Unknown client type '".to_vec();
-        text.extend_from_slice(word);
+        text.extend_from_slice(shown_name(word));
         text.push(b'\'');
         Err(Error::custom(text))
     }

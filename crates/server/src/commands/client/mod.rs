@@ -5,7 +5,7 @@
 mod kill;
 mod list;
 
-use super::connection::check_name;
+use super::connection::{check_name, shown_name};
 use super::help::misused;
 use crate::connection::ReplyMode;
 use crate::execute::Host;
@@ -70,10 +70,8 @@ pub static CLIENT: HostCommand = HostCommand {
 
 sub!(
     CACHING,
-    |_, args| {
-        if !args.is(2, b"yes") && !args.is(2, b"no") {
-            return Err(Error::Syntax);
-        }
+    |_, _| {
+        // The mode's word is not looked at before.
         Err(Error::of(
             "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
         ))
@@ -424,7 +422,7 @@ fn set_info(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let is_name = option.eq_ignore_ascii_case(b"lib-name");
     if !is_name && !option.eq_ignore_ascii_case(b"lib-ver") {
         let mut text = b"ERR Unrecognized option '".to_vec();
-        text.extend_from_slice(option);
+        text.extend_from_slice(shown_name(option));
         text.push(b'\'');
         return Err(Error::custom(text));
     }

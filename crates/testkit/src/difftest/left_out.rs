@@ -1,0 +1,42 @@
+//! Commands that no sequence has.
+//! Invariant: each stands here with its reason; a test asks for every other command of the server.
+
+/// A command, or `*` and the end of its name, and why it is left out.
+pub const LEFT_OUT: [(&str, &str); 23] = [
+    ("*|help", "its text is each server's own"),
+    ("client|reply", "switches off the replies that are compared"),
+    ("command|count", "tells how many commands a server has, and Redis has modules"),
+    ("command|docs", "compared in full for every command by other tests"),
+    ("command|info", "compared in full for every command by other tests"),
+    ("command|list", "tells which commands a server has"),
+    ("debug", "looks into the server's own structures; DIGEST-VALUE compares the data of every sequence"),
+    ("delex", "no command of redis-server 8.2"),
+    ("delifeq", "no command of redis-server 8.2"),
+    ("digest", "no command of redis-server 8.2"),
+    ("msetex", "no command of redis-server 8.2"),
+    ("info", "tells of the server itself"),
+    ("latency|doctor", "its text is each server's own"),
+    ("latency|histogram", "tells how long commands took"),
+    ("lolwut", "its text is each server's own"),
+    ("memory|doctor", "its text is each server's own"),
+    ("memory|malloc-stats", "tells of the server's allocator"),
+    ("memory|stats", "tells of the server's allocator"),
+    ("migrate", "needs a third server"),
+    ("monitor", "answers without end"),
+    ("pfselftest", "takes seconds, and answers OK"),
+    ("quit", "ends the connection"),
+    ("shutdown", "ends the server"),
+];
+
+/// Why a command (`get`, `client|reply`) is in no sequence; `None` if it may be in one.
+pub fn reason(name: &str) -> Option<&'static str> {
+    LEFT_OUT.iter().find(|(pattern, _)| meets(pattern, name)).map(|(_, reason)| *reason)
+}
+
+/// Whether a name is what stands in the list.
+pub fn meets(pattern: &str, name: &str) -> bool {
+    match pattern.strip_prefix('*') {
+        Some(end) => name.ends_with(end),
+        None => name == pattern,
+    }
+}
