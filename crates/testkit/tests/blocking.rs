@@ -308,7 +308,8 @@ fn a_wait_is_ended_by_a_push_or_by_another_client_and_never_by_both() {
 /// How many connections a test may open: ten thousand, or fewer where the system allows only fewer files.
 fn connections_max() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
+    let files =
+        limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
     // A client has two descriptors of its connection here.
     let files: usize = files.and_then(|files| files.parse().ok()).unwrap_or(1024);
     (files.saturating_sub(100) / 2).min(10_000)
