@@ -4,7 +4,7 @@ use crate::args::Args;
 use crate::error::Error;
 use crate::wait::Wait;
 use larder_resp::Reply;
-use larder_store::{Db, DbIndex, Hashed, Keyspace, Local, Str};
+use larder_store::{Db, DbIndex, Elsewhere, Hashed, Held, Keyspace, LOCK_ATTEMPTS, Local, Place, Str};
 use larder_values::collection::PackedLimits;
 use larder_values::{ascii7, number};
 
@@ -145,14 +145,60 @@ pub struct KeyspaceCtx<'a> {
     pub reply: Reply<'a>,
     /// Settings in force.
     pub limits: &'a Limits,
+    /// The shards of what was changed, where somebody waits for it: whoever runs the command serves them first.
+    pub held: Held<'a>,
+    /// A key was locked elsewhere: the command has changed nothing and is to be run again.
+    pub is_busy: bool,
 }
 
-impl KeyspaceCtx<'_> {
-    /// Runs `work` on keys of one database with their shards locked.
-    pub fn with_keys<R>(&mut self, db: DbIndex, keys: &[&[u8]], work: impl FnOnce(&mut Db<'_>) -> R) -> R {
-        let hashes: smallvec::SmallVec<[u64; 4]> = keys.iter().map(|key| self.keyspace.hash(key)).collect();
-        let locked = self.keyspace.lock_many(db, &hashes);
-        work(&mut Db::new(self.keyspace, db, locked, self.local))
+impl<'a> KeyspaceCtx<'a> {
+    /// Runs `work` on keys of one database with their shards locked. `None` where one is locked elsewhere; then the
+    /// command ends, having done nothing.
+    pub fn with_keys<R>(
+        &mut self,
+        db: DbIndex,
+        keys: &[&[u8]],
+        work: impl FnOnce(&mut Db<'_>, &mut Reply<'a>) -> R,
+    ) -> Option<R> {
+        let mut places: smallvec::SmallVec<[Place; 16]> =
+            keys.iter().map(|key| self.keyspace.place(db, self.keyspace.hash(key))).collect();
+        self.hold(places.to_vec())?;
+        let locked = self.held.lend(&mut places);
+        let answer = work(&mut Db::new(self.keyspace, db, locked, self.local), &mut self.reply);
+        self.release();
+        Some(answer)
+    }
+
+    /// Runs `work` on a key of the connection's database and one of another, both locked. `None` as in
+    /// [`KeyspaceCtx::with_keys`].
+    pub fn across<R>(
+        &mut self,
+        here: &Hashed<'_>,
+        (database, there): (DbIndex, &Hashed<'_>),
+        work: impl for<'t> FnOnce(&mut Db<'t>, &mut Elsewhere<'t>) -> R,
+    ) -> Option<R> {
+        let places = [self.keyspace.place(self.db, here.hash), self.keyspace.place(database, there.hash)];
+        self.hold(places.to_vec())?;
+        let [locked_here, locked_there] = self.held.lend_two(places);
+        let mut elsewhere = Elsewhere::new(self.keyspace, database, locked_there);
+        let answer = work(&mut Db::new(self.keyspace, self.db, locked_here, self.local), &mut elsewhere);
+        drop(elsewhere);
+        self.release();
+        Some(answer)
+    }
+
+    /// Locks `places` and nothing else.
+    fn hold(&mut self, mut places: Vec<Place>) -> Option<()> {
+        self.held = Held::default();
+        self.is_busy = !self.keyspace.try_hold(&mut places, LOCK_ATTEMPTS, &mut self.held);
+        (!self.is_busy).then_some(())
+    }
+
+    /// Unlocks, unless those who wait for what was changed must be served before.
+    fn release(&mut self) {
+        if !self.local.effects.has_ready() {
+            self.held = Held::default();
+        }
     }
 
     /// A database number given as an argument.

@@ -8,7 +8,8 @@ use crate::keys_of::keys_of;
 use crate::spec::{Command, Run};
 use larder_resp::{Output, Protocol, Reply, Span, split_words};
 use larder_store::{
-    Access, Db, DbIndex, Effect, Epochs, EventClass, Expire, Hasher, Keyspace, Local, Millis, StoreStats,
+    Access, Db, DbIndex, Effect, Epochs, EventClass, Expire, Hasher, Held, Keyspace, Local, Millis,
+    StoreStats,
 };
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -98,7 +99,8 @@ impl World {
                 run(&mut Ctx::new(Db::new(keyspace, *db, locked, local), reply, limits, first), args)
             }
             Run::Keyspace(run) | Run::Exclusive(run) => {
-                run(&mut KeyspaceCtx { keyspace, db: *db, local, reply, limits }, args)
+                let (held, is_busy) = (Held::default(), false);
+                run(&mut KeyspaceCtx { keyspace, db: *db, local, reply, limits, held, is_busy }, args)
             }
             Run::Container => Err(Error::of("ERR a container does not run")),
         }

@@ -110,7 +110,7 @@ impl Background {
         if !core.server.blocked.is_empty() {
             let mailbox = &core.server.mailboxes[self.worker];
             for answer in core.server.blocked.take_due(self.worker, clock::now()) {
-                mailbox.send(answer);
+                mailbox.send(crate::server::Message::Answer(answer));
             }
         }
         let now = core.local.now.0;

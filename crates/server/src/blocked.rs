@@ -9,7 +9,7 @@
 //! wait for other servers; `background.rs`, which looks at the clock.
 
 use crate::registry::Row;
-use crate::server::Message;
+use crate::server::Answer;
 use larder_commands::wait::Wait;
 use larder_commands::{Args, KeyAt, keys_of};
 use larder_resp::{Protocol, Span};
@@ -112,11 +112,24 @@ impl std::fmt::Debug for Kept {
     }
 }
 
+/// What came of beginning to serve a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// It is being served, by the caller.
+    Here,
+    /// Another thread is about to serve it, or to find out that it cannot.
+    Elsewhere,
+    /// It waits no more.
+    Answered,
+}
+
 /// All clients that wait.
 #[derive(Debug)]
 pub struct Blocked {
     state: Mutex<State>,
     count: AtomicUsize,
+    /// Those among them whose wait ends also when a key is gone.
+    until_gone: AtomicUsize,
     followed: Arc<Followed>,
 }
 
@@ -132,7 +145,12 @@ impl Blocked {
     /// Nobody waits, of `workers` workers' clients. `followed` knows who waits for which key.
     pub fn new(workers: usize, followed: Arc<Followed>) -> Blocked {
         let state = State { waiting: HashMap::new(), ends: vec![BTreeSet::new(); workers] };
-        Blocked { state: Mutex::new(state), count: AtomicUsize::new(0), followed }
+        Blocked {
+            state: Mutex::new(state),
+            count: AtomicUsize::new(0),
+            until_gone: AtomicUsize::new(0),
+            followed,
+        }
     }
 
     /// Adds a client.
@@ -142,6 +160,9 @@ impl Blocked {
             && let Some(ends) = state.ends.get_mut(waiter.worker)
         {
             ends.insert((deadline, client));
+        }
+        if waiter.command.as_ref().is_some_and(|command| command.until_gone) {
+            self.until_gone.fetch_add(1, Relaxed);
         }
         state.waiting.insert(client, (waiter, false));
         self.count.store(state.waiting.len(), Relaxed);
@@ -157,13 +178,26 @@ impl Blocked {
         self.take_if(client, |_| true);
     }
 
-    /// Begins to serve a client: its command, unless it has been answered, or is being served by another thread.
-    pub fn begin(&self, client: u64) -> Option<Arc<Kept>> {
-        let mut state = self.state.lock();
-        let (waiter, is_served) = state.waiting.get_mut(&client).filter(|(_, is_served)| !is_served)?;
-        let command = waiter.command.clone()?;
-        *is_served = true;
-        Some(command)
+    /// The command of a client that waits for keys, if it has not been answered.
+    pub fn command(&self, client: u64) -> Option<Arc<Kept>> {
+        self.state.lock().waiting.get(&client)?.0.command.clone()
+    }
+
+    /// Begins to serve a client.
+    pub fn begin(&self, client: u64) -> Begun {
+        match self.state.lock().waiting.get_mut(&client) {
+            None => Begun::Answered,
+            Some((_, true)) => Begun::Elsewhere,
+            Some((_, is_served)) => {
+                *is_served = true;
+                Begun::Here
+            }
+        }
+    }
+
+    /// Whether another thread runs a client's command at the moment: whether the client waits is not decided.
+    pub fn is_being_served(&self, client: u64) -> bool {
+        self.state.lock().waiting.get(&client).is_some_and(|(_, is_served)| *is_served)
     }
 
     /// Has a client go on waiting that could not be served.
@@ -190,12 +224,21 @@ impl Blocked {
         {
             ends.remove(&(deadline, client));
         }
+        if waiter.command.as_ref().is_some_and(|command| command.until_gone) {
+            self.until_gone.fetch_sub(1, Relaxed);
+        }
         self.count.store(state.waiting.len(), Relaxed);
         drop(state);
         if let Some(command) = &waiter.command {
             command.awaited().for_each(|key| self.followed.stop_waiting(command.db, key, waiter.ticket));
         }
         Some(waiter)
+    }
+
+    /// Whether some wait ends when a key is gone. Of those who wait for a key that the caller has locked none is
+    /// overlooked: they were counted under its lock.
+    pub fn any_until_gone(&self) -> bool {
+        self.until_gone.load(Relaxed) != 0
     }
 
     /// Whether this client waits.
@@ -226,7 +269,7 @@ impl Blocked {
     }
 
     /// Takes out a worker's clients whose time is over: their answers.
-    pub fn take_due(&self, worker: usize, now: Instant) -> Vec<Message> {
+    pub fn take_due(&self, worker: usize, now: Instant) -> Vec<Answer> {
         let state = self.state.lock();
         let Some(ends) = state.ends.get(worker) else { return Vec::new() };
         let due = ends.iter().take_while(|(deadline, _)| *deadline <= now).map(|(_, client)| *client);
@@ -234,7 +277,7 @@ impl Blocked {
         drop(state);
         let answer = |client| {
             let waiter = self.take(client)?;
-            Some(Message::Answer(client, waiter.ticket, waiter.on_timeout.to_vec()))
+            Some(Answer::new(client, waiter.ticket, waiter.on_timeout))
         };
         due.into_iter().filter_map(answer).collect()
     }
@@ -265,7 +308,7 @@ mod tests {
         assert_eq!((blocked.next_deadline(0), blocked.counts()), (Some(later), (2, 0)));
         assert!(blocked.take_due(0, start).is_empty());
         let due = blocked.take_due(0, later);
-        assert!(matches!(&due[..], [Message::Answer(1, 10, reply)] if reply == b":0\r\n"), "{due:?}");
+        assert_eq!(due, [Answer::new(1, 10, b":0\r\n")]);
         assert!(blocked.take_due(0, later).is_empty() && blocked.take(1).is_none());
         assert_eq!(blocked.next_deadline(0), None);
         assert_eq!(blocked.take(2).map(|waiter| waiter.ticket), Some(20));

@@ -6,6 +6,7 @@
 use crate::clients::Client;
 use crate::io::Socket;
 use crate::pubsub::Subscriptions;
+use crate::registry::Row;
 use crate::transaction::{Transaction, Watching};
 use larder_config::ClientClass;
 use larder_resp::{Output, Protocol, RequestParser, Span};
@@ -48,12 +49,25 @@ pub enum Parked {
 }
 
 /// A command whose answer is not there yet: it is counted when it ends.
-#[derive(Debug, Clone, Copy)]
 pub struct Unfinished {
-    /// The command's `Row::id`.
-    pub command: usize,
-    /// How long it ran before it waited, in nanoseconds.
+    /// The command.
+    pub row: &'static Row,
+    /// How long it has run, in nanoseconds; the wait is not among it.
     pub nanos: u64,
+    /// Its words, as the slow log keeps them; none where there is no such log.
+    pub words: Vec<Vec<u8>>,
+}
+
+impl Unfinished {
+    fn memory(&self) -> usize {
+        self.words.iter().map(|word| size_of::<Vec<u8>>() + word.capacity()).sum()
+    }
+}
+
+impl std::fmt::Debug for Unfinished {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Unfinished").field("command", &self.row.name).finish_non_exhaustive()
+    }
 }
 
 /// A client's connection.
@@ -177,6 +191,7 @@ impl Connection {
             + self.transaction.as_ref().map_or(0, |transaction| transaction.memory())
             + self.watching.memory()
             + self.subscriptions.as_ref().map_or(0, |own| own.memory())
+            + self.unfinished.as_ref().map_or(0, Unfinished::memory)
     }
 
     /// Puts the connection back into the state it had when it was accepted (RESET).

@@ -1,49 +1,42 @@
-//! From a request to its reply: who may ask, is there room, lock the keys, run, count.
+//! From a request to its reply: lock the keys, run, serve those who wait, count.
 //!
-//! One path for every command. A panic in a command ends here: its connection gets an error and is
+//! One path for every command: `execute/admit.rs` says whether it may run, `run` here carries it out. A panic in a command ends here: its connection gets an error and is
 //! closed, its locks are released by their guards, no other client notices.
 
+mod admit;
+mod debts;
 mod exec;
+mod room;
 mod serve;
 
 use crate::clients::Client;
-use crate::commands::shown_name;
-use crate::connection::{Closing, Connection, Parked, ReplyMode, Unfinished};
+use crate::connection::{Closing, Connection, Parked, Unfinished};
 use crate::pubsub::{Delivery, Name, Notifier, Subscribers};
-use crate::registry::{InMulti, Row, RowRun, RunOnKeys};
-use crate::server::{Message, Server};
+use crate::registry::{Row, RowRun, RunOnKeys};
+use crate::server::{Answer, Message, Server};
 use crate::slowlog::{SlowEntry, shorten};
 use crate::stats::WorkerStats;
 use crate::transaction::Transaction;
-use crate::{alloc, clock, monitor};
+use crate::{clock, monitor};
+pub use debts::Debts;
 use larder_commands::keys::flush_waits;
 use larder_commands::spec::Flags;
 use larder_commands::{Args, Ctx, Error, KeyspaceCtx, Limits, keys_of};
-use larder_config::{MaxmemoryPolicy, Settings};
+use larder_config::Settings;
 use larder_resp::{Output, Protocol, Reply};
 use larder_store::{
-    Database, Db, DbIndex, Evictor, Held, Keyspace, LazyFree, Local, Locked, Place, Policy, Turn,
+    Database, Db, DbIndex, Evictor, Held, Keyspace, LOCK_ATTEMPTS, LazyFree, Local, Locked, Place, Turn,
 };
 use larder_values::collection::PackedLimits;
 use larder_values::list::Limit;
 use serve::Waiters;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
-/// How often a locked shard is asked for again before the connection is parked.
-const LOCK_SPINS: u32 = 200;
 /// Of how many runs of a constant-time command one is timed.
 const TIMED_ONE_IN: u32 = 16;
 /// The first runs of every command are timed, so that rare commands have a histogram.
 const TIMED_FIRST: u64 = 64;
-/// Writes between two looks at the memory in use.
-const MEMORY_CHECK_EVERY: u32 = 16;
-/// Bytes a worker may take before it looks at the memory in use, however few its writes were.
-const MEMORY_UNCHECKED_BYTES_MAX: isize = 16 * 1024;
-
-/// Keys evicted between two looks at the clock, as in Redis.
-const EVICTIONS_BETWEEN_LOOKS: u32 = 16;
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +99,7 @@ pub struct Core {
     pub held_back: Vec<(Arc<Delivery>, Option<Name>)>,
     /// What lay in the mailbox between messages and has to wait.
     pub set_aside: Vec<Message>,
-    /// The reply of the command at hand is out-of-band data, which CLIENT REPLY does not hide.
+    /// The output of the command at hand is not for CLIENT REPLY to hide: out-of-band data, or what EXEC left of it.
     pub reply_is_push: bool,
 }
 
@@ -208,8 +201,8 @@ impl Core {
         let mut cx = Ctx::new(db, Reply::new(out, protocol), &self.limits, (row.first_key, hash));
         let result = run(&mut cx, args);
         if cx.db.local.effects.has_ready() {
-            let waiters = Waiters { server: self.server, worker: self.id, limits: &self.limits };
-            waiters.serve_after(cx.into_db());
+            let (server, worker, limits, stopwatch) = (self.server, self.id, &self.limits, &self.stopwatch);
+            Waiters { server, worker, limits, stopwatch }.serve_after(cx.into_db());
         } else {
             drop(cx);
         }
@@ -300,6 +293,9 @@ impl Core {
             self.refresh_settings();
         }
         self.turn = Some(self.server.keyspace.world.enter(self.id));
+        if self.server.debts.any() {
+            self.pay_debts();
+        }
         self.turns = self.turns.wrapping_add(1);
         self.timing_turn = self.turns.is_multiple_of(TIMED_ONE_IN);
         self.look_up_attention();
@@ -348,157 +344,6 @@ impl Core {
         self.local.effects.set_listener(events.bits(), notifier.map(|notifier| Box::new(notifier) as _));
     }
 
-    /// Carries out one request, answering into `out`.
-    ///
-    /// `hash` is that of the first key, where `row` has a fixed one.
-    pub fn execute(
-        &mut self,
-        conn: &mut Connection,
-        out: &mut Output,
-        row: Option<&'static Row>,
-        args: &Args<'_>,
-        hash: u64,
-    ) -> Outcome {
-        let mark = out.mark();
-        let mode = conn.reply_mode;
-        if mode == ReplyMode::SkipNext {
-            conn.reply_mode = ReplyMode::On;
-        }
-        let outcome = self.admit(conn, out, row, args, hash);
-        if outcome == Outcome::Later {
-            conn.reply_mode = mode;
-            out.truncate(mark);
-            return outcome;
-        }
-        let hidden = mode == ReplyMode::SkipNext || conn.reply_mode != ReplyMode::On;
-        let is_push = std::mem::take(&mut self.reply_is_push);
-        if hidden && conn.closing == Closing::No && !is_push {
-            out.truncate(mark);
-            conn.answer_is_hidden = conn.parked.is_some();
-        }
-        if conn.subscriptions.is_some() || !self.held_back.is_empty() {
-            self.take_messages(conn, out);
-        }
-        outcome
-    }
-
-    /// Everything that may refuse a command before it runs.
-    fn admit(
-        &mut self,
-        conn: &mut Connection,
-        out: &mut Output,
-        row: Option<&'static Row>,
-        args: &Args<'_>,
-        hash: u64,
-    ) -> Outcome {
-        let asked = row;
-        let resolved = self.resolve(row, args);
-        conn.client.last_command.store(row_shown(&resolved).map_or(0, |row| row.id + 1), Relaxed);
-        let row = match resolved {
-            Ok(row) => row,
-            Err((row, error)) => return self.refuse(conn, out, row, &error),
-        };
-        // The worker hashed the key of what was asked, and a container itself has none.
-        let is_subcommand = !asked.is_some_and(|asked| std::ptr::eq(asked, row));
-        let hash = if is_subcommand && row.first_key != 0 {
-            self.server.keyspace.hash(args.get(row.first_key))
-        } else {
-            hash
-        };
-        // A password that was taken away since binds nobody.
-        if !conn.authenticated && self.settings.requirepass().is_empty() {
-            conn.authenticated = true;
-        }
-        if !conn.authenticated && !row.has(Flags::NO_AUTH) {
-            return self.refuse(conn, out, Some(row), &Error::of("NOAUTH Authentication required."));
-        }
-        let in_multi = if conn.transaction.is_some() { Some(row.in_multi) } else { None };
-        if in_multi == Some(InMulti::Refused) {
-            let error = Error::of("ERR Command not allowed inside a transaction");
-            return self.refuse(conn, out, Some(row), &error);
-        }
-        if self.settings.maxmemory() != 0 && needs_memory(conn, row) && !self.make_room() {
-            return self.refuse(conn, out, Some(row), &Error::OutOfMemory);
-        }
-        if conn.is_listening_only() && !is_for_subscribers(row) {
-            return self.refuse(conn, out, Some(row), &not_for_subscribers(row));
-        }
-        if self.server.pause.until_ms.load(Relaxed) != 0
-            && self.server.is_paused(self.local.now, may_replicate(conn, row))
-            && !is_exempt_from_pause(row)
-        {
-            conn.parked = Some(Parked::Paused);
-            conn.client.parked.store(true, Relaxed);
-            return Outcome::Later;
-        }
-        if in_multi == Some(InMulti::Kept) {
-            self.keep_for_exec(conn, out, row, args, hash);
-            return Outcome::Done;
-        }
-        // What EXEC carries out is shown before it.
-        let is_exec = row.in_multi == InMulti::Exec;
-        if !is_exec {
-            self.show_monitors(conn, row, args);
-        }
-        let outcome = self.run(conn, out, row, args, hash, None);
-        if is_exec && outcome == Outcome::Done {
-            self.show_monitors(conn, row, args);
-        }
-        outcome
-    }
-
-    /// Finds the subcommand where there is one, and checks the number of words.
-    fn resolve(
-        &self,
-        row: Option<&'static Row>,
-        args: &Args<'_>,
-    ) -> Result<&'static Row, (Option<&'static Row>, Error)> {
-        let Some(row) = row else { return Err((None, unknown_command(args))) };
-        if row.subcommands.is_empty() {
-            return if row.spec.takes(args.len()) {
-                Ok(row)
-            } else {
-                Err((Some(row), Error::arity(&row.name)))
-            };
-        }
-        let Some(word) = args.try_get(1) else {
-            return match row.run {
-                RowRun::Container => Err((Some(row), Error::arity(&row.name))),
-                _ => Ok(row),
-            };
-        };
-        let Some(sub) = row.subcommand(word) else { return Err((Some(row), unknown_subcommand(row, word))) };
-        if sub.spec.takes(args.len()) { Ok(sub) } else { Err((Some(sub), Error::arity(&sub.name))) }
-    }
-
-    /// Answers why a command does not run. A transaction that it was part of will not be carried out.
-    fn refuse(
-        &mut self,
-        conn: &mut Connection,
-        out: &mut Output,
-        row: Option<&'static Row>,
-        error: &Error,
-    ) -> Outcome {
-        if let Some(stats) = row.and_then(|row| self.stats.by_command.get(row.id)) {
-            stats.rejected.add(1);
-        }
-        if let Some(transaction) = &mut conn.transaction {
-            transaction.is_flawed = true;
-        }
-        if row.is_some_and(|row| row.in_multi == InMulti::Exec) {
-            self.end_transaction(conn);
-            let reason = error.text();
-            let reason = reason.strip_prefix(b"ERR ").unwrap_or(reason);
-            let text = [&b"EXECABORT Transaction discarded because of: "[..], reason].concat();
-            self.count_error(&text);
-            Reply::new(out, Protocol::Resp2).error(&text);
-        } else {
-            self.count_error(error.text());
-            Reply::new(out, Protocol::Resp2).error(error.text());
-        }
-        Outcome::Done
-    }
-
     /// Runs an admitted command, timing it where that matters.
     fn run(
         &mut self,
@@ -535,7 +380,9 @@ impl Core {
         }
         if matches!(conn.parked, Some(Parked::Ticket(_))) {
             let nanos = if timed { self.stopwatch.nanos(start, self.stopwatch.ticks()) } else { 0 };
-            conn.unfinished = Some(Unfinished { command: row.id, nanos });
+            let is_logged = self.settings.slowlog_log_slower_than() >= 0 && !row.has(Flags::SKIP_SLOWLOG);
+            let words = if is_logged { shorten(monitor::redacted(row, args)) } else { Vec::new() };
+            conn.unfinished = Some(Unfinished { row, nanos, words });
             self.count_changes();
             return Outcome::Done;
         }
@@ -554,27 +401,32 @@ impl Core {
                 stats.durations.record(nanos, scale);
             }
             if nanos >= self.slow_nanos_min || self.settings.latency_monitor_threshold() > 0 {
-                self.note_slow(conn, row, args, nanos);
+                self.note_slow(&conn.client, row, nanos, || shorten(monitor::redacted(row, args)));
             }
         }
         Outcome::Done
     }
 
-    /// Counts a command whose answer came later than it was asked, or whose connection ended before.
+    /// Counts a command whose answer came later than it was asked. One whose connection ends before is counted nowhere,
+    /// as in Redis.
     #[cold]
-    pub fn count_end(&self, client: &Client, Unfinished { command, nanos }: Unfinished, reply: &[u8]) {
-        let stats = &self.stats.by_command[command];
+    pub fn count_end(&self, client: &Client, unfinished: Unfinished, reply: &[u8]) {
+        let Unfinished { row, nanos, words } = unfinished;
+        let stats = &self.stats.by_command[row.id];
         stats.calls.add(1);
         self.stats.commands.add(1);
         client.commands.add(1);
-        self.count_time(command, nanos);
+        self.count_time(row.id, nanos);
         if let Some(text) = reply.strip_prefix(b"-") {
             stats.failed.add(1);
             self.count_error(text.trim_ascii_end());
-            if text.starts_with(b"UNBLOCKED") {
-                // As Redis does: once for the error, once for the end of the wait.
+            if text.starts_with(b"UNBLOCKED") && !matches!(row.run, RowRun::Keys(_)) {
+                // As Redis does with WAIT: once for the error, once for the end of the wait.
                 stats.calls.add(1);
             }
+        }
+        if !words.is_empty() {
+            self.note_slow(client, row, nanos, || words);
         }
     }
 
@@ -619,16 +471,25 @@ impl Core {
                     serve::park(self.server, conn, row, args, &wait, &mut cx.reply);
                 }
                 if cx.db.local.effects.has_ready() && !conn.is_in_exec {
-                    let waiters = Waiters { server: self.server, worker: self.id, limits: &self.limits };
-                    waiters.serve_after(cx.into_db());
+                    let (server, worker, limits, stopwatch) =
+                        (self.server, self.id, &self.limits, &self.stopwatch);
+                    Waiters { server, worker, limits, stopwatch }.serve_after(cx.into_db());
                 }
             }
             RowRun::Keyspace(run) => {
-                run(&mut self.keyspace_cx(conn, out), args)?;
+                let (mut cx, waiters) = self.keyspace_cx(conn, out);
+                let answer = run(&mut cx, args);
+                if cx.is_busy {
+                    return Ok(false);
+                }
+                if cx.local.effects.has_ready() && !conn.is_in_exec {
+                    waiters.serve(&mut cx.held, cx.local);
+                }
+                answer?;
             }
             RowRun::Exclusive(run) => {
                 let mark = out.mark();
-                self.alone(|core| run(&mut core.keyspace_cx(conn, out), args))?;
+                self.alone(|core| run(&mut core.keyspace_cx(conn, out).0, args))?;
                 if matches!(row.spec.name, "flushall" | "flushdb")
                     && flush_waits(args, &self.limits)
                     && !conn.is_in_exec
@@ -657,18 +518,26 @@ impl Core {
         let ticket = Host { core: self, conn, out }.park();
         let (server, worker, id) = (self.server, self.id, conn.client.id);
         server.reaper.after(move || {
-            server.mailboxes[worker].send(Message::Answer(id, ticket, b"+OK\r\n".to_vec()));
+            server.mailboxes[worker].send(Message::Answer(Answer::new(id, ticket, b"+OK\r\n")));
         });
     }
 
-    fn keyspace_cx<'c>(&'c mut self, conn: &Connection, out: &'c mut Output) -> KeyspaceCtx<'c> {
-        KeyspaceCtx {
-            keyspace: &self.server.keyspace,
+    fn keyspace_cx<'c>(
+        &'c mut self,
+        conn: &Connection,
+        out: &'c mut Output,
+    ) -> (KeyspaceCtx<'c>, Waiters<'c>) {
+        let Core { server, id, limits, stopwatch, local, .. } = self;
+        let cx = KeyspaceCtx {
+            keyspace: &server.keyspace,
             db: conn.db,
             reply: Reply::new(out, conn.protocol),
-            limits: &self.limits,
-            local: &mut self.local,
-        }
+            limits,
+            local,
+            held: Held::default(),
+            is_busy: false,
+        };
+        (cx, Waiters { server, worker: *id, limits, stopwatch })
     }
 
     /// Runs `work` while no other worker is inside a turn.
@@ -682,73 +551,28 @@ impl Core {
         let server = self.server;
         let exclusive = server.keyspace.world.exclusive();
         self.is_alone = true;
+        if server.debts.any() {
+            self.pay_debts();
+        }
         let result = work(self);
+        if self.local.effects.has_ready() {
+            self.serve_ready();
+        }
         self.is_alone = false;
         drop(exclusive);
         self.turn = Some(server.keyspace.world.enter(self.id));
         result
     }
 
-    /// Makes sure that memory in use is below the limit, evicting where the policy allows it. False
-    /// where nothing may leave; true also where the time of one command was not enough and the
-    /// background goes on.
-    fn make_room(&mut self) -> bool {
-        let grown = alloc::own_bytes().wrapping_sub(self.own_bytes_checked);
-        if self.until_memory_check > 0 && grown < MEMORY_UNCHECKED_BYTES_MAX && !self.over_limit {
-            self.until_memory_check -= 1;
-            return true;
-        }
-        self.until_memory_check = MEMORY_CHECK_EVERY;
-        self.evict(eviction_time(self.settings.maxmemory_eviction_tenacity()))
-    }
-
-    /// Whether the background is to go on evicting.
-    #[inline]
-    pub fn is_evicting(&self) -> bool {
-        self.is_evicting
-    }
-
-    /// Evicts until memory in use is below the limit, nothing more may leave, or the time is over.
-    /// False only where nothing may leave. Inside a turn, holding no lock.
-    pub fn evict(&mut self, time_max: Duration) -> bool {
-        let limit = match self.settings.maxmemory() {
-            0 => usize::MAX,
-            bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
-        };
-        let policy = policy_of(self.settings.maxmemory_policy());
-        let samples = self.settings.maxmemory_samples() as usize;
-        let start = clock::now();
-        let mut evicted = 0u32;
-        self.is_evicting = false;
-        while self.bytes_over(limit) {
-            if evicted != 0 && evicted.is_multiple_of(EVICTIONS_BETWEEN_LOOKS) && start.elapsed() >= time_max
-            {
-                (self.is_evicting, self.over_limit) = (true, true);
-                return true;
-            }
-            if self.evictor.evict_one(&self.server.keyspace, policy, samples, &mut self.local).is_none() {
-                self.over_limit = true;
-                return false;
-            }
-            evicted = evicted.wrapping_add(1);
-        }
-        self.own_bytes_checked = alloc::own_bytes();
-        self.over_limit = false;
-        true
-    }
-
-    /// Whether more memory than `limit` is in use, beside what the background is about to free. Values
-    /// that are this thread's to free are freed first: the limit is about them.
-    fn bytes_over(&mut self, limit: usize) -> bool {
-        self.local.free_spent();
-        self.hand_garbage_over();
-        let used = self.server.used_memory();
-        used > limit && used.saturating_sub(self.server.reaper.pending_value_bytes()) > limit
-    }
-
     /// Logs a command that was slow.
     #[cold]
-    fn note_slow(&mut self, conn: &Connection, row: &'static Row, args: &Args<'_>, nanos: u64) {
+    fn note_slow(
+        &self,
+        client: &Client,
+        row: &'static Row,
+        nanos: u64,
+        words: impl FnOnce() -> Vec<Vec<u8>>,
+    ) {
         let threshold_ms = self.settings.latency_monitor_threshold();
         let millis = nanos / 1_000_000;
         if threshold_ms > 0 && millis >= threshold_ms {
@@ -763,9 +587,9 @@ impl Core {
             id: 0,
             unix_secs: self.local.now.0 / 1000,
             micros: nanos / 1000,
-            words: shorten(monitor::redacted(row, args)),
-            address: conn.client.address.clone(),
-            name: conn.client.names.lock().name.clone(),
+            words: words(),
+            address: client.address.clone(),
+            name: client.names.lock().name.clone(),
         };
         self.server.slowlog.lock().add(entry, length_max);
     }
@@ -794,29 +618,12 @@ impl Core {
         Reply::new(out, conn.protocol).error(text.as_bytes());
         conn.closing = Closing::AfterReplies;
     }
-
-    /// Shows a command to those who monitor, unless it is none for their eyes.
-    #[inline]
-    fn show_monitors(&self, conn: &Connection, row: &'static Row, args: &Args<'_>) {
-        if self.server.monitors.load(Relaxed) != 0 && !row.has(Flags::SKIP_MONITOR) && !row.has(Flags::ADMIN)
-        {
-            self.feed_monitors(conn, row, args);
-        }
-    }
-
-    #[cold]
-    fn feed_monitors(&self, conn: &Connection, row: &'static Row, args: &Args<'_>) {
-        let line = Arc::new(monitor::line(conn, row, args, clock::unix_micros()));
-        for mailbox in &self.server.mailboxes {
-            mailbox.send(Message::Monitor(Arc::clone(&line)));
-        }
-    }
 }
 
 /// Locks the shard of a command's only key, or answers `None` after a short while.
 #[inline]
 fn lock_one(database: Database<'_>, hash: u64) -> Option<Locked<'_>> {
-    for _ in 0..LOCK_SPINS {
+    for _ in 0..LOCK_ATTEMPTS {
         if let Some(locked) = database.try_lock_one(hash) {
             return Some(locked);
         }
@@ -841,63 +648,13 @@ fn lock<'k>(
     let keys = keys_of(row.spec, args).unwrap_or_default();
     let hashes: smallvec::SmallVec<[u64; 16]> =
         keys.iter().map(|key| keyspace.hash(args.get(key.index as usize))).collect();
-    for _ in 0..LOCK_SPINS {
+    for _ in 0..LOCK_ATTEMPTS {
         if let Some(locked) = database.try_lock_many(&hashes) {
             return Some(locked);
         }
         std::hint::spin_loop();
     }
     None
-}
-
-/// What CLIENT LIST shows of a request: the command that was found, also where it is refused.
-fn row_shown(resolved: &Result<&'static Row, (Option<&'static Row>, Error)>) -> Option<&'static Row> {
-    match resolved {
-        Ok(row) => Some(row),
-        // A container stands there when it has no such subcommand.
-        Err((row, _)) => row.filter(|row| row.subcommands.is_empty()),
-    }
-}
-
-/// Whether a pause of writes holds a command back.
-fn may_replicate(conn: &Connection, row: &Row) -> bool {
-    row.may_write()
-        || (row.in_multi == InMulti::Exec && conn.transaction.as_ref().is_some_and(|kept| kept.may_write))
-}
-
-/// Whether a command is refused when memory is over its limit.
-fn needs_memory(conn: &Connection, row: &Row) -> bool {
-    row.has(Flags::DENY_OOM)
-        || (row.in_multi == InMulti::Exec && conn.transaction.as_ref().is_some_and(|kept| kept.needs_memory))
-}
-
-/// The command that a pause does not hold back.
-fn is_exempt_from_pause(row: &Row) -> bool {
-    // Differs from Redis: CLIENT UNPAUSE is not held back by the pause of all commands that it is to end.
-    row.name == "client|unpause"
-}
-
-/// How long one command may evict under a `maxmemory-eviction-tenacity`: 50 microseconds a step up to
-/// ten, then 15 percent more with each, and as long as it takes at a hundred.
-fn eviction_time(tenacity: u32) -> Duration {
-    const STEP_MICROS: u32 = 50;
-    const LINEAR_STEPS: u32 = 10;
-    match tenacity {
-        0..=LINEAR_STEPS => Duration::from_micros(u64::from(tenacity * STEP_MICROS)),
-        11..=99 => {
-            let growth = 1.15f64.powi((tenacity - LINEAR_STEPS) as i32);
-            Duration::from_micros((f64::from(STEP_MICROS * LINEAR_STEPS) * growth) as u64)
-        }
-        _ => Duration::MAX,
-    }
-}
-
-fn policy_of(policy: MaxmemoryPolicy) -> Policy {
-    match policy {
-        MaxmemoryPolicy::NoEviction => Policy::NoEviction,
-        MaxmemoryPolicy::AllKeysRandom => Policy::AllKeysRandom,
-        MaxmemoryPolicy::AllKeysLru => Policy::AllKeysLru,
-    }
 }
 
 fn limits_of(server: &Server, settings: &Settings) -> Limits {
@@ -919,82 +676,5 @@ fn limits_of(server: &Server, settings: &Settings) -> Limits {
         lfu_decay_minutes: 1,
         flush_is_lazy: settings.lazyfree_lazy_user_flush(),
         maxmemory_is_set: settings.maxmemory() != 0,
-    }
-}
-
-/// The error for a name that no command has, with the beginning of what was asked.
-fn unknown_command(args: &Args<'_>) -> Error {
-    const SHOWN: usize = 128;
-    let mut text = b"ERR unknown command '".to_vec();
-    text.extend_from_slice(head(args.get(0), SHOWN));
-    text.extend_from_slice(b"', with args beginning with: ");
-    let mut shown = 0;
-    for word in args.from(1) {
-        if shown >= SHOWN {
-            break;
-        }
-        let part = head(word, SHOWN - shown);
-        text.push(b'\'');
-        text.extend_from_slice(part);
-        text.extend_from_slice(b"' ");
-        shown += part.len() + 3;
-    }
-    Error::custom(text)
-}
-
-/// Whether a connection that speaks RESP2 may send a command while it is subscribed.
-fn is_for_subscribers(row: &Row) -> bool {
-    let is_one = matches!(
-        row.spec.name,
-        "subscribe"
-            | "unsubscribe"
-            | "psubscribe"
-            | "punsubscribe"
-            | "ssubscribe"
-            | "sunsubscribe"
-            | "ping"
-            | "quit"
-            | "reset"
-    );
-    // A subcommand may have the same word for its name.
-    is_one && !row.name.contains('|')
-}
-
-fn not_for_subscribers(row: &Row) -> Error {
-    let mut text = b"ERR Can't execute '".to_vec();
-    text.extend_from_slice(row.name.as_bytes());
-    text.extend_from_slice(
-        b"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
-    );
-    Error::custom(text)
-}
-
-fn unknown_subcommand(row: &Row, word: &[u8]) -> Error {
-    let mut text = b"ERR unknown subcommand '".to_vec();
-    text.extend_from_slice(head(word, 128));
-    text.extend_from_slice(b"'. Try ");
-    text.extend_from_slice(row.name.to_ascii_uppercase().as_bytes());
-    text.extend_from_slice(b" HELP.");
-    Error::custom(text)
-}
-
-/// The first `max` bytes of `word`, up to a NUL.
-fn head(word: &[u8], max: usize) -> &[u8] {
-    shown_name(word.get(..max).unwrap_or(word))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tenacity_is_time_as_in_redis() {
-        assert_eq!(eviction_time(0), Duration::ZERO);
-        assert_eq!(eviction_time(1), Duration::from_micros(50));
-        assert_eq!(eviction_time(10), Duration::from_micros(500));
-        assert_eq!(eviction_time(11), Duration::from_micros(575));
-        assert_eq!(eviction_time(12), Duration::from_micros(661));
-        assert!((120..130).contains(&eviction_time(99).as_secs()), "{:?}", eviction_time(99));
-        assert_eq!(eviction_time(100), Duration::MAX);
     }
 }

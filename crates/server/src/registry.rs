@@ -298,13 +298,18 @@ fn new_row(spec: &'static Spec, run: RowRun, container: &str, ids: &mut usize) -
     };
     let single_key =
         matches!(spec.keys, [only] if first != 0 && matches!(only.find, Find::Range { last: 0, .. }));
-    let is_brief = spec.flags.has(Flags::FAST) || spec.complexity == "O(1)";
+    // What may wait is timed always: when it ends others have been timed for it.
+    let is_brief =
+        (spec.flags.has(Flags::FAST) || spec.complexity == "O(1)") && !spec.flags.has(Flags::BLOCKING);
     let run_on_key = match run {
         RowRun::Keys(run) if single_key && is_brief && !spec.flags.has(Flags::BLOCKING) => Some(run),
         _ => None,
     };
     let in_multi = match spec.name {
         _ if spec.flags.has(Flags::NO_MULTI) => InMulti::Refused,
+        // Differs from Redis: MIGRATE is refused inside MULTI. Until its target has answered nobody may see or change what
+        // the transaction touches, and no lock is held while a network is waited for.
+        "migrate" => InMulti::Refused,
         "exec" => InMulti::Exec,
         "discard" | "multi" | "watch" if spec.group == Group::Transactions => InMulti::Runs,
         "quit" | "reset" if spec.group == Group::Connection && container.is_empty() => InMulti::Runs,

@@ -5,7 +5,7 @@
 
 use crate::blocked::Blocked;
 use crate::clients::{Client, Clients};
-use crate::execute::Core;
+use crate::execute::{Core, Debts};
 use crate::latency::LatencyMonitor;
 use crate::listen::Listeners;
 use crate::mailbox::Mailbox;
@@ -33,8 +33,8 @@ pub enum Message {
     Accept(OwnedFd, Arc<Client>),
     /// Close this connection, if it is still there.
     Kill(u64),
-    /// What the connection of this number waited for under this ticket is there: the reply.
-    Answer(u64, u64, Vec<u8>),
+    /// What a parked connection waited for.
+    Answer(Answer),
     /// Something to do inside the next turn.
     Work(Work),
     /// A published message for connections of this worker.
@@ -47,6 +47,26 @@ pub enum Message {
     Listen,
     /// Stop.
     Shutdown,
+}
+
+/// What a parked connection waited for is there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The client's number.
+    pub client: u64,
+    /// What its connection is parked under.
+    pub ticket: u64,
+    /// The reply.
+    pub reply: Vec<u8>,
+    /// How long another thread worked for it, in nanoseconds.
+    pub nanos: u64,
+}
+
+impl Answer {
+    /// A reply that cost nobody anything.
+    pub fn new(client: u64, ticket: u64, reply: impl Into<Vec<u8>>) -> Answer {
+        Answer { client, ticket, reply: reply.into(), nanos: 0 }
+    }
 }
 
 /// What another thread asks a worker to do with what only the worker has.
@@ -124,6 +144,8 @@ pub struct Server {
     pub clients: Clients,
     /// Clients that wait.
     pub blocked: Blocked,
+    /// Keys whose waiters are still to be served.
+    pub debts: Debts,
     /// Who is subscribed to what.
     pub pubsub: PubSub,
     /// Connections refused because of `maxclients`.
@@ -193,6 +215,7 @@ impl Server {
             clients,
             listeners: Mutex::default(),
             blocked,
+            debts: Debts::default(),
             pubsub: PubSub::default(),
             refused: AtomicU64::new(0),
             monitors: AtomicUsize::new(0),

@@ -120,6 +120,7 @@ impl Worker {
         let busy = !self.again.is_empty()
             || self.background.has_backlog()
             || self.connections_are_busy()
+            || self.server.debts.any()
             || !self.server.mailboxes[self.core.id].is_empty();
         Some(if busy {
             Duration::ZERO
@@ -257,9 +258,6 @@ impl Worker {
         self.core.unwatch(&mut conn);
         self.core.forget_subscriptions(&mut conn);
         let _ = self.poller.remove(&conn.socket);
-        if let Some(unfinished) = conn.unfinished {
-            self.core.count_end(&conn.client, unfinished, b"");
-        }
         if conn.monitor {
             self.server.monitors.fetch_sub(1, Relaxed);
         }

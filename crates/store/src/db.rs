@@ -195,6 +195,12 @@ impl<'t> Db<'t> {
         self.locked.has(self.table.shard_of(key.hash))
     }
 
+    /// Whether what a key's shard holds has been promised to a client that waits; see `held.rs`. Only who waited for
+    /// the lock meets that.
+    pub fn is_owed(&self, key: &Hashed<'_>) -> bool {
+        self.locked.shard(self.table.shard_of(key.hash)).is_owed()
+    }
+
     /// The locks, and the thread's companion.
     pub fn into_parts(self) -> (DbIndex, Locked<'t>, &'t mut Local) {
         (self.index, self.locked, self.local)
@@ -636,6 +642,11 @@ impl<'t> Db<'t> {
     #[inline]
     pub fn changed(&mut self, key: &Hashed<'_>, event: Event) {
         self.local.effects.changed(self.index, key.bytes, event);
+    }
+
+    /// Has those who wait for a key looked after, though its value has not changed.
+    pub fn wake(&mut self, key: &Hashed<'_>) {
+        self.local.effects.wake(self.index, key.bytes);
     }
 
     /// Announces an event that stands for several changes.

@@ -306,6 +306,21 @@ impl Effects {
         }
     }
 
+    /// Has those who wait for a key looked after; nobody else is told anything.
+    pub fn wake(&mut self, db: DbIndex, key: &[u8]) {
+        if let Some(followed) = self.followed.as_ref().filter(|followed| followed.any())
+            && followed.next_waiting(db, key, 0).is_some()
+        {
+            self.note_ready(db, key);
+        }
+    }
+
+    fn note_ready(&mut self, db: DbIndex, key: &[u8]) {
+        if self.ready.last().is_none_or(|(ready_db, ready)| *ready_db != db || **ready != *key) {
+            self.ready.push((db, key.into()));
+        }
+    }
+
     #[cold]
     fn record(&mut self, db: DbIndex, key: &[u8], event: Event) {
         self.mention(db, key, event);
@@ -313,9 +328,8 @@ impl Effects {
         if event.class != EventClass::Miss
             && let Some(followed) = &self.followed
             && followed.change(db, key)
-            && self.ready.last().is_none_or(|(ready_db, ready)| *ready_db != db || **ready != *key)
         {
-            self.ready.push((db, key.into()));
+            self.note_ready(db, key);
         }
     }
 

@@ -1,5 +1,8 @@
 //! The shards of a transaction: all locked before its first command, lent to one command after the other.
 //!
+//! A shard may be given back *owed*: what was changed in it has been promised to somebody who could not be given it
+//! yet, so it stays closed to all but those who pay such debts.
+//!
 //! Invariants: `shards` ascends by place, each once; dropping or releasing it unlocks all.
 
 use crate::keyspace::{Locked, Place};
@@ -57,6 +60,37 @@ impl<'k> Held<'k> {
             }
         }
         Locked::of(lent.into_iter())
+    }
+
+    /// The shards of two keys in different tables, for a command on two databases.
+    pub fn lend_two(&mut self, [one, other]: [Place; 2]) -> [Locked<'_>; 2] {
+        let at = |place| self.shards.binary_search_by_key(&place, |(held, _)| *held).ok();
+        let (first, second) = (at(one.min(other)), at(one.max(other)));
+        let (Some(first), Some(second)) = (first, second) else {
+            return [Locked::of(None.into_iter()), Locked::of(None.into_iter())];
+        };
+        let (left, right) = self.shards.split_at_mut(second);
+        let lower = Locked::of(left.get_mut(first).map(|(_, shard)| shard.lend()).into_iter());
+        let upper = Locked::of(right.first_mut().map(|(_, shard)| shard.lend()).into_iter());
+        if one < other { [lower, upper] } else { [upper, lower] }
+    }
+
+    /// Says whether a shard is owed once it is given back. Answers whether it is held at all.
+    pub fn set_owed(&mut self, place: Place, is_owed: bool) -> bool {
+        let at = self.shards.binary_search_by_key(&place, |(place, _)| *place).ok();
+        let shard = at.and_then(|at| self.shards.get_mut(at));
+        shard.map(|(_, shard)| shard.set_owed(is_owed)).is_some()
+    }
+
+    /// Whether a shard is held, and owed once it is given back.
+    pub fn is_owed(&self, place: Place) -> bool {
+        let at = self.shards.binary_search_by_key(&place, |(place, _)| *place).ok();
+        at.and_then(|at| self.shards.get(at)).is_some_and(|(_, shard)| shard.is_owed())
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.shards.is_empty()
     }
 
     /// Whether a shard is held.
@@ -142,5 +176,31 @@ mod tests {
         assert!(keyspace.try_hold_more(other, ATTEMPTS, &mut held));
         drop(elsewhere);
         assert!(keyspace.try_hold_more(one, ATTEMPTS, &mut held) && held.has(one) && held.has(other));
+    }
+
+    #[test]
+    fn what_is_owed_is_locked_by_those_who_pay_only() {
+        let keyspace = keyspace();
+        let mut places = places(&keyspace);
+        let (owed, free) = (places[0], places[39]);
+        let mut held = Held::default();
+        assert!(keyspace.try_hold(&mut places.clone(), ATTEMPTS, &mut held));
+        assert!(held.set_owed(owed, true));
+        drop(held);
+        let mut held = Held::default();
+        assert!(!held.set_owed(owed, true));
+        for _ in 0..2 {
+            // It stays owed, whoever looks.
+            assert!(!keyspace.try_hold(&mut places, ATTEMPTS, &mut held) && held.is_empty());
+            assert!(keyspace.try_hold(&mut vec![free], ATTEMPTS, &mut held));
+            assert!(keyspace.try_hold_more(owed, ATTEMPTS, &mut held));
+            held = Held::default();
+            assert!(keyspace.try_hold_owed(&mut places, ATTEMPTS, &mut held));
+            held = Held::default();
+        }
+        assert!(keyspace.try_hold_owed(&mut vec![owed], ATTEMPTS, &mut held));
+        held.set_owed(owed, false);
+        drop(held);
+        assert!(keyspace.try_hold(&mut places, ATTEMPTS, &mut Held::default()));
     }
 }

@@ -21,6 +21,9 @@ use std::sync::{Arc, OnceLock};
 /// Shards of a table, as a power of two.
 const SHARD_BITS: u8 = 10;
 
+/// How often a locked shard is asked for again before whoever wants it does something else meanwhile.
+pub const LOCK_ATTEMPTS: u32 = 200;
+
 /// The number of a database, checked against `databases` when a client names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct DbIndex(pub u32);
@@ -332,17 +335,35 @@ impl Keyspace {
     }
 
     /// Locks `places`, sorting them first, into `held`, which holds nothing. Each is asked for at most `attempts`
-    /// times; where one stays locked nothing is held and the answer is false.
+    /// times; where one stays locked, or owed, nothing is held and the answer is false.
     pub fn try_hold<'k>(&'k self, places: &mut Vec<Place>, attempts: u32, held: &mut Held<'k>) -> bool {
         places.sort_unstable();
         places.dedup();
-        held.lock_all(places, |place| self.try_lock(place, attempts))
+        held.lock_all(places, |place| self.try_lock(place, attempts, |table, shard| table.try_lock(shard)))
     }
 
-    /// Locks one more shard into `held`, out of order, unless it is there: tried at most `attempts` times and never
-    /// waited for. False where it stays locked.
+    /// As [`Keyspace::try_hold`], for who pays what is owed: shards that are owed are locked as well, and stay owed.
+    pub fn try_hold_owed<'k>(&'k self, places: &mut Vec<Place>, attempts: u32, held: &mut Held<'k>) -> bool {
+        places.sort_unstable();
+        places.dedup();
+        held.lock_all(places, |place| {
+            self.try_lock(place, attempts, |table, shard| table.try_lock_owed(shard))
+        })
+    }
+
+    /// Locks one more shard into `held`, out of order, unless it is there, also where it is owed: tried at most
+    /// `attempts` times and never waited for. False where it stays locked.
     pub fn try_hold_more<'k>(&'k self, place: Place, attempts: u32, held: &mut Held<'k>) -> bool {
-        held.has(place) || held.add(place, self.try_lock(place, attempts))
+        held.has(place)
+            || held.add(place, self.try_lock(place, attempts, |table, shard| table.try_lock_owed(shard)))
+    }
+
+    /// As [`Keyspace::try_hold_more`], for a shard that must not be owed.
+    pub fn try_hold_free<'k>(&'k self, place: Place, held: &mut Held<'k>) -> bool {
+        if held.has(place) {
+            return !held.is_owed(place);
+        }
+        held.add(place, self.try_lock(place, 1, |table, shard| table.try_lock(shard)))
     }
 
     /// What a command on one database has locked, as a transaction holds it.
@@ -355,32 +376,20 @@ impl Keyspace {
         held
     }
 
-    fn try_lock(&self, place: Place, attempts: u32) -> Option<Shard<'_, Object>> {
+    fn try_lock<'k>(
+        &'k self,
+        place: Place,
+        attempts: u32,
+        lock: impl Fn(&'k Table<Object>, usize) -> Option<Shard<'k, Object>>,
+    ) -> Option<Shard<'k, Object>> {
         let table = self.tables[place.table as usize].get()?;
         (0..attempts).find_map(|_| {
-            let shard = table.try_lock(place.shard as usize);
+            let shard = lock(table, place.shard as usize);
             if shard.is_none() {
                 std::hint::spin_loop();
             }
             shard
         })
-    }
-
-    /// Locks one key in each of two different databases.
-    pub fn lock_across(
-        &self,
-        (db, hash): (DbIndex, u64),
-        (other_db, other_hash): (DbIndex, u64),
-    ) -> (Locked<'_>, Locked<'_>) {
-        let order = |db: DbIndex| self.table_of[db.0 as usize].load(Ordering::Relaxed);
-        debug_assert_ne!(order(db), order(other_db));
-        if order(db) < order(other_db) {
-            let first = self.lock_many(db, &[hash]);
-            (first, self.lock_many(other_db, &[other_hash]))
-        } else {
-            let other = self.lock_many(other_db, &[other_hash]);
-            (self.lock_many(db, &[hash]), other)
-        }
     }
 
     /// Keys in a database, expired ones that nobody has met yet included.

@@ -32,7 +32,9 @@ pub use effects::{Effect, Effects, Event, EventClass, Listener};
 pub use evict::{Evictor, Policy};
 pub use followed::{Followed, Waiting, Watch};
 pub use held::Held;
-pub use keyspace::{Database, DbIndex, Flushed, Garbage, Hashed, Keyspace, KeyspaceMemory, Locked, Place};
+pub use keyspace::{
+    Database, DbIndex, Flushed, Garbage, Hashed, Keyspace, KeyspaceMemory, LOCK_ATTEMPTS, Locked, Place,
+};
 pub use local::{Access, Local, Millis};
 pub use object::{Object, Stored, Type};
 pub use sizes::{SIZE_BINS, SIZED_TYPES};

@@ -94,8 +94,11 @@ impl<B: Send + Sync + 'static> Detached<B> {
         let mut len = 0;
         for (group, retired) in inner.retired.iter().enumerate() {
             let headers = &inner.shards[inner.shards_of(group)];
-            // All of a group's shards at once, in ascending order: nobody allocates from its arenas meanwhile.
-            headers.iter().for_each(|header| header.lock(&inner.owner));
+            // All of a group's shards at once, in ascending order: nobody allocates from its arenas meanwhile. What one
+            // of them owes has no object any more.
+            for header in headers {
+                header.lock(&inner.owner);
+            }
             let mut shards = Vec::with_capacity(headers.len());
             for header in headers {
                 // Release: as every store to the root.

@@ -3,10 +3,14 @@
 //! Nobody is woken: whoever finds it taken spins, then yields, then sleeps for moments. Holders hold it for one
 //! command, and workers try it only, so waiting is rare; giving it back with no fence is what every command gains.
 //! Where a table has but one thread, an [`Owner`], taking it is a plain store as well.
+//!
+//! A holder that has not finished what others must not see may give it back *owed*: it is free for whoever pays the debt
+//! (`try_lock_owed`) and for those who look at everything (`lock`), and taken for all others. They find it out by
+//! the same exchange that fails where it is taken, so it costs them nothing.
 //! Invariant: between `lock` or a successful `try_lock` and `unlock` no other thread holds it.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Attempts with a pause of the processor between them.
@@ -16,37 +20,58 @@ const YIELDS: u32 = 200;
 /// How long it sleeps at a time.
 const NAP: Duration = Duration::from_micros(50);
 
+/// Nobody holds it.
+const FREE: u8 = 0;
+/// Somebody holds it.
+const TAKEN: u8 = 1;
+/// Nobody holds it, and who held it last owes something.
+const OWED: u8 = 2;
+
 /// The lock. All zero is unlocked.
-pub(crate) struct Lock(AtomicBool);
+pub(crate) struct Lock(AtomicU8);
+
+/// What a lock was when it was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WasOwed(pub bool);
 
 impl Lock {
-    /// Takes the lock unless it is taken.
+    /// Takes the lock unless it is taken or owed.
     #[inline]
     pub(crate) fn try_lock(&self, owner: &Owner) -> bool {
-        if self.0.load(Ordering::Relaxed) {
-            return false;
-        }
-        if owner.is_this_thread() {
-            // Nobody else takes it, so nothing comes between the look and the store.
-            self.0.store(true, Ordering::Relaxed);
-            return true;
-        }
-        // Acquire: pairs with the Release in `unlock`.
-        self.0.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.0.load(Ordering::Relaxed) == FREE && self.take(FREE, owner)
     }
 
-    /// Takes the lock, waiting for it.
+    /// Takes the lock unless it is taken, owed or not.
     #[inline]
-    pub(crate) fn lock(&self, owner: &Owner) {
-        if !self.try_lock(owner) {
-            self.wait(owner);
+    pub(crate) fn try_lock_owed(&self, owner: &Owner) -> Option<WasOwed> {
+        let found = self.0.load(Ordering::Relaxed);
+        (found != TAKEN && self.take(found, owner)).then_some(WasOwed(found == OWED))
+    }
+
+    #[inline]
+    fn take(&self, found: u8, owner: &Owner) -> bool {
+        if owner.is_this_thread() {
+            // Nobody else takes it, so nothing comes between the look and the store.
+            self.0.store(TAKEN, Ordering::Relaxed);
+            return true;
         }
+        // Acquire: pairs with the Release in `unlock` and `unlock_owed`.
+        self.0.compare_exchange(found, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// Takes the lock, owed or not, waiting for it.
+    #[inline]
+    pub(crate) fn lock(&self, owner: &Owner) -> WasOwed {
+        if self.try_lock(owner) { WasOwed(false) } else { self.wait(owner) }
     }
 
     #[cold]
-    fn wait(&self, owner: &Owner) {
+    fn wait(&self, owner: &Owner) -> WasOwed {
         let mut attempts = 0;
-        while !self.try_lock(owner) {
+        loop {
+            if let Some(was_owed) = self.try_lock_owed(owner) {
+                return was_owed;
+            }
             attempts += 1;
             match attempts {
                 ..SPINS => std::hint::spin_loop(),
@@ -62,8 +87,17 @@ impl Lock {
     /// The calling thread holds it.
     #[inline]
     pub(crate) unsafe fn unlock(&self) {
-        // Release: pairs with the Acquire in `try_lock`; what was done under the lock is seen.
-        self.0.store(false, Ordering::Release);
+        // Release: pairs with the Acquire in `take`; what was done under the lock is seen.
+        self.0.store(FREE, Ordering::Release);
+    }
+
+    /// Gives the lock back, owing.
+    ///
+    /// # Safety
+    /// The calling thread holds it.
+    pub(crate) unsafe fn unlock_owed(&self) {
+        // Release: as in `unlock`.
+        self.0.store(OWED, Ordering::Release);
     }
 }
 
@@ -128,7 +162,7 @@ mod tests {
 
     #[test]
     fn one_thread_at_a_time() {
-        let (lock, owner) = (Lock(AtomicBool::new(false)), Owner::new(false));
+        let (lock, owner) = (Lock(AtomicU8::new(FREE)), Owner::new(false));
         let (count, inside) = (AtomicU32::new(0), AtomicU32::new(0));
         std::thread::scope(|scope| {
             for _ in 0..3 {
@@ -149,7 +183,7 @@ mod tests {
 
     #[test]
     fn an_owner_locks_and_another_thread_is_refused() {
-        let (lock, owner) = (Lock(AtomicBool::new(false)), Owner::new(true));
+        let (lock, owner) = (Lock(AtomicU8::new(FREE)), Owner::new(true));
         assert!(lock.try_lock(&owner) && !lock.try_lock(&owner));
         // SAFETY: locked above.
         unsafe { lock.unlock() };
@@ -161,5 +195,25 @@ mod tests {
         std::thread::scope(|scope| {
             assert!(scope.spawn(|| lock.try_lock(&owner)).join().unwrap());
         });
+    }
+
+    #[test]
+    fn what_is_owed_is_for_those_who_pay_and_for_those_who_wait() {
+        for owner in [Owner::new(false), Owner::new(true)] {
+            let lock = Lock(AtomicU8::new(FREE));
+            assert_eq!(lock.try_lock_owed(&owner), Some(WasOwed(false)));
+            assert_eq!(lock.try_lock_owed(&owner), None);
+            // SAFETY: locked above.
+            unsafe { lock.unlock_owed() };
+            assert!(!lock.try_lock(&owner));
+            assert_eq!(lock.try_lock_owed(&owner), Some(WasOwed(true)));
+            assert!(!lock.try_lock(&owner));
+            // SAFETY: locked above.
+            unsafe { lock.unlock_owed() };
+            assert_eq!(lock.lock(&owner), WasOwed(true));
+            // SAFETY: locked above.
+            unsafe { lock.unlock() };
+            assert!(lock.try_lock(&owner));
+        }
     }
 }

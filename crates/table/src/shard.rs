@@ -7,7 +7,7 @@ use crate::arena::{Arena, Use, Zeroed};
 use crate::bucket::{SLOTS, Slot, TAG_BITS};
 use crate::directory::{PREFIX_BITS_MAX, Root, directory_bytes, tag_of};
 use crate::entry::{Content, Entry, NewEntry, Payload, Raw, Removed, SLOT_BYTES};
-use crate::lock::{Lock, Owner};
+use crate::lock::{Lock, Owner, WasOwed};
 use crate::occupied::Occupied;
 use crate::segment::{Segment, SegmentRef};
 use crate::table::Inner;
@@ -41,13 +41,17 @@ unsafe impl Zeroed for ShardHeader {}
 
 impl ShardHeader {
     #[inline]
-    pub(crate) fn lock(&self, owner: &Owner) {
-        self.lock.lock(owner);
+    pub(crate) fn lock(&self, owner: &Owner) -> WasOwed {
+        self.lock.lock(owner)
     }
 
     #[inline]
     pub(crate) fn try_lock(&self, owner: &Owner) -> bool {
         self.lock.try_lock(owner)
+    }
+
+    pub(crate) fn try_lock_owed(&self, owner: &Owner) -> Option<WasOwed> {
+        self.lock.try_lock_owed(owner)
     }
 
     /// # Safety
@@ -69,13 +73,23 @@ impl ShardHeader {
     }
 }
 
+/// What becomes of the lock when a [`Core`] is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AtEnd {
+    /// It is given back.
+    Unlock,
+    /// It is given back, owing.
+    Owe,
+    /// Another `Core`, borrowed for as long as this one lives, gives it back.
+    Nothing,
+}
+
 /// A locked shard without the payload's type: unlocks when dropped.
 pub(crate) struct Core<'t> {
     pub(crate) inner: &'t Inner,
     pub(crate) header: &'t ShardHeader,
     pub(crate) index: usize,
-    /// Another `Core`, borrowed for as long as this one lives, unlocks.
-    is_lent: bool,
+    at_end: AtEnd,
     /// The lock belongs to this thread.
     thread: PhantomData<*mut ()>,
 }
@@ -83,9 +97,11 @@ pub(crate) struct Core<'t> {
 impl Drop for Core<'_> {
     #[inline]
     fn drop(&mut self) {
-        if !self.is_lent {
+        if self.at_end == AtEnd::Unlock {
             // SAFETY: a `Core` exists only while its lock is held, and one of them is not lent.
             unsafe { self.header.unlock() }
+        } else {
+            self.end_otherwise();
         }
     }
 }
@@ -95,12 +111,32 @@ impl<'t> Core<'t> {
     /// The calling thread holds the lock of shard `index`, whose header is `header`, and hands it over to the new value.
     #[inline]
     pub(crate) unsafe fn held(inner: &'t Inner, header: &'t ShardHeader, index: usize) -> Self {
-        Self { inner, header, index, is_lent: false, thread: PhantomData }
+        Self { inner, header, index, at_end: AtEnd::Unlock, thread: PhantomData }
+    }
+
+    #[cold]
+    fn end_otherwise(&mut self) {
+        if self.at_end == AtEnd::Owe {
+            // SAFETY: as where it is just unlocked.
+            unsafe { self.header.lock.unlock_owed() }
+        }
+    }
+
+    /// Whether what the shard owes is still to be paid when this is dropped.
+    pub(crate) fn set_owed(&mut self, is_owed: bool) {
+        debug_assert_ne!(self.at_end, AtEnd::Nothing, "what is lent says nothing about the lock");
+        self.at_end = if is_owed { AtEnd::Owe } else { AtEnd::Unlock };
     }
 
     /// The same shard for as long as this one is borrowed; the lock stays with this one.
     fn lend(&mut self) -> Core<'_> {
-        Core { inner: self.inner, header: self.header, index: self.index, is_lent: true, thread: PhantomData }
+        Core {
+            inner: self.inner,
+            header: self.header,
+            index: self.index,
+            at_end: AtEnd::Nothing,
+            thread: PhantomData,
+        }
     }
 
     /// The arena of the shard's entries.
@@ -228,6 +264,18 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
     #[must_use]
     pub fn lend(&mut self) -> Shard<'_, B> {
         Shard::new(self.core.lend())
+    }
+
+    /// Says whether something is owed to others than this thread: with it, who tries the lock finds it taken after
+    /// this is dropped, but for [`crate::Table::try_lock_owed`] and [`crate::Table::lock`]. Not for what is lent.
+    pub fn set_owed(&mut self, is_owed: bool) {
+        self.core.set_owed(is_owed);
+    }
+
+    /// Whether it is given back owing.
+    #[must_use]
+    pub fn is_owed(&self) -> bool {
+        self.core.at_end == AtEnd::Owe
     }
 
     /// The shard's number.

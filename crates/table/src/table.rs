@@ -222,7 +222,7 @@ impl<B: Send + Sync + 'static> Table<B> {
         self.inner.shard_of(hash)
     }
 
-    /// Locks a shard; spins briefly, then sleeps. Whoever locks several does so in ascending order.
+    /// Locks a shard, owed or not; spins briefly, then sleeps. Whoever locks several does so in ascending order.
     ///
     /// # Panics
     /// When there is no such shard.
@@ -230,12 +230,28 @@ impl<B: Send + Sync + 'static> Table<B> {
     #[must_use]
     pub fn lock(&self, shard: usize) -> Shard<'_, B> {
         let header = &self.inner.shards[shard];
-        header.lock(&self.inner.owner);
+        let was_owed = header.lock(&self.inner.owner);
         // SAFETY: locked just now, by this thread.
-        Shard::new(unsafe { Core::held(&self.inner, header, shard) })
+        let mut core = unsafe { Core::held(&self.inner, header, shard) };
+        core.set_owed(was_owed.0);
+        Shard::new(core)
     }
 
-    /// Locks a shard unless somebody else holds it.
+    /// Locks a shard unless somebody else holds it, also where it is owed; it stays so until [`Shard::set_owed`].
+    ///
+    /// # Panics
+    /// When there is no such shard.
+    #[must_use]
+    pub fn try_lock_owed(&self, shard: usize) -> Option<Shard<'_, B>> {
+        let header = &self.inner.shards[shard];
+        let was_owed = header.try_lock_owed(&self.inner.owner)?;
+        // SAFETY: locked just now, by this thread.
+        let mut core = unsafe { Core::held(&self.inner, header, shard) };
+        core.set_owed(was_owed.0);
+        Some(Shard::new(core))
+    }
+
+    /// Locks a shard unless somebody else holds it or it is owed.
     ///
     /// # Panics
     /// When there is no such shard.

@@ -167,6 +167,50 @@ fn a_reader_that_waits_delays_nobody() {
     }
 }
 
+/// How many connections are subscribed to a channel.
+fn subscribers(client: &mut Client, channel: &str) -> i64 {
+    client.run(&format!("PUBSUB NUMSUB {channel}")).unwrap().items().unwrap()[1].integer().unwrap()
+}
+
+#[test]
+fn a_subscriber_over_the_soft_limit_has_its_time_to_read() {
+    const MESSAGES: usize = 24;
+    const PATIENCE: Duration = Duration::from_secs(4);
+    let server = start();
+    let mut publisher = server.client();
+    let limit = ["CONFIG", "SET", "client-output-buffer-limit", "pubsub 0 1000000 4"];
+    assert_eq!(publisher.command(&limit).unwrap().text(), "OK");
+    let subscribe = || {
+        let mut client = server.client();
+        client.run("SUBSCRIBE news").unwrap();
+        client
+    };
+    let (mut deaf, mut reader) = (subscribe(), subscribe());
+    let message = "x".repeat(MIB);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..MESSAGES {
+                assert_eq!(reader.read().unwrap().items().unwrap()[2].text().len(), MIB);
+            }
+        });
+        for _ in 0..MESSAGES {
+            assert_eq!(publisher.command(&["PUBLISH", "news", &message]).unwrap(), Value::Integer(2));
+        }
+    });
+    // Nobody asks it anything: the server looks by itself.
+    let end = Instant::now() + Duration::from_secs(20);
+    while subscribers(&mut publisher, "news") > 1 {
+        assert!(Instant::now() < end, "the deaf subscriber is still there");
+        sleep(Duration::from_millis(10));
+    }
+    assert!(start.elapsed() >= PATIENCE, "closed after {:?}", start.elapsed());
+    while deaf.read().is_ok() {}
+    assert!(deaf.is_closed());
+    assert_eq!(publisher.run("PUBLISH news end").unwrap(), Value::Integer(1));
+    assert_eq!(reader.read().unwrap().items().unwrap()[2].text(), "end");
+}
+
 #[test]
 fn headers_that_promise_much_cost_little() {
     let server = start();

@@ -39,11 +39,9 @@ pub(super) fn search_or_store(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>, form: F
             keys.push(args.get(index));
         }
     }
-    let KeyspaceCtx { keyspace, db, local, reply, limits } = cx;
-    let hashes: SmallVec<[u64; 4]> = keys.iter().map(|key| keyspace.hash(key)).collect();
-    let locked = keyspace.lock_many(*db, &hashes);
-    let mut db = Db::new(keyspace, *db, locked, local);
-    run(&mut db, reply, args, 1, limits.zset_packed, |set| Plan::parse(args, form, true, set))
+    let limits = cx.limits.zset_packed;
+    let parse = |set: Option<View<'_>>| Plan::parse(args, form, true, set);
+    cx.with_keys(cx.db, &keys, |db, reply| run(db, reply, args, 1, limits, parse)).unwrap_or(Ok(()))
 }
 
 fn run(

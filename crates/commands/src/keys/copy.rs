@@ -6,7 +6,7 @@ use crate::args::Args;
 use crate::cx::KeyspaceCtx;
 use crate::error::Error;
 use crate::spec::{Acl, Arg, Command, Flags, KeyFlags, KeySpec, Run, Spec};
-use larder_store::{Db, DbIndex, Elsewhere, Event, Hashed};
+use larder_store::{Db, Elsewhere, Event, Hashed};
 
 /// `COPY source destination [DB destination-db] [REPLACE]`
 pub static COPY: Command = Command {
@@ -69,16 +69,19 @@ fn copy(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>) -> Result<(), Error> {
         if source == destination {
             return Err(Error::SameObject);
         }
-        cx.with_keys(cx.db, &[source, destination], |db| {
+        cx.with_keys(cx.db, &[source, destination], |db, _| {
             let (source, destination) = (db.key(source), db.key(destination));
             copy_value(db, None, &source, &destination, replace)
         })
     } else {
-        across(cx, database, source, destination, |db, there, source, destination| {
-            copy_value(db, Some(there), source, destination, replace)
+        let (source, destination) = (hashed(cx, source), hashed(cx, destination));
+        cx.across(&source, (database, &destination), |db, there| {
+            copy_value(db, Some(there), &source, &destination, replace)
         })
     };
-    cx.reply.integer(i64::from(copied));
+    if let Some(copied) = copied {
+        cx.reply.integer(i64::from(copied));
+    }
     Ok(())
 }
 
@@ -113,9 +116,10 @@ fn move_key(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>) -> Result<(), Error> {
     if database == cx.db {
         return Err(Error::SameObject);
     }
-    let key = args.get(1);
-    let moved = across(cx, database, key, key, |db, there, key, _| move_value(db, there, key));
-    cx.reply.integer(i64::from(moved));
+    let key = hashed(cx, args.get(1));
+    if let Some(moved) = cx.across(&key, (database, &key), |db, there| move_value(db, there, &key)) {
+        cx.reply.integer(i64::from(moved));
+    }
     Ok(())
 }
 
@@ -139,18 +143,6 @@ fn move_value<'t>(db: &mut Db<'t>, there: &mut Elsewhere<'t>, key: &Hashed<'_>) 
     true
 }
 
-/// Runs `work` on one key of the connection's database and one of another, both locked.
-fn across<R>(
-    cx: &mut KeyspaceCtx<'_>,
-    database: DbIndex,
-    here: &[u8],
-    there: &[u8],
-    work: impl for<'t> FnOnce(&mut Db<'t>, &mut Elsewhere<'t>, &Hashed<'_>, &Hashed<'_>) -> R,
-) -> R {
-    let hashed = |bytes| Hashed { bytes, hash: cx.keyspace.hash(bytes) };
-    let (here, there) = (hashed(here), hashed(there));
-    let (locked_here, locked_there) = cx.keyspace.lock_across((cx.db, here.hash), (database, there.hash));
-    let mut db = Db::new(cx.keyspace, cx.db, locked_here, cx.local);
-    let mut elsewhere = Elsewhere::new(cx.keyspace, database, locked_there);
-    work(&mut db, &mut elsewhere, &here, &there)
+fn hashed<'k>(cx: &KeyspaceCtx<'_>, key: &'k [u8]) -> Hashed<'k> {
+    Hashed { bytes: key, hash: cx.keyspace.hash(key) }
 }

@@ -254,8 +254,9 @@ fn destroy(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let gone = cx.db.edit::<Stream, _>(&key, |stream| stream.remove_group(args.get(3)))?.ok_or(NO_KEY)?;
     let existed = gone.value.is_some();
     if existed {
-        // Who waits for the group is told that it is gone.
-        cx.db.changed(&key, Event::XGROUP_DESTROY);
+        group_changed(cx, &key, 1, Some(Event::XGROUP_DESTROY));
+        // Who waits for the group is told that it is gone; to those who watch the key it is as it was.
+        cx.db.wake(&key);
     }
     cx.reply.integer(existed.into());
     Ok(())

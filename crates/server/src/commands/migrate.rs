@@ -3,9 +3,10 @@
 //! The connection waits; the worker does not: another thread carries the values (`transfer.rs`) and
 //! then asks the worker to remove what has arrived.
 
+use crate::connection::Parked;
 use crate::execute::{Core, Host};
 use crate::registry::{HostCommand, HostRun};
-use crate::server::{Message, Work};
+use crate::server::{Answer, Message, Work};
 use crate::transfer::{Cargo, Order, Parcel, Report};
 use larder_commands::keys::write_payload;
 use larder_commands::spec::{Acl, Arg, Begin, Find, Flags, Group, KeyFlags, KeySpec};
@@ -120,7 +121,10 @@ fn migrate(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let timeout = number::parse_i64(args.get(5)).ok_or(Error::NotAnInteger)?;
     let target_db = number::parse_i64(args.get(4)).ok_or(Error::NotAnInteger)?;
     let timeout_ms = u64::try_from(timeout).ok().filter(|timeout| *timeout > 0).unwrap_or(TIMEOUT_MS);
-    let parcels = pack(host, &options.keys)?;
+    let Some(parcels) = pack(host, &options.keys) else {
+        host.conn.parked = Some(Parked::Busy);
+        return Ok(());
+    };
     if parcels.is_empty() {
         host.reply().simple("NOKEY");
         return Ok(());
@@ -135,15 +139,12 @@ fn migrate(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         credentials: options.credentials,
         parcels,
     };
-    if host.conn.is_in_exec {
-        return carry_now(host, order, options.copy);
-    }
     let (server, worker, db, copy) = (host.server(), host.core.id, host.conn.db, options.copy);
     let (id, ticket) = (host.conn.client.id, host.park());
     let then = Box::new(move |order: Order, report: Report| {
         let work = move |core: &mut Core| {
             let reply = finish(core, db, &order, &report, copy);
-            server.mailboxes[worker].send(Message::Answer(id, ticket, reply));
+            server.mailboxes[worker].send(Message::Answer(Answer::new(id, ticket, reply)));
         };
         server.mailboxes[worker].send(Message::Work(Work(Box::new(work))));
     });
@@ -154,29 +155,11 @@ fn migrate(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     Err(Error::of("ERR no thread for the transfer could be started"))
 }
 
-/// Carries keys while everybody waits: inside a transaction, which nothing may come between.
-fn carry_now(host: &mut Host<'_>, order: Order, copy: bool) -> Result<(), Error> {
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let then = Box::new(move |order: Order, report: Report| {
-        // The receiver waits below.
-        let _ = sender.send((order, report));
-    });
-    let server = host.server();
-    let is_on_its_way = server.transfers.start(server, order, then);
-    let carried = if is_on_its_way { receiver.recv().ok() } else { None };
-    let Some((order, report)) = carried else {
-        return Err(Error::of("ERR no thread for the transfer could be started"));
-    };
-    let reply = finish(host.core, host.conn.db, &order, &report, copy);
-    host.reply().raw(&reply);
-    Ok(())
-}
-
-/// Copies the keys that exist, all at one moment.
-fn pack(host: &mut Host<'_>, keys: &[&[u8]]) -> Result<Vec<Parcel>, Error> {
+/// Copies the keys that exist, all at one moment. `None` where one is locked elsewhere.
+fn pack(host: &mut Host<'_>, keys: &[&[u8]]) -> Option<Vec<Parcel>> {
     let keyspace = &host.server().keyspace;
     let hashes: Vec<u64> = keys.iter().map(|key| keyspace.hash(key)).collect();
-    let locked = keyspace.lock_many(host.conn.db, &hashes);
+    let locked = keyspace.open(host.conn.db).try_lock_many(&hashes)?;
     let mut db = Db::new(keyspace, host.conn.db, locked, &mut host.core.local);
     let mut parcels = Vec::new();
     for key in keys {
@@ -189,7 +172,7 @@ fn pack(host: &mut Host<'_>, keys: &[&[u8]]) -> Result<Vec<Parcel>, Error> {
         };
         parcels.push(Parcel { key: key.to_vec(), cargo, deadline: item.deadline() });
     }
-    Ok(parcels)
+    Some(parcels)
 }
 
 /// Removes what has arrived, and says what the connection is answered.
@@ -225,6 +208,8 @@ fn remove(core: &mut Core, db: DbIndex, parcel: &Parcel) -> bool {
     // A key that was removed or has ended meanwhile is as gone as it should be.
     let Some(item) = db.peek(&key) else { return true };
     let is_same = item.deadline() == parcel.deadline && is_still(&item, &parcel.cargo);
+    // What has been promised to a client that waits has come meanwhile, too.
+    let is_same = is_same && !db.is_owed(&key);
     if is_same {
         db.remove(&key);
         db.changed(&key, Event::DEL);

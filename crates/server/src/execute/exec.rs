@@ -7,14 +7,13 @@
 //! Invariant: nothing is done before everything is locked, so a transaction that finds a key locked is asked
 //! again later as a whole.
 
-use super::serve::Waiters;
-use super::{Core, LOCK_SPINS, TIMED_FIRST};
-use crate::connection::{Closing, Connection};
+use super::{Core, TIMED_FIRST};
+use crate::connection::{Closing, Connection, ReplyMode};
 use crate::registry::{Row, RowRun, RunOnKeys};
 use crate::transaction::Transaction;
 use larder_commands::{Args, Ctx, Error, database_number, keys_of};
 use larder_resp::{Output, Reply};
-use larder_store::{Db, DbIndex, Hashed, Held, Keyspace, Locked, Place};
+use larder_store::{Db, DbIndex, Hashed, Held, Keyspace, LOCK_ATTEMPTS, Locked, Place};
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -151,7 +150,7 @@ impl Core {
     /// Locks `self.places`, or answers `None` where one is locked elsewhere.
     fn hold(&mut self) -> Option<Held<'static>> {
         let mut held = Held::default();
-        self.server.keyspace.try_hold(&mut self.places, LOCK_SPINS, &mut held).then_some(held)
+        self.server.keyspace.try_hold(&mut self.places, LOCK_ATTEMPTS, &mut held).then_some(held)
     }
 
     /// Runs the commands of a transaction, unless a watched key has changed. Everything they need is locked.
@@ -171,8 +170,10 @@ impl Core {
             return;
         }
         conn.is_in_exec = true;
-        Reply::new(out, conn.protocol).array(transaction.len());
-        let mut is_plain = !self.look_up_attention();
+        if conn.reply_mode != ReplyMode::Off {
+            Reply::new(out, conn.protocol).array(transaction.len());
+        }
+        let mut is_plain = !self.look_up_attention() && conn.reply_mode != ReplyMode::Off;
         self.local.no_touch = conn.no_touch;
         for (row, args, hash) in transaction.commands() {
             if is_plain
@@ -184,17 +185,23 @@ impl Core {
                 self.run_on_lent_key(conn, out, row, run, (&args, hash), locked);
                 continue;
             }
+            let mark = out.mark();
             self.run(conn, out, row, &args, hash, held.as_deref_mut());
             debug_assert!(conn.parked.is_none(), "a command of a transaction waits");
+            if !std::mem::take(&mut self.reply_is_push) && is_hidden(conn.reply_mode, row) {
+                out.truncate(mark);
+            }
             self.show_monitors(conn, row, &args);
-            is_plain = !self.look_up_attention();
+            is_plain = !self.look_up_attention() && conn.reply_mode != ReplyMode::Off;
             self.local.no_touch = conn.no_touch;
         }
         self.count_changes();
         conn.is_in_exec = false;
+        // What was to be hidden is, command by command.
+        self.reply_is_push = true;
         if self.local.effects.has_ready() {
-            let waiters = Waiters { server: self.server, worker: self.id, limits: &self.limits };
-            waiters.serve(held.unwrap_or(&mut Held::default()), &mut self.local);
+            let (waiters, local) = self.waiters();
+            waiters.serve(held.unwrap_or(&mut Held::default()), local);
         }
     }
 
@@ -234,6 +241,16 @@ impl Core {
             None => keyspace.lock_many(db, &[key.hash]),
         };
         Db::new(keyspace, db, locked, &mut self.local).peek(&key);
+    }
+}
+
+/// Whether the reply of a command of a transaction is not sent. One that is skipped leaves the others as they are, and
+/// their number as it was announced, as in Redis.
+fn is_hidden(mode: ReplyMode, row: &Row) -> bool {
+    match mode {
+        ReplyMode::On => false,
+        ReplyMode::Off => true,
+        ReplyMode::SkipNext => row.name == "client|reply",
     }
 }
 

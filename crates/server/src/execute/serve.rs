@@ -3,20 +3,21 @@
 //! A client is entered among the followers of its keys while their shards are still locked by the run that found
 //! nothing, so no change is missed. Who changes a key serves its waiters, in the order in which they came, before the
 //! shards are unlocked: nobody takes away what they wait for. What a waiter needs beside that key (the destination of
-//! BLMOVE) is locked out of order, by trying only; where that fails it is served a little later, by [`Core::serve_later`].
+//! BLMOVE) is locked out of order, by trying only; where that fails the shard is given back owed, to be opened only
+//! once the waiters have been served (`debts.rs`).
 //!
 //! Read next: `larder_commands::wait` for the commands' side, `blocked.rs` for who waits.
 
-use super::{Core, LOCK_SPINS};
-use crate::blocked::{Kept, Waiter};
+use super::Core;
+use crate::blocked::{Begun, Kept, Waiter};
 use crate::clock;
 use crate::connection::{Connection, Parked};
 use crate::registry::{Row, RowRun};
-use crate::server::{Message, Server, Work};
+use crate::server::{Answer, Message, Server};
 use larder_commands::wait::{AtOnce, Wait};
 use larder_commands::{Args, Ctx, Error, Limits};
 use larder_resp::{Output, Protocol, Reply};
-use larder_store::{Db, DbIndex, Hashed, Held, Keyspace, Local, Waiting};
+use larder_store::{Db, DbIndex, Hashed, Held, Keyspace, LOCK_ATTEMPTS, Local, Locked, Place, Waiting};
 use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use std::time::Duration;
 
 /// Rounds of serving after one command: what is served may make more keys ready.
 const ROUNDS_MAX: usize = 10_000;
+/// Shards that paying one debt locks in order; what more it needs is locked by trying only.
+const PLACES_MAX: usize = 16;
 
 /// What serving needs of a worker, beside its companion of the keyspace.
 #[derive(Clone, Copy)]
@@ -32,6 +35,7 @@ pub(super) struct Waiters<'s> {
     pub server: &'static Server,
     pub worker: usize,
     pub limits: &'s Limits,
+    pub stopwatch: &'s clock::Stopwatch,
 }
 
 /// Parks a connection whose command waits, or answers where nobody may wait. The shards of the command's keys are
@@ -68,6 +72,15 @@ pub(super) fn park(
     server.blocked.add(client, Waiter { worker: conn.client.worker, ticket, deadline, on_timeout, command });
 }
 
+/// What came of looking after one waiter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looked {
+    /// It has been answered, or goes on waiting.
+    After,
+    /// What it needs is locked elsewhere, or another thread is serving it: it is to be looked after again.
+    Later,
+}
+
 impl Waiters<'_> {
     /// Serves those who wait for keys that one command on one database has changed.
     #[cold]
@@ -80,71 +93,110 @@ impl Waiters<'_> {
     /// Serves those who wait for changed keys, with the shards in `held` locked.
     #[cold]
     pub(super) fn serve(self, held: &mut Held<'_>, local: &mut Local) {
-        for _ in 0..ROUNDS_MAX {
+        for round in 0.. {
             if !local.effects.has_ready() {
                 return;
             }
             for (db, key) in local.effects.take_ready() {
-                self.serve_key(db, &key, held, local);
+                // Behind what is owed already: of one shard all is done in order.
+                let keyspace = &self.server.keyspace;
+                let is_owed = held.is_owed(keyspace.place(db, keyspace.hash(&key)));
+                if is_owed || round >= ROUNDS_MAX || !self.serve_key(db, &key, held, local) {
+                    self.owe(db, &key, held);
+                }
             }
         }
     }
 
-    fn serve_key(self, db: DbIndex, key: &[u8], held: &mut Held<'_>, local: &mut Local) {
+    /// Serves those who wait for a key, as far as it goes round. False where somebody is still to be looked after.
+    pub(super) fn serve_key(self, db: DbIndex, key: &[u8], held: &mut Held<'_>, local: &mut Local) -> bool {
         let keyspace: &'static Keyspace = &self.server.keyspace;
         let key = Hashed { bytes: key, hash: keyspace.hash(key) };
-        if !keyspace.try_hold_more(keyspace.place(db, key.hash), LOCK_SPINS, held) {
-            return self.serve_later(db, key.bytes);
+        let place = keyspace.place(db, key.hash);
+        if !keyspace.try_hold_more(place, LOCK_ATTEMPTS, held) {
+            return false;
         }
-        let mut place = 0;
-        while let Some(waiting) = keyspace.followed.next_waiting(db, key.bytes, place) {
-            place = waiting.place + 1;
-            let Some(kept) = self.server.blocked.begin(waiting.client) else { continue };
-            if self.run_again(waiting.client, &kept, &key, held, local) {
-                continue;
+        let mut from = 0;
+        while let Some(waiting) = keyspace.followed.next_waiting(db, key.bytes, from) {
+            from = waiting.place + 1;
+            let locked = held.lend_one(place);
+            let found = Db::new(keyspace, db, locked, local).peek(&key).map(|item| item.value_type());
+            if found.is_none() && !self.server.blocked.any_until_gone() {
+                return true;
             }
-            self.server.blocked.put_back(waiting.client);
+            let Some(kept) = self.server.blocked.command(waiting.client) else { continue };
+            let ends_wait = kept.until_gone || found == Some(kept.kind);
+            if ends_wait && self.look_after(waiting.client, &kept, &key, held, local) == Looked::Later {
+                return false;
+            }
         }
+        true
     }
 
-    /// Runs the command of a waiter. False where it goes on waiting.
-    fn run_again(
+    /// Where a key lies, and what its first waiters need to be served.
+    pub(super) fn places_needed(self, db: DbIndex, key: &[u8]) -> Vec<Place> {
+        let keyspace: &Keyspace = &self.server.keyspace;
+        let place = |key: &[u8]| keyspace.place(db, keyspace.hash(key));
+        let mut places = vec![place(key)];
+        let mut from = 0;
+        while places.len() < PLACES_MAX
+            && let Some(waiting) = keyspace.followed.next_waiting(db, key, from)
+        {
+            from = waiting.place + 1;
+            let Some(kept) = self.server.blocked.command(waiting.client) else { continue };
+            places.extend(kept.needed().map(place));
+            if places.len() > 1 {
+                break;
+            }
+        }
+        places
+    }
+
+    /// Runs the command of a waiter, if all that it needs can be locked.
+    fn look_after(
         self,
         client: u64,
         kept: &Kept,
         key: &Hashed<'_>,
         held: &mut Held<'_>,
         local: &mut Local,
-    ) -> bool {
+    ) -> Looked {
         let keyspace: &'static Keyspace = &self.server.keyspace;
-        let RowRun::Keys(run) = kept.row.run else { return false };
-        if !kept.until_gone {
-            let locked = held.lend_one(keyspace.place(kept.db, key.hash));
-            let found = Db::new(keyspace, kept.db, locked, local).peek(key).map(|item| item.value_type());
-            if found != Some(kept.kind) {
-                return false;
-            }
-        }
-        let mut places = SmallVec::new();
+        let mut places = SmallVec::from_iter([keyspace.place(kept.db, key.hash)]);
         for needed in kept.needed() {
             let place = keyspace.place(kept.db, keyspace.hash(needed));
-            if !keyspace.try_hold_more(place, LOCK_SPINS, held) {
-                self.serve_later(kept.db, key.bytes);
-                return false;
+            if !keyspace.try_hold_more(place, LOCK_ATTEMPTS, held) {
+                return Looked::Later;
             }
             places.push(place);
         }
-        // The other keys it waits for are looked at where that costs nobody a wait.
+        // The other keys it waits for are looked at where that costs nobody a wait, and where nobody is to be served
+        // before it.
         for awaited in kept.awaited() {
             let place = keyspace.place(kept.db, keyspace.hash(awaited));
-            if keyspace.try_hold_more(place, 1, held) {
+            if keyspace.try_hold_free(place, held) {
                 places.push(place);
             }
         }
+        match self.server.blocked.begin(client) {
+            Begun::Here => {}
+            Begun::Elsewhere => return Looked::Later,
+            Begun::Answered => return Looked::After,
+        }
+        if !self.run_again(client, kept, held.lend(&mut places), local) {
+            self.server.blocked.put_back(client);
+        }
+        Looked::After
+    }
+
+    /// Runs the command of a waiter on the shards that it gets. False where it goes on waiting.
+    fn run_again(self, client: u64, kept: &Kept, locked: Locked<'_>, local: &mut Local) -> bool {
+        let RowRun::Keys(run) = kept.row.run else { return false };
+        let start = self.stopwatch.ticks();
         let no_touch = std::mem::replace(&mut local.no_touch, kept.no_touch);
         let mut out = Output::default();
         let answer = catch_unwind(AssertUnwindSafe(|| {
-            let db = Db::new(keyspace, kept.db, held.lend(&mut places), local);
+            let db = Db::new(&self.server.keyspace, kept.db, locked, local);
             let mut cx = Ctx::new(db, Reply::new(&mut out, kept.protocol), self.limits, (0, 0));
             let result = run(&mut cx, &kept.args());
             (result, cx.take_wait().is_some())
@@ -162,31 +214,28 @@ impl Waiters<'_> {
             }
         }
         if let Some(waiter) = self.server.blocked.finish(client) {
-            let answer = Message::Answer(client, waiter.ticket, out.to_vec());
-            self.server.mailboxes[waiter.worker].send_from(answer, waiter.worker == self.worker);
+            let nanos = self.stopwatch.nanos(start, self.stopwatch.ticks());
+            let answer = Answer { client, ticket: waiter.ticket, reply: out.to_vec(), nanos };
+            let mailbox = &self.server.mailboxes[waiter.worker];
+            mailbox.send_from(Message::Answer(answer), waiter.worker == self.worker);
         }
         true
-    }
-
-    /// Serves those who wait for a key once it can be locked.
-    fn serve_later(self, db: DbIndex, key: &[u8]) {
-        let key: Box<[u8]> = key.into();
-        let work = move |core: &mut Core| {
-            let waiters = Waiters { server: core.server, worker: core.id, limits: &core.limits };
-            waiters.serve_key(db, &key, &mut Held::default(), &mut core.local);
-            waiters.serve(&mut Held::default(), &mut core.local);
-            core.count_changes();
-        };
-        self.server.mailboxes[self.worker].send(Message::Work(Work(Box::new(work))));
     }
 }
 
 impl Core {
-    /// Serves those who wait for keys that have changed, after the locks under which they changed are gone.
+    /// What serving needs of this worker, and its companion of the keyspace.
+    pub(super) fn waiters(&mut self) -> (Waiters<'_>, &mut Local) {
+        let Core { server, id, limits, stopwatch, local, .. } = self;
+        (Waiters { server, worker: *id, limits, stopwatch }, local)
+    }
+
+    /// Serves those who wait for keys that changed while nothing was locked for long enough (keys that expired, keys that
+    /// a command changed that has everything to itself).
     #[cold]
     pub(super) fn serve_ready(&mut self) {
-        let waiters = Waiters { server: self.server, worker: self.id, limits: &self.limits };
-        waiters.serve(&mut Held::default(), &mut self.local);
+        let (waiters, local) = self.waiters();
+        waiters.serve(&mut Held::default(), local);
     }
 }
 

@@ -7,7 +7,7 @@ use super::Worker;
 use crate::connection::{Closing, Connection, Parked};
 use crate::io::Socket;
 use crate::pubsub::Delivery;
-use crate::server::Message;
+use crate::server::{Answer, Message};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -46,7 +46,7 @@ impl Worker {
                     self.close(token);
                 }
             }
-            Message::Answer(id, ticket, reply) => self.answer_parked(id, ticket, &reply),
+            Message::Answer(answer) => self.answer_parked(&answer),
             Message::Work(work) => (work.0)(&mut self.core),
             Message::Publish(delivery) => self.deliver(&delivery, NOBODY),
             Message::Monitor(line) => self.feed_monitors(&line),
@@ -108,19 +108,20 @@ impl Worker {
     }
 
     /// What a parked connection waited for is there.
-    fn answer_parked(&mut self, id: u64, ticket: u64, reply: &[u8]) {
-        let Some(token) = self.connections.token_of(id) else { return };
+    fn answer_parked(&mut self, answer: &Answer) {
+        let Some(token) = self.connections.token_of(answer.client) else { return };
         let Some(conn) = self.connections.get_mut(token) else { return };
-        if conn.parked != Some(Parked::Ticket(ticket)) {
+        if conn.parked != Some(Parked::Ticket(answer.ticket)) {
             return;
         }
         conn.parked = None;
         conn.client.parked.store(false, Relaxed);
-        if let Some(unfinished) = conn.unfinished.take() {
-            self.core.count_end(&conn.client, unfinished, reply);
+        if let Some(mut unfinished) = conn.unfinished.take() {
+            unfinished.nanos += answer.nanos;
+            self.core.count_end(&conn.client, unfinished, &answer.reply);
         }
         if !std::mem::take(&mut conn.answer_is_hidden) {
-            conn.output.bytes_mut().extend_from_slice(reply);
+            conn.output.bytes_mut().extend_from_slice(&answer.reply);
         }
         if !conn.in_flush_list {
             conn.in_flush_list = true;

@@ -116,6 +116,10 @@ fn remove(keyspace: &Keyspace, candidate: &Candidate, local: &mut Local) -> Opti
     let table = keyspace.table(candidate.db);
     let hash = table.hash(&candidate.key);
     let mut guard = table.lock(table.shard_of(hash));
+    if guard.is_owed() {
+        // It may be what a client waits for and is about to get.
+        return None;
+    }
     let removed = table.remove(local, hash, &candidate.key, guard.find_mut(hash, &candidate.key)?);
     local.stats.evicted.add(1);
     local.effects.changed(candidate.db, &candidate.key, Event::EVICTED);

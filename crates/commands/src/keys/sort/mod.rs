@@ -110,7 +110,11 @@ fn sort(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>, plan: Plan<'_>) -> Result<(),
         keys.push(source);
         keys.extend(plan.store);
         keys.extend(named.iter().map(Vec::as_slice));
-        match cx.with_keys(cx.db, &keys, |db| round(db, limit, &plan, source, elements))? {
+        let Some(round) = cx.with_keys(cx.db, &keys, |db, _| round(db, limit, &plan, source, elements))
+        else {
+            return Ok(());
+        };
+        match round? {
             Round::Done(rows) => break rows,
             Round::Changed(present) => elements = present,
         }

@@ -7,10 +7,10 @@ mod list;
 
 use super::connection::{check_name, shown_name};
 use super::help::misused;
-use crate::connection::ReplyMode;
+use crate::connection::{Parked, ReplyMode};
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
-use crate::server::Message;
+use crate::server::{Answer, Message};
 use larder_commands::spec::{Acl, Arg, Flags, Group};
 use larder_commands::{Args, Error, Spec};
 use larder_values::number;
@@ -488,6 +488,23 @@ sub!(
     }
 );
 
+/// How often CLIENT UNBLOCK looks again at a client whose command another thread is running.
+const LOOKS_MAX: u32 = 100_000;
+
+/// Whether a client waits, or does not. False where another thread is about to find out, and this connection can ask
+/// again later; a transaction, which cannot, gives it the time that it takes to run a command.
+fn is_decided(host: &Host<'_>, client: u64) -> bool {
+    let blocked = &host.server().blocked;
+    let looks = if host.conn.is_in_exec { LOOKS_MAX } else { 1 };
+    let is_served = (0..looks).all(|look| {
+        if look > 0 {
+            std::thread::yield_now();
+        }
+        blocked.is_being_served(client)
+    });
+    !is_served || host.conn.is_in_exec
+}
+
 sub!(
     UNBLOCK,
     |host, args| {
@@ -498,14 +515,23 @@ sub!(
             _ => return Err(misused("CLIENT", args.get(1))),
         }
         let id = number::parse_i64(args.get(2)).ok_or(Error::NotAnInteger)?;
-        let waiter = u64::try_from(id).ok().and_then(|id| host.server().blocked.take(id).map(|w| (id, w)));
+        let id = u64::try_from(id).ok();
+        if id.is_some_and(|id| !is_decided(host, id)) {
+            host.conn.parked = Some(Parked::Busy);
+            return Ok(());
+        }
+        let waiter = id.and_then(|id| host.server().blocked.take(id).map(|w| (id, w)));
         host.reply().integer(waiter.is_some().into());
         if let Some((id, waiter)) = waiter {
             let reply = match args.is(3, b"error") {
                 true => b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n".to_vec(),
                 false => waiter.on_timeout.to_vec(),
             };
-            host.server().mailboxes[waiter.worker].send(Message::Answer(id, waiter.ticket, reply));
+            host.server().mailboxes[waiter.worker].send(Message::Answer(Answer::new(
+                id,
+                waiter.ticket,
+                reply,
+            )));
         }
         Ok(())
     },

@@ -5,7 +5,6 @@ use crate::commands::latency::durations_of;
 use crate::execute::Host;
 use crate::pubsub::Kind;
 use crate::registry::Row;
-use larder_commands::spec::Flags;
 use larder_store::{SIZE_BINS, SIZED_TYPES, Type};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -244,7 +243,7 @@ pub(super) fn latency_stats(host: &mut Host<'_>, lines: &mut Lines) {
     if !settings.latency_tracking() {
         return;
     }
-    for row in server.registry.all().filter(|row| !row.has(Flags::BLOCKING)) {
+    for row in server.registry.all() {
         let durations = durations_of(server, row);
         if durations.total == 0 {
             continue;

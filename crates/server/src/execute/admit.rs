@@ -1,0 +1,286 @@
+//! Before a command runs: which one it is, whether the connection may ask for it, whether it is kept for EXEC, refused
+//! or held back; and what of its reply is sent.
+//!
+//! Invariant: what is refused or held back has changed nothing, and what is held back (`Outcome::Later`) has answered
+//! nothing either. Read next: [`Core::run`] in `execute.rs`.
+
+use super::{Core, Outcome};
+use crate::clock;
+use crate::commands::shown_name;
+use crate::connection::{Closing, Connection, Parked, ReplyMode};
+use crate::monitor;
+use crate::registry::{InMulti, Row, RowRun};
+use crate::server::Message;
+use larder_commands::spec::Flags;
+use larder_commands::{Args, Error};
+use larder_resp::{Output, Protocol, Reply};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Core {
+    /// Carries out one request, answering into `out`.
+    ///
+    /// `hash` is that of the first key, where `row` has a fixed one.
+    pub fn execute(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: Option<&'static Row>,
+        args: &Args<'_>,
+        hash: u64,
+    ) -> Outcome {
+        let mark = out.mark();
+        let mode = conn.reply_mode;
+        if mode == ReplyMode::SkipNext {
+            conn.reply_mode = ReplyMode::On;
+        }
+        let outcome = self.admit(conn, out, row, args, hash);
+        if outcome == Outcome::Later {
+            conn.reply_mode = mode;
+            out.truncate(mark);
+            return outcome;
+        }
+        let hidden = mode == ReplyMode::SkipNext || conn.reply_mode != ReplyMode::On;
+        let is_push = std::mem::take(&mut self.reply_is_push);
+        if hidden && conn.closing == Closing::No && !is_push {
+            out.truncate(mark);
+            conn.answer_is_hidden = conn.parked.is_some();
+        }
+        if conn.subscriptions.is_some() || !self.held_back.is_empty() {
+            self.take_messages(conn, out);
+        }
+        outcome
+    }
+
+    /// Everything that may refuse a command before it runs.
+    fn admit(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: Option<&'static Row>,
+        args: &Args<'_>,
+        hash: u64,
+    ) -> Outcome {
+        let asked = row;
+        let resolved = self.resolve(row, args);
+        conn.client.last_command.store(row_shown(&resolved).map_or(0, |row| row.id + 1), Relaxed);
+        let row = match resolved {
+            Ok(row) => row,
+            Err((row, error)) => return self.refuse(conn, out, row, &error),
+        };
+        // The worker hashed the key of what was asked, and a container itself has none.
+        let is_subcommand = !asked.is_some_and(|asked| std::ptr::eq(asked, row));
+        let hash = if is_subcommand && row.first_key != 0 {
+            self.server.keyspace.hash(args.get(row.first_key))
+        } else {
+            hash
+        };
+        // A password that was taken away since binds nobody.
+        if !conn.authenticated && self.settings.requirepass().is_empty() {
+            conn.authenticated = true;
+        }
+        if !conn.authenticated && !row.has(Flags::NO_AUTH) {
+            return self.refuse(conn, out, Some(row), &Error::of("NOAUTH Authentication required."));
+        }
+        let in_multi = if conn.transaction.is_some() { Some(row.in_multi) } else { None };
+        if in_multi == Some(InMulti::Refused) {
+            let error = Error::of("ERR Command not allowed inside a transaction");
+            return self.refuse(conn, out, Some(row), &error);
+        }
+        if self.settings.maxmemory() != 0 && needs_memory(conn, row) && !self.make_room() {
+            return self.refuse(conn, out, Some(row), &Error::OutOfMemory);
+        }
+        if conn.is_listening_only() && !is_for_subscribers(row) {
+            return self.refuse(conn, out, Some(row), &not_for_subscribers(row));
+        }
+        if self.server.pause.until_ms.load(Relaxed) != 0
+            && self.server.is_paused(self.local.now, may_replicate(conn, row))
+            && !is_exempt_from_pause(row)
+        {
+            conn.parked = Some(Parked::Paused);
+            conn.client.parked.store(true, Relaxed);
+            return Outcome::Later;
+        }
+        if in_multi == Some(InMulti::Kept) {
+            self.keep_for_exec(conn, out, row, args, hash);
+            return Outcome::Done;
+        }
+        // What EXEC carries out is shown before it, and what is asked again is not shown before it runs.
+        let is_exec = row.in_multi == InMulti::Exec;
+        let line = if is_exec { None } else { self.line_for_monitors(conn, row, args) };
+        let outcome = self.run(conn, out, row, args, hash, None);
+        if outcome == Outcome::Done {
+            match line {
+                Some(line) => self.feed_monitors(line),
+                None if is_exec => self.show_monitors(conn, row, args),
+                None => {}
+            }
+        }
+        outcome
+    }
+
+    /// Finds the subcommand where there is one, and checks the number of words.
+    fn resolve(
+        &self,
+        row: Option<&'static Row>,
+        args: &Args<'_>,
+    ) -> Result<&'static Row, (Option<&'static Row>, Error)> {
+        let Some(row) = row else { return Err((None, unknown_command(args))) };
+        if row.subcommands.is_empty() {
+            return if row.spec.takes(args.len()) {
+                Ok(row)
+            } else {
+                Err((Some(row), Error::arity(&row.name)))
+            };
+        }
+        let Some(word) = args.try_get(1) else {
+            return match row.run {
+                RowRun::Container => Err((Some(row), Error::arity(&row.name))),
+                _ => Ok(row),
+            };
+        };
+        let Some(sub) = row.subcommand(word) else { return Err((Some(row), unknown_subcommand(row, word))) };
+        if sub.spec.takes(args.len()) { Ok(sub) } else { Err((Some(sub), Error::arity(&sub.name))) }
+    }
+
+    /// Answers why a command does not run. A transaction that it was part of will not be carried out.
+    fn refuse(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: Option<&'static Row>,
+        error: &Error,
+    ) -> Outcome {
+        if let Some(stats) = row.and_then(|row| self.stats.by_command.get(row.id)) {
+            stats.rejected.add(1);
+        }
+        if let Some(transaction) = &mut conn.transaction {
+            transaction.is_flawed = true;
+        }
+        if row.is_some_and(|row| row.in_multi == InMulti::Exec) {
+            self.end_transaction(conn);
+            let reason = error.text();
+            let reason = reason.strip_prefix(b"ERR ").unwrap_or(reason);
+            let text = [&b"EXECABORT Transaction discarded because of: "[..], reason].concat();
+            self.count_error(&text);
+            Reply::new(out, Protocol::Resp2).error(&text);
+        } else {
+            self.count_error(error.text());
+            Reply::new(out, Protocol::Resp2).error(error.text());
+        }
+        Outcome::Done
+    }
+
+    /// Shows a command to those who monitor, unless it is none for their eyes.
+    #[inline]
+    pub(super) fn show_monitors(&self, conn: &Connection, row: &'static Row, args: &Args<'_>) {
+        if let Some(line) = self.line_for_monitors(conn, row, args) {
+            self.feed_monitors(line);
+        }
+    }
+
+    /// What those who monitor are shown of a command, if there is anybody.
+    #[inline]
+    fn line_for_monitors(&self, conn: &Connection, row: &'static Row, args: &Args<'_>) -> Option<Vec<u8>> {
+        let is_shown = self.server.monitors.load(Relaxed) != 0
+            && !row.has(Flags::SKIP_MONITOR)
+            && !row.has(Flags::ADMIN);
+        is_shown.then(|| monitor::line(conn, row, args, clock::unix_micros()))
+    }
+
+    #[cold]
+    fn feed_monitors(&self, line: Vec<u8>) {
+        let line = Arc::new(line);
+        for mailbox in &self.server.mailboxes {
+            mailbox.send(Message::Monitor(Arc::clone(&line)));
+        }
+    }
+}
+
+/// What CLIENT LIST shows of a request: the command that was found, also where it is refused.
+fn row_shown(resolved: &Result<&'static Row, (Option<&'static Row>, Error)>) -> Option<&'static Row> {
+    match resolved {
+        Ok(row) => Some(row),
+        // A container stands there when it has no such subcommand.
+        Err((row, _)) => row.filter(|row| row.subcommands.is_empty()),
+    }
+}
+
+/// Whether a pause of writes holds a command back.
+fn may_replicate(conn: &Connection, row: &Row) -> bool {
+    row.may_write()
+        || (row.in_multi == InMulti::Exec && conn.transaction.as_ref().is_some_and(|kept| kept.may_write))
+}
+
+/// Whether a command is refused when memory is over its limit.
+fn needs_memory(conn: &Connection, row: &Row) -> bool {
+    row.has(Flags::DENY_OOM)
+        || (row.in_multi == InMulti::Exec && conn.transaction.as_ref().is_some_and(|kept| kept.needs_memory))
+}
+
+/// The command that a pause does not hold back.
+fn is_exempt_from_pause(row: &Row) -> bool {
+    // Differs from Redis: CLIENT UNPAUSE is not held back by the pause of all commands that it is to end.
+    row.name == "client|unpause"
+}
+
+/// The error for a name that no command has, with the beginning of what was asked.
+fn unknown_command(args: &Args<'_>) -> Error {
+    const SHOWN: usize = 128;
+    let mut text = b"ERR unknown command '".to_vec();
+    text.extend_from_slice(head(args.get(0), SHOWN));
+    text.extend_from_slice(b"', with args beginning with: ");
+    let mut shown = 0;
+    for word in args.from(1) {
+        if shown >= SHOWN {
+            break;
+        }
+        let part = head(word, SHOWN - shown);
+        text.push(b'\'');
+        text.extend_from_slice(part);
+        text.extend_from_slice(b"' ");
+        shown += part.len() + 3;
+    }
+    Error::custom(text)
+}
+
+/// Whether a connection that speaks RESP2 may send a command while it is subscribed.
+fn is_for_subscribers(row: &Row) -> bool {
+    let is_one = matches!(
+        row.spec.name,
+        "subscribe"
+            | "unsubscribe"
+            | "psubscribe"
+            | "punsubscribe"
+            | "ssubscribe"
+            | "sunsubscribe"
+            | "ping"
+            | "quit"
+            | "reset"
+    );
+    // A subcommand may have the same word for its name.
+    is_one && !row.name.contains('|')
+}
+
+fn not_for_subscribers(row: &Row) -> Error {
+    let mut text = b"ERR Can't execute '".to_vec();
+    text.extend_from_slice(row.name.as_bytes());
+    text.extend_from_slice(
+        b"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+    );
+    Error::custom(text)
+}
+
+fn unknown_subcommand(row: &Row, word: &[u8]) -> Error {
+    let mut text = b"ERR unknown subcommand '".to_vec();
+    text.extend_from_slice(head(word, 128));
+    text.extend_from_slice(b"'. Try ");
+    text.extend_from_slice(row.name.to_ascii_uppercase().as_bytes());
+    text.extend_from_slice(b" HELP.");
+    Error::custom(text)
+}
+
+/// The first `max` bytes of `word`, up to a NUL.
+fn head(word: &[u8], max: usize) -> &[u8] {
+    shown_name(word.get(..max).unwrap_or(word))
+}
