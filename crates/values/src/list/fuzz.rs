@@ -2,7 +2,6 @@
 
 use super::{End, Limit, List, Side};
 use crate::collection::Collection;
-use crate::packed::Element;
 use std::collections::VecDeque;
 
 type Model = VecDeque<Vec<u8>>;
@@ -10,8 +9,8 @@ type Model = VecDeque<Vec<u8>>;
 /// Takes four bytes a change: what, where, and two for the element.
 pub fn fuzz_changes(bytes: &[u8]) {
     let Some((&option, changes)) = bytes.split_first() else { return };
-    // The sizes that `list-max-listpack-size` may have: up to 8 KiB, or a few elements.
-    let limit = Limit::of(i64::from(option % 16) - 2);
+    // The sizes that `list-max-listpack-size` may have: up to 8 KiB, or a few elements; and depths of compression.
+    let limit = Limit::of(i64::from(option % 16) - 2).compressed_from(u32::from(option >> 4) % 3);
     let (mut list, mut model) = (List::empty(), Model::new());
     for change in changes.as_chunks::<4>().0 {
         apply(&mut list, &mut model, *change, limit);
@@ -24,13 +23,15 @@ pub fn fuzz_changes(bytes: &[u8]) {
     }
     let view = list.view();
     assert_eq!(view.len(), model.len(), "a list is not as long as it should be");
-    assert!(view.iter().map(Element::to_vec).eq(model.iter().cloned()), "a list is not what was put in");
-    assert!(
-        view.iter_back(model.len()).map(Element::to_vec).eq(model.iter().rev().cloned()),
-        "the two directions disagree"
-    );
+    assert_eq!(view.to_vecs(), Vec::from(model.clone()), "a list is not what was put in");
+    let mut backwards = Vec::new();
+    view.walk(End::Tail, |element| {
+        backwards.push(element.to_vec());
+        true
+    });
+    assert!(backwards.iter().eq(model.iter().rev()), "the two directions disagree");
     for (at, element) in model.iter().enumerate() {
-        assert_eq!(view.get(at).map(Element::to_vec).as_ref(), Some(element), "an index is wrong");
+        assert_eq!(view.look_at(at, |element| element.to_vec()).as_ref(), Some(element), "an index is wrong");
     }
 }
 
