@@ -55,6 +55,10 @@ pub fn verdict<'r>(
         (Value::Array(ours), Value::Array(theirs)) if [ours.len(), theirs.len()] == [kept.len(); 2] => {
             let verdicts = kept.iter().enumerate().zip(ours.iter().zip(theirs)).map(
                 |((at, request), (ours, theirs))| {
+                    // Redis stores the very word that the queue holds, which therefore counts twice.
+                    if full_name(request) == "object|refcount" && has_one_shape(ours, theirs) {
+                        return Verdict::Agree;
+                    }
                     one_verdict(grammar, request, kept.get(at + 1).copied(), ours, theirs)
                 },
             );

@@ -1,5 +1,6 @@
 //! CLIENT KILL: closes connections chosen by address or by filters.
 
+use super::super::connection::shown_name;
 use super::ask_to_close;
 use super::list::{Kind, kind_of};
 use crate::clients::Client;
@@ -69,7 +70,7 @@ fn parse<'a>(args: &Args<'a>) -> Result<(Filter<'a>, bool), Error> {
         } else if args.is(at, b"user") {
             if value != b"default" {
                 let mut text = b"ERR No such user '".to_vec();
-                text.extend_from_slice(value);
+                text.extend_from_slice(shown_name(value));
                 text.push(b'\'');
                 return Err(Error::custom(text));
             }
