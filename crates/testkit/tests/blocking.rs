@@ -211,10 +211,13 @@ fn nobody_steals_what_is_to_be_moved_to_a_busy_list() {
     let_thieves_try(200, &[&fill], "BRPOPLPUSH queue moved 0", "LPOS moved none", push);
 }
 
+/// The commands that make a list, in a round of this number.
+type Make = fn(usize) -> Vec<String>;
+
 #[test]
 fn nobody_steals_what_comes_by_another_name() {
     let idle = "PING";
-    let made: [(&str, fn(usize) -> Vec<String>); 6] = [
+    let made: [(&str, Make); 6] = [
         ("RENAME", |round| vec![format!("RPUSH {{q}}other {round}"), "RENAME {q}other queue".into()]),
         ("COPY", |round| vec![format!("RPUSH other {round}"), "COPY other queue".into(), "DEL other".into()]),
         ("SORT", |round| {
