@@ -265,7 +265,7 @@ fn quicklist(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
                 lines.extend(packed.iter().map(|element| element.to_vec().escape_ascii().to_string()));
             }
         });
-        Ok(lines)
+        Ok::<_, Error>(lines)
     })?;
     told.iter().for_each(|line| tracing::info!("DEBUG QUICKLIST: {line}"));
     host.reply().simple("Quicklist structure printed on stdout");
