@@ -183,7 +183,7 @@ mod tests {
         let Dumped::List(list) = dumped else { panic!("not a list") };
         let list = list.into_list(Limit::of(3));
         list.check();
-        list.view().iter().map(|element| String::from_utf8(element.to_vec()).unwrap()).collect()
+        list.view().to_vecs().into_iter().map(|element| String::from_utf8(element).unwrap()).collect()
     }
 
     #[test]
@@ -201,7 +201,7 @@ mod tests {
             let Ok(Dumped::List(dumped)) = restore(&out, 1 << 20) else { panic!("own payload was refused") };
             let again = dumped.into_list(limit);
             assert_eq!(again.view().is_quick(), list.view().is_quick());
-            assert!(again.view().iter().eq(list.view().iter()));
+            assert_eq!(again.view().to_vecs(), list.view().to_vecs());
             let mut second = Vec::new();
             Writer::new(true).dump_list(again.view(), &mut second);
             assert_eq!(second, out);
