@@ -63,7 +63,8 @@ pub(crate) fn run(cx: &Context) -> Result<()> {
 
 fn hand_over(contender: &Contender, waiters: usize, latencies: &mut Latencies) -> Result<()> {
     let mut pusher = Asker::connect(contender.server.port)?;
-    let mut waiting = (0..waiters).map(|_| Asker::connect(contender.server.port)).collect::<Result<Vec<_>>>()?;
+    let mut waiting =
+        (0..waiters).map(|_| Asker::connect(contender.server.port)).collect::<Result<Vec<_>>>()?;
     for waiter in &mut waiting {
         waiter.send(&["BLPOP", "queue", "0"])?;
         pusher.ask(&["PING"])?;

@@ -196,12 +196,7 @@ impl Inner {
 
     /// Chooses the child for an item that comes where `lead` stops to hold, makes room there, and
     /// counts it. This node is not full.
-    pub(super) fn step_to_insert(
-        &mut self,
-        item: Item,
-        lead: &mut impl Lead,
-        nodes: &mut Nodes,
-    ) -> Step {
+    pub(super) fn step_to_insert(&mut self, item: Item, lead: &mut impl Lead, nodes: &mut Nodes) -> Step {
         let mut leading = self.leading(lead);
         if self.children[leading.saturating_sub(1)].as_ref().is_some_and(Node::is_full) {
             if self.make_room(leading.saturating_sub(1), item, lead, nodes) {
@@ -219,13 +214,7 @@ impl Inner {
 
     /// Makes room in a full child: by its neighbours if they are leaves with room, by splitting it
     /// otherwise. True when the item went to a leaf of its own.
-    fn make_room(
-        &mut self,
-        at: usize,
-        item: Item,
-        lead: &mut impl Lead,
-        nodes: &mut Nodes,
-    ) -> bool {
+    fn make_room(&mut self, at: usize, item: Item, lead: &mut impl Lead, nodes: &mut Nodes) -> bool {
         if (at > 0 && self.shift(at - 1)) || self.shift(at) {
             return false;
         }

@@ -118,6 +118,7 @@ impl<F: FnMut(u32) -> Ordering> Seek for ByOrder<F> {
     fn slot(&mut self, leaf: &Leaf) -> Option<usize> {
         let index = leaf.leading(&mut Among(self.0, |record| (self.1)(record) == Ordering::Less));
         let item = leaf.item(index);
-        (index < leaf.len() && item.score == self.0 && (self.1)(item.record) == Ordering::Equal).then_some(index)
+        (index < leaf.len() && item.score == self.0 && (self.1)(item.record) == Ordering::Equal)
+            .then_some(index)
     }
 }
