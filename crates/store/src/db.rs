@@ -10,7 +10,7 @@ use crate::field_ends::DbTable;
 use crate::keyspace::{Database, DbIndex, Hashed, Keyspace, Locked};
 use crate::local::{Local, Millis};
 use crate::object::{Object, Type, encoding_of, next_due_of};
-use crate::sizes::{After, Before};
+use crate::sizes::Replacing;
 use crate::string::{self, Encoding, INLINE_BYTES_MAX, Str, kind};
 use larder_table::{DeadlineChange, Entry, NewEntry, Occupied, Payload, PayloadRef};
 use larder_values::number;
@@ -404,7 +404,6 @@ impl<'t> Db<'t> {
     ) -> bool {
         let access = self.local.access_of_new();
         let due = next_due_of_new(kind, &payload);
-        let after = After::of(kind, &payload);
         let shard = self.locked.shard_mut(self.table.shard_of(key.hash));
         if let Some(mut occupied) = shard.find_mut(key.hash, key.bytes) {
             let dead = occupied.view().deadline().is_some_and(|deadline| deadline <= self.local.now.0)
@@ -421,10 +420,14 @@ impl<'t> Db<'t> {
                 crate::local::Access::Lfu { .. } => self.local.access_touched(occupied.view().access()),
             };
             self.local.replaced_kind = occupied.view().kind();
-            let before = Before::of(&occupied.view());
+            let replacing = Replacing::of(&occupied.view(), kind, &payload);
+            let inline_len = match &payload {
+                Payload::Inline(bytes) => Some(bytes.len()),
+                Payload::Boxed(_) => None,
+            };
             let removed = occupied.replace(kind, payload, deadline);
             occupied.view().set_access(field);
-            self.table.replaced(self.local, before, &removed, after);
+            self.table.replaced(self.local, replacing, &removed, inline_len);
             self.table.forget(key.hash, key.bytes, &removed);
             if due != u64::MAX {
                 self.table.field_ends.note(self.table.shard_of(key.hash), key.bytes, due);
@@ -441,8 +444,8 @@ impl<'t> Db<'t> {
             Expire::At(at) => Some(at.0),
             Expire::Keep | Expire::Clear => None,
         };
+        self.table.storing(self.local, kind, &payload);
         shard.insert(key.hash, key.bytes, NewEntry { kind, access, deadline, payload });
-        self.table.stored(self.local, after);
         if due != u64::MAX {
             self.table.field_ends.note(self.table.shard_of(key.hash), key.bytes, due);
         }
@@ -475,10 +478,11 @@ impl<'t> Db<'t> {
             bytes.copy_from_slice(&value.to_le_bytes());
             self.table.counted(self.local, present, value);
         } else {
-            let before = Before::of(&occupied.view());
-            let payload = Payload::Inline(&value.to_le_bytes());
+            let bytes = value.to_le_bytes();
+            let payload = Payload::Inline(&bytes);
+            let replacing = Replacing::of(&occupied.view(), kind::INT, &payload);
             let removed = occupied.replace(kind::INT, payload, DeadlineChange::Keep);
-            self.table.replaced(self.local, before, &removed, After::Integer(value));
+            self.table.replaced(self.local, replacing, &removed, Some(bytes.len()));
             debug_assert!(removed.boxed.is_none());
         }
         touch(self.local, &occupied.view());

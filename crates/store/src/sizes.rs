@@ -8,7 +8,7 @@
 use crate::field_ends::DbTable;
 use crate::local::Local;
 use crate::object::{Object, Type, size_of_value};
-use crate::string::{kind, text_len};
+use crate::string::{decode_int, kind, text_len};
 use larder_table::{Entry, Occupied, Payload, PayloadRef, Removed};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
@@ -110,67 +110,52 @@ impl Sizes {
     }
 }
 
-/// What is known of a value that is about to be replaced.
-pub(crate) enum Before {
-    /// A text: its kind and the length of its payload say how long it is, and both outlast it.
-    Text,
-    /// An integer.
-    Integer(i64),
-    /// Anything else: its type and size.
-    Other(Type, usize),
+/// The type and the size of a value.
+type Sized = (Type, usize);
+
+/// The sizes of a value that is about to be replaced and of the one that takes its place.
+pub(crate) struct Replacing {
+    before: Sized,
+    after: Sized,
 }
 
-impl Before {
-    /// Looks at a value.
+impl Replacing {
+    /// Looks at both. `None` for two texts of one form, of which the lengths of their payloads tell enough: they are
+    /// at hand when one has taken the place of the other.
     #[inline]
-    pub(crate) fn of(entry: &Entry<'_, Object>) -> Before {
-        let kind = entry.kind();
-        if kind::is_text(kind) {
-            return Before::Text;
+    pub(crate) fn of(
+        entry: &Entry<'_, Object>,
+        kind: u8,
+        payload: &Payload<'_, Object>,
+    ) -> Option<Replacing> {
+        if entry.kind() == kind && kind::is_text(kind) {
+            return None;
         }
-        match entry.payload() {
-            PayloadRef::Inline(bytes) if kind == kind::INT => {
-                Before::Integer(crate::string::decode_int(bytes))
-            }
-            payload => Before::Other(Type::of_kind(kind), size_of_value(kind, payload)),
+        Some(Replacing::otherwise(entry, kind, payload))
+    }
+
+    #[inline(never)]
+    fn otherwise(entry: &Entry<'_, Object>, kind: u8, payload: &Payload<'_, Object>) -> Replacing {
+        let (old_kind, old) = (entry.kind(), entry.payload());
+        if kind == kind::INT
+            && old_kind == kind::INT
+            && let (PayloadRef::Inline(before), Payload::Inline(after)) = (&old, payload)
+            && alike(decode_int(before), decode_int(after))
+        {
+            return Replacing { before: (Type::String, 0), after: (Type::String, 0) };
         }
+        let before = (Type::of_kind(old_kind), size_of_value(old_kind, old));
+        Replacing { before, after: sized(kind, payload) }
     }
 }
 
-/// What is known of a value that is about to be stored.
-pub(crate) enum After {
-    /// An integer.
-    Integer(i64),
-    /// A payload of this kind and of so many bytes inside its entry.
-    Text(u8, usize),
-    /// Anything else: its type and size.
-    Other(Type, usize),
-}
-
-impl After {
-    /// Looks at a payload.
-    #[inline]
-    pub(crate) fn of(kind: u8, payload: &Payload<'_, Object>) -> After {
-        match payload {
-            Payload::Inline(bytes) if kind::is_text(kind) => After::Text(kind, bytes.len()),
-            Payload::Inline(bytes) if kind == kind::INT => After::Integer(crate::string::decode_int(bytes)),
-            Payload::Inline(bytes) => {
-                After::Other(Type::of_kind(kind), size_of_value(kind, PayloadRef::Inline(bytes)))
-            }
-            Payload::Boxed(object) => {
-                After::Other(Type::of_kind(kind), size_of_value(kind, PayloadRef::Boxed(object)))
-            }
-        }
-    }
-
-    #[inline]
-    fn sized(self) -> (Type, usize) {
-        match self {
-            After::Integer(value) => (Type::String, larder_values::number::i64_len(value)),
-            After::Text(kind, len) => (Type::String, text_len(kind, len)),
-            After::Other(value_type, size) => (value_type, size),
-        }
-    }
+/// The type and the size of a value that is about to be stored.
+fn sized(kind: u8, payload: &Payload<'_, Object>) -> Sized {
+    let payload = match payload {
+        Payload::Inline(bytes) => PayloadRef::Inline(bytes),
+        Payload::Boxed(object) => PayloadRef::Boxed(object),
+    };
+    (Type::of_kind(kind), size_of_value(kind, payload))
 }
 
 /// Whether two integers have lengths of one bin for certain: most pairs that do are told by a few instructions.
@@ -184,23 +169,33 @@ fn alike(one: i64, other: i64) -> bool {
 }
 
 impl DbTable {
-    /// Counts a new value.
-    #[inline]
-    pub(crate) fn stored(&self, local: &Local, after: After) {
-        let (value_type, size) = after.sized();
+    /// Counts a value that is about to be stored under a new key.
+    pub(crate) fn storing(&self, local: &Local, kind: u8, payload: &Payload<'_, Object>) {
+        let (value_type, size) = sized(kind, payload);
         self.sizes.came(local, value_type, size);
     }
 
-    /// Counts a value that took the place of another, which is `removed`. Of most pairs of texts it only asks whether
-    /// their forms are the same.
+    /// Counts a value that took the place of another, which is `removed`; `inline_len` is that of its payload.
     #[inline]
-    pub(crate) fn replaced(&self, local: &Local, before: Before, removed: &Removed<Object>, after: After) {
-        match (&before, &after) {
-            (Before::Text, After::Text(kind, len))
-                if *kind == removed.kind && Some(*len) == removed.inline_len => {}
-            (Before::Integer(before), After::Integer(after)) => self.counted(local, *before, *after),
-            _ => self.replaced_otherwise(local, before, removed, after),
+    pub(crate) fn replaced(
+        &self,
+        local: &Local,
+        replacing: Option<Replacing>,
+        removed: &Removed<Object>,
+        inline_len: Option<usize>,
+    ) {
+        match replacing {
+            None if removed.inline_len == inline_len => {}
+            None => self.text_replaced(local, removed, inline_len),
+            Some(replacing) => self.replaced_otherwise(local, &replacing),
         }
+    }
+
+    #[inline(never)]
+    fn text_replaced(&self, local: &Local, removed: &Removed<Object>, inline_len: Option<usize>) {
+        let [before, after] =
+            [removed.inline_len, inline_len].map(|len| text_len(removed.kind, len.unwrap_or(0)));
+        self.sizes.changed(local, Type::String, before, after);
     }
 
     /// Counts an integer that took the place of another.
@@ -213,13 +208,8 @@ impl DbTable {
     }
 
     #[inline(never)]
-    fn replaced_otherwise(&self, local: &Local, before: Before, removed: &Removed<Object>, after: After) {
-        let (type_before, size_before) = match before {
-            Before::Text => (Type::String, text_len(removed.kind, removed.inline_len.unwrap_or(0))),
-            Before::Integer(value) => (Type::String, larder_values::number::i64_len(value)),
-            Before::Other(value_type, size) => (value_type, size),
-        };
-        let (type_after, size_after) = after.sized();
+    fn replaced_otherwise(&self, local: &Local, replacing: &Replacing) {
+        let ((type_before, size_before), (type_after, size_after)) = (replacing.before, replacing.after);
         if type_before == type_after {
             self.sizes.changed(local, type_after, size_before, size_after);
         } else {

@@ -49,7 +49,8 @@ pub(crate) mod kind {
     /// Whether a value inside its entry is a text, not an integer or something else.
     #[inline]
     pub fn is_text(entry_kind: u8) -> bool {
-        matches!(entry_kind & !RAW, TEXT | TEXT7 | TEXT7_SHORT)
+        const TEXTS: u32 = 1 << TEXT | 1 << TEXT7 | 1 << TEXT7_SHORT;
+        (TEXTS | TEXTS << RAW) >> (entry_kind & 31) & 1 != 0
     }
 
     /// Kinds below it are strings; `object.rs` has those from it on.

@@ -98,6 +98,7 @@ impl Gathered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collection::Collection;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
