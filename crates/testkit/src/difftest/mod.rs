@@ -97,7 +97,7 @@ pub fn run(options: &Options) -> io::Result<Result<Report, Box<Difference>>> {
         judge.use_protocol(protocol);
         let seen = judge.differs(&grammar, &sequence);
         let seen = seen.map_err(|error| {
-            let lines: Vec<String> = sequence.iter().map(|request| line(request)).collect();
+            let lines: Vec<String> = sequence.iter().map(line).collect();
             io::Error::new(error.kind(), format!("seed {seed}: {error}, in\n{}", lines.join("\n")))
         })?;
         if let Some(seen) = seen {
