@@ -89,7 +89,8 @@ fn to_dense(cx: &mut Ctx<'_>, key: &Hashed<'_>) -> Result<bool, Error> {
         (changed, changed == Ok(true))
     })??;
     if changed {
-        cx.db.changed(key, Event::TOUCHED);
+        // Redis tells nobody who watches the key.
+        cx.db.changed_unwatched(key, 1, Some(Event::TOUCHED));
     }
     Ok(changed)
 }
