@@ -13,7 +13,7 @@ use crate::compare::sample::Spread;
 use crate::compare::{Context, progress};
 use crate::endpoint::field;
 use crate::peers::{Kind, Peer};
-use crate::svg::{Bars, Series};
+use larder_policy::svg::{Bars, Series};
 use crate::template::{Expiry, Protocol};
 use crate::workload::ValueKind;
 

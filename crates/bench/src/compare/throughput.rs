@@ -7,7 +7,7 @@ use crate::compare::sample::{Sample, Spread};
 use crate::compare::table::{Column, Row, Table};
 use crate::compare::{Context, progress};
 use crate::peers::{Kind, Launch};
-use crate::svg::{Bars, Series};
+use larder_policy::svg::{Bars, Series};
 
 /// What Larder's CPU per operation may be of another server's, one thread, GET:SET 10:1.
 fn targets(pipeline: usize, many_keys: bool) -> Vec<(Kind, f64)> {
@@ -54,7 +54,7 @@ pub(crate) fn cpu(cx: &Context) -> Result<()> {
         for &(connections, pipeline) in cells {
             let name = format!(
                 "{} keys, {connections} connections, pipeline {pipeline}",
-                crate::svg::short(data.keys as f64)
+                larder_policy::svg::short(data.keys as f64)
             );
             progress(&format!("cpu: {name}"))?;
             let cell = Cell {
