@@ -4,7 +4,7 @@
 //! touches counters of the thread. Read next: the policy whose [`Recording`] it is.
 
 use crate::interface::Ref;
-use crate::policies::adaptive;
+use crate::policies::{adaptive, levels};
 use crate::random::Random;
 
 /// How a policy's fields change on a hit.
@@ -18,12 +18,14 @@ pub enum Recording {
     ClockOfWrites,
     /// The same, and the thread lists what it touched: mru.
     ClockAndLog,
-    /// The upper 16 bits count: lfu.
+    /// Eight bits count, by chance where the number is large, and the clock goes into eight more: lfu.
     Count,
     /// Two bits count: sieve and s3fifo.
     Mark,
-    /// Four bits count, and the clock goes into the upper 16: wtinylfu and gdsf.
+    /// Four bits count, and the clock goes into the upper 16: wtinylfu.
     CountAndClock,
+    /// Eight bits count, and the clock goes into the upper 16: gdsf.
+    CountMoreAndClock,
     /// See [`adaptive`].
     Learn,
 }
@@ -84,14 +86,16 @@ impl Hits {
                 self.log(at);
                 self.clocked(field)
             }
-            Recording::Count => {
-                if field >> 8 < u32::from(u16::MAX) { field + (1 << 8) } else { field }
-            }
+            Recording::Count => levels::touched(field, self.clock, &mut self.random),
             Recording::Mark => {
                 if field & 3 < 3 { field + 1 } else { field }
             }
             Recording::CountAndClock => {
                 let count = if field & 15 < 15 { field + 1 } else { field };
+                self.stamped(count)
+            }
+            Recording::CountMoreAndClock => {
+                let count = if field & 0xff < 0xff { field + 1 } else { field };
                 self.stamped(count)
             }
             Recording::Learn => {

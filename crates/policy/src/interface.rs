@@ -94,6 +94,10 @@ pub trait Policy: fmt::Debug + Send {
     /// An entry was made, or got a time to live where only such entries count. Answers its field.
     fn created(&mut self, at: Ref, bytes: u32) -> u32;
 
+    /// An entry is about to be made and room is needed for it: what was made before has been there for whoever made it.
+    /// Until then the entry made last does not leave.
+    fn arriving(&mut self) {}
+
     /// An entry left by other ways than [`Policy::step`], or lost its time to live where only such entries count.
     fn removed(&mut self, at: Ref, seen: Seen);
 

@@ -87,6 +87,7 @@ impl Lirs {
     fn evict(&mut self) {
         let Some(key) = self.queue.oldest(QUEUE) else {
             // Everything is of low recency: the bottom of the stack becomes the queue.
+            self.prune();
             if let Some(bottom) = self.stack.oldest(STACK) {
                 let size = self.stack.size_of(bottom);
                 self.is_low[bottom as usize] = false;

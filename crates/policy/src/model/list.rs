@@ -81,22 +81,6 @@ impl<const N: usize> Lists<N> {
         self.nodes[key as usize] = Node { newer: NONE, older: newest, size, list };
     }
 
-    /// Puts a key at the oldest end of a list, taking it off the one it is on.
-    pub(super) fn push_oldest(&mut self, list: u8, key: u32, size: u32) {
-        self.unlink(key);
-        let head = &mut self.heads[list as usize];
-        let oldest = head.oldest;
-        head.oldest = key;
-        head.size += u64::from(size);
-        head.len += 1;
-        if oldest == NONE {
-            head.newest = key;
-        } else {
-            self.nodes[oldest as usize].older = key;
-        }
-        self.nodes[key as usize] = Node { newer: oldest, older: NONE, size, list };
-    }
-
     /// Takes a key off its list.
     pub(super) fn unlink(&mut self, key: u32) {
         let Node { newer, older, size, list } = self.nodes[key as usize];

@@ -33,9 +33,9 @@ pub(crate) const CELLS: usize = CLASSES * BINS;
 /// Ticks in which as many uses happen as there are entries.
 const TICKS_A_ROUND: usize = 64;
 /// What is left of old evidence after each round.
-const MEMORY: f32 = 0.9;
+const MEMORY: f32 = 0.95;
 /// Hits that a parent's hazard counts for.
-const LEAN: f32 = 10.0;
+const LEAN: f32 = 3.0;
 /// Ages beyond this are taken back to it, so that no clock that wraps makes the old young.
 const AGE_MAX: u32 = 0xc000;
 /// Uses between two lessons, at least.

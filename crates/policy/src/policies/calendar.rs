@@ -223,6 +223,10 @@ impl Policy for Calendar {
         Self::field(self.now)
     }
 
+    fn arriving(&mut self) {
+        self.newest = None;
+    }
+
     fn removed(&mut self, _at: Ref, _seen: Seen) {
         self.entries = self.entries.saturating_sub(1);
     }

@@ -11,7 +11,8 @@ pub(super) const WAYS: usize = 16;
 /// Bits remembered of each.
 pub(super) const NOTE_BITS: u32 = 20;
 const NOTE_MASK: u32 = (1 << NOTE_BITS) - 1;
-const SETS_MIN: usize = 4;
+/// Four KiB: where entries are few, more names help.
+const SETS_MIN: usize = 64;
 
 #[derive(Clone, Debug)]
 #[repr(align(64))]
@@ -36,16 +37,11 @@ impl Ghosts {
         self.sets.capacity() * size_of::<Set>()
     }
 
-    /// Names there is room for.
-    pub(super) fn capacity(&self) -> usize {
-        self.sets.len() * WAYS
-    }
-
-    /// Has room for as many names as there are entries, within a quarter. What was known is forgotten when that changes.
+    /// Has room for as many names as there are entries, within a fifth. What was known is forgotten when that changes.
     pub(super) fn fit(&mut self, entries: usize) {
-        if self.made_for == 0 || entries > self.made_for + self.made_for / 2 || entries < self.made_for * 3 / 4
+        if self.made_for == 0 || entries > self.made_for * 5 / 4 || entries < self.made_for * 5 / 6
         {
-            self.made_for = entries.max(SETS_MIN * WAYS);
+            self.made_for = entries.max(1);
             let sets = (entries.div_ceil(WAYS)).max(SETS_MIN);
             if sets != self.sets.len() {
                 self.sets = vec![Set([0; WAYS]); sets];

@@ -5,7 +5,7 @@
 pub mod adaptive;
 mod calendar;
 mod ghosts;
-mod levels;
+pub(crate) mod levels;
 mod queues;
 mod sampler;
 mod simple;
@@ -77,13 +77,13 @@ kinds! {
     /// A window, and admission by frequency.
     WTinyLfu = "wtinylfu", Recording::CountAndClock;
     /// Greedy Dual Size Frequency: many hits of objects.
-    Gdsf = "gdsf", Recording::CountAndClock;
+    Gdsf = "gdsf", Recording::CountMoreAndClock;
     /// Learns what comes back.
     Adaptive = "adaptive", Recording::Learn;
 }
 
 /// The power of the size that divides an entry's rank in [`Kind::Adaptive`]: between counting hits of objects (1) and of bytes (0).
-pub const SIZE_POWER: f32 = 0.4;
+pub const SIZE_POWER: f32 = 0.3;
 
 impl Kind {
     /// The kind by its name.

@@ -80,6 +80,10 @@ impl Policy for Sieve {
         self.queue.push(self.ahead, at)
     }
 
+    fn arriving(&mut self) {
+        self.newest = None;
+    }
+
     fn removed(&mut self, _at: Ref, _seen: Seen) {}
 
     fn absorb(&mut self, hits: &mut Hits) {
@@ -230,6 +234,10 @@ impl Policy for S3Fifo {
         }
         self.bytes_small += u64::from(bytes);
         self.queue.push(SMALL, at)
+    }
+
+    fn arriving(&mut self) {
+        self.newest = None;
     }
 
     fn removed(&mut self, _at: Ref, seen: Seen) {

@@ -132,7 +132,7 @@ impl Worth {
     /// In steps more than what left last.
     fn of(&self, seen: &Seen) -> f32 {
         let behind = (self.clock as u64 as u32).wrapping_sub(seen.field >> 8) & 0xffff;
-        let uses = (seen.field & 15) as f32;
+        let uses = (seen.field & 0xff) as f32;
         uses / seen.bytes.max(1) as f32 / self.step - behind as f32
     }
 }

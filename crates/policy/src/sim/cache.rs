@@ -4,10 +4,9 @@
 //! holds at most its capacity; `used` is the sum of sizes held.
 
 use crate::hits::Hits;
-use crate::interface::{Entries, Policy, Ref, Seen, Step};
+use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
 use crate::model::{Model, Room, Use};
 use crate::policies::Kind;
-use crate::interface::Scope;
 use crate::random::Random;
 
 /// Entries a bucket of the table shows.
@@ -192,6 +191,7 @@ impl Model for Cache {
             self.memory_most = self.memory_most.max(self.policy.memory() as f64 / self.table.len as f64);
         }
         let was_full = self.table.used + u64::from(request.size) > self.capacity;
+        self.policy.arriving();
         if !self.make_room(u64::from(request.size)) {
             return false;
         }
