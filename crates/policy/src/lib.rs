@@ -42,6 +42,7 @@ pub mod policies;
 mod random;
 mod ring;
 pub mod sim;
+pub mod sketch;
 pub mod svg;
 
 pub use hits::{Hits, Recording};

@@ -2,7 +2,9 @@
 //! Invariant: nothing is written to the output but the report. Read next: `replay.rs`.
 
 use super::replay::{Outcome, Subject, replay};
-use super::trace::Trace;
+use super::trace::{Operation, Trace};
+use crate::random::mix;
+use crate::sketch::Shards;
 use crate::svg::{Lines, Series};
 use std::fs::{self, File};
 use std::io::{self, BufReader, IsTerminal, Write};
@@ -21,13 +23,15 @@ pub struct Options {
     pub is_by_objects: bool,
     /// Where a chart of miss ratios over sizes goes; its sizes are twenty steps up to the largest share.
     pub chart: Option<PathBuf>,
+    /// Compares the live estimator of hit ratios with full simulation.
+    pub is_estimating: bool,
     /// The share of misses saved against this subject is shown.
     pub against: Subject,
 }
 
 /// How to ask.
 pub const USAGE: &str = "usage: larder sim FILE [--policies NAME,NAME] [--sizes PERCENT,PERCENT] [--objects]
-                       [--svg FILE] [--against NAME]
+                       [--svg FILE] [--against NAME] [--estimate]
 
 Replays a trace through the eviction policies: KVT1 (compressed with zstd), CSV (.csv), or the output of
 MONITOR (.monitor, .log, .txt). Misses count from the first request on.
@@ -36,6 +40,7 @@ MONITOR (.monitor, .log, .txt). Misses count from the first request on.
   --sizes     sizes of the cache in percent of the bytes of all keys (0.1,1,10,20)
   --objects   every object counts as one, whatever its size
   --svg       draws miss ratios over sizes, up to the largest size
+  --estimate  shows what the server's estimator of hit ratios (SHARDS) says of LRU, from half to eight times each size
   --against   whom the misses are compared with (redis-lru)
 ";
 
@@ -55,6 +60,7 @@ impl Options {
             shares: SHARES.to_vec(),
             is_by_objects: false,
             chart: None,
+            is_estimating: false,
             against: Subject::RedisLru,
         };
         while let Some(word) = words.next() {
@@ -63,6 +69,7 @@ impl Options {
                 "--policies" => options.subjects = subjects(&value()?)?,
                 "--sizes" => options.shares = shares(&value()?)?,
                 "--objects" => options.is_by_objects = true,
+                "--estimate" => options.is_estimating = true,
                 "--svg" => options.chart = Some(PathBuf::from(value()?)),
                 "--against" => options.against = subject(&value()?)?,
                 word if word.starts_with('-') => return Err(format!("{word} is no option\n\n{USAGE}")),
@@ -122,10 +129,38 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<(), String> {
         Ok(())
     };
     report(out).map_err(|error| error.to_string())?;
+    if options.is_estimating {
+        estimate(&trace, &capacities, out).map_err(|error| error.to_string())?;
+    }
     match &options.chart {
         Some(path) => draw(&trace, &subjects, options, path),
         None => Ok(()),
     }
+}
+
+/// Half to eight times a size.
+const ESTIMATED: [f64; 5] = [0.5, 1.0, 2.0, 4.0, 8.0];
+
+fn estimate(trace: &Trace, capacities: &[u64], out: &mut dyn Write) -> io::Result<()> {
+    let mut shards = Shards::new();
+    for request in trace.requests.iter().filter(|request| request.operation == Operation::Get) {
+        shards.count(1);
+        shards.used(mix(u64::from(request.key) + 1), request.bytes.max(1));
+    }
+    let curve = shards.curve();
+    let times = |capacity: &u64| ESTIMATED.map(|times| ((*capacity as f64 * times) as u64).max(1));
+    let sizes: Vec<u64> = capacities.iter().flat_map(times).collect();
+    let exact = replay(trace, &[Subject::ExactLru], &sizes, &mut Bar::new("estimating").shown());
+    writeln!(out, "\n{:>14} {:>10} {:>10} {:>8}", "size", "LRU hits", "estimate", "points")?;
+    let mut sum = 0.0;
+    for outcome in &exact {
+        let (hits, estimate) = (1.0 - outcome.tally.miss_ratio(), curve.hit_ratio(outcome.capacity));
+        sum += (hits - estimate).abs();
+        let points = 100.0 * (estimate - hits);
+        writeln!(out, "{:>14} {hits:>10.5} {estimate:>10.5} {points:>8.2}", outcome.capacity)?;
+    }
+    let mean = 100.0 * sum / exact.len().max(1) as f64;
+    writeln!(out, "mean absolute error {mean:.2} points, {} bytes", shards.memory())
 }
 
 fn capacity(footprint: u64, share: f64) -> u64 {
@@ -249,7 +284,7 @@ mod tests {
         let (file, chart) = (folder.join("t.csv"), folder.join("t.svg"));
         let lines: String = (0..3000u32).map(|i| format!("{i},k{},{}\n", i * i % 97, 10 + i % 7)).collect();
         fs::write(&file, lines).unwrap();
-        let words = [file.to_str().unwrap(), "--policies", "all", "--sizes", "10,50", "--svg", chart.to_str().unwrap()];
+        let words = [file.to_str().unwrap(), "--policies", "all", "--sizes", "10,50", "--svg", chart.to_str().unwrap(), "--estimate"];
         let mut out = Vec::new();
         run(&parse(&words).unwrap(), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
@@ -257,6 +292,7 @@ mod tests {
             let starts = |line: &&str| line.split(' ').next() == Some(subject.name());
             assert_eq!(text.lines().filter(starts).count(), 2, "{}", subject.name());
         }
+        assert!(text.contains("mean absolute error"));
         assert!(fs::read_to_string(&chart).unwrap().contains("belady"));
         fs::remove_dir_all(&folder).unwrap();
     }
