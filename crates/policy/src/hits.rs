@@ -88,7 +88,11 @@ impl Hits {
             }
             Recording::Count => levels::touched(field, self.clock, &mut self.random),
             Recording::Mark => {
-                if field & 3 < 3 { field + 1 } else { field }
+                if field & 3 < 3 {
+                    field + 1
+                } else {
+                    field
+                }
             }
             Recording::CountAndClock => {
                 let count = if field & 15 < 15 { field + 1 } else { field };

@@ -15,9 +15,9 @@ use crate::load::{LoadSpec, Stop};
 use crate::outcome::{Latencies, Outcome, SLICE, micros};
 use crate::peers::{Kind, Peer};
 use crate::schedule::Arrivals;
-use larder_policy::svg::{Bars, Lines, Series};
 use crate::template::Expiry;
 use crate::workload::Workload;
+use larder_policy::svg::{Bars, Lines, Series};
 
 /// Open loop: the most requests in flight on one connection.
 const IN_FLIGHT_MAX: usize = 16;
@@ -203,8 +203,10 @@ fn expire(rig: &Rig, rate: f64) -> Result<Scenario> {
         }
     }
     let count = larder_policy::svg::short(rig.scaled(1_000_000) as f64);
-    let name =
-        format!("{count} of twice as many keys expire together, {} requests/s", larder_policy::svg::short(rate));
+    let name = format!(
+        "{count} of twice as many keys expire together, {} requests/s",
+        larder_policy::svg::short(rate)
+    );
     Ok(collected.scenario(name))
 }
 

@@ -58,7 +58,9 @@ impl Table {
 
     /// Operations a second.
     pub(crate) fn throughput(&self) -> String {
-        self.markdown("operations a second", Sample::per_second, |spread| larder_policy::svg::short(spread.median))
+        self.markdown("operations a second", Sample::per_second, |spread| {
+            larder_policy::svg::short(spread.median)
+        })
     }
 
     /// Latencies of each row and column.

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let outcome = Options::parse(std::env::args().skip(1)).and_then(|options| run(&options, &mut io::stdout().lock()));
+    let outcome =
+        Options::parse(std::env::args().skip(1)).and_then(|options| run(&options, &mut io::stdout().lock()));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {

@@ -157,7 +157,8 @@ impl Model for Lirs {
 
     fn remove(&mut self, key: u32) {
         if self.is_resident(key) {
-            let size = if self.is_low[key as usize] { self.stack.size_of(key) } else { self.queue.size_of(key) };
+            let size =
+                if self.is_low[key as usize] { self.stack.size_of(key) } else { self.queue.size_of(key) };
             self.resident_size -= u64::from(size);
             if std::mem::take(&mut self.is_low[key as usize]) {
                 self.low_size -= u64::from(size);

@@ -267,7 +267,7 @@ fn gittins(hazards: &[f32; BINS]) -> [f32; BINS] {
         gone[bin] = -(-expected).exp_m1();
         half[bin] = -(-expected / 2.0).exp_m1();
     }
-    for bin in 0..BINS {
+    for (bin, rank) in ranks.iter_mut().enumerate() {
         let (mut hits, mut room, mut alive, mut best) = (0.0f32, 0.0f32, 1.0f32, 0.0f32);
         for end in bin..BINS {
             let share = if end == bin { half[end] } else { gone[end] };
@@ -276,7 +276,7 @@ fn gittins(hazards: &[f32; BINS]) -> [f32; BINS] {
             alive *= 1.0 - share;
             best = best.max(hits / room.max(1e-12));
         }
-        ranks[bin] = best;
+        *rank = best;
     }
     ranks
 }

@@ -21,10 +21,10 @@ use crate::ring::Rings;
 const RINGS: usize = 1 << RING_BITS;
 const RING_BITS: u32 = 10;
 const RING_MASK: u32 = (1 << RING_BITS) - 1;
-/// Generations in the time in which all entries are made anew.
-const GENERATIONS: usize = 512;
 /// References looked at in one step.
 const LOOKS: usize = 16;
+/// References looked at for leftovers in one step.
+const TIDY_LOOKS: usize = 64;
 
 /// Which uses count, and who leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,15 @@ pub enum Order {
 }
 
 impl Order {
+    /// Generations in the time in which all entries are made anew.
+    fn generations(self) -> usize {
+        match self {
+            Order::Lru | Order::Lrm => 512,
+            // What is made later stands later in its ring, and that is all that counts.
+            Order::Fifo | Order::Mru => 64,
+        }
+    }
+
     /// What threads do on a hit.
     #[must_use]
     pub fn recording(self) -> Recording {
@@ -68,6 +77,9 @@ pub struct Calendar {
     /// mru: what was touched last, the last at the end.
     touched: Vec<Ref>,
     newest: Option<Ref>,
+    /// The generation whose ring is looked through for leftovers, and how many of its references are left to see.
+    turning: u32,
+    turning_left: usize,
 }
 
 const TOUCHED_MAX: usize = 512;
@@ -86,6 +98,8 @@ impl Calendar {
             entries: 0,
             touched: Vec::new(),
             newest: None,
+            turning: 0,
+            turning_left: 0,
         }
     }
 
@@ -97,16 +111,16 @@ impl Calendar {
         (generation & CLOCK_MASK) << CLOCK_SHIFT | generation & RING_MASK
     }
 
-    /// The generation of a stamp, at most half a turn before now or after it.
-    fn generation(&self, field: u32) -> u32 {
+    /// The generation of the last use of an entry filed under one: not before that, where a thread's clock was behind.
+    fn generation(&self, field: u32, filed: u32) -> u32 {
         let behind = self.now.wrapping_sub(field >> CLOCK_SHIFT) & CLOCK_MASK;
-        if behind < CLOCK_MASK / 2 { self.now.wrapping_sub(behind) } else { self.now }
+        self.now.wrapping_sub(behind.min(self.now.wrapping_sub(filed)))
     }
 
     /// Begins a generation when it is time and there is a ring for it.
     fn turn(&mut self) {
         self.made += 1;
-        if self.made * GENERATIONS >= self.entries
+        if self.made * self.order.generations() >= self.entries
             && self.now.wrapping_sub(self.oldest) < RINGS as u32 - 1
         {
             self.made = 0;
@@ -138,9 +152,13 @@ impl Calendar {
             if !self.is_filed(&seen, generation) {
                 continue;
             }
-            let used = self.generation(seen.field);
-            if seen.is_over || used == generation {
+            let used = self.generation(seen.field, generation);
+            if seen.is_over || used == generation && self.may_go(at, entries) {
                 return Step::Evict(at);
+            }
+            if used == generation && self.rings.total() == 0 {
+                self.file(entries, at, used, seen.field);
+                return Step::Nothing;
             }
             self.file(entries, at, used, seen.field);
         }
@@ -151,6 +169,7 @@ impl Calendar {
         for _ in 0..LOOKS {
             let Some(at) = self.touched.pop() else { break };
             if entries.look(at).is_some_and(|seen| self.scope.has(&seen)) && self.may_go(at, entries) {
+                self.drop_newest(at);
                 return Step::Evict(at);
             }
         }
@@ -182,30 +201,42 @@ impl Calendar {
         step
     }
 
+    /// Drops the last reference if it is this entry's, as it is where one after the other is made and evicted.
+    fn drop_newest(&mut self, at: Ref) {
+        let ring = Self::ring(self.now);
+        if let Some(last) = self.rings.pop_newest(ring)
+            && last != at
+        {
+            self.rings.push(ring, last);
+        }
+    }
+
     /// What was just made stays, so that it is there for whoever made it.
     fn may_go(&mut self, at: Ref, entries: &mut dyn Entries) -> bool {
         self.newest != Some(at) || entries.len() <= 1
     }
 
-    /// Drops some leftovers of deletions, when there are many.
+    /// Drops some leftovers of deletions, when there are many: one ring after the other is turned once around.
     fn tidy(&mut self, entries: &mut dyn Entries) {
         if self.rings.total() <= leftovers_max(entries.len()) {
             return;
         }
-        for _ in 0..LOOKS {
-            let generation = self.oldest;
-            let Some(at) = self.rings.pop(Self::ring(generation)) else { break };
+        for _ in 0..TIDY_LOOKS {
+            if self.turning_left == 0 {
+                let behind = self.now.wrapping_sub(self.turning);
+                let is_inside = behind > 0 && behind <= self.now.wrapping_sub(self.oldest);
+                self.turning = if is_inside { self.turning.wrapping_add(1) } else { self.oldest };
+                self.turning_left = self.rings.count(Self::ring(self.turning));
+                continue;
+            }
+            self.turning_left -= 1;
+            let generation = self.turning;
+            let Some(at) = self.rings.pop(Self::ring(generation)) else { continue };
             if let Some(seen) = entries.look(at)
                 && self.is_filed(&seen, generation)
             {
-                let used = self.generation(seen.field);
-                // Filed at the end of its own ring it would be met again and again: it goes one further.
-                let after = if used == generation { generation.wrapping_add(1) } else { used };
-                let field = if used == generation { Self::field(after) } else { seen.field };
-                self.file(entries, at, after, field);
-            }
-            if self.rings.has_none(Self::ring(generation)) && self.oldest != self.now {
-                self.oldest = self.oldest.wrapping_add(1);
+                let used = self.generation(seen.field, generation);
+                self.file(entries, at, used, seen.field);
             }
         }
     }
@@ -243,7 +274,8 @@ impl Policy for Calendar {
 
     fn step(&mut self, entries: &mut dyn Entries) -> Step {
         self.tidy(entries);
-        let step = if self.order == Order::Mru { self.step_newest(entries) } else { self.step_oldest(entries) };
+        let step =
+            if self.order == Order::Mru { self.step_newest(entries) } else { self.step_oldest(entries) };
         if let Step::Evict(_) = step {
             self.entries = self.entries.saturating_sub(1);
         }

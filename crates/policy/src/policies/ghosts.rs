@@ -28,7 +28,7 @@ pub(super) struct Ghosts {
 /// The set, and the bits of the name in the upper bits of a word.
 fn place(at: Ref, sets: usize) -> (usize, u32) {
     let hash = mix(u64::from(at.0) ^ 0x6768_6f73_7473);
-    let set = ((hash >> 32) * sets as u64 >> 32) as usize;
+    let set = (((hash >> 32) * sets as u64) >> 32) as usize;
     (set, (hash as u32 & 0xfff).max(1) << NOTE_BITS)
 }
 
@@ -39,8 +39,7 @@ impl Ghosts {
 
     /// Has room for as many names as there are entries, within a fifth. What was known is forgotten when that changes.
     pub(super) fn fit(&mut self, entries: usize) {
-        if self.made_for == 0 || entries > self.made_for * 5 / 4 || entries < self.made_for * 5 / 6
-        {
+        if self.made_for == 0 || entries > self.made_for * 5 / 4 || entries < self.made_for * 5 / 6 {
             self.made_for = entries.max(1);
             let sets = (entries.div_ceil(WAYS)).max(SETS_MIN);
             if sets != self.sets.len() {

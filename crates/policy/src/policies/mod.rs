@@ -22,7 +22,7 @@ pub use wtinylfu::WTinyLfu;
 
 /// References kept of so many entries before leftovers are dropped.
 fn leftovers_max(entries: usize) -> usize {
-    entries + entries / 8 + 1024
+    entries + entries / 64 + 1024
 }
 macro_rules! kinds {
     ($($(#[doc = $doc:literal])* $name:ident = $word:literal, $recording:expr;)*) => {

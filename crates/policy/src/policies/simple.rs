@@ -141,7 +141,10 @@ impl Gdsf {
     /// An empty one.
     #[must_use]
     pub fn new(scope: Scope, seed: u64) -> Self {
-        Gdsf { sampler: Sampler::new(scope, seed as u32), worth: Worth { clock: 0.0, step: 0.0, bytes_mean: 0.0 } }
+        Gdsf {
+            sampler: Sampler::new(scope, seed as u32),
+            worth: Worth { clock: 0.0, step: 0.0, bytes_mean: 0.0 },
+        }
     }
 }
 

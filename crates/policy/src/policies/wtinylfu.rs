@@ -50,7 +50,7 @@ impl Sketch {
 
     fn place(&self, at: Ref) -> (usize, [u32; 4]) {
         let hash = mix(u64::from(at.0) ^ 0x736b_6574_6368);
-        let word = ((hash >> 32) * self.words.len() as u64 >> 32) as usize;
+        let word = (((hash >> 32) * self.words.len() as u64) >> 32) as usize;
         (word, std::array::from_fn(|row| (hash as u32 >> (row * 4) & 3) * 4 + row as u32 * 16))
     }
 
@@ -228,8 +228,7 @@ impl WTinyLfu {
             return Some(self.evict(at, &seen));
         }
         let (mine, theirs) = (seen.field & USES, victim.seen.field & USES);
-        let is_admitted =
-            victim.seen.is_over || mine > theirs || mine > 5 && self.random.below(128) == 0;
+        let is_admitted = victim.seen.is_over || mine > theirs || mine > 5 && self.random.below(128) == 0;
         if !is_admitted {
             return Some(self.evict(at, &seen));
         }

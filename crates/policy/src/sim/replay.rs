@@ -168,11 +168,7 @@ pub fn replay(
 }
 
 /// Gives the requests to the caches, block by block.
-fn drive(
-    trace: &Trace,
-    runs: &mut [(Box<dyn Model>, Outcome)],
-    progress: &mut dyn FnMut(usize, usize),
-) {
+fn drive(trace: &Trace, runs: &mut [(Box<dyn Model>, Outcome)], progress: &mut dyn FnMut(usize, usize)) {
     let needs_future = runs.iter().any(|(_, outcome)| outcome.subject == Subject::Belady);
     let next = if needs_future { trace.next_uses() } else { Vec::new() };
     let ends = trace.requests.iter().any(|request| request.ttl_seconds > 0);

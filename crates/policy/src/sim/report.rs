@@ -169,7 +169,11 @@ fn capacity(footprint: u64, share: f64) -> u64 {
 
 fn table(outcomes: &[&Outcome], against: Subject, out: &mut dyn Write) -> io::Result<()> {
     let base = outcomes.iter().find(|outcome| outcome.subject == against).map(|outcome| outcome.tally);
-    writeln!(out, "{:16} {:>10} {:>10} {:>14} {:>14}", "policy", "hit ratio", "by byte", "misses saved", "bytes saved")?;
+    writeln!(
+        out,
+        "{:16} {:>10} {:>10} {:>14} {:>14}",
+        "policy", "hit ratio", "by byte", "misses saved", "bytes saved"
+    )?;
     for outcome in outcomes {
         let (tally, base) = (outcome.tally, base.unwrap_or(outcome.tally));
         let saved = |mine: u64, theirs: u64| 100.0 * (1.0 - mine as f64 / theirs.max(1) as f64);
@@ -188,7 +192,8 @@ fn table(outcomes: &[&Outcome], against: Subject, out: &mut dyn Write) -> io::Re
 
 /// Reads a trace of whatever format the name tells.
 fn read(path: &Path) -> Result<Trace, String> {
-    let text = || File::open(path).map(BufReader::new).map_err(|error| format!("{}: {error}", path.display()));
+    let text =
+        || File::open(path).map(BufReader::new).map_err(|error| format!("{}: {error}", path.display()));
     let trace = match path.extension().and_then(|extension| extension.to_str()) {
         Some("csv") => Trace::parse_csv(text()?),
         Some("monitor" | "log" | "txt") => Trace::parse_monitor(text()?),
@@ -211,7 +216,10 @@ fn draw(trace: &Trace, subjects: &[Subject], options: &Options, path: &Path) -> 
             .collect(),
     };
     let chart = Lines {
-        title: format!("Miss ratio by size of the cache: {}", path.file_stem().unwrap_or_default().to_string_lossy()),
+        title: format!(
+            "Miss ratio by size of the cache: {}",
+            path.file_stem().unwrap_or_default().to_string_lossy()
+        ),
         unit: "misses a get".to_owned(),
         step: step * 100.0,
         step_unit: "%".to_owned(),
@@ -284,7 +292,16 @@ mod tests {
         let (file, chart) = (folder.join("t.csv"), folder.join("t.svg"));
         let lines: String = (0..3000u32).map(|i| format!("{i},k{},{}\n", i * i % 97, 10 + i % 7)).collect();
         fs::write(&file, lines).unwrap();
-        let words = [file.to_str().unwrap(), "--policies", "all", "--sizes", "10,50", "--svg", chart.to_str().unwrap(), "--estimate"];
+        let words = [
+            file.to_str().unwrap(),
+            "--policies",
+            "all",
+            "--sizes",
+            "10,50",
+            "--svg",
+            chart.to_str().unwrap(),
+            "--estimate",
+        ];
         let mut out = Vec::new();
         run(&parse(&words).unwrap(), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();

@@ -71,9 +71,10 @@ impl Columns {
 fn number(text: Option<&str>, at: u64) -> Result<u32, TraceError> {
     let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else { return Ok(0) };
     let whole = text.split_once('.').map_or(text, |(whole, _)| whole);
-    whole.parse::<u64>().map(|value| value.min(u64::from(u32::MAX)) as u32).map_err(|_| {
-        TraceError::Malformed(at, "a column that is not a number")
-    })
+    whole
+        .parse::<u64>()
+        .map(|value| value.min(u64::from(u32::MAX)) as u32)
+        .map_err(|_| TraceError::Malformed(at, "a column that is not a number"))
 }
 
 fn operation(text: Option<&str>, at: u64) -> Result<Operation, TraceError> {
@@ -197,13 +198,34 @@ fn quoted(mut rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 
 /// Commands that read the value at their first key.
 const READS: &[&str] = &[
-    "get", "getex", "getrange", "strlen", "exists", "hget", "hgetall", "hmget", "hlen", "hexists", "lrange", "llen",
-    "lindex", "smembers", "sismember", "scard", "zrange", "zscore", "zcard", "zrank", "xrange", "bitcount", "getbit",
+    "get",
+    "getex",
+    "getrange",
+    "strlen",
+    "exists",
+    "hget",
+    "hgetall",
+    "hmget",
+    "hlen",
+    "hexists",
+    "lrange",
+    "llen",
+    "lindex",
+    "smembers",
+    "sismember",
+    "scard",
+    "zrange",
+    "zscore",
+    "zcard",
+    "zrank",
+    "xrange",
+    "bitcount",
+    "getbit",
 ];
 /// Commands that store at their first key what their arguments hold.
 const WRITES: &[&str] = &[
-    "set", "setnx", "setex", "psetex", "getset", "append", "incr", "decr", "incrby", "hset", "hmset", "lpush", "rpush",
-    "sadd", "zadd", "xadd", "setbit", "setrange",
+    "set", "setnx", "setex", "psetex", "getset", "append", "incr", "decr", "incrby", "hset", "hmset",
+    "lpush", "rpush", "sadd", "zadd", "xadd", "setbit", "setrange",
 ];
 
 fn monitor_requests(words: &[Vec<u8>], second: u32, numbers: &mut Numbers, requests: &mut Vec<Request>) {
@@ -246,7 +268,9 @@ fn monitor_requests(words: &[Vec<u8>], second: u32, numbers: &mut Numbers, reque
 /// The time to live that a command on strings sets, in seconds.
 fn ttl_of(name: &str, arguments: &[Vec<u8>]) -> u32 {
     let number = |text: Option<&Vec<u8>>| {
-        text.and_then(|text| std::str::from_utf8(text).ok()).and_then(|text| text.parse::<u32>().ok()).unwrap_or(0)
+        text.and_then(|text| std::str::from_utf8(text).ok())
+            .and_then(|text| text.parse::<u32>().ok())
+            .unwrap_or(0)
     };
     match name {
         "setex" => number(arguments.get(1)),
@@ -288,7 +312,13 @@ mod tests {
         let text = "clock_time, object, value_size, key_size, op, ttl\n100,x,30,1,get,0\n\n# note\n105,y,50,2,SET,60\n105.9,x,,,delete,\n";
         let trace = Trace::parse_csv(text.as_bytes()).unwrap();
         assert_eq!(trace.keys, 2);
-        let request = |key, bytes, second, ttl_seconds, operation| Request { key, bytes, second, ttl_seconds, operation };
+        let request = |key, bytes, second, ttl_seconds, operation| Request {
+            key,
+            bytes,
+            second,
+            ttl_seconds,
+            operation,
+        };
         assert_eq!(
             trace.requests,
             [
