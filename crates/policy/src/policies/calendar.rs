@@ -45,7 +45,7 @@ impl Order {
         match self {
             Order::Lru | Order::Lrm => 512,
             // What is made later stands later in its ring, and that is all that counts.
-            Order::Fifo | Order::Mru => 64,
+            Order::Fifo | Order::Mru => 8,
         }
     }
 

@@ -53,7 +53,7 @@ impl Numbered {
 
 /// Looks at the entry of a reference, if it is the one by which the entry is filed.
 fn filed(entries: &mut dyn Entries, scope: Scope, (at, number): (Ref, u32)) -> Option<Seen> {
-    entries.look(at).filter(|seen| scope.has(seen) && seen.field & 0x00ff_ff00 == number)
+    entries.look(at).filter(|seen| scope.has(seen) && seen.field & (0x00ff_ff00 | MAIN) == number)
 }
 
 /// sieve.
