@@ -204,9 +204,10 @@ impl S3Fifo {
     fn step_main(&mut self, entries: &mut dyn Entries) -> Step {
         let Some(at) = self.pending.pop() else {
             let (pending, mut shown, scope) = (&mut self.pending, 0usize, self.scope);
+            let newest = self.newest.filter(|_| entries.len() > 1);
             self.hand = entries.walk(self.hand, &mut |at, seen| {
                 shown += 1;
-                if scope.has(&seen) && seen.field & MAIN != 0 {
+                if scope.has(&seen) && seen.field & MAIN != 0 && newest != Some(at) {
                     pending.push(at);
                 }
             });
@@ -229,7 +230,8 @@ impl S3Fifo {
 impl Policy for S3Fifo {
     fn created(&mut self, at: Ref, bytes: u32) -> u32 {
         self.newest = Some(at);
-        if self.ghosts.take(at).is_some() {
+        // While nothing had to leave all goes into the main region, which needs no references.
+        if self.ghosts.sets() == 0 || self.ghosts.take(at).is_some() {
             self.bytes_main += u64::from(bytes);
             return MAIN;
         }
