@@ -23,7 +23,6 @@ mod trace;
 mod endpoint;
 mod peers;
 mod process;
-mod svg;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -91,7 +91,7 @@ const HEAD: &str = "| server | all gone after ms | counted after ms | CPU ms | s
                     p99.9 meanwhile | slowest meanwhile |\n|---|---|---|---|---|---|---|---|\n";
 
 fn title(rig: &Rig) -> String {
-    let [keys, doomed] = [KEYS, DOOMED].map(|count| crate::svg::short(rig.scaled(count) as f64));
+    let [keys, doomed] = [KEYS, DOOMED].map(|count| larder_policy::svg::short(rig.scaled(count) as f64));
     format!("{doomed} of {keys} keys expire together, untouched")
 }
 

@@ -15,9 +15,9 @@ use crate::load::{LoadSpec, Stop};
 use crate::outcome::{Latencies, Outcome, SLICE, micros};
 use crate::peers::{Kind, Peer};
 use crate::schedule::Arrivals;
-use crate::svg::{Bars, Lines, Series};
 use crate::template::Expiry;
 use crate::workload::Workload;
+use larder_policy::svg::{Bars, Lines, Series};
 
 /// Open loop: the most requests in flight on one connection.
 const IN_FLIGHT_MAX: usize = 16;
@@ -176,7 +176,7 @@ fn steady(rig: &Rig) -> Result<(Scenario, f64)> {
             contender.server.pause()?;
         }
     }
-    let name = format!("steady, {} requests/s", crate::svg::short(rate));
+    let name = format!("steady, {} requests/s", larder_policy::svg::short(rate));
     Ok((collected.scenario(name), rate))
 }
 
@@ -202,9 +202,11 @@ fn expire(rig: &Rig, rate: f64) -> Result<Scenario> {
             contender.server.pause()?;
         }
     }
-    let count = crate::svg::short(rig.scaled(1_000_000) as f64);
-    let name =
-        format!("{count} of twice as many keys expire together, {} requests/s", crate::svg::short(rate));
+    let count = larder_policy::svg::short(rig.scaled(1_000_000) as f64);
+    let name = format!(
+        "{count} of twice as many keys expire together, {} requests/s",
+        larder_policy::svg::short(rate)
+    );
     Ok(collected.scenario(name))
 }
 
@@ -244,8 +246,8 @@ fn grow(rig: &Rig) -> Result<Scenario> {
     };
     cell.name = format!(
         "grows from 0 to {} keys, {} SETs/s",
-        crate::svg::short(cell.data.keys as f64),
-        crate::svg::short(rate)
+        larder_policy::svg::short(cell.data.keys as f64),
+        larder_policy::svg::short(rate)
     );
     let arrivals = Arrivals { rate, burst: GROW_BURST, poisson: false };
     let mut collected = Collected::new(rig.peers.len());
@@ -291,10 +293,10 @@ fn disturbed(rig: &Rig, rate: f64) -> Result<Scenario> {
         });
         collected.add(column, observed?);
     }
-    let count = crate::svg::short(data.keys as f64);
+    let count = larder_policy::svg::short(data.keys as f64);
     let name = format!(
         "another client runs KEYS * and FLUSHALL ASYNC on {count} keys, {} requests/s",
-        crate::svg::short(rate)
+        larder_policy::svg::short(rate)
     );
     Ok(collected.scenario(name))
 }

@@ -13,9 +13,9 @@ use crate::compare::sample::Spread;
 use crate::compare::{Context, progress};
 use crate::endpoint::field;
 use crate::peers::{Kind, Peer};
-use crate::svg::{Bars, Series};
 use crate::template::{Expiry, Protocol};
 use crate::workload::ValueKind;
+use larder_policy::svg::{Bars, Series};
 
 /// How long a server may tidy up before its memory is read.
 const SETTLE: Duration = Duration::from_secs(3);

@@ -3,7 +3,7 @@
 use crate::compare::sample::{Sample, Spread};
 use crate::outcome::micros;
 use crate::peers::Kind;
-use crate::svg::{Bars, Series};
+use larder_policy::svg::{Bars, Series};
 
 /// One column: a server in the role it has in a suite.
 #[derive(Clone, Debug)]
@@ -58,7 +58,9 @@ impl Table {
 
     /// Operations a second.
     pub(crate) fn throughput(&self) -> String {
-        self.markdown("operations a second", Sample::per_second, |spread| crate::svg::short(spread.median))
+        self.markdown("operations a second", Sample::per_second, |spread| {
+            larder_policy::svg::short(spread.median)
+        })
     }
 
     /// Latencies of each row and column.

@@ -7,7 +7,7 @@ use crate::compare::sample::{Sample, Spread};
 use crate::compare::table::{Column, Row, Table};
 use crate::compare::{Context, collections, progress};
 use crate::peers::{Kind, Launch};
-use crate::svg::{Bars, Series};
+use larder_policy::svg::{Bars, Series};
 
 /// What Larder's CPU per operation may be of another server's, one thread, GET:SET 10:1.
 fn targets(pipeline: usize, many_keys: bool) -> Vec<(Kind, f64)> {
@@ -42,7 +42,7 @@ pub(crate) fn cpu(cx: &Context) -> Result<()> {
     ] {
         let data = Data::plain(rig.scaled(keys), 64);
         let named = cells.iter().map(|&(connections, pipeline)| {
-            let keys = crate::svg::short(data.keys as f64);
+            let keys = larder_policy::svg::short(data.keys as f64);
             (format!("{keys} keys, {connections} connections, pipeline {pipeline}"), connections, pipeline)
         });
         let cells: Vec<_> = named.filter(|(name, ..)| cx.wants(name)).collect();

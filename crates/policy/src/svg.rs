@@ -1,34 +1,45 @@
 //! Charts as SVG: grouped bars and lines, legible on a light and on a dark page.
-//! Invariant: the output is well-formed XML whatever the labels contain. Read next: `compare/report.rs`.
+//! Invariant: the output is well-formed XML whatever the labels contain. Read next: `sim/report.rs`, and the reports of the benchmark program.
 
 use std::fmt::Write as _;
 
 /// A series of values with its name; a value may be missing.
 #[derive(Clone, Debug)]
-pub(crate) struct Series {
-    pub(crate) name: String,
-    pub(crate) values: Vec<Option<f64>>,
+pub struct Series {
+    /// What the legend says.
+    pub name: String,
+    /// In order of the groups or steps.
+    pub values: Vec<Option<f64>>,
 }
 
 /// Grouped bars: one group for each label, one bar in it for each series.
 #[derive(Clone, Debug)]
-pub(crate) struct Bars {
-    pub(crate) title: String,
-    pub(crate) unit: String,
-    pub(crate) groups: Vec<String>,
-    pub(crate) series: Vec<Series>,
+pub struct Bars {
+    /// Above the chart.
+    pub title: String,
+    /// Of the values.
+    pub unit: String,
+    /// Labels of the groups.
+    pub groups: Vec<String>,
+    /// What is drawn.
+    pub series: Vec<Series>,
 }
 
 /// Lines over equal steps.
 #[derive(Clone, Debug)]
-pub(crate) struct Lines {
-    pub(crate) title: String,
-    pub(crate) unit: String,
+pub struct Lines {
+    /// Above the chart.
+    pub title: String,
+    /// Of the values.
+    pub unit: String,
     /// What one step along the x axis is worth, and its unit.
-    pub(crate) step: f64,
-    pub(crate) step_unit: String,
-    pub(crate) series: Vec<Series>,
-    pub(crate) logarithmic: bool,
+    pub step: f64,
+    /// The unit of a step.
+    pub step_unit: String,
+    /// What is drawn.
+    pub series: Vec<Series>,
+    /// Whether the scale of the values is.
+    pub logarithmic: bool,
 }
 
 /// Colours that keep their contrast on white and on black.
@@ -47,7 +58,7 @@ const BOTTOM: f64 = 60.0;
 
 impl Bars {
     /// The chart.
-    pub(crate) fn svg(&self) -> String {
+    pub fn svg(&self) -> String {
         let width = WIDTH_MIN.max(LEFT + RIGHT + GROUP_WIDTH_MIN * self.groups.len() as f64);
         let mut canvas =
             Canvas::new(&self.title, width, self.series.iter().map(|series| series.name.as_str()));
@@ -78,7 +89,7 @@ impl Bars {
 
 impl Lines {
     /// The chart.
-    pub(crate) fn svg(&self) -> String {
+    pub fn svg(&self) -> String {
         let width = WIDTH_MIN;
         let mut canvas =
             Canvas::new(&self.title, width, self.series.iter().map(|series| series.name.as_str()));
@@ -255,7 +266,7 @@ fn colour(index: usize) -> &'static str {
 }
 
 /// A number with a letter for its magnitude.
-pub(crate) fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     let (scaled, letter) = match value.abs() {
         v if v >= 1e9 => (value / 1e9, "G"),
         v if v >= 1e6 => (value / 1e6, "M"),

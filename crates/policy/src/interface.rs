@@ -1,0 +1,118 @@
+//! What policies and the holder of entries are to each other: see the crate's documentation for the reasons.
+
+use std::fmt;
+
+/// Names an entry: 32 bits of its key's hash, those below the bits that chose the policy's part of the keyspace.
+///
+/// Two keys may share one; then either is meant. What a policy does by a wrong one of them costs a little of the hit
+/// ratio, and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ref(pub u32);
+
+/// Bits of an entry that belong to the policy.
+pub const FIELD_BITS: u32 = 24;
+/// The largest value of the field.
+pub const FIELD_MAX: u32 = (1 << FIELD_BITS) - 1;
+
+/// What a policy sees of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The policy's own 24 bits.
+    pub field: u32,
+    /// What the entry takes of the limit.
+    pub bytes: u32,
+    /// When it ends; `u64::MAX` when it does not.
+    pub deadline: u64,
+    /// Whether its time has come already.
+    pub is_over: bool,
+}
+
+impl Seen {
+    /// Whether the entry has a time to live.
+    #[must_use]
+    pub fn is_timed(&self) -> bool {
+        self.deadline != u64::MAX
+    }
+}
+
+/// The holder of entries, as far as a policy needs it.
+pub trait Entries {
+    /// Looks an entry up. `None` when it is gone, or cannot be had at the moment.
+    fn look(&mut self, at: Ref) -> Option<Seen>;
+
+    /// Writes the policy's bits of an entry. Nothing happens when it is gone.
+    fn set_field(&mut self, at: Ref, field: u32);
+
+    /// Shows about eight entries, a bucket, from a position in the order of references on; answers the position after
+    /// them, 0 when the end was reached. Nothing is shown of what cannot be had at the moment.
+    fn walk(&mut self, from: u32, show: &mut dyn FnMut(Ref, Seen)) -> u32;
+
+    /// Entries held.
+    fn len(&self) -> usize;
+
+    /// Whether nothing is held.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Which entries may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// Any.
+    #[default]
+    All,
+    /// Those with a time to live.
+    Timed,
+}
+
+impl Scope {
+    /// Whether an entry may leave.
+    #[inline]
+    #[must_use]
+    pub fn has(self, seen: &Seen) -> bool {
+        self == Scope::All || seen.is_timed()
+    }
+}
+
+/// What came of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// This entry leaves: the caller removes it. To the policy it is gone.
+    Evict(Ref),
+    /// Nothing found yet; ask again.
+    More,
+    /// Nothing may leave.
+    Nothing,
+}
+
+/// A policy: decides which entry leaves.
+///
+/// Calls come from one thread at a time, and none of them on a hit: see [`crate::Hits`]. Each call does a bounded amount of work,
+/// a few microseconds; no call allocates more than a page of a ring or a table of names.
+pub trait Policy: fmt::Debug + Send {
+    /// An entry was made, or got a time to live where only such entries count. Answers its field.
+    fn created(&mut self, at: Ref, bytes: u32) -> u32;
+
+    /// An entry is about to be made and room is needed for it: what was made before has been there for whoever made it.
+    /// Until then the entry made last does not leave.
+    fn arriving(&mut self) {}
+
+    /// An entry left by other ways than [`Policy::step`], or lost its time to live where only such entries count.
+    fn removed(&mut self, at: Ref, seen: Seen);
+
+    /// An entry's size changed.
+    fn resized(&mut self, _field: u32, _before: u32, _after: u32) {}
+
+    /// Takes in what a thread recorded of its hits, and tells it the clock.
+    fn absorb(&mut self, hits: &mut crate::Hits);
+
+    /// One bounded step towards the next victim.
+    fn step(&mut self, entries: &mut dyn Entries) -> Step;
+
+    /// A look around while nothing has to leave. Policies that learn do so sooner for it.
+    fn observe(&mut self, _entries: &mut dyn Entries) {}
+
+    /// The memory the policy holds, in bytes.
+    fn memory(&self) -> usize;
+}

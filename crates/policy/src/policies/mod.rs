@@ -1,0 +1,120 @@
+//! The policies a server runs. Each decides by 24 bits of every entry and a little memory of its own.
+//!
+//! Read next: `sampler.rs` and `calendar.rs`, the two ways to find a victim, and `adaptive.rs`, the default of a cache.
+
+pub mod adaptive;
+mod calendar;
+mod ghosts;
+pub(crate) mod levels;
+mod queues;
+mod sampler;
+mod simple;
+mod wtinylfu;
+
+use crate::hits::{Hits, Recording};
+use crate::interface::{Policy, Scope};
+pub use adaptive::Adaptive;
+pub use calendar::{Calendar, Order};
+pub use levels::Levels;
+pub use queues::{S3Fifo, Sieve};
+pub use simple::{Chance, EndsFirst, Gdsf};
+pub use wtinylfu::WTinyLfu;
+
+/// References kept of so many entries before leftovers are dropped.
+fn leftovers_max(entries: usize) -> usize {
+    entries + entries / 64 + 1024
+}
+macro_rules! kinds {
+    ($($(#[doc = $doc:literal])* $name:ident = $word:literal, $recording:expr;)*) => {
+        /// The policies by name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Kind {
+            $($(#[doc = $doc])* $name,)*
+        }
+
+        impl Kind {
+            /// All of them.
+            pub const ALL: &[Kind] = &[$(Kind::$name,)*];
+
+            /// The word for it in `maxmemory-policy`, behind the scope.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Kind::$name => $word,)*
+                }
+            }
+
+            /// What threads do on a hit.
+            #[must_use]
+            pub fn recording(self) -> Recording {
+                match self {
+                    $(Kind::$name => $recording,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The one used longest ago leaves.
+    Lru = "lru", Recording::Clock;
+    /// The one written longest ago leaves (Redis 8.6).
+    Lrm = "lrm", Recording::ClockOfWrites;
+    /// The one used last leaves.
+    Mru = "mru", Recording::ClockAndLog;
+    /// The one made longest ago leaves.
+    Fifo = "fifo", Recording::None;
+    /// The one used least often leaves.
+    Lfu = "lfu", Recording::Count;
+    /// Any may leave.
+    Random = "random", Recording::None;
+    /// The one that ends first leaves.
+    Ttl = "ttl", Recording::None;
+    /// One queue and a hand that clears marks.
+    Sieve = "sieve", Recording::Mark;
+    /// A small queue for what is new, and a main region.
+    S3Fifo = "s3fifo", Recording::Mark;
+    /// A window, and admission by frequency.
+    WTinyLfu = "wtinylfu", Recording::CountAndClock;
+    /// Greedy Dual Size Frequency: many hits of objects.
+    Gdsf = "gdsf", Recording::CountMoreAndClock;
+    /// Learns what comes back.
+    Adaptive = "adaptive", Recording::Learn;
+}
+
+/// The power of the size that divides an entry's rank in [`Kind::Adaptive`]: between counting hits of objects (1) and of bytes (0).
+pub const SIZE_POWER: f32 = 0.3;
+
+impl Kind {
+    /// The kind by its name.
+    #[must_use]
+    pub fn by_name(name: &[u8]) -> Option<Kind> {
+        Kind::ALL.iter().copied().find(|kind| kind.name().as_bytes() == name)
+    }
+
+    /// An empty policy for one part of the keyspace.
+    #[must_use]
+    pub fn make(self, scope: Scope, part: u32) -> Box<dyn Policy> {
+        let seed = adaptive::seed_of(part);
+        match self {
+            Kind::Lru => Box::new(Calendar::new(Order::Lru, scope)),
+            Kind::Lrm => Box::new(Calendar::new(Order::Lrm, scope)),
+            Kind::Mru => Box::new(Calendar::new(Order::Mru, scope)),
+            Kind::Fifo => Box::new(Calendar::new(Order::Fifo, scope)),
+            Kind::Lfu => Box::new(Levels::new(scope)),
+            Kind::Random => Box::new(Chance::new(scope, seed)),
+            Kind::Ttl => Box::new(EndsFirst::new(seed)),
+            Kind::Sieve => Box::new(Sieve::new(scope)),
+            Kind::S3Fifo => Box::new(S3Fifo::new(scope, seed)),
+            Kind::WTinyLfu => Box::new(WTinyLfu::new(scope, seed)),
+            Kind::Gdsf => Box::new(Gdsf::new(scope, seed)),
+            Kind::Adaptive => Box::new(Adaptive::new(scope, SIZE_POWER, seed)),
+        }
+    }
+
+    /// A thread's notes for a policy of this kind.
+    #[must_use]
+    pub fn hits(self, seed: u64) -> Hits {
+        Hits::new(self.recording(), seed)
+    }
+}

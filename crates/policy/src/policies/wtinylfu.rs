@@ -1,0 +1,305 @@
+//! wtinylfu: a window for what is new, and a main region that takes in only what is used more often than what it would
+//! push out (Einziger, Friedman, Manes, TOS 2017); a hill climber moves the border (Einziger et al., Middleware 2018).
+//!
+//! Entries count their own uses, in four bits; the sketch holds only the counts of what is not here. So a hit costs
+//! nothing beyond the entry, and the sketch two bytes an entry. The main region has no list: the victim is, of those
+//! sampled, the one used least often, of these the one used longest ago.
+//!
+//! Field, from the top: 16 bits clock of the last use, bit 7 main region, 3 bits halvings, 4 bits uses.
+//! Cost: two bytes an entry for the sketch, and a reference for each entry in the window.
+//! Invariant: counts are halved after every ten uses an entry, those of entries when they are next looked at.
+
+use super::sampler::{Choice, Sampler};
+use crate::Hits;
+use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
+use crate::random::{Random, mix};
+use crate::ring::Rings;
+
+const MAIN: u32 = 1 << 7;
+const USES: u32 = 15;
+const LOOKS: usize = 16;
+/// Uses an entry between two halvings, and between two moves of the border.
+const PERIOD: u64 = 10;
+/// Ticks of the clock in as many uses as there are entries.
+const TICKS_A_ROUND: u64 = 64;
+/// Words of the sketch halved in one step.
+const HALVED_A_STEP: usize = 512;
+const SHARE_MIN: f64 = 0.01;
+const SHARE_MAX: f64 = 0.8;
+const STEP_FIRST: f64 = 0.0625;
+const STEP_DECAY: f64 = 0.98;
+const RESTART: f64 = 0.05;
+
+/// Counts of uses of what is not here: sixteen counters of four bits a word, of which a name has four.
+#[derive(Debug, Default)]
+struct Sketch {
+    words: Vec<u64>,
+    made_for: usize,
+    /// The next word to be halved.
+    halving: usize,
+}
+
+impl Sketch {
+    fn fit(&mut self, entries: usize) {
+        if self.made_for == 0 || entries > self.made_for * 3 / 2 || entries < self.made_for * 3 / 4 {
+            self.made_for = entries.max(64);
+            self.words = vec![0; self.made_for / 4];
+            self.halving = self.words.len();
+        }
+    }
+
+    fn place(&self, at: Ref) -> (usize, [u32; 4]) {
+        let hash = mix(u64::from(at.0) ^ 0x736b_6574_6368);
+        let word = (((hash >> 32) * self.words.len() as u64) >> 32) as usize;
+        (word, std::array::from_fn(|row| (hash as u32 >> (row * 4) & 3) * 4 + row as u32 * 16))
+    }
+
+    fn estimate(&self, at: Ref) -> u32 {
+        let (word, shifts) = self.place(at);
+        let word = self.words.get(word).copied().unwrap_or(0);
+        shifts.iter().map(|shift| (word >> shift) as u32 & USES).min().unwrap_or(0)
+    }
+
+    /// Raises the counts of a name to at least so many.
+    fn raise(&mut self, at: Ref, uses: u32) {
+        let (word, shifts) = self.place(at);
+        if let Some(word) = self.words.get_mut(word) {
+            for shift in shifts {
+                if (*word >> shift) as u32 & USES < uses {
+                    *word = *word & !(u64::from(USES) << shift) | u64::from(uses) << shift;
+                }
+            }
+        }
+    }
+
+    /// Halves some words, if a halving is under way.
+    fn go_on(&mut self) {
+        let end = (self.halving + HALVED_A_STEP).min(self.words.len());
+        for word in self.words.get_mut(self.halving..end).unwrap_or_default() {
+            *word = *word >> 1 & 0x7777_7777_7777_7777;
+        }
+        self.halving = end;
+    }
+}
+
+/// The policy.
+#[derive(Debug)]
+pub struct WTinyLfu {
+    scope: Scope,
+    window: Rings,
+    sampler: Sampler,
+    sketch: Sketch,
+    random: Random,
+    bytes_window: u64,
+    bytes_main: u64,
+    /// The window's share of all bytes.
+    share: f64,
+    step: f64,
+    hits_before: f64,
+    uses: u64,
+    hits: u64,
+    halving_at: u64,
+    halvings: u32,
+    clock: u32,
+    ticked_at: u64,
+    entries: u64,
+    newest: Option<Ref>,
+}
+
+impl WTinyLfu {
+    /// An empty one.
+    #[must_use]
+    pub fn new(scope: Scope, seed: u64) -> Self {
+        WTinyLfu {
+            scope,
+            window: Rings::new(1),
+            sampler: Sampler::new(scope, seed as u32),
+            sketch: Sketch::default(),
+            random: Random::new(seed),
+            bytes_window: 0,
+            bytes_main: 0,
+            share: SHARE_MIN,
+            step: STEP_FIRST,
+            hits_before: 0.0,
+            uses: 0,
+            hits: 0,
+            halving_at: 0,
+            halvings: 0,
+            clock: 0,
+            ticked_at: 0,
+            entries: 0,
+            newest: None,
+        }
+    }
+
+    fn used(&mut self, uses: u64) {
+        self.uses += uses;
+        let tick = (self.entries / TICKS_A_ROUND).max(1);
+        let ticks = (self.uses - self.ticked_at) / tick;
+        self.ticked_at += ticks * tick;
+        self.clock = self.clock.wrapping_add(ticks as u32) & 0xffff;
+    }
+
+    /// Halves counts and moves the border when it is time.
+    fn turn(&mut self) {
+        let period = PERIOD * self.entries.max(8);
+        if self.uses < self.halving_at + period {
+            return;
+        }
+        let ratio = self.hits as f64 / (self.uses - self.halving_at) as f64;
+        let change = ratio - self.hits_before;
+        let amount = if change >= 0.0 { self.step } else { -self.step };
+        self.step = if change.abs() >= RESTART { STEP_FIRST.copysign(amount) } else { amount * STEP_DECAY };
+        self.share = (self.share + amount).clamp(SHARE_MIN, SHARE_MAX);
+        (self.hits_before, self.hits, self.halving_at) = (ratio, 0, self.uses);
+        self.halvings = self.halvings.wrapping_add(1);
+        self.sketch.halving = 0;
+    }
+
+    fn renewed(field: u32, halvings: u32) -> u32 {
+        let behind = halvings.wrapping_sub(field >> 4) & 7;
+        field & !0x7f | (halvings & 7) << 4 | (field & USES) >> behind
+    }
+
+    fn leave(&mut self, at: Ref, seen: &Seen) {
+        let bytes = if seen.field & MAIN == 0 { &mut self.bytes_window } else { &mut self.bytes_main };
+        *bytes = bytes.saturating_sub(u64::from(seen.bytes));
+        self.sketch.raise(at, Self::renewed(seen.field, self.halvings) & USES);
+    }
+
+    /// Takes the oldest out of the window; answers it when it is still there.
+    fn candidate(&mut self, entries: &mut dyn Entries) -> Option<(Ref, Seen)> {
+        for _ in 0..LOOKS {
+            let at = self.window.pop(0)?;
+            let Some(mut seen) = entries.look(at) else { continue };
+            if !self.scope.has(&seen) || seen.field & MAIN != 0 {
+                continue;
+            }
+            if self.newest == Some(at) && entries.len() > 1 {
+                self.window.push(0, at);
+                return None;
+            }
+            seen.field = Self::renewed(seen.field, self.halvings);
+            return Some((at, seen));
+        }
+        None
+    }
+
+    fn victim(&mut self, entries: &mut dyn Entries) -> Choice {
+        let (clock, halvings) = (self.clock, self.halvings);
+        let worth = |seen: &Seen| {
+            let age = clock.wrapping_sub(seen.field >> 8) & 0xffff;
+            if seen.field & MAIN == 0 {
+                // Not a candidate: the window has its own way out.
+                return f32::MAX;
+            }
+            (seen.field & USES) as f32 - age as f32 / 65_536.0
+        };
+        self.sampler.lonely(entries);
+        self.sampler.step(entries, &mut |seen| seen.field = Self::renewed(seen.field, halvings), &worth)
+    }
+
+    /// The candidate goes into the main region.
+    fn admit(&mut self, entries: &mut dyn Entries, at: Ref, seen: &Seen) {
+        self.bytes_window = self.bytes_window.saturating_sub(u64::from(seen.bytes));
+        self.bytes_main += u64::from(seen.bytes);
+        entries.set_field(at, seen.field | MAIN);
+    }
+
+    fn evict(&mut self, at: Ref, seen: &Seen) -> Step {
+        self.leave(at, seen);
+        Step::Evict(at)
+    }
+
+    /// The window has too much: its oldest stands against the least of the main region.
+    fn contest(&mut self, entries: &mut dyn Entries) -> Option<Step> {
+        let (at, seen) = self.candidate(entries)?;
+        if seen.is_over {
+            return Some(self.evict(at, &seen));
+        }
+        if self.bytes_main == 0 {
+            return Some(self.evict(at, &seen));
+        }
+        let Choice::Found(victim, worth) = self.victim(entries) else {
+            self.admit(entries, at, &seen);
+            return Some(Step::More);
+        };
+        if worth == f32::MAX {
+            return Some(self.evict(at, &seen));
+        }
+        let (mine, theirs) = (seen.field & USES, victim.seen.field & USES);
+        let is_admitted = victim.seen.is_over || mine > theirs || mine > 5 && self.random.below(128) == 0;
+        if !is_admitted {
+            return Some(self.evict(at, &seen));
+        }
+        self.admit(entries, at, &seen);
+        Some(self.evict(victim.at, &victim.seen))
+    }
+}
+
+impl Policy for WTinyLfu {
+    fn created(&mut self, at: Ref, bytes: u32) -> u32 {
+        self.used(1);
+        self.entries += 1;
+        self.newest = Some(at);
+        self.sampler.created(at);
+        let uses = (self.sketch.estimate(at) + 1).min(USES);
+        let field = self.clock << 8 | (self.halvings & 7) << 4 | uses;
+        if self.sketch.made_for == 0 {
+            // Nothing had to leave so far, so there is nothing to choose: all goes into the main region.
+            self.bytes_main += u64::from(bytes);
+            return field | MAIN;
+        }
+        self.bytes_window += u64::from(bytes);
+        self.window.push(0, at);
+        field
+    }
+
+    fn removed(&mut self, at: Ref, seen: Seen) {
+        self.entries = self.entries.saturating_sub(1);
+        self.leave(at, &seen);
+    }
+
+    fn resized(&mut self, field: u32, before: u32, after: u32) {
+        let bytes = if field & MAIN == 0 { &mut self.bytes_window } else { &mut self.bytes_main };
+        *bytes = (*bytes + u64::from(after)).saturating_sub(u64::from(before));
+    }
+
+    fn absorb(&mut self, hits: &mut Hits) {
+        let count = u64::from(std::mem::take(&mut hits.count));
+        self.hits += count;
+        self.used(count);
+        hits.clock = self.clock;
+    }
+
+    fn step(&mut self, entries: &mut dyn Entries) -> Step {
+        self.entries = entries.len() as u64;
+        self.sketch.fit(entries.len());
+        self.sketch.go_on();
+        self.turn();
+        let all = self.bytes_window + self.bytes_main;
+        let is_window_full = self.bytes_window as f64 > self.share * all as f64;
+        if is_window_full && let Some(step) = self.contest(entries) {
+            return step;
+        }
+        match self.victim(entries) {
+            Choice::Found(victim, worth) if worth < f32::MAX => self.evict(victim.at, &victim.seen),
+            Choice::Found(..) | Choice::More => {
+                // Everything seen is in the window.
+                match self.candidate(entries) {
+                    Some((at, seen)) if self.bytes_main == 0 => self.evict(at, &seen),
+                    Some((at, seen)) => {
+                        self.admit(entries, at, &seen);
+                        Step::More
+                    }
+                    None => Step::More,
+                }
+            }
+            Choice::Nothing => Step::Nothing,
+        }
+    }
+
+    fn memory(&self) -> usize {
+        self.window.memory() + self.sampler.memory() + self.sketch.words.capacity() * 8 + size_of::<Self>()
+    }
+}

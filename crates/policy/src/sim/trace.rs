@@ -1,0 +1,182 @@
+//! Traces: requests in order, from KVT1 files, CSV or the output of MONITOR.
+//!
+//! KVT1 is one zstd frame (window up to 2^27 bytes) of 24-byte little-endian records: u64 key id (dense from 0, in
+//! order of first appearance), u32 object size in bytes (0 is unknown), u32 seconds from the start, u32 TTL in seconds
+//! (0 is none), u8 operation (0 get, 1 set, 2 delete), three zero bytes.
+//! Invariant: keys of a [`Trace`] are dense from 0 in order of first appearance. Read next: `text.rs`, `replay.rs`.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+/// The length of a KVT1 record in bytes.
+pub const RECORD_BYTES: usize = 24;
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Look-aside: a miss is followed by a SET.
+    Get,
+    /// Stores the object.
+    Set,
+    /// Removes it.
+    Delete,
+}
+
+/// One request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Dense from 0.
+    pub key: u32,
+    /// Key and value together; 0 is unknown.
+    pub bytes: u32,
+    /// Seconds from the start of the trace.
+    pub second: u32,
+    /// 0 is none.
+    pub ttl_seconds: u32,
+    /// What it does.
+    pub operation: Operation,
+}
+
+/// Why a trace cannot be read.
+#[derive(Debug)]
+pub enum TraceError {
+    /// The file cannot be read.
+    Io(io::Error),
+    /// The contents are not what they should be; the request's number and what is wrong.
+    Malformed(u64, &'static str),
+}
+
+impl fmt::Display for TraceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TraceError::Io(error) => write!(f, "cannot read the trace: {error}"),
+            TraceError::Malformed(at, what) => write!(f, "request {at}: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for TraceError {}
+
+impl From<io::Error> for TraceError {
+    fn from(error: io::Error) -> Self {
+        TraceError::Io(error)
+    }
+}
+
+/// A whole trace in memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// In order.
+    pub requests: Vec<Request>,
+    /// One more than the largest key.
+    pub keys: u32,
+}
+
+impl Trace {
+    /// Reads a KVT1 file.
+    pub fn read_kvt1(path: &Path) -> Result<Trace, TraceError> {
+        let mut decoder = zstd::Decoder::new(File::open(path)?)?;
+        decoder.window_log_max(27)?;
+        Trace::parse_kvt1(&mut BufReader::with_capacity(1 << 20, decoder))
+    }
+
+    /// Reads KVT1 records that are decompressed already.
+    pub fn parse_kvt1(input: &mut impl Read) -> Result<Trace, TraceError> {
+        let mut trace = Trace::default();
+        while let Some(record) = next_record(input, trace.requests.len() as u64)? {
+            let at = trace.requests.len() as u64;
+            trace.push(parse_record(&record, at)?, at)?;
+        }
+        Ok(trace)
+    }
+
+    fn push(&mut self, request: Request, at: u64) -> Result<(), TraceError> {
+        if request.key > self.keys {
+            return Err(TraceError::Malformed(at, "a key id that skips others"));
+        }
+        self.keys = self.keys.max(request.key + 1);
+        self.requests.push(request);
+        Ok(())
+    }
+
+    /// Whether any request tells a size.
+    #[must_use]
+    pub fn has_sizes(&self) -> bool {
+        self.requests.iter().any(|request| request.bytes > 0)
+    }
+
+    /// The same requests with every object of size one, so that objects are counted.
+    #[must_use]
+    pub fn with_unit_sizes(&self) -> Trace {
+        let one = |request: &Request| Request { bytes: 1, ..*request };
+        Trace { requests: self.requests.iter().map(one).collect(), keys: self.keys }
+    }
+
+    /// The sum over keys of their last size; an unknown size counts one.
+    #[must_use]
+    pub fn footprint(&self) -> u64 {
+        let mut sizes = vec![1u32; self.keys as usize];
+        for request in &self.requests {
+            if request.bytes > 0
+                && let Some(size) = sizes.get_mut(request.key as usize)
+            {
+                *size = request.bytes;
+            }
+        }
+        sizes.iter().map(|size| u64::from(*size)).sum()
+    }
+
+    /// For each request, the index of the next one for the same key; `u32::MAX` when there is none.
+    #[must_use]
+    pub fn next_uses(&self) -> Vec<u32> {
+        let mut last = vec![u32::MAX; self.keys as usize];
+        let mut next = vec![u32::MAX; self.requests.len()];
+        for (index, request) in self.requests.iter().enumerate().rev() {
+            if let (Some(next), Some(last)) = (next.get_mut(index), last.get_mut(request.key as usize)) {
+                *next = *last;
+                *last = index as u32;
+            }
+        }
+        next
+    }
+}
+
+fn parse_record(bytes: &[u8; RECORD_BYTES], at: u64) -> Result<Request, TraceError> {
+    let [k0, k1, k2, k3, k4, k5, k6, k7, s0, s1, s2, s3, t0, t1, t2, t3, l0, l1, l2, l3, op, z0, z1, z2] =
+        *bytes;
+    let operation = match op {
+        0 => Operation::Get,
+        1 => Operation::Set,
+        2 => Operation::Delete,
+        _ => return Err(TraceError::Malformed(at, "an operation that is none of get, set, delete")),
+    };
+    if [z0, z1, z2] != [0; 3] {
+        return Err(TraceError::Malformed(at, "the last three bytes of a record are not zero"));
+    }
+    let Ok(key) = u32::try_from(u64::from_le_bytes([k0, k1, k2, k3, k4, k5, k6, k7])) else {
+        return Err(TraceError::Malformed(at, "a key id beyond 32 bits"));
+    };
+    Ok(Request {
+        key,
+        bytes: u32::from_le_bytes([s0, s1, s2, s3]),
+        second: u32::from_le_bytes([t0, t1, t2, t3]),
+        ttl_seconds: u32::from_le_bytes([l0, l1, l2, l3]),
+        operation,
+    })
+}
+
+/// The next record's bytes; `None` at a clean end.
+fn next_record(input: &mut impl Read, at: u64) -> Result<Option<[u8; RECORD_BYTES]>, TraceError> {
+    let mut bytes = [0; RECORD_BYTES];
+    let mut filled = 0;
+    while filled < RECORD_BYTES {
+        match input.read(bytes.get_mut(filled..).unwrap_or_default())? {
+            0 if filled == 0 => return Ok(None),
+            0 => return Err(TraceError::Malformed(at, "the trace ends within a record")),
+            read => filled += read,
+        }
+    }
+    Ok(Some(bytes))
+}
