@@ -31,7 +31,10 @@ pub fn is_harmful(request: &Request) -> bool {
         b"client" if word(1).eq_ignore_ascii_case(b"pause") => is_long(word(2), 1.0),
         b"client" if word(1).eq_ignore_ascii_case(b"kill") => {
             let has = |wanted: &[u8]| request.iter().any(|word| word.eq_ignore_ascii_case(wanted));
-            let meets_the_test = has(b"normal") || has(b"pubsub") || has(b"default") || has(b"maxage");
+            let mut pairs = request.windows(2);
+            let has_age =
+                pairs.any(|pair| pair[0].eq_ignore_ascii_case(b"maxage") && number(&pair[1]).is_some());
+            let meets_the_test = has(b"normal") || has(b"pubsub") || has(b"default") || has_age;
             meets_the_test && !has(b"99999999")
         }
         b"client" => word(1).eq_ignore_ascii_case(b"reply"),
@@ -71,6 +74,7 @@ mod tests {
             "AUTH nobody x",
             "HELLO 3 AUTH nobody x",
             "CLIENT KILL TYPE normal",
+            "CLIENT KILL MAXAGE 0",
             "SRANDMEMBER a -2147483649",
             "SRANDMEMBER a -9223372036854775807",
         ] {
