@@ -3,7 +3,10 @@
 
 use larder_commands::{Args, Command, Ctx, Error, KeyspaceCtx, Limits, Run, command_info, keys_of};
 use larder_resp::{Output, Protocol, Reply, Span, split_words};
-use larder_store::{Access, Db, DbIndex, Epochs, EventClass, Hasher, Keyspace, Local, Millis, StoreStats};
+use larder_store::{
+    Access, Db, DbIndex, Epochs, EventClass, Hasher, Held, Keyspace, Local, Millis, StoreStats,
+};
+use larder_values::list::Limit;
 use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -56,7 +59,8 @@ impl World {
         if choice & 2 != 0 {
             let packed = [&mut limits.hash_packed, &mut limits.set_packed, &mut limits.zset_packed];
             packed.into_iter().for_each(|packed| (packed.entries_max, packed.value_bytes_max) = (2, 6));
-            (limits.set_integers_max, limits.list_chunk, limits.stream_node_entries_max) = (2, 2, 2);
+            (limits.set_integers_max, limits.stream_node_entries_max) = (2, 2);
+            limits.list = Limit::of(2).compressed_from(1);
             limits.hll_sparse_bytes_max = 40;
         }
         let protocol = if choice & 1 == 0 { Protocol::Resp2 } else { Protocol::Resp3 };
@@ -120,7 +124,8 @@ impl World {
                 Ok(cx.take_wait().is_some())
             }
             Run::Keyspace(run) | Run::Exclusive(run) => {
-                run(&mut KeyspaceCtx { keyspace, db: DbIndex(0), local, reply, limits }, args)?;
+                let (db, held, is_busy) = (DbIndex(0), Held::default(), false);
+                run(&mut KeyspaceCtx { keyspace, db, local, reply, limits, held, is_busy }, args)?;
                 Ok(false)
             }
             Run::Container => Ok(true),
