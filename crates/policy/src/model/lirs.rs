@@ -74,14 +74,19 @@ impl Lirs {
                 break;
             }
             if self.is_low[bottom as usize] {
-                let size = self.stack.size_of(bottom);
-                self.is_low[bottom as usize] = false;
-                self.low_size -= u64::from(size);
-                self.stack.unlink(bottom);
-                self.queue.push(QUEUE, bottom, size);
+                self.demote(bottom);
             }
             self.prune();
         }
+    }
+
+    /// From the bottom of the stack to the end of the queue: no longer of low recency.
+    fn demote(&mut self, bottom: u32) {
+        let size = self.stack.size_of(bottom);
+        self.is_low[bottom as usize] = false;
+        self.low_size -= u64::from(size);
+        self.stack.unlink(bottom);
+        self.queue.push(QUEUE, bottom, size);
     }
 
     fn evict(&mut self) {
@@ -89,11 +94,7 @@ impl Lirs {
             // Everything is of low recency: the bottom of the stack becomes the queue.
             self.prune();
             if let Some(bottom) = self.stack.oldest(STACK) {
-                let size = self.stack.size_of(bottom);
-                self.is_low[bottom as usize] = false;
-                self.low_size -= u64::from(size);
-                self.stack.unlink(bottom);
-                self.queue.push(QUEUE, bottom, size);
+                self.demote(bottom);
                 self.prune();
             }
             return;

@@ -25,6 +25,11 @@ impl Bag {
         self.held[key as usize].0 > 0
     }
 
+    fn size_of(&self, key: u32) -> Option<u32> {
+        let (place, size) = self.held[key as usize];
+        (place > 0).then_some(size)
+    }
+
     fn insert(&mut self, key: u32, size: u32) {
         self.keys.push(key);
         self.held[key as usize] = (self.keys.len() as u32, size);
@@ -113,8 +118,7 @@ impl Model for RedisLru {
     }
 
     fn size_of(&self, key: u32) -> Option<u32> {
-        let (place, size) = self.bag.held[key as usize];
-        (place > 0).then_some(size)
+        self.bag.size_of(key)
     }
 
     fn used(&self) -> u64 {
@@ -199,8 +203,7 @@ impl Model for RedisLfu {
     }
 
     fn size_of(&self, key: u32) -> Option<u32> {
-        let (place, size) = self.bag.held[key as usize];
-        (place > 0).then_some(size)
+        self.bag.size_of(key)
     }
 
     fn used(&self) -> u64 {
