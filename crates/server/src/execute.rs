@@ -200,11 +200,12 @@ impl Core {
         let db = Db::on(database, locked, &mut self.local);
         let mut cx = Ctx::new(db, Reply::new(out, protocol), &self.limits, (row.first_key, hash));
         let result = run(&mut cx, args);
-        if cx.db.local.effects.has_ready() {
+        let db = cx.into_db();
+        if db.local.effects.has_ready() {
             let (server, worker, limits, stopwatch) = (self.server, self.id, &self.limits, &self.stopwatch);
-            Waiters { server, worker, limits, stopwatch }.serve_after(cx.into_db());
+            Waiters { server, worker, limits, stopwatch }.serve_after(db);
         } else {
-            drop(cx);
+            drop(db);
         }
         stats.calls.add(1);
         self.short_runs += 1;
