@@ -54,11 +54,12 @@ fn dispatch(cli: Cli) -> Result<()> {
             compare::trace_suite::dump(&args.trace, args.requests, &mut std::io::stdout().lock())
         }
         Command::TraceInfo(args) => {
-            let trace = trace::Trace::read(&args.trace, args.requests)?;
-            let footprint = trace.footprint_bytes(replay::KEY_BYTES);
+            let trace =
+                larder_policy::sim::Trace::read_kvt1(&args.trace, args.requests.unwrap_or(usize::MAX))?;
+            let footprint = trace::footprint_bytes(&trace, replay::KEY_BYTES);
             say(&format!(
                 "requests {}\nkeys {}\nfootprint_bytes {footprint}\n",
-                trace.records.len(),
+                trace.requests.len(),
                 trace.keys
             ))
         }

@@ -15,7 +15,8 @@ use crate::outcome::Latencies;
 use crate::random::Random;
 use crate::reply::{ReplyCounter, Tally};
 use crate::template::{KeyShape, Protocol};
-use crate::trace::{Operation, Record, value_bytes};
+use crate::trace::value_bytes;
+use larder_policy::sim::{Operation, Request};
 
 /// The length of every key in a replay.
 pub(crate) const KEY_BYTES: usize = 16;
@@ -59,7 +60,7 @@ struct Connection {
 /// The request a connection is busy with.
 #[derive(Clone, Copy)]
 struct Current {
-    record: Record,
+    record: Request,
     filling: bool,
 }
 
@@ -70,7 +71,7 @@ impl Replay {
     pub(crate) fn connect(
         endpoint: &Endpoint,
         connections: usize,
-        keys: u64,
+        keys: u32,
         object_bytes_max: u32,
         with_ttl: bool,
     ) -> Result<Replay> {
@@ -94,7 +95,7 @@ impl Replay {
             epoll,
             idle: (0..opened.len()).collect(),
             connections: opened,
-            shape: KeyShape::new("key:", keys.max(1), KEY_BYTES)?,
+            shape: KeyShape::new("key:", u64::from(keys.max(1)), KEY_BYTES)?,
             pool: (0..pool_bytes).map(|_| b'a' + random.below(26) as u8).collect(),
             random,
             with_ttl,
@@ -112,7 +113,7 @@ impl Replay {
     }
 
     /// Replays `records` and waits for the last answer.
-    pub(crate) fn run(&mut self, records: &[Record]) -> Result<()> {
+    pub(crate) fn run(&mut self, records: &[Request]) -> Result<()> {
         let start = Instant::now();
         let mut left = records.iter();
         let mut next = left.next();
@@ -135,7 +136,7 @@ impl Replay {
         &self.found
     }
 
-    fn in_flight(&self, key: u64) -> bool {
+    fn in_flight(&self, key: u32) -> bool {
         self.connections
             .iter()
             .any(|connection| connection.current.is_some_and(|busy| busy.record.key == key))
@@ -152,7 +153,7 @@ impl Replay {
 
     fn request(&mut self, current: &Current) -> Vec<u8> {
         let record = &current.record;
-        let name = self.shape.name(record.key);
+        let name = self.shape.name(u64::from(record.key));
         match (record.operation, current.filling) {
             (Operation::Get, false) => command(&[b"GET", &name]),
             (Operation::Delete, _) => command(&[b"DEL", &name]),
@@ -329,8 +330,8 @@ mod tests {
                 std::thread::spawn(move || serve(stream, &stored));
             }
         });
-        let record = |key, operation| Record { key, object_bytes: 200_016, ttl_seconds: 9, operation };
-        let mut records: Vec<Record> = (0..300).map(|i| record(i % 100, Operation::Get)).collect();
+        let record = |key, operation| Request { key, bytes: 200_016, second: 0, ttl_seconds: 9, operation };
+        let mut records: Vec<Request> = (0..300).map(|i| record(i % 100, Operation::Get)).collect();
         records.push(record(7, Operation::Delete));
         records.push(record(7, Operation::Get));
         records.push(record(8, Operation::Set));

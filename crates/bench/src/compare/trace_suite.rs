@@ -14,7 +14,8 @@ use crate::compare::{Context, progress};
 use crate::outcome::micros;
 use crate::peers::{Kind, Launch};
 use crate::replay::{KEY_BYTES, Replay, Replayed};
-use crate::trace::{RECORD_BYTES, Trace, next_record, open};
+use crate::trace::footprint_bytes;
+use larder_policy::sim::{RECORD_BYTES, Trace, next_record, open_kvt1};
 
 /// How a trace is replayed.
 #[derive(Clone, Debug, Args)]
@@ -58,10 +59,11 @@ pub(crate) fn run(cx: &Context, args: &TraceArgs, peers_dir: &Path) -> Result<()
     let Some(path) = &args.trace else {
         return progress("trace: no trace is given (--trace PATH); suite left out");
     };
-    let trace = Trace::read(path, args.trace_requests)?;
-    let footprint = trace.footprint_bytes(KEY_BYTES);
+    let trace = Trace::read_kvt1(path, args.trace_requests.unwrap_or(usize::MAX))
+        .with_context(|| path.display().to_string())?;
+    let footprint = footprint_bytes(&trace, KEY_BYTES);
     let limit = (footprint as f64 * args.trace_fraction) as u64;
-    progress(&format!("trace: {} requests, {} keys, limit {limit} B", trace.records.len(), trace.keys))?;
+    progress(&format!("trace: {} requests, {} keys, limit {limit} B", trace.requests.len(), trace.keys))?;
     let launch = Launch { memory_bytes_max: Some(limit), ..cx.rig.launch_single() };
     let endings = native(&cx.rig, args, &trace, &launch)?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -70,7 +72,7 @@ pub(crate) fn run(cx: &Context, args: &TraceArgs, peers_dir: &Path) -> Result<()
          Look-aside: a GET that misses is followed by a SET of the object's size (keys of {KEY_BYTES} B, values of \
          lower-case ASCII, TTLs {}). {} connections with one request in flight on each, started in the order of the \
          trace. Servers take turns every {CHUNK} requests.\n\n",
-        trace.records.len(),
+        trace.requests.len(),
         trace.keys,
         footprint as f64 / 1e6,
         limit as f64 / 1e6,
@@ -107,7 +109,7 @@ fn native(rig: &Rig, args: &TraceArgs, trace: &Trace, launch: &Launch) -> Result
     // memcached's limit has steps of a megabyte, and Dragonfly refuses one below 256 MB for each thread.
     let mut contenders =
         start(rig, launch, |kind| !matches!(kind, Kind::Memcached | Kind::Null | Kind::Dragonfly))?;
-    let largest = trace.records.iter().map(|record| record.object_bytes).max().unwrap_or(0);
+    let largest = trace.requests.iter().map(|request| request.bytes).max().unwrap_or(0);
     let mut replays = Vec::new();
     for contender in &mut contenders {
         let endpoint = contender.server.endpoint();
@@ -115,7 +117,7 @@ fn native(rig: &Rig, args: &TraceArgs, trace: &Trace, launch: &Launch) -> Result
         replays.push((replay, 0u64));
         contender.server.pause()?;
     }
-    for (number, chunk) in trace.records.chunks(CHUNK).enumerate() {
+    for (number, chunk) in trace.requests.chunks(CHUNK).enumerate() {
         if number % 10 == 0 {
             progress(&format!("trace: native replay, request {}", number * CHUNK))?;
         }
@@ -231,14 +233,11 @@ fn through_python(
 
 /// Writes the decompressed records of the trace at `path` to `out`.
 pub(crate) fn dump(path: &Path, limit: Option<usize>, out: &mut impl Write) -> Result<()> {
-    let mut input = open(path)?;
+    let mut input = open_kvt1(path)?;
     let mut buffer = Vec::with_capacity(RECORD_BYTES * 4096);
-    let mut left = limit.unwrap_or(usize::MAX);
-    while left > 0
-        && let Some(record) = next_record(&mut input)?
-    {
+    for at in 0..limit.map_or(u64::MAX, |limit| limit as u64) {
+        let Some(record) = next_record(&mut input, at)? else { break };
         buffer.extend_from_slice(&record);
-        left -= 1;
         if buffer.len() >= RECORD_BYTES * 4096 {
             out.write_all(&buffer)?;
             buffer.clear();

@@ -21,4 +21,4 @@ mod trace;
 pub use cache::Cache;
 pub use replay::{Outcome, Subject, Tally, replay};
 pub use report::{Options, run};
-pub use trace::{Operation, RECORD_BYTES, Request, Trace, TraceError};
+pub use trace::{Operation, RECORD_BYTES, Request, Trace, TraceError, next_record, open_kvt1};

@@ -197,7 +197,7 @@ fn read(path: &Path) -> Result<Trace, String> {
     let trace = match path.extension().and_then(|extension| extension.to_str()) {
         Some("csv") => Trace::parse_csv(text()?),
         Some("monitor" | "log" | "txt") => Trace::parse_monitor(text()?),
-        _ => Trace::read_kvt1(path),
+        _ => Trace::read_kvt1(path, usize::MAX),
     };
     trace.map_err(|error| format!("{}: {error}", path.display()))
 }

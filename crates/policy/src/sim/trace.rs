@@ -75,17 +75,17 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Reads a KVT1 file.
-    pub fn read_kvt1(path: &Path) -> Result<Trace, TraceError> {
-        let mut decoder = zstd::Decoder::new(File::open(path)?)?;
-        decoder.window_log_max(27)?;
-        Trace::parse_kvt1(&mut BufReader::with_capacity(1 << 20, decoder))
+    /// Reads a KVT1 file, at most `limit` requests of it.
+    pub fn read_kvt1(path: &Path, limit: usize) -> Result<Trace, TraceError> {
+        Trace::parse_kvt1(&mut open_kvt1(path)?, limit)
     }
 
     /// Reads KVT1 records that are decompressed already.
-    pub fn parse_kvt1(input: &mut impl Read) -> Result<Trace, TraceError> {
+    fn parse_kvt1(input: &mut impl Read, limit: usize) -> Result<Trace, TraceError> {
         let mut trace = Trace::default();
-        while let Some(record) = next_record(input, trace.requests.len() as u64)? {
+        while trace.requests.len() < limit
+            && let Some(record) = next_record(input, trace.requests.len() as u64)?
+        {
             let at = trace.requests.len() as u64;
             trace.push(parse_record(&record, at)?, at)?;
         }
@@ -167,8 +167,15 @@ fn parse_record(bytes: &[u8; RECORD_BYTES], at: u64) -> Result<Request, TraceErr
     })
 }
 
-/// The next record's bytes; `None` at a clean end.
-fn next_record(input: &mut impl Read, at: u64) -> Result<Option<[u8; RECORD_BYTES]>, TraceError> {
+/// The decompressed records of a KVT1 file.
+pub fn open_kvt1(path: &Path) -> Result<impl Read, TraceError> {
+    let mut decoder = zstd::Decoder::new(File::open(path)?)?;
+    decoder.window_log_max(27)?;
+    Ok(BufReader::with_capacity(1 << 20, decoder))
+}
+
+/// The bytes of the record number `at`; `None` at a clean end.
+pub fn next_record(input: &mut impl Read, at: u64) -> Result<Option<[u8; RECORD_BYTES]>, TraceError> {
     let mut bytes = [0; RECORD_BYTES];
     let mut filled = 0;
     while filled < RECORD_BYTES {
@@ -179,4 +186,48 @@ fn next_record(input: &mut impl Read, at: u64) -> Result<Option<[u8; RECORD_BYTE
         }
     }
     Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(key: u64, size: u32, ttl: u32, operation: u8) -> Vec<u8> {
+        let mut bytes = key.to_le_bytes().to_vec();
+        bytes.extend(size.to_le_bytes());
+        bytes.extend(77u32.to_le_bytes());
+        bytes.extend(ttl.to_le_bytes());
+        bytes.extend([operation, 0, 0, 0]);
+        bytes
+    }
+
+    #[test]
+    fn a_compressed_trace_is_read_back() {
+        let plain = [encoded(0, 500, 30, 0), encoded(1, 0, 0, 1), encoded(0, 300, 0, 2)].concat();
+        let path = std::env::temp_dir().join(format!("larder-policy-trace-{}", std::process::id()));
+        std::fs::write(&path, zstd::encode_all(&plain[..], 3).unwrap()).unwrap();
+        let trace = Trace::read_kvt1(&path, usize::MAX).unwrap();
+        let two = Trace::read_kvt1(&path, 2).unwrap();
+        std::fs::remove_file(path).unwrap();
+        let request =
+            |key, bytes, ttl_seconds, operation| Request { key, bytes, second: 77, ttl_seconds, operation };
+        let expected = [
+            request(0, 500, 30, Operation::Get),
+            request(1, 0, 0, Operation::Set),
+            request(0, 300, 0, Operation::Delete),
+        ];
+        assert_eq!(trace.requests, expected);
+        assert_eq!((trace.keys, two.requests.len()), (2, 2));
+    }
+
+    #[test]
+    fn what_is_no_trace_is_refused() {
+        let mut cut = encoded(0, 1, 1, 0);
+        cut.push(1);
+        let after = [encoded(0, 1, 1, 0), vec![9; 24]].concat();
+        for bytes in [cut, encoded(0, 1, 1, 3), encoded(5, 1, 1, 0), encoded(1 << 40, 1, 1, 0), after] {
+            assert!(Trace::parse_kvt1(&mut &bytes[..], usize::MAX).is_err());
+        }
+        assert!(Trace::read_kvt1(Path::new("/nonexistent"), 1).is_err());
+    }
 }
