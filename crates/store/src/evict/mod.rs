@@ -13,6 +13,9 @@ use crate::local::Local;
 use larder_values::lru;
 use pool::{Candidate, Pool};
 
+/// Keys tried at random before the caller is asked to come again.
+const RANDOM_ATTEMPTS: u32 = 32;
+
 /// Which keys may leave, and in which order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Policy {
@@ -45,7 +48,7 @@ pub struct Evictor {
 impl Evictor {
     /// Removes one key under `policy`, looking at `samples` keys of each database.
     ///
-    /// Answers the bytes freed, or `None` when nothing may leave.
+    /// Answers the bytes freed, none where others were faster, or `None` when nothing may leave.
     pub fn evict_one(
         &mut self,
         keyspace: &Keyspace,
@@ -97,18 +100,25 @@ impl Evictor {
         }
     }
 
+    /// Removes a key at random. Another worker may take the chosen one first, or it may be promised to a client that
+    /// waits: then the next is tried, and after some the answer is that nothing was freed yet.
     fn evict_random(&mut self, keyspace: &Keyspace, local: &mut Local) -> Option<usize> {
-        for _ in 0..keyspace.databases() {
-            let db = DbIndex(self.next_db % keyspace.databases());
-            self.next_db = self.next_db.wrapping_add(1);
-            if keyspace.len(db) > 0
-                && let Some(key) = keyspace.random_key(db, local)
+        for _ in 0..RANDOM_ATTEMPTS {
+            if keyspace.is_empty() {
+                return None;
+            }
+            let used = (0..keyspace.databases())
+                .map(|step| DbIndex(self.next_db.wrapping_add(step) % keyspace.databases()))
+                .find(|db| keyspace.len(*db) > 0);
+            let Some(db) = used else { return None };
+            self.next_db = db.0.wrapping_add(1);
+            if let Some(key) = keyspace.random_key(db, local)
                 && let Some(freed) = remove(keyspace, &Candidate { rank: 0, db, key }, local)
             {
                 return Some(freed);
             }
         }
-        None
+        Some(0)
     }
 }
 
