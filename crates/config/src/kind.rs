@@ -72,12 +72,10 @@ pub enum Kind {
         /// Largest mode.
         max: u16,
     },
-    /// One word of `names`; those in `later` are known to Redis but not possible here.
+    /// One word of `names`.
     Choice {
         /// What can be chosen.
         names: &'static [&'static str],
-        /// What Redis knows beside them.
-        later: &'static [&'static str],
     },
     /// Any bytes.
     Text,
@@ -130,7 +128,7 @@ impl Kind {
             Kind::Memory { .. } => "<bytes>[kb|mb|gb]".into(),
             Kind::MemoryOrPercent => "<bytes>[kb|mb|gb]|<percent>%".into(),
             Kind::Octal { .. } => "<octal mode>".into(),
-            Kind::Choice { names, .. } => names.join("|"),
+            Kind::Choice { names } => names.join("|"),
             Kind::Text => "<text>".into(),
             Kind::FileName => "<file name>".into(),
             Kind::Directory => "<directory>".into(),

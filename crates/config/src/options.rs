@@ -239,7 +239,7 @@ const fn signed_memory(min: i64) -> Kind {
 }
 
 const fn choice(names: &'static [&'static str]) -> Kind {
-    Kind::Choice { names, later: &[] }
+    Kind::Choice { names }
 }
 
 const PORT: Kind = int(0, 65_535);
@@ -389,9 +389,13 @@ options! {
         Memory "maxmemory-policy" maxmemory_policy: MaxmemoryPolicy, MaxmemoryPolicy::KIND, "noeviction", []
             "What gives way when maxmemory is reached.";
         Memory "maxmemory-samples" maxmemory_samples: u32, int(1, 64), "5" "keys", []
-            "Keys looked at to choose one to evict.";
+            "How many candidates the policies keep that choose from some: four for each, and four more.";
         Memory "maxmemory-eviction-tenacity" maxmemory_eviction_tenacity: u32, int(0, 100), "10", []
-            "How much time a command may spend on eviction before the background goes on: 50 microseconds a step up to 10, then 15 percent more each, 100 all it takes.";
+            "How much time a command may spend on eviction before the background goes on: 10 microseconds a step up to 10, then 15 percent more each, 100 all it takes.";
+        Memory "lfu-log-factor" lfu_log_factor: u32, int(0, I32_MAX), "10", []
+            "How slowly the counter of a key's uses grows, under an LFU policy without a limit; with one the policy counts exactly.";
+        Memory "lfu-decay-time" lfu_decay_time: u32, int(0, I32_MAX), "1" "minutes", []
+            "How long until the counter of a key's uses goes down by one, under an LFU policy without a limit.";
         Memory "active-expire-effort" active_expire_effort: u32, int(1, 10), "1", []
             "How long a worker removes expired keys before it serves its clients again: 0.3 milliseconds at 1, 1 at 10.";
         Memory "lazyfree-lazy-eviction" lazyfree_lazy_eviction: bool, Kind::Bool, "no", []
@@ -496,12 +500,6 @@ options! {
             "Tables grow in small steps at all times.";
         Memory "jemalloc-bg-thread": bool, Kind::Bool, "no", []
             "Background thread of the jemalloc allocator.";
-        Memory "lfu-log-factor": u32, int(0, I32_MAX), "10", []
-            "How slowly the counter of a key's uses grows."
-            because "there are no LFU policies yet";
-        Memory "lfu-decay-time": u32, int(0, I32_MAX), "1" "minutes", []
-            "How long until the counter of a key's uses goes down by one."
-            because "there are no LFU policies yet";
         Clients "tracking-table-max-keys": u64, ENTRIES, "1000000" "keys", []
             "Most keys remembered for client-side caching; 0 for no limit."
             because "there is no client-side caching yet";

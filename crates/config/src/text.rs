@@ -73,7 +73,12 @@ fn of_group(group: Group, support: Support) -> impl Iterator<Item = &'static Opt
 }
 
 fn describe(spec: &OptionSpec, text: &mut String) {
-    let _ = write!(text, "  --{} {}", spec.name, spec.kind.shape());
+    let shape = spec.kind.shape();
+    if shape.len() <= WIDTH {
+        let _ = write!(text, "  --{} {shape}", spec.name);
+    } else {
+        let _ = write!(text, "  --{} word", spec.name);
+    }
     if let Some(alias) = spec.alias {
         let _ = write!(text, "  (or --{alias})");
     }
@@ -82,6 +87,9 @@ fn describe(spec: &OptionSpec, text: &mut String) {
     }
     text.push('\n');
     wrap("        ", spec.doc, text);
+    if shape.len() > WIDTH {
+        wrap("        ", &format!("One of: {}.", shape.replace('|', ", ")), text);
+    }
     let unit = if spec.unit.is_empty() { String::new() } else { format!(" (in {})", spec.unit) };
     let _ = writeln!(text, "        Default: {}{unit}", shown_default(spec));
 }
@@ -89,7 +97,13 @@ fn describe(spec: &OptionSpec, text: &mut String) {
 fn example(spec: &OptionSpec, text: &mut String) {
     text.push('\n');
     wrap("# ", spec.doc, text);
-    let _ = write!(text, "# {}", spec.kind.shape());
+    let shape = spec.kind.shape();
+    if shape.len() <= WIDTH {
+        let _ = write!(text, "# {shape}");
+    } else {
+        wrap("# ", &format!("One of: {}.", shape.replace('|', ", ")), text);
+        text.push_str("# word");
+    }
     if !spec.unit.is_empty() {
         let _ = write!(text, ", in {}", spec.unit);
     }

@@ -248,7 +248,7 @@ impl Setting for Choice {
     }
 
     fn show(&self, kind: &Kind, out: &mut Vec<u8>) {
-        if let Kind::Choice { names, .. } = kind {
+        if let Kind::Choice { names } = kind {
             out.extend_from_slice(names.get(self.0).copied().unwrap_or_default().as_bytes());
         }
     }
@@ -261,22 +261,18 @@ impl Setting for Choice {
 /// The place of the given word in the kind's list.
 fn chosen(kind: &Kind, words: &[&[u8]]) -> Result<usize, Reason> {
     let word = single(words)?;
-    let Kind::Choice { names, later } = kind else { return Err(Reason::new("argument is not a choice")) };
+    let Kind::Choice { names } = kind else { return Err(Reason::new("argument is not a choice")) };
     let is_word = |name: &&str| name.as_bytes().eq_ignore_ascii_case(word);
     if let Some(index) = names.iter().position(is_word) {
         return Ok(index);
     }
     let choices = names.join(", ");
-    Err(Reason::new(match later.iter().find(|name| is_word(name)) {
-        Some(name) => format!("'{name}' is not in this version of Larder, which has: {choices}"),
-        None => format!("argument(s) must be one of the following: {choices}"),
-    }))
+    Err(Reason::new(format!("argument(s) must be one of the following: {choices}")))
 }
 
 /// Declares an enum that is an option's value, with the word of each variant.
 macro_rules! choices {
-    ($($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),* $(,)? }
-        later [$($later:literal),*];)*) => {$(
+    ($($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),* $(,)? })*) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
         pub enum $type {
@@ -288,7 +284,7 @@ macro_rules! choices {
             pub const ALL: &[$type] = &[$($type::$variant),*];
 
             /// The form of this option in the table.
-            pub(crate) const KIND: Kind = Kind::Choice { names: &[$($word),*], later: &[$($later),*] };
+            pub(crate) const KIND: Kind = Kind::Choice { names: &[$($word),*] };
 
             /// The word of this variant.
             #[must_use]
@@ -321,14 +317,66 @@ macro_rules! choices {
 choices! {
     /// What gives way when `maxmemory` is reached.
     MaxmemoryPolicy {
-        /// The least recently used of a sample of all keys.
+        /// The one used longest ago, of the keys with a time to live.
+        VolatileLru = "volatile-lru",
+        /// The one used least often, of the keys with a time to live.
+        VolatileLfu = "volatile-lfu",
+        /// Any key with a time to live.
+        VolatileRandom = "volatile-random",
+        /// The one that ends first.
+        VolatileTtl = "volatile-ttl",
+        /// The one used longest ago.
         AllKeysLru = "allkeys-lru",
+        /// The one used least often.
+        AllKeysLfu = "allkeys-lfu",
         /// Any key.
         AllKeysRandom = "allkeys-random",
         /// Nothing: commands that need memory are refused.
         #[default]
         NoEviction = "noeviction",
-    } later ["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lfu"];
+        /// The one least worth its room, by what has been learnt of all keys.
+        AllKeysAdaptive = "allkeys-adaptive",
+        /// The same, of the keys with a time to live.
+        VolatileAdaptive = "volatile-adaptive",
+        /// The one written longest ago.
+        AllKeysLrm = "allkeys-lrm",
+        /// The same, of the keys with a time to live.
+        VolatileLrm = "volatile-lrm",
+        /// The one used last.
+        AllKeysMru = "allkeys-mru",
+        /// The same, of the keys with a time to live.
+        VolatileMru = "volatile-mru",
+        /// The one made longest ago.
+        AllKeysFifo = "allkeys-fifo",
+        /// The same, of the keys with a time to live.
+        VolatileFifo = "volatile-fifo",
+        /// SIEVE: one queue, and a hand that spares what was used.
+        AllKeysSieve = "allkeys-sieve",
+        /// The same, of the keys with a time to live.
+        VolatileSieve = "volatile-sieve",
+        /// S3-FIFO: a small queue for what is new, before the main one.
+        AllKeysS3Fifo = "allkeys-s3fifo",
+        /// The same, of the keys with a time to live.
+        VolatileS3Fifo = "volatile-s3fifo",
+        /// W-TinyLFU: a window for what is new, and admission by frequency.
+        AllKeysWTinyLfu = "allkeys-wtinylfu",
+        /// The same, of the keys with a time to live.
+        VolatileWTinyLfu = "volatile-wtinylfu",
+        /// Greedy Dual Size Frequency: small and often used keys stay.
+        AllKeysGdsf = "allkeys-gdsf",
+        /// The same, of the keys with a time to live.
+        VolatileGdsf = "volatile-gdsf",
+        /// Short for allkeys-adaptive.
+        Adaptive = "adaptive",
+        /// Short for allkeys-s3fifo.
+        S3Fifo = "s3fifo",
+        /// Short for allkeys-sieve.
+        Sieve = "sieve",
+        /// Short for allkeys-wtinylfu.
+        WTinyLfu = "wtinylfu",
+        /// Short for allkeys-gdsf.
+        Gdsf = "gdsf",
+    }
 
     /// The least important message that is logged.
     LogLevel {
@@ -343,7 +391,7 @@ choices! {
         Warning = "warning",
         /// Nothing at all.
         Nothing = "nothing",
-    } later [];
+    }
 
     /// The form of log lines.
     LogFormat {
@@ -352,7 +400,7 @@ choices! {
         Text = "text",
         /// One JSON object a line.
         Json = "json",
-    } later [];
+    }
 
     /// The keyed hash function of the keyspace.
     HashFunction {
@@ -363,7 +411,7 @@ choices! {
         SipHash = "siphash",
         /// Fewer cycles a key, for clients that are trusted.
         Fast = "fast",
-    } later [];
+    }
 
     /// Who may use a guarded feature.
     Guard {
@@ -374,7 +422,7 @@ choices! {
         Yes = "yes",
         /// Connections from this machine.
         Local = "local",
-    } later [];
+    }
 
     /// Whether payloads of RESTORE are checked to the last byte. Larder always does.
     SanitizePayload {
@@ -385,7 +433,7 @@ choices! {
         Yes = "yes",
         /// For clients, not for files and replication.
         Clients = "clients",
-    } later [];
+    }
 }
 
 impl Guard {

@@ -30,6 +30,18 @@ pub enum Recording {
     Learn,
 }
 
+impl Recording {
+    /// Where in a field the clock of the last use stands, and how many bits it has. `None` where fields hold none.
+    #[must_use]
+    pub fn clock_bits(self) -> Option<(u32, u32)> {
+        match self {
+            Recording::Clock | Recording::ClockOfWrites | Recording::ClockAndLog => Some((CLOCK_SHIFT, 14)),
+            Recording::CountAndClock | Recording::CountMoreAndClock | Recording::Learn => Some((8, 16)),
+            Recording::None | Recording::Count | Recording::Mark => None,
+        }
+    }
+}
+
 /// Where the clock stands in the fields of lru, lrm and mru.
 pub(crate) const CLOCK_SHIFT: u32 = 10;
 /// The bits of that clock.

@@ -94,6 +94,16 @@ pub trait Policy: fmt::Debug + Send {
     /// An entry was made, or got a time to live where only such entries count. Answers its field.
     fn created(&mut self, at: Ref, bytes: u32) -> u32;
 
+    /// An entry that was there before the policy was, or that may be filed already. `idle` is how long it has not been
+    /// used, as the part of all entries that were used later, 0 to 1. Answers its field.
+    fn adopt(&mut self, at: Ref, seen: Seen, idle: f32) -> u32 {
+        let _ = idle;
+        let field = self.created(at, seen.bytes);
+        // It is not the one that was made last.
+        self.arriving();
+        field
+    }
+
     /// An entry is about to be made and room is needed for it: what was made before has been there for whoever made it.
     /// Until then the entry made last does not leave.
     fn arriving(&mut self) {}
@@ -109,6 +119,20 @@ pub trait Policy: fmt::Debug + Send {
 
     /// One bounded step towards the next victim.
     fn step(&mut self, entries: &mut dyn Entries) -> Step;
+
+    /// About a second has passed, in which perhaps nothing else has happened.
+    fn second_passed(&mut self) {}
+
+    /// Where the clock stands that hits write into fields; see [`crate::Recording::clock_bits`].
+    fn clock(&self) -> u32 {
+        0
+    }
+
+    /// About so many entries there will be when the cache is full.
+    fn expect(&mut self, _entries: usize) {}
+
+    /// So many candidates are to be kept from one step to the next, by policies that do so.
+    fn keep(&mut self, _candidates: usize) {}
 
     /// A look around while nothing has to leave. Policies that learn do so sooner for it.
     fn observe(&mut self, _entries: &mut dyn Entries) {}

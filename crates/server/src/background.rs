@@ -33,6 +33,7 @@ pub struct Background {
     workers: usize,
     last_expire_ms: u64,
     last_turn_ms: u64,
+    last_second: u64,
     /// Turns of periodic work a second at present.
     hz: u32,
     /// The connection at which the next turn goes on.
@@ -50,6 +51,7 @@ impl Background {
             workers,
             last_expire_ms: 0,
             last_turn_ms: 0,
+            last_second: 0,
             hz: 10,
             next_connection: 0,
             expire_backlog: false,
@@ -119,7 +121,7 @@ impl Background {
         }
         if core.is_evicting() {
             core.open_turn();
-            core.evict(SLICE);
+            core.evict_ahead(SLICE);
             core.count_changes();
             core.close_turn();
         }
@@ -129,11 +131,17 @@ impl Background {
     fn run_due(&mut self, core: &mut Core, connections: &Slots, now: u64) {
         self.last_expire_ms = now;
         self.expire(core, clock::now());
+        core.observe_uses();
         self.hz = turns_a_second(&core.settings, core.server.clients.count());
         if is_due(self.last_turn_ms, now, period_ms(self.hz)) {
             self.last_turn_ms = now;
             self.look_at_connections(core, connections);
             core.server.used_memory();
+            if self.worker == 0 {
+                let second = now / 1000;
+                core.look_after_policy(second != self.last_second);
+                self.last_second = second;
+            }
         }
         if self.worker == 0 {
             let server = core.server;

@@ -83,6 +83,12 @@ pub struct Core {
     mark: (usize, usize),
     until_memory_check: u32,
     over_limit: bool,
+    /// There is a limit to the memory in use.
+    is_limited: bool,
+    /// The turn in which due keys were removed to make room.
+    turn_swept: u32,
+    /// Commands that had run when policies looked around last.
+    commands_observed: u64,
     /// Memory may be over the limit, and the background is to go on evicting.
     is_evicting: bool,
     /// Memory of this thread at the last look at the memory in use.
@@ -165,6 +171,9 @@ impl Core {
             mark: (0, 0),
             until_memory_check: 0,
             over_limit: false,
+            is_limited: false,
+            turn_swept: 0,
+            commands_observed: 0,
             is_evicting: false,
             own_bytes_checked: 0,
             slow_nanos_min: u64::MAX,
@@ -253,7 +262,7 @@ impl Core {
         }
     }
 
-    /// Whether anything asks for more than the short way: a memory limit, a pause, a monitor, a slow
+    /// Whether anything asks for more than the short way: a pause, a monitor, a slow
     /// log that wants every command timed, or this turn's share of timing.
     #[inline]
     pub fn is_attentive(&self) -> bool {
@@ -264,7 +273,6 @@ impl Core {
     pub fn look_up_attention(&mut self) -> bool {
         self.attentive = self.timing_turn
             || self.time_all
-            || self.settings.maxmemory() != 0
             || self.generation != self.server.generation()
             || self.server.pause.until_ms.load(Relaxed) != 0
             || self.server.monitors.load(Relaxed) != 0;
@@ -308,6 +316,7 @@ impl Core {
         if self.local.effects.has_ready() {
             self.serve_ready();
         }
+        self.local.uses.tell(&self.server.keyspace, self.local.now);
         self.turn = None;
         self.local.free_spent();
         self.hand_garbage_over();
@@ -332,8 +341,9 @@ impl Core {
             expired: self.settings.lazyfree_lazy_expire(),
             evicted: self.settings.lazyfree_lazy_eviction(),
         };
+        self.follow_policy();
         // Another limit may be below what is in use: the background looks, without waiting for a write.
-        self.is_evicting = self.settings.maxmemory() != 0;
+        self.is_evicting = self.is_limited;
         let slower_than = self.settings.slowlog_log_slower_than();
         self.slow_nanos_min =
             u64::try_from(slower_than).map_or(u64::MAX, |micros| micros.saturating_mul(1000));
@@ -673,8 +683,8 @@ fn limits_of(server: &Server, settings: &Settings) -> Limits {
             .large_from(server.list_large_bytes_min()),
         stream_node_bytes_max: size(settings.stream_node_max_bytes()),
         stream_node_entries_max: size(settings.stream_node_max_entries()),
-        counts_frequency: false,
-        lfu_decay_minutes: 1,
+        counts_frequency: room::counts_frequency(settings),
+        lfu_decay_minutes: settings.lfu_decay_time(),
         flush_is_lazy: settings.lazyfree_lazy_user_flush(),
         maxmemory_is_set: settings.maxmemory() != 0,
     }

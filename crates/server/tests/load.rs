@@ -162,7 +162,7 @@ fn press(server: &Server, limit: u64) -> (u64, u64, u64) {
 #[test]
 fn memory_stays_below_its_limit_under_concurrent_writers() {
     for threads in [1, 2] {
-        for policy in ["noeviction", "allkeys-random", "allkeys-lru"] {
+        for policy in ["noeviction", "allkeys-random", "allkeys-lru", "allkeys-s3fifo", "allkeys-adaptive"] {
             let server = larder(threads, &["--maxmemory", "64mb", "--maxmemory-policy", policy]);
             let limit = 64 * MIB;
             let (most, refused, accepted) = press(&server, limit);

@@ -3,12 +3,14 @@
 //! Invariants: a key holds no collection that is gone; a packed collection of at most
 //! [`PACKED_BYTES_MAX`] bytes lies inside its entry. Type errors come before anything is changed.
 
-use crate::db::{Db, Expire, Item, WrongType, touch};
+use crate::db::{Db, Expire, Item, WrongType, edited, touch};
 use crate::discard::{Removal, discard};
+use crate::evict::seen;
 use crate::field_ends::DbTable;
 use crate::keyspace::Hashed;
 use crate::local::Local;
 use crate::object::{Object, Stored};
+use larder_policy::Seen;
 use larder_table::{DeadlineChange, Occupied, Payload, PayloadRef};
 
 /// Longest packed collection kept inside its entry, in bytes.
@@ -61,7 +63,23 @@ impl<'t> Db<'t> {
     ) -> Result<Option<Edited<R>>, WrongType> {
         let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key);
         let Some(occupied) = found else { return Ok(None) };
+        if self.local.uses.asks_for_sizes() {
+            let before = seen(&occupied.view(), 0);
+            let edited = edit_found(self.table, key, occupied, self.local, work);
+            self.tell_size(key, before);
+            return edited.map(Some);
+        }
         edit_found(self.table, key, occupied, self.local, work).map(Some)
+    }
+
+    /// Tells the policy in force that a key's collection, which it saw so, was edited.
+    #[cold]
+    fn tell_size(&mut self, key: &Hashed<'_>, before: Seen) {
+        let shard = self.locked.shard(self.table.shard_of(key.hash));
+        match shard.find(key.hash, key.bytes) {
+            Some(entry) => edited(self.table, self.local, key.hash, &entry, before.is_timed(), before.bytes),
+            None => self.local.uses.left(self.table.number, key.hash, before),
+        }
     }
 
     /// Edits the collection of a key; a missing one starts empty, and is stored unless it stays so.
@@ -72,6 +90,12 @@ impl<'t> Db<'t> {
         work: impl FnOnce(&mut C) -> R,
     ) -> Result<Edited<R>, WrongType> {
         if let Some(occupied) = Self::find_in(self.table, &mut self.locked, self.local, self.index, key) {
+            if self.local.uses.asks_for_sizes() {
+                let before = seen(&occupied.view(), 0);
+                let edited = edit_found(self.table, key, occupied, self.local, work);
+                self.tell_size(key, before);
+                return edited;
+            }
             return edit_found(self.table, key, occupied, self.local, work);
         }
         let mut collection = C::new(std::mem::take(&mut self.local.spare));
@@ -149,7 +173,7 @@ fn edit_found<C: Stored, R>(
     work: impl FnOnce(&mut C) -> R,
 ) -> Result<Edited<R>, WrongType> {
     let entry = occupied.view();
-    touch(local, &entry);
+    touch(local, table.number, key.hash, &entry);
     let (mut due_before, mut due_after) = (u64::MAX, u64::MAX);
     let (mut items_before, mut items_after) = (0, 0);
     let work = |collection: &mut C| {

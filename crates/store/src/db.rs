@@ -6,6 +6,7 @@
 
 use crate::discard::{Removal, discard};
 use crate::effects::Event;
+use crate::evict::bytes_of;
 use crate::field_ends::DbTable;
 use crate::keyspace::{Database, DbIndex, Hashed, Keyspace, Locked};
 use crate::local::{Local, Millis};
@@ -281,7 +282,7 @@ impl<'t> Db<'t> {
             return None;
         }
         if !self.local.no_touch {
-            entry.set_access(self.local.access_touched(entry.access()));
+            entry.set_access(self.local.access_touched(self.table.number, key.hash, entry.access()));
         }
         self.local.stats.hits.add(1);
         Some(Item::new(occupied.into_view()))
@@ -313,7 +314,7 @@ impl<'t> Db<'t> {
             return None;
         }
         if !self.local.no_touch {
-            entry.set_access(self.local.access_touched(entry.access()));
+            entry.set_access(self.local.access_touched(self.table.number, key.hash, entry.access()));
         }
         Some(Item::new(occupied.into_view()))
     }
@@ -413,12 +414,14 @@ impl<'t> Db<'t> {
                 Expire::Keep | Expire::Clear => DeadlineChange::Set(None),
                 Expire::At(at) => DeadlineChange::Set(Some(at.0)),
             };
-            // LFU keeps the frequency of a key that is overwritten; LRU starts again.
-            let field = match self.local.access {
-                _ if dead => access,
-                crate::local::Access::Lru => access,
-                crate::local::Access::Lfu { .. } => self.local.access_touched(occupied.view().access()),
+            let view = occupied.view();
+            let field = if dead {
+                access
+            } else {
+                self.local.access_written(self.table.number, key.hash, view.access())
             };
+            let had_end = view.deadline().is_some();
+            let bytes_before = if self.local.uses.asks_for_sizes() { bytes_of(&view) } else { 0 };
             self.local.replaced_kind = occupied.view().kind();
             let replacing = Replacing::of(&occupied.view(), kind, &payload);
             let inline_len = match &payload {
@@ -426,7 +429,15 @@ impl<'t> Db<'t> {
                 Payload::Boxed(_) => None,
             };
             let removed = occupied.replace(kind, payload, deadline);
-            occupied.view().set_access(field);
+            let view = occupied.view();
+            view.set_access(field);
+            if self.local.uses.is_followed() {
+                if dead {
+                    self.local.uses.made(self.table.number, key.hash, &view);
+                } else {
+                    edited(self.table, self.local, key.hash, &view, had_end, bytes_before);
+                }
+            }
             self.table.replaced(self.local, replacing, &removed, inline_len);
             self.table.forget(key.hash, key.bytes, &removed);
             if due != u64::MAX {
@@ -445,7 +456,10 @@ impl<'t> Db<'t> {
             Expire::Keep | Expire::Clear => None,
         };
         self.table.storing(self.local, kind, &payload);
-        shard.insert(key.hash, key.bytes, NewEntry { kind, access, deadline, payload });
+        let occupied = shard.insert(key.hash, key.bytes, NewEntry { kind, access, deadline, payload });
+        if self.local.uses.is_followed() {
+            self.local.uses.made(self.table.number, key.hash, &occupied.view());
+        }
         if due != u64::MAX {
             self.table.field_ends.note(self.table.shard_of(key.hash), key.bytes, due);
         }
@@ -485,7 +499,7 @@ impl<'t> Db<'t> {
             self.table.replaced(self.local, replacing, &removed, Some(bytes.len()));
             debug_assert!(removed.boxed.is_none());
         }
-        touch(self.local, &occupied.view());
+        touch(self.local, self.table.number, key.hash, &occupied.view());
         Ok(value)
     }
 
@@ -520,10 +534,17 @@ impl<'t> Db<'t> {
         if let Some(mut occupied) = found {
             Item::new(occupied.view()).string()?;
             if let Some(blob) = occupied.boxed_mut().and_then(Object::blob_mut) {
-                let before = blob.len();
+                let (before, capacity) = (blob.len(), blob.capacity());
                 let (answer, _) = edit(Arc::make_mut(blob));
                 self.table.sizes.changed(self.local, Type::String, before, blob.len());
-                touch(self.local, &occupied.view());
+                let grown = blob.capacity().wrapping_sub(capacity) as u32;
+                let view = occupied.view();
+                touch(self.local, self.table.number, key.hash, &view);
+                if self.local.uses.asks_for_sizes() {
+                    let bytes_before = bytes_of(&view).wrapping_sub(grown);
+                    let had_end = view.deadline().is_some();
+                    edited(self.table, self.local, key.hash, &view, had_end, bytes_before);
+                }
                 return Ok(answer);
             }
             Item::new(occupied.view()).string()?.write_to(buffer);
@@ -613,6 +634,22 @@ impl<'t> Db<'t> {
         }
     }
 
+    /// Sets how often a key was used, by the count of the policy in force; see [`crate::uses_of`].
+    pub fn set_uses(&mut self, key: &Hashed<'_>, uses: u8) {
+        if let Some(occupied) = self.find(key) {
+            let view = occupied.view();
+            view.set_access(larder_policy::policies::levels::with_uses(view.access(), uses));
+        }
+    }
+
+    /// Sets how long a key has not been used, as far as the policy in force tells.
+    pub fn set_idle(&mut self, key: &Hashed<'_>, idle_ms: u64) {
+        let Some(field) = self.peek(key).map(|item| item.access()) else { return };
+        if let Some(field) = self.local.uses.used_before(key.hash, field, idle_ms, self.local.now) {
+            self.set_access(key, field);
+        }
+    }
+
     /// When a key ends: `None` for no such key, `Some(None)` for one that does not end.
     pub fn deadline(&mut self, key: &Hashed<'_>) -> Option<Option<Millis>> {
         self.find(key).map(|occupied| occupied.view().deadline().map(Millis))
@@ -620,11 +657,16 @@ impl<'t> Db<'t> {
 
     /// Sets or takes away a key's end. Answers whether the key exists.
     pub fn set_deadline(&mut self, key: &Hashed<'_>, deadline: Option<Millis>) -> bool {
-        match self.find(key) {
+        match Self::find_in(self.table, &mut self.locked, self.local, self.index, key) {
             Some(mut occupied) => {
                 keep_raw(&mut occupied);
+                let had_end = occupied.view().deadline().is_some();
                 occupied.set_deadline(deadline.map(|at| at.0));
                 keep_raw(&mut occupied);
+                if self.local.uses.asks_for_ends() {
+                    let view = occupied.view();
+                    edited(self.table, self.local, key.hash, &view, had_end, bytes_of(&view));
+                }
                 true
             }
             None => false,
@@ -748,9 +790,31 @@ fn keep_raw(occupied: &mut Occupied<'_, '_, Object>) {
 
 /// Records an access, unless the client asked for none to be.
 #[inline]
-pub(crate) fn touch(local: &mut Local, entry: &Entry<'_, Object>) {
+pub(crate) fn touch(local: &mut Local, table: u32, hash: u64, entry: &Entry<'_, Object>) {
     if !local.no_touch {
-        entry.set_access(local.access_touched(entry.access()));
+        entry.set_access(local.access_touched(table, hash, entry.access()));
+    }
+}
+
+/// Tells the policy in force of an entry's change, as far as it asks: what was its size, and whether it had an end.
+#[inline]
+pub(crate) fn edited(
+    table: &DbTable,
+    local: &mut Local,
+    hash: u64,
+    entry: &Entry<'_, Object>,
+    had_end: bool,
+    bytes_before: u32,
+) {
+    if local.uses.asks_for_sizes() {
+        local.uses.resized(table.number, hash, bytes_before, entry);
+    }
+    if local.uses.asks_for_ends() && had_end != entry.deadline().is_some() {
+        if had_end {
+            local.uses.ends_no_more(table.number, hash, entry);
+        } else {
+            local.uses.made(table.number, hash, entry);
+        }
     }
 }
 

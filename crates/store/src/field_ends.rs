@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 /// A table of keys, with what it knows of the ends of fields.
 pub struct DbTable {
     table: Table<Object>,
+    /// Which of the keyspace's tables it is.
+    pub(crate) number: u32,
     /// The keys whose fields end.
     pub(crate) field_ends: FieldEnds,
     /// How large the values are.
@@ -23,11 +25,11 @@ pub struct DbTable {
 }
 
 impl DbTable {
-    /// What `workers` workers share.
-    pub(crate) fn new(table: Table<Object>, workers: usize) -> Self {
+    /// What `workers` workers share, under its number.
+    pub(crate) fn new(number: u32, table: Table<Object>, workers: usize) -> Self {
         let field_ends =
             FieldEnds { shards: OnceLock::new(), count: table.shards(), keys: AtomicUsize::new(0) };
-        DbTable { table, field_ends, sizes: Sizes::new(workers) }
+        DbTable { table, number, field_ends, sizes: Sizes::new(workers) }
     }
 
     /// Forgets the ends of fields of a key that was removed or given another value. Its shard is locked.

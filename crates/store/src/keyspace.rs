@@ -5,6 +5,7 @@
 //! database number means, so it costs the same for any size.
 
 use crate::effects::Effects;
+use crate::evict::Eviction;
 use crate::field_ends::{DbTable, Keys};
 use crate::followed::Followed;
 use crate::held::Held;
@@ -244,6 +245,8 @@ pub struct KeyspaceMemory {
 pub struct Keyspace {
     /// Tables, made when their database is first used.
     tables: Box<[OnceLock<DbTable>]>,
+    /// No table from this number on was ever made.
+    tables_end: AtomicU32,
     /// Which table each database is.
     table_of: Box<[AtomicU32]>,
     hasher: Hasher,
@@ -253,6 +256,7 @@ pub struct Keyspace {
     /// The lock over everything.
     pub world: World,
     pub(crate) sweeps: Sweeps,
+    pub(crate) eviction: Eviction,
     /// The number of the last effect, when somebody orders them.
     sequence: AtomicU64,
     /// Who follows which keys.
@@ -264,6 +268,7 @@ impl Keyspace {
     pub fn new(databases: u32, workers: usize, hasher: Hasher, epochs: Arc<Epochs>) -> Self {
         Keyspace {
             tables: (0..databases).map(|_| OnceLock::new()).collect(),
+            tables_end: AtomicU32::new(0),
             table_of: (0..databases).map(AtomicU32::new).collect(),
             followed: Arc::new(Followed::new(hasher.clone())),
             hasher,
@@ -271,6 +276,7 @@ impl Keyspace {
             epochs,
             world: World::new(workers),
             sweeps: Sweeps::new(workers),
+            eviction: Eviction::default(),
             sequence: AtomicU64::new(0),
         }
     }
@@ -301,7 +307,8 @@ impl Keyspace {
                 hasher: self.hasher.clone(),
                 one_thread: self.workers == 1,
             };
-            DbTable::new(Table::new(config, Arc::clone(&self.epochs)), self.workers)
+            self.tables_end.fetch_max(table as u32 + 1, Ordering::Relaxed);
+            DbTable::new(table as u32, Table::new(config, Arc::clone(&self.epochs)), self.workers)
         })
     }
 
@@ -310,9 +317,26 @@ impl Keyspace {
         self.tables[self.table_of[db.0 as usize].load(Ordering::Relaxed) as usize].get()
     }
 
+    /// How many threads touch keys.
+    pub(crate) fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// The tables in use, with their numbers.
+    pub(crate) fn numbered_tables(&self) -> impl Iterator<Item = (u32, &DbTable)> {
+        self.tables_in_use().map(|table| (table.number, table))
+    }
+
+    /// The database that a table is at the moment.
+    pub(crate) fn database_of(&self, table: u32) -> DbIndex {
+        let is_it = |db: &u32| self.table_of[*db as usize].load(Ordering::Relaxed) == table;
+        DbIndex(Some(table).filter(is_it).or_else(|| (0..self.databases()).find(is_it)).unwrap_or(table))
+    }
+
     /// The tables in use, whichever database they are.
     pub(crate) fn tables_in_use(&self) -> impl Iterator<Item = &DbTable> {
-        self.tables.iter().filter_map(OnceLock::get)
+        let end = self.tables_end.load(Ordering::Relaxed) as usize;
+        self.tables.iter().take(end).filter_map(OnceLock::get)
     }
 
     /// A database, to work on several of its keys. Good until the end of the turn: SWAPDB may change
@@ -395,6 +419,11 @@ impl Keyspace {
     /// Keys in a database, expired ones that nobody has met yet included.
     pub fn len(&self, db: DbIndex) -> usize {
         self.table_if_used(db).map_or(0, |table| table.len())
+    }
+
+    /// Keys in all databases. O(shards).
+    pub fn keys(&self) -> usize {
+        self.tables_in_use().map(|table| table.len()).sum()
     }
 
     /// Whether no database holds a key.

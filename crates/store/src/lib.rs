@@ -29,12 +29,13 @@ pub use collection::{Edited, PACKED_BYTES_MAX};
 pub use db::{Db, EditIntegerError, Elsewhere, Expire, Item, Value, WrongType};
 pub use discard::{LazyFree, Removal};
 pub use effects::{Effect, Effects, Event, EventClass, Listener};
-pub use evict::{Evictor, Policy};
+pub use evict::{Choice, Chosen, Evicted, Evictor, Kind, Scope, Uses};
 pub use followed::{Followed, Waiting, Watch};
 pub use held::Held;
 pub use keyspace::{
     Database, DbIndex, Flushed, Garbage, Hashed, Keyspace, KeyspaceMemory, LOCK_ATTEMPTS, Locked, Place,
 };
+pub use larder_policy::policies::levels::uses_of;
 pub use local::{Access, Local, Millis};
 pub use object::{Object, Stored, Type};
 pub use sizes::{SIZE_BINS, SIZED_TYPES};

@@ -3,6 +3,7 @@
 
 use crate::discard::LazyFree;
 use crate::effects::Effects;
+use crate::evict::Uses;
 use crate::keyspace::Garbage;
 use crate::object::Object;
 use crate::stats::StoreStats;
@@ -25,6 +26,8 @@ pub enum Access {
         /// `lfu-decay-time`, in minutes.
         decay_minutes: u32,
     },
+    /// What the policy in force wants: [`Local::uses`].
+    Policy,
 }
 
 /// Per-thread companion of every access to the keyspace.
@@ -36,6 +39,8 @@ pub struct Local {
     pub now: Millis,
     /// How accesses are recorded.
     pub access: Access,
+    /// What is recorded for the policy in force.
+    pub uses: Uses,
     /// Whether reads leave the access field alone (`CLIENT NO-TOUCH`).
     pub no_touch: bool,
     /// Whether lazy expiry is off (`DEBUG SET-ACTIVE-EXPIRE 0` leaves it on; importing turns it off).
@@ -72,6 +77,7 @@ impl Local {
             worker,
             now: Millis(0),
             access: Access::Lru,
+            uses: Uses::default(),
             no_touch: false,
             keep_expired: false,
             stats,
@@ -95,25 +101,40 @@ impl Local {
         mixed ^ (mixed >> 31)
     }
 
-    /// The access field of a key that is created now.
+    /// The access field of a key that is created now. A policy that is in force writes its own; see [`Uses`].
     #[inline]
-    pub fn access_of_new(&self) -> u32 {
+    pub(crate) fn access_of_new(&self) -> u32 {
         match self.access {
             Access::Lru => lru::clock_at(self.now.0),
             Access::Lfu { .. } => Lfu::new(lru::minute_at(self.now.0)).to_bits(),
+            Access::Policy => 0,
         }
     }
 
-    /// The access field of a key whose field is `field` and that is read now.
+    /// The access field of a key of a table, whose field is `field` and that is read now.
     #[inline]
-    pub fn access_touched(&mut self, field: u32) -> u32 {
+    pub(crate) fn access_touched(&mut self, table: u32, hash: u64, field: u32) -> u32 {
         match self.access {
             Access::Lru => lru::clock_at(self.now.0),
-            Access::Lfu { log_factor, decay_minutes } => {
-                let random = self.random();
-                let minute = lru::minute_at(self.now.0);
-                Lfu::from_bits(field).touched(minute, decay_minutes, log_factor, random).to_bits()
-            }
+            Access::Lfu { .. } => self.counted(field),
+            Access::Policy => self.uses.read(table, hash, field),
         }
+    }
+
+    /// The access field of a key that is given a new value now.
+    #[inline]
+    pub(crate) fn access_written(&mut self, table: u32, hash: u64, field: u32) -> u32 {
+        match self.access {
+            Access::Lru => lru::clock_at(self.now.0),
+            // The frequency of a key that is overwritten stays its own.
+            Access::Lfu { .. } => self.counted(field),
+            Access::Policy => self.uses.wrote(table, hash, field),
+        }
+    }
+
+    fn counted(&mut self, field: u32) -> u32 {
+        let Access::Lfu { log_factor, decay_minutes } = self.access else { return field };
+        let (minute, random) = (lru::minute_at(self.now.0), self.random());
+        Lfu::from_bits(field).touched(minute, decay_minutes, log_factor, random).to_bits()
     }
 }

@@ -221,6 +221,19 @@ impl DbTable {
     /// Removes a key, and with it what the table knows of its value beside the entry.
     pub(crate) fn remove(
         &self,
+        local: &mut Local,
+        hash: u64,
+        key: &[u8],
+        occupied: Occupied<'_, '_, Object>,
+    ) -> Removed<Object> {
+        let removed = self.evict(local, hash, key, occupied);
+        local.uses.removed(self.number, hash, &removed);
+        removed
+    }
+
+    /// Removes a key that its policy has chosen.
+    pub(crate) fn evict(
+        &self,
         local: &Local,
         hash: u64,
         key: &[u8],
@@ -392,7 +405,10 @@ mod tests {
             Step::Swap => keyspace.swap(ONE, OTHER, &mut local.effects),
             Step::Flush => drop(keyspace.flush(ONE, &mut local.effects)),
             Step::Evict => {
-                crate::Evictor::default().evict_one(keyspace, crate::Policy::AllKeysRandom, 5, local);
+                let (kind, scope) = (crate::Kind::Random, crate::Scope::All);
+                let mut evictor = crate::Evictor::default();
+                evictor.follow(keyspace.choose_policy(Some(crate::Choice { kind, scope }), 8));
+                evictor.evict_one(keyspace, local);
             }
             step => with_key(keyspace, ONE, local, key, |db, key| edit(db, key, step)),
         }

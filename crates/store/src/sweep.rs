@@ -230,6 +230,7 @@ impl Sweep<'_, '_, '_> {
         let (index, table, local, values) = (self.index, self.table, &mut *self.local, &mut self.values);
         guard.expire_due(now, self.bite, &mut |key, inline, removed| {
             let payload = removed.boxed.as_ref().map_or(PayloadRef::Inline(inline), PayloadRef::Boxed);
+            local.uses.removed_key(table, key, &removed);
             table.sizes.went(local, Type::of_kind(removed.kind), size_of_value(removed.kind, payload));
             expired(local, index, key);
             values.extend(removed.boxed);

@@ -508,6 +508,8 @@ pub struct Removed<B> {
     pub kind: u8,
     /// The deadline it had, Unix milliseconds.
     pub deadline: Option<u64>,
+    /// The access field it had.
+    pub access: u32,
     /// The bytes it took, as [`Entry::size`] counts.
     pub size: usize,
     /// How long its payload was, if that was inline.

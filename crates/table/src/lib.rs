@@ -37,6 +37,7 @@ mod detach;
 mod directory;
 mod entry;
 mod epoch;
+mod hand;
 mod hash;
 mod lock;
 mod occupied;

@@ -4,7 +4,7 @@
 //! Read next: `occupied.rs` for changing an entry, `sweep.rs` for expiry, `directory.rs` for the structure, `segment.rs` for the search.
 
 use crate::arena::{Arena, Use, Zeroed};
-use crate::bucket::{SLOTS, Slot, TAG_BITS};
+use crate::bucket::Slot;
 use crate::directory::{PREFIX_BITS_MAX, Root, directory_bytes, tag_of};
 use crate::entry::{Content, Entry, NewEntry, Payload, Raw, Removed, SLOT_BYTES};
 use crate::lock::{Lock, Owner, WasOwed};
@@ -436,45 +436,16 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
             let boxed = inline_len.is_none().then(|| raw.payload_place(&shape).cast::<B>().read());
             self.core.count_outside(false, boxed.is_some());
             let size = Use::Entry.charged(shape.bytes(size_of::<B>())) + SLOT_BYTES;
-            Removed { kind: raw.kind(), deadline: raw.deadline(), size, inline_len, boxed }
+            let (kind, deadline, access) = (raw.kind(), raw.deadline(), raw.access());
+            Removed { kind, deadline, access, size, inline_len, boxed }
         }
     }
 
     /// Visits the entries at home in the bucket of `hash`. Returns how many, and where the next bucket's range begins
     /// in units of 2^16 hashes.
     pub(crate) fn scan_bucket(&self, hash: u64, visit: &mut dyn FnMut(&Entry<'_, B>)) -> (usize, u64) {
-        let word = self.core.lookup(hash);
-        let prefix_bits = self.core.prefix_bits(word.depth());
-        let position = hash >> 16;
-        let range = 1u64 << (48 - prefix_bits);
-        let start = position & !(range - 1);
-        if word.is_vacant() {
-            return (0, start + range);
-        }
-        // SAFETY: words in the directory name live segments; the lock is held.
-        let segment = unsafe { Segment::held(word) };
-        let home = word.home(tag_of(hash, prefix_bits));
-        let after = word.after(home);
         let mut count = 0;
-        for (bucket, displaced) in [(home, false), (after, true)] {
-            for slot in (0..SLOTS).map(|at| segment.bucket(bucket).get(at)) {
-                if slot.is_displaced() == displaced {
-                    count += usize::from(self.show(slot, visit));
-                }
-            }
-        }
-        for at in 0..segment.overflow_len() {
-            let slot = segment.get(segment.slots() + at);
-            if word.home(slot.tag()) == home {
-                count += usize::from(self.show(slot, visit));
-            }
-        }
-        let next = if home + 1 == segment.buckets() {
-            start + range
-        } else {
-            let tag = ((home as u64 + 1) << TAG_BITS).div_ceil(segment.buckets() as u64);
-            start + (tag << (48 - prefix_bits - TAG_BITS))
-        };
+        let next = self.for_each_at_home(hash, &mut |slot| count += usize::from(self.show(slot, visit)));
         (count, next)
     }
 

@@ -168,7 +168,8 @@ impl<B: Send + Sync + 'static> Work<'_, '_, '_, B> {
             core.count_outside(false, boxed.is_some());
             core.count_outside(false, Use::Entry.is_outside(bytes));
             let size = Use::Entry.charged(bytes) + SLOT_BYTES;
-            let removed = Removed { kind: raw.kind(), deadline: Some(deadline), size, inline_len, boxed };
+            let (kind, access) = (raw.kind(), raw.access());
+            let removed = Removed { kind, deadline: Some(deadline), access, size, inline_len, boxed };
             self.out.push(raw, bytes);
             gone(raw.key(), inline, removed);
         }

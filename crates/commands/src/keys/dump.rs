@@ -8,7 +8,7 @@ use crate::list;
 use crate::set::limits;
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
 use larder_persist::rdb::{self, Dumped, DumpedZSet};
-use larder_store::{Event, Expire, Hashed, Item, Millis, Type};
+use larder_store::{Access, Event, Expire, Hashed, Item, Millis, Type};
 use larder_values::hash::Hash;
 use larder_values::list::List;
 use larder_values::lru::{self, Lfu};
@@ -261,12 +261,19 @@ fn read_payload(payload: &[u8], limits: &Limits) -> Result<Dumped, Error> {
 fn set_access(cx: &mut Ctx<'_>, key: &Hashed<'_>, options: &Options) {
     let now = cx.db.now().0;
     if cx.limits.counts_frequency {
-        if let Some(counter) = options.frequency {
-            let field = Lfu { decayed_at: lru::minute_at(now), counter };
-            cx.db.set_access(key, field.to_bits());
+        let Some(counter) = options.frequency else { return };
+        match cx.db.local.access {
+            Access::Policy => cx.db.set_uses(key, counter),
+            _ => {
+                let field = Lfu { decayed_at: lru::minute_at(now), counter };
+                cx.db.set_access(key, field.to_bits());
+            }
         }
     } else if let Some(idle_seconds) = options.idle_seconds {
-        cx.db.set_access(key, used_before(lru::clock_at(now), idle_seconds));
+        match cx.db.local.access {
+            Access::Policy => cx.db.set_idle(key, idle_seconds.unsigned_abs().saturating_mul(1000)),
+            _ => cx.db.set_access(key, used_before(lru::clock_at(now), idle_seconds)),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::args::Args;
 use crate::cx::{Ctx, KeyspaceCtx};
 use crate::error::Error;
 use crate::spec::{Acl, Command, Flags, KeyFlags, KeySpec, Run, Spec};
-use larder_store::Item;
+use larder_store::{Access, Item};
 use larder_values::lru::{self, Lfu};
 
 /// `OBJECT subcommand`
@@ -140,8 +140,13 @@ fn freq(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
              switching between policies at runtime LRU and LFU data will take some time to adjust.",
         ));
     }
-    let minute = lru::minute_at(cx.db.now().0);
-    let counter = Lfu::from_bits(access).decayed_counter(minute, cx.limits.lfu_decay_minutes);
+    let counter = match cx.db.local.access {
+        // The policy in force counts uses for itself.
+        Access::Policy => larder_store::uses_of(access),
+        _ => {
+            Lfu::from_bits(access).decayed_counter(lru::minute_at(cx.db.now().0), cx.limits.lfu_decay_minutes)
+        }
+    };
     cx.reply.integer(i64::from(counter));
     Ok(())
 }
@@ -157,7 +162,15 @@ fn idle_time(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
              policies at runtime LRU and LFU data will take some time to adjust.",
         ));
     }
-    let idle = lru::idle_ms(lru::clock_at(cx.db.now().0), access);
+    let now = cx.db.now();
+    let idle = match cx.db.local.access {
+        Access::Policy => {
+            let key = cx.key(args, 2);
+            let idle = cx.db.local.uses.idle_ms(key.hash, access, now);
+            idle.ok_or(Error::of("ERR The maxmemory policy in force does not track idle times."))?
+        }
+        _ => lru::idle_ms(lru::clock_at(now.0), access),
+    };
     cx.reply.integer(i64::try_from(idle / 1000).unwrap_or(i64::MAX));
     Ok(())
 }

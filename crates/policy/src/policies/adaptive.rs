@@ -294,6 +294,10 @@ impl Policy for Adaptive {
         field
     }
 
+    fn arriving(&mut self) {
+        self.sampler.arriving();
+    }
+
     fn removed(&mut self, _at: Ref, _seen: Seen) {}
 
     fn absorb(&mut self, hits: &mut Hits) {
@@ -340,6 +344,14 @@ impl Policy for Adaptive {
             self.ghosts.insert(candidate.at, note);
         }
         choice.step()
+    }
+
+    fn keep(&mut self, candidates: usize) {
+        self.sampler.keep(candidates);
+    }
+
+    fn clock(&self) -> u32 {
+        self.ranks.clock & 0xffff
     }
 
     fn observe(&mut self, entries: &mut dyn Entries) {

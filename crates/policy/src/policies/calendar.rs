@@ -1,30 +1,43 @@
-//! lru, lrm, fifo and mru: a calendar of generations, in which entries stand under the time they were filed.
+//! lru, lrm, fifo and mru: a calendar of periods, in which entries stand under the time they were filed.
 //!
-//! A hit writes the current generation into the entry and nothing else. Each entry stands in the ring of one generation,
-//! as old as its last use or older; whoever comes out of the oldest ring with a newer use is filed again under that.
-//! So the one that leaves is the one used longest ago up to the length of a generation, 1/512 of the entries made in
-//! the time an entry lives unused, and exactly the one made longest ago where uses do not count. The idea is that of lazy
-//! promotion (Yang et al., HotOS 2023) in a calendar queue (Brown, CACM 1988).
+//! A hit writes the current generation into the entry and nothing else. Each entry stands in the ring of one period, as old
+//! as its last use or older; whoever comes out of the oldest ring with a newer use is filed again under that. So the one
+//! that leaves is the one used longest ago up to the length of a period, 1/512 of the entries made in the time an entry
+//! lives unused, and exactly the one made longest ago where uses do not count. The idea is that of lazy promotion (Yang
+//! et al., HotOS 2023) in a calendar queue (Brown, CACM 1988).
+//!
+//! A generation begins with every 1/512 of the entries made anew, and with every second or so. While nothing leaves, there
+//! come to be more periods than rings: then old ones are joined two by two, so that they are the coarser the older they are.
 //!
 //! mru takes the one touched last by what threads list of their hits, else the newest of the newest ring.
 //!
 //! Field, from the top: 14 bits generation of the last use, 10 bits ring. A reference that comes out of another ring than
 //! the entry says is a leftover of a deletion, and dropped.
-//! Cost: four bytes an entry. Invariant: generations in use span at most 1,023, so a ring's number tells it.
+//! Cost: 4.3 bytes an entry. Invariants: periods ascend, each has a ring of its own, the last is the current one;
+//! no entry that is filed was used more than [`AGE_MAX`] generations ago by its field.
 
 use super::leftovers_max;
 use crate::Hits;
 use crate::hits::{CLOCK_MASK, CLOCK_SHIFT, Recording};
 use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
 use crate::ring::Rings;
+use std::collections::VecDeque;
 
-const RINGS: usize = 1 << RING_BITS;
-const RING_BITS: u32 = 10;
-const RING_MASK: u32 = (1 << RING_BITS) - 1;
+const RINGS: usize = 1 << 10;
+const RING_MASK: u32 = RINGS as u32 - 1;
 /// References looked at in one step.
 const LOOKS: usize = 16;
 /// References looked at for leftovers in one step.
 const TIDY_LOOKS: usize = 64;
+/// References moved in one step where periods are joined, and with each entry that is made.
+const JOIN_LOOKS: usize = 64;
+const JOIN_LOOKS_MADE: usize = 4;
+/// Rings that are to be free: with fewer, periods are joined.
+const FREE_MIN: usize = 256;
+/// An entry used longer ago than so many generations looks as if it was so many, so that no clock that wraps makes it young.
+const AGE_MAX: u32 = CLOCK_MASK / 4 * 3;
+/// A generation lasts at least this part of the time that the oldest period is ago, as a divisor.
+const SECONDS_PART: u64 = 4096;
 
 /// Which uses count, and who leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,25 +74,43 @@ impl Order {
     }
 }
 
+/// A stretch of generations whose entries stand in one ring.
+#[derive(Clone, Copy, Debug)]
+struct Period {
+    ring: u16,
+    /// Its first generation; it lasts until the next one's.
+    first: u32,
+    /// The second in which it began.
+    second: u64,
+}
+
 /// The policy.
 #[derive(Debug)]
 pub struct Calendar {
     order: Order,
     scope: Scope,
     rings: Rings,
+    /// From the oldest to the current one; never empty.
+    periods: VecDeque<Period>,
+    free: Vec<u16>,
     /// The current generation.
     now: u32,
-    /// The oldest generation with a ring in use.
-    oldest: u32,
     /// Entries made in the current generation.
     made: usize,
     entries: usize,
+    /// Entries there will be when the cache is full.
+    expected: usize,
+    /// Seconds that have passed, and the one in which the current generation began.
+    seconds: u64,
+    began: u64,
     /// mru: what was touched last, the last at the end.
     touched: Vec<Ref>,
     newest: Option<Ref>,
-    /// The generation whose ring is looked through for leftovers, and how many of its references are left to see.
-    turning: u32,
+    /// The period whose ring is looked through for leftovers, and how many of its references are left to see.
+    turning: usize,
     turning_left: usize,
+    /// The period that is joined with the one after it.
+    joining: usize,
 }
 
 const TOUCHED_MAX: usize = 512;
@@ -92,75 +123,151 @@ impl Calendar {
             order,
             scope,
             rings: Rings::new(RINGS),
+            periods: VecDeque::from([Period { ring: 0, first: 0, second: 0 }]),
+            free: (1..RINGS as u16).rev().collect(),
             now: 0,
-            oldest: 0,
             made: 0,
             entries: 0,
+            expected: 0,
+            seconds: 0,
+            began: 0,
             touched: Vec::new(),
             newest: None,
             turning: 0,
             turning_left: 0,
+            joining: 0,
         }
     }
 
-    fn ring(generation: u32) -> usize {
-        (generation & RING_MASK) as usize
+    /// How many generations ago.
+    fn age(&self, generation: u32) -> u32 {
+        self.now.wrapping_sub(generation)
     }
 
-    fn field(generation: u32) -> u32 {
-        (generation & CLOCK_MASK) << CLOCK_SHIFT | generation & RING_MASK
+    /// The generation of the last use of an entry filed in a period: not before that, where a thread's clock was behind.
+    fn generation(&self, field: u32, period: usize) -> u32 {
+        let behind = self.age(field >> CLOCK_SHIFT) & CLOCK_MASK;
+        self.now.wrapping_sub(behind.min(self.age(self.periods[period].first)))
     }
 
-    /// The generation of the last use of an entry filed under one: not before that, where a thread's clock was behind.
-    fn generation(&self, field: u32, filed: u32) -> u32 {
-        let behind = self.now.wrapping_sub(field >> CLOCK_SHIFT) & CLOCK_MASK;
-        self.now.wrapping_sub(behind.min(self.now.wrapping_sub(filed)))
+    /// The period that a generation belongs to.
+    fn period_of(&self, generation: u32) -> usize {
+        let age = self.age(generation);
+        self.periods.partition_point(|period| self.age(period.first) >= age).saturating_sub(1)
     }
 
-    /// Begins a generation when it is time and there is a ring for it.
+    fn current(&self) -> usize {
+        self.periods.len() - 1
+    }
+
+    /// Begins a generation, if there is a ring for it.
+    fn begin(&mut self) {
+        // Those without entries need no joining.
+        while let Some(oldest) = self.periods.front()
+            && self.periods.len() > 1
+            && self.rings.has_none(oldest.ring.into())
+        {
+            self.drop_period(0);
+        }
+        let Some(ring) = self.free.pop() else { return };
+        self.made = 0;
+        self.now = self.now.wrapping_add(1);
+        self.began = self.seconds;
+        self.periods.push_back(Period { ring, first: self.now, second: self.seconds });
+    }
+
+    fn drop_period(&mut self, at: usize) {
+        if let Some(gone) = self.periods.remove(at) {
+            self.free.push(gone.ring);
+        }
+        self.turning -= usize::from(self.turning > at);
+        if self.joining > at {
+            self.joining -= 1;
+        }
+    }
+
+    /// Begins a generation when so many entries were made that it is time.
     fn turn(&mut self) {
         self.made += 1;
-        if self.made * self.order.generations() >= self.entries
-            && self.now.wrapping_sub(self.oldest) < RINGS as u32 - 1
-        {
-            self.made = 0;
-            self.now = self.now.wrapping_add(1);
+        if self.made * self.order.generations() >= self.entries.max(self.expected / 2) {
+            self.begin();
         }
     }
 
-    fn file(&mut self, entries: &mut dyn Entries, at: Ref, generation: u32, field: u32) {
-        entries.set_field(at, field & !RING_MASK | generation & RING_MASK);
-        self.rings.push(Self::ring(generation), at);
+    fn file(&mut self, entries: &mut dyn Entries, at: Ref, generation: u32) {
+        let ring = self.periods[self.period_of(generation)].ring;
+        entries.set_field(at, field(generation, ring));
+        self.rings.push(ring.into(), at);
     }
 
-    /// Whether this reference is the one by which the entry is filed.
-    fn is_filed(&self, seen: &Seen, generation: u32) -> bool {
-        self.scope.has(seen) && seen.field & RING_MASK == generation & RING_MASK
+    /// Whether this reference out of a period's ring is the one by which the entry is filed.
+    fn is_filed(&self, seen: &Seen, period: usize) -> bool {
+        self.scope.has(seen) && seen.field & RING_MASK == u32::from(self.periods[period].ring)
+    }
+
+    /// Joins old periods while too few rings are free: each of two by two gives its references to the one after it,
+    /// but for those used since, which are filed under that.
+    fn join(&mut self, entries: &mut dyn Entries, looks: usize) {
+        if self.free.len() >= FREE_MIN {
+            return;
+        }
+        // The newer half of the periods stays as fine as it was made.
+        let end = self.periods.len() / 2;
+        for _ in 0..looks {
+            if self.joining + 1 >= end {
+                self.joining = 0;
+            }
+            let (older, newer) = (self.joining, self.joining + 1);
+            if newer >= self.periods.len() {
+                return;
+            }
+            // Oldest last, and before those that are there: the order stays.
+            let Some(at) = self.rings.pop_newest(self.periods[older].ring.into()) else {
+                let Period { first, second, .. } = self.periods[older];
+                (self.periods[newer].first, self.periods[newer].second) = (first, second);
+                self.drop_period(older);
+                self.joining = older + 1;
+                continue;
+            };
+            let Some(seen) = entries.look(at) else { continue };
+            if !self.is_filed(&seen, older) {
+                continue;
+            }
+            let used = self.generation(seen.field, older);
+            if self.period_of(used) > newer {
+                self.file(entries, at, used);
+                continue;
+            }
+            let used = if self.age(used) > AGE_MAX { self.now.wrapping_sub(AGE_MAX) } else { used };
+            let ring = self.periods[newer].ring;
+            entries.set_field(at, field(used, ring));
+            self.rings.push_oldest(ring.into(), at);
+        }
     }
 
     fn step_oldest(&mut self, entries: &mut dyn Entries) -> Step {
         for _ in 0..LOOKS {
-            while self.rings.has_none(Self::ring(self.oldest)) {
-                if self.oldest == self.now {
+            while self.rings.has_none(self.periods[0].ring.into()) {
+                if self.periods.len() == 1 {
                     return Step::Nothing;
                 }
-                self.oldest = self.oldest.wrapping_add(1);
+                self.drop_period(0);
             }
-            let generation = self.oldest;
-            let Some(at) = self.rings.pop(Self::ring(generation)) else { continue };
+            let Some(at) = self.rings.pop(self.periods[0].ring.into()) else { continue };
             let Some(seen) = entries.look(at) else { continue };
-            if !self.is_filed(&seen, generation) {
+            if !self.is_filed(&seen, 0) {
                 continue;
             }
-            let used = self.generation(seen.field, generation);
-            if seen.is_over || used == generation && self.may_go(at, entries) {
+            let used = self.generation(seen.field, 0);
+            let is_oldest = self.period_of(used) == 0;
+            if seen.is_over || is_oldest && self.may_go(at, entries) {
                 return Step::Evict(at);
             }
-            if used == generation && self.rings.total() == 0 {
-                self.file(entries, at, used, seen.field);
+            let is_alone = is_oldest && self.rings.total() == 0;
+            self.file(entries, at, used);
+            if is_alone {
                 return Step::Nothing;
             }
-            self.file(entries, at, used, seen.field);
         }
         Step::More
     }
@@ -173,37 +280,37 @@ impl Calendar {
                 return Step::Evict(at);
             }
         }
-        let mut generation = self.now;
+        let mut period = self.current();
         let mut spared = None;
         let mut step = Step::More;
         for _ in 0..LOOKS {
-            while self.rings.has_none(Self::ring(generation)) {
-                if generation == self.oldest {
+            while self.rings.has_none(self.periods[period].ring.into()) {
+                if period == 0 {
                     step = Step::Nothing;
                     break;
                 }
-                generation = generation.wrapping_sub(1);
+                period -= 1;
             }
-            let Some(at) = self.rings.pop_newest(Self::ring(generation)) else { break };
+            let Some(at) = self.rings.pop_newest(self.periods[period].ring.into()) else { break };
             let Some(seen) = entries.look(at) else { continue };
-            if !self.is_filed(&seen, generation) {
+            if !self.is_filed(&seen, period) {
                 continue;
             }
             if self.may_go(at, entries) {
                 step = Step::Evict(at);
                 break;
             }
-            spared = Some((at, generation));
+            spared = Some((at, period));
         }
-        if let Some((at, generation)) = spared {
-            self.rings.push(Self::ring(generation), at);
+        if let Some((at, period)) = spared {
+            self.rings.push(self.periods[period].ring.into(), at);
         }
         step
     }
 
     /// Drops the last reference if it is this entry's, as it is where one after the other is made and evicted.
     fn drop_newest(&mut self, at: Ref) {
-        let ring = Self::ring(self.now);
+        let ring = self.periods[self.current()].ring.into();
         if let Some(last) = self.rings.pop_newest(ring)
             && last != at
         {
@@ -223,35 +330,58 @@ impl Calendar {
         }
         for _ in 0..TIDY_LOOKS {
             if self.turning_left == 0 {
-                let behind = self.now.wrapping_sub(self.turning);
-                let is_inside = behind > 0 && behind <= self.now.wrapping_sub(self.oldest);
-                self.turning = if is_inside { self.turning.wrapping_add(1) } else { self.oldest };
-                self.turning_left = self.rings.count(Self::ring(self.turning));
+                self.turning = if self.turning < self.current() { self.turning + 1 } else { 0 };
+                self.turning_left = self.rings.count(self.periods[self.turning].ring.into());
                 continue;
             }
             self.turning_left -= 1;
-            let generation = self.turning;
-            let Some(at) = self.rings.pop(Self::ring(generation)) else { continue };
+            let period = self.turning;
+            let Some(at) = self.rings.pop(self.periods[period].ring.into()) else { continue };
             if let Some(seen) = entries.look(at)
-                && self.is_filed(&seen, generation)
+                && self.is_filed(&seen, period)
             {
-                let used = self.generation(seen.field, generation);
-                self.file(entries, at, used, seen.field);
+                let used = self.generation(seen.field, period);
+                self.file(entries, at, used);
             }
         }
     }
+
+    fn note(&mut self, at: Ref) {
+        if self.touched.len() == TOUCHED_MAX {
+            self.touched.drain(..TOUCHED_MAX / 2);
+        }
+        self.touched.push(at);
+    }
+}
+
+fn field(generation: u32, ring: u16) -> u32 {
+    (generation & CLOCK_MASK) << CLOCK_SHIFT | u32::from(ring)
 }
 
 impl Policy for Calendar {
     fn created(&mut self, at: Ref, _bytes: u32) -> u32 {
         self.entries += 1;
         self.turn();
-        self.rings.push(Self::ring(self.now), at);
+        let ring = self.periods[self.current()].ring;
+        self.rings.push(ring.into(), at);
         self.newest = Some(at);
         if self.order == Order::Mru {
             self.note(at);
         }
-        Self::field(self.now)
+        field(self.now, ring)
+    }
+
+    fn adopt(&mut self, at: Ref, _seen: Seen, idle: f32) -> u32 {
+        self.entries += 1;
+        // As many periods as were made for it when the first came.
+        let made = self.periods.len();
+        if made < ADOPTED_PERIODS {
+            (made..ADOPTED_PERIODS).for_each(|_| self.begin());
+        }
+        let place = (1.0 - idle.clamp(0.0, 1.0)) * (ADOPTED_PERIODS - 1) as f32;
+        let Period { ring, first, .. } = self.periods[(place as usize).min(self.current())];
+        self.rings.push(ring.into(), at);
+        field(first, ring)
     }
 
     fn arriving(&mut self) {
@@ -272,30 +402,44 @@ impl Policy for Calendar {
         }
     }
 
-    fn step(&mut self, entries: &mut dyn Entries) -> Step {
-        self.tidy(entries);
-        let step =
-            if self.order == Order::Mru { self.step_newest(entries) } else { self.step_oldest(entries) };
-        if let Step::Evict(_) = step {
-            self.entries = self.entries.saturating_sub(1);
+    fn second_passed(&mut self) {
+        // So that uses are told apart also while nothing is made.
+        self.seconds += 1;
+        let oldest = self.periods.front().map_or(0, |oldest| oldest.second);
+        if self.seconds - self.began > (self.seconds - oldest) / SECONDS_PART {
+            self.begin();
         }
-        step
+    }
+
+    fn clock(&self) -> u32 {
+        self.now & CLOCK_MASK
+    }
+
+    fn expect(&mut self, entries: usize) {
+        self.expected = entries;
+    }
+
+    fn step(&mut self, entries: &mut dyn Entries) -> Step {
+        self.entries = entries.len();
+        self.tidy(entries);
+        self.join(entries, JOIN_LOOKS_MADE);
+        if self.order == Order::Mru { self.step_newest(entries) } else { self.step_oldest(entries) }
     }
 
     fn observe(&mut self, entries: &mut dyn Entries) {
+        self.entries = entries.len();
         self.tidy(entries);
+        self.join(entries, JOIN_LOOKS);
     }
 
     fn memory(&self) -> usize {
-        self.rings.memory() + self.touched.capacity() * size_of::<Ref>() + size_of::<Self>()
+        self.rings.memory()
+            + self.touched.capacity() * size_of::<Ref>()
+            + self.periods.capacity() * size_of::<Period>()
+            + self.free.capacity() * size_of::<u16>()
+            + size_of::<Self>()
     }
 }
 
-impl Calendar {
-    fn note(&mut self, at: Ref) {
-        if self.touched.len() == TOUCHED_MAX {
-            self.touched.drain(..TOUCHED_MAX / 2);
-        }
-        self.touched.push(at);
-    }
-}
+/// Periods in which what was there before the policy is filed, by how long it had not been used.
+const ADOPTED_PERIODS: usize = 64;

@@ -35,6 +35,18 @@ pub(crate) fn touched(field: u32, clock: u32, random: &mut Random) -> u32 {
     (level + u32::from(rises)) << LEVEL_SHIFT | (clock & 0xff) << 8 | field & 0xff
 }
 
+/// How often an entry was used, by its field: exactly up to 128 times, above that an eighth of an octave each.
+#[must_use]
+pub fn uses_of(field: u32) -> u8 {
+    (field >> LEVEL_SHIFT) as u8
+}
+
+/// The field of an entry that was used so often, at least once. It stays filed where it is.
+#[must_use]
+pub fn with_uses(field: u32, uses: u8) -> u32 {
+    field & ((1 << LEVEL_SHIFT) - 1) | u32::from(uses.max(1)) << LEVEL_SHIFT
+}
+
 /// The policy.
 #[derive(Debug)]
 pub struct Levels {

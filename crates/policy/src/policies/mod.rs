@@ -5,7 +5,7 @@
 pub mod adaptive;
 mod calendar;
 mod ghosts;
-pub(crate) mod levels;
+pub mod levels;
 mod queues;
 mod sampler;
 mod simple;

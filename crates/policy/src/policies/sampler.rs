@@ -3,11 +3,11 @@
 //! Redis keeps the best of earlier samples as well; here candidates are ranked anew at each choice, by their fields
 //! alone, and looked at again before one leaves. The order of hashes is random, so each bucket is a fair sample, and
 //! since the hand walks, none is passed over.
-//! Invariant: the candidates are at most [`KEPT`], and no two name the same entry.
+//! Invariant: the candidates are at most twice as many as are kept, and no two name the same entry.
 
 use crate::interface::{Entries, Ref, Scope, Seen, Step};
 
-/// Candidates kept from one choice to the next.
+/// Candidates kept from one choice to the next, unless [`Sampler::keep`] says otherwise.
 const KEPT: usize = 24;
 /// Entries a bucket may show.
 const SHOWN_MAX: usize = 16;
@@ -27,6 +27,8 @@ pub(super) struct Sampler {
     scope: Scope,
     hand: u32,
     candidates: Vec<Candidate>,
+    /// How many of them are kept.
+    kept: usize,
     /// Entries shown since the last time one was in scope.
     barren: usize,
     /// The entry that was made last: a SET that was acknowledged is readable right after.
@@ -36,7 +38,13 @@ pub(super) struct Sampler {
 impl Sampler {
     pub(super) fn new(scope: Scope, start: u32) -> Self {
         let candidates = Vec::with_capacity(KEPT + SHOWN_MAX * BUCKETS_MAX);
-        Sampler { scope, hand: start, candidates, barren: 0, newest: None }
+        Sampler { scope, hand: start, candidates, kept: KEPT, barren: 0, newest: None }
+    }
+
+    /// Has so many candidates kept from now on.
+    pub(super) fn keep(&mut self, candidates: usize) {
+        self.kept = candidates.max(1);
+        self.candidates = Vec::with_capacity(self.kept + SHOWN_MAX * BUCKETS_MAX);
     }
 
     pub(super) fn memory(&self) -> usize {
@@ -45,6 +53,11 @@ impl Sampler {
 
     pub(super) fn created(&mut self, at: Ref) {
         self.newest = Some(at);
+    }
+
+    /// Something is about to be made: what was made before may leave for it.
+    pub(super) fn arriving(&mut self) {
+        self.newest = None;
     }
 
     /// Walks a bucket, showing it to `visit` too, which may change the fields. Answers how many entries in scope it showed.
@@ -97,7 +110,7 @@ impl Sampler {
 
     /// The candidate of the lowest rank that is still as it was seen. What is over goes first.
     pub(super) fn choose(&mut self, entries: &mut dyn Entries, rank: &dyn Fn(&Seen) -> f32) -> Choice {
-        for _ in 0..KEPT {
+        for _ in 0..self.kept {
             let ranked = self.candidates.iter().enumerate();
             let ranked = ranked.map(|(index, known)| {
                 (if known.seen.is_over { f32::NEG_INFINITY } else { rank(&known.seen) }, index)
@@ -121,9 +134,9 @@ impl Sampler {
 
     /// Keeps only the best.
     fn shrink(&mut self, rank: &dyn Fn(&Seen) -> f32) {
-        if self.candidates.len() > 2 * KEPT {
-            self.candidates.select_nth_unstable_by(KEPT, |a, b| rank(&a.seen).total_cmp(&rank(&b.seen)));
-            self.candidates.truncate(KEPT);
+        if self.candidates.len() > 2 * self.kept {
+            self.candidates.select_nth_unstable_by(self.kept, |a, b| rank(&a.seen).total_cmp(&rank(&b.seen)));
+            self.candidates.truncate(self.kept);
         }
     }
 

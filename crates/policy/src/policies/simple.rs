@@ -34,6 +34,10 @@ impl Policy for Chance {
         0
     }
 
+    fn arriving(&mut self) {
+        self.newest = None;
+    }
+
     fn removed(&mut self, _at: Ref, _seen: Seen) {}
 
     fn absorb(&mut self, hits: &mut Hits) {
@@ -91,6 +95,10 @@ impl Policy for EndsFirst {
         0
     }
 
+    fn arriving(&mut self) {
+        self.sampler.arriving();
+    }
+
     fn removed(&mut self, _at: Ref, _seen: Seen) {}
 
     fn absorb(&mut self, hits: &mut Hits) {
@@ -100,6 +108,10 @@ impl Policy for EndsFirst {
     fn step(&mut self, entries: &mut dyn Entries) -> Step {
         // Milliseconds since 1970 lose their last bits in a rank; the order within a minute does not matter here.
         self.sampler.step(entries, &mut |_| {}, &|seen| seen.deadline as f32).step()
+    }
+
+    fn keep(&mut self, candidates: usize) {
+        self.sampler.keep(candidates);
     }
 
     fn memory(&self) -> usize {
@@ -156,11 +168,23 @@ impl Policy for Gdsf {
         (self.worth.clock as u64 as u32 & 0xffff) << 8 | 1
     }
 
+    fn arriving(&mut self) {
+        self.sampler.arriving();
+    }
+
     fn removed(&mut self, _at: Ref, _seen: Seen) {}
 
     fn absorb(&mut self, hits: &mut Hits) {
         hits.count = 0;
         hits.clock = self.worth.clock as u64 as u32 & 0xffff;
+    }
+
+    fn keep(&mut self, candidates: usize) {
+        self.sampler.keep(candidates);
+    }
+
+    fn clock(&self) -> u32 {
+        self.worth.clock as u64 as u32 & 0xffff
     }
 
     fn step(&mut self, entries: &mut dyn Entries) -> Step {

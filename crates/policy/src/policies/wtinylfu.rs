@@ -255,6 +255,11 @@ impl Policy for WTinyLfu {
         field
     }
 
+    fn arriving(&mut self) {
+        self.newest = None;
+        self.sampler.arriving();
+    }
+
     fn removed(&mut self, at: Ref, seen: Seen) {
         self.entries = self.entries.saturating_sub(1);
         self.leave(at, &seen);
@@ -270,6 +275,14 @@ impl Policy for WTinyLfu {
         self.hits += count;
         self.used(count);
         hits.clock = self.clock;
+    }
+
+    fn keep(&mut self, candidates: usize) {
+        self.sampler.keep(candidates);
+    }
+
+    fn clock(&self) -> u32 {
+        self.clock
     }
 
     fn step(&mut self, entries: &mut dyn Entries) -> Step {

@@ -87,7 +87,7 @@ impl Core {
             let error = Error::of("ERR Command not allowed inside a transaction");
             return self.refuse(conn, out, Some(row), &error);
         }
-        if self.settings.maxmemory() != 0 && needs_memory(conn, row) && !self.make_room() {
+        if self.is_limited && needs_memory(conn, row) && !self.make_room() {
             return self.refuse(conn, out, Some(row), &Error::OutOfMemory);
         }
         if conn.is_listening_only() && !is_for_subscribers(row) {

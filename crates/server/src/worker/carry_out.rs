@@ -12,6 +12,7 @@ use super::{READ_BYTES, Worker};
 use crate::connection::{Closing, Connection, Parked};
 use crate::execute::Outcome;
 use larder_commands::Args;
+use larder_commands::spec::Flags;
 use larder_resp::{Output, Protocol, ProtocolError, Reply, RequestParser};
 use larder_store::{Database, WINDOW_MAX};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -123,6 +124,7 @@ impl Worker {
                 && let Asked::Command(Some(row)) = request.asked
                 && let Some(run) = row.run_on_key
                 && row.takes(args.len())
+                && (!row.has(Flags::DENY_OOM) || self.core.has_room_for_certain())
             {
                 match self.core.run_on_key(
                     database,

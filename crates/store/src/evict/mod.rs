@@ -1,139 +1,190 @@
-//! What leaves when room is needed.
+//! What leaves when room is needed: the policies of `larder-policy`, over the keyspace.
 //!
-//! A [`Policy`] sees candidates (their access fields and sizes) and says which is worth least; the
-//! [`Evictor`] of each worker finds candidates by sampling, keeps the best of them from one eviction
-//! to the next, and removes. A policy is a plain object that a test drives from a list of numbers.
+//! The keyspace is cut into parts by the first bits of hashes, across all databases; each part has a policy behind a lock.
+//! A hit never takes it: [`Uses`] writes the entry's access field and counts for itself. The lock is taken for entries
+//! that are made, where it is free, and for evictions; what could not be said at once is a note, said later.
+//! Invariants: the lock of a part is taken before shards, and by who holds a shard only where it is free; in here shards
+//! are tried and never waited for.
+//! Read next: `uses.rs` (what a thread records), `view.rs` (how policies see the keyspace), `evictor.rs` (who removes).
 
-mod pool;
+mod adoption;
+mod evictor;
+mod marks;
+#[cfg(test)]
+mod tests;
+mod uses;
+mod view;
 
-use crate::discard::{Removal, discard};
-use crate::effects::Event;
-use crate::keyspace::{DbIndex, Keyspace};
-use crate::local::Local;
-use larder_values::lru;
-use pool::{Candidate, Pool};
+use crate::field_ends::DbTable;
+use crate::keyspace::Keyspace;
+use crate::local::Millis;
+use adoption::{Adoption, Before};
+use larder_policy::{Policy, Ref};
+use marks::Marks;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Keys tried at random before the caller is asked to come again.
-const RANDOM_ATTEMPTS: u32 = 32;
+pub use evictor::{Evicted, Evictor};
+pub use larder_policy::Scope;
+pub use larder_policy::policies::Kind;
+pub use uses::Uses;
+pub(crate) use view::{bytes_of, seen};
 
-/// Which keys may leave, and in which order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Policy {
-    /// None: writes that need room are refused.
-    #[default]
-    NoEviction,
-    /// Any key, at random.
-    AllKeysRandom,
-    /// Keys that were used longest ago first, by sampling.
-    AllKeysLru,
+/// Which policy the keyspace runs, and over which keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// The policy.
+    pub kind: Kind,
+    /// The keys that may leave.
+    pub scope: Scope,
 }
 
-impl Policy {
-    /// How much a key deserves to leave; the largest leaves first. `None`: chance decides.
-    fn rank(self, access: u32, now: u64) -> Option<u64> {
-        match self {
-            Policy::NoEviction | Policy::AllKeysRandom => None,
-            Policy::AllKeysLru => Some(lru::idle_ms(lru::clock_at(now), access)),
+impl Choice {
+    /// Whether the policy has the entries' access fields for itself; else they hold the clock of Redis' LRU.
+    #[must_use]
+    pub fn has_fields(self) -> bool {
+        !matches!(self.kind, Kind::Random | Kind::Ttl)
+    }
+}
+
+/// One part of the keyspace. On lines of its own.
+#[repr(align(128))]
+struct Part {
+    /// About how many entries there are, of all databases.
+    entries: AtomicUsize,
+    state: Mutex<State>,
+}
+
+/// What the lock of a part guards.
+struct State {
+    policy: Box<dyn Policy>,
+    /// When the policy's clock stood where.
+    marks: Marks,
+    /// What was there before the policy and is not filed yet.
+    adoption: Option<Adoption>,
+}
+
+/// The policy that is in force, cut into parts.
+pub struct Chosen {
+    choice: Choice,
+    /// Candidates that policies which choose from some keep.
+    candidates: AtomicUsize,
+    /// There are two to this power parts.
+    part_bits: u32,
+    parts: Box<[Part]>,
+}
+
+impl std::fmt::Debug for Chosen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chosen").field("choice", &self.choice).field("parts", &self.parts.len()).finish()
+    }
+}
+
+/// Parts for each worker, where there are several: so two seldom want the same.
+const PARTS_A_WORKER: usize = 2;
+
+impl Chosen {
+    /// Its policies, and what the keys that are there already had before, if there are any.
+    fn new(choice: Choice, workers: usize, before: Option<&Before>) -> Chosen {
+        let parts = if workers > 1 { (workers * PARTS_A_WORKER).next_power_of_two() } else { 1 };
+        let part = |number| Part {
+            entries: AtomicUsize::new(0),
+            state: Mutex::new(State {
+                policy: choice.kind.make(choice.scope, number),
+                marks: Marks::new(choice.kind.recording()),
+                adoption: before.map(|before| Adoption::new(before.clone())),
+            }),
+        };
+        let candidates = AtomicUsize::new(0);
+        Chosen {
+            choice,
+            candidates,
+            part_bits: parts.trailing_zeros(),
+            parts: (0..parts as u32).map(part).collect(),
+        }
+    }
+
+    /// Where a hash belongs: the part, and the reference in it for a key of a table. What distinguishes tables stands in
+    /// the last bits, so that references are in the order of hashes all the same.
+    #[inline]
+    fn place(&self, table: u32, hash: u64) -> (usize, Ref) {
+        let part = (hash >> 1 >> (u64::BITS - 1 - self.part_bits)) as usize;
+        (part, Ref((hash << self.part_bits >> 32) as u32 ^ table))
+    }
+
+    /// The first bits of the hash that a reference stands for, and how many they are.
+    fn prefix(&self, part: usize, table: u32, at: Ref) -> (u64, u32) {
+        let high = (part as u64).checked_shl(u64::BITS - self.part_bits).unwrap_or(0);
+        (high | u64::from(at.0 ^ table) << 32 >> self.part_bits, self.part_bits + 32)
+    }
+
+    /// Counts the entries of each part anew. O(shards of all tables).
+    fn recount(&self, keyspace: &Keyspace) {
+        for (number, part) in self.parts.iter().enumerate() {
+            let shards = |table: &DbTable| {
+                let each = table.shards() / self.parts.len();
+                number * each..(number + 1) * each
+            };
+            let of = |table: &DbTable| shards(table).map(|shard| table.shard_len(shard)).sum::<usize>();
+            part.entries.store(keyspace.tables_in_use().map(of).sum(), Relaxed);
         }
     }
 }
 
-/// Finds and removes victims for one worker.
+/// The policy of a keyspace, as far as one is in force.
 #[derive(Debug, Default)]
-pub struct Evictor {
-    pool: Pool,
-    next_db: u32,
+pub(crate) struct Eviction {
+    chosen: Mutex<Option<Arc<Chosen>>>,
 }
 
-impl Evictor {
-    /// Removes one key under `policy`, looking at `samples` keys of each database.
+impl Keyspace {
+    /// Has keys evicted by a policy from now on; where it is in force already nothing changes. `None`: nothing is evicted
+    /// and nothing recorded for it. Each worker passes what it gets on to its [`Uses`] and its [`Evictor`].
     ///
-    /// Answers the bytes freed, none where others were faster, or `None` when nothing may leave.
-    pub fn evict_one(
-        &mut self,
-        keyspace: &Keyspace,
-        policy: Policy,
-        samples: usize,
-        local: &mut Local,
-    ) -> Option<usize> {
-        let now = local.now.0;
-        match policy {
-            Policy::NoEviction => None,
-            Policy::AllKeysRandom => self.evict_random(keyspace, local),
-            Policy::AllKeysLru => {
-                for _ in 0..8 {
-                    self.fill(keyspace, policy, samples, now, local);
-                    while let Some(candidate) = self.pool.pop() {
-                        if let Some(freed) = remove(keyspace, &candidate, local) {
-                            return Some(freed);
-                        }
-                    }
-                    if keyspace.is_empty() {
-                        return None;
-                    }
-                }
-                self.evict_random(keyspace, local)
+    /// Policies that choose from some candidates keep so many of them.
+    ///
+    /// O(shards). What the keys' fields held for another policy means nothing to this one, which files them anew on its way.
+    pub fn choose_policy(&self, choice: Option<Choice>, candidates: usize) -> Option<Arc<Chosen>> {
+        let mut chosen = self.eviction.chosen.lock();
+        if chosen.as_ref().map(|chosen| chosen.choice) != choice {
+            let before = match chosen.take() {
+                _ if self.is_empty() => None,
+                Some(chosen) if chosen.choice.has_fields() => Some(Before::Policy(chosen)),
+                _ => Some(Before::Clock),
+            };
+            *chosen = choice.map(|choice| Arc::new(Chosen::new(choice, self.workers(), before.as_ref())));
+            if let Some(chosen) = &*chosen {
+                chosen.recount(self);
             }
+        }
+        if let Some(chosen) = &*chosen
+            && chosen.candidates.swap(candidates, Relaxed) != candidates
+        {
+            chosen.parts.iter().for_each(|part| part.state.lock().policy.keep(candidates));
+        }
+        chosen.clone()
+    }
+
+    /// Has the policy in force count entries anew, and see that a second has passed where it has. There will be
+    /// about `expected` entries when the limit is reached. O(shards).
+    pub fn look_after_policy(&self, now: Millis, second_passed: bool, expected: usize) {
+        let chosen = self.eviction.chosen.lock().clone();
+        let Some(chosen) = chosen else { return };
+        chosen.recount(self);
+        for part in &chosen.parts {
+            let state = &mut *part.state.lock();
+            state.policy.expect(expected / chosen.parts.len());
+            if second_passed {
+                state.policy.second_passed();
+            }
+            state.marks.note(state.policy.clock(), now);
         }
     }
 
-    /// Offers a few keys of every database in use to the pool.
-    fn fill(&mut self, keyspace: &Keyspace, policy: Policy, samples: usize, now: u64, local: &mut Local) {
-        for db in keyspace.indexes() {
-            let Some(table) = keyspace.table_if_used(db) else { continue };
-            let mut left = samples;
-            for _ in 0..samples * 4 {
-                if left == 0 || table.is_empty() {
-                    break;
-                }
-                let guard = table.lock(local.random() as usize % table.shards());
-                if guard.is_empty() {
-                    continue;
-                }
-                guard.sample(local.random(), 1, &mut |entry| {
-                    left = left.saturating_sub(1);
-                    if let Some(rank) = policy.rank(entry.access(), now) {
-                        self.pool.offer(db, entry.key(), rank);
-                    }
-                });
-            }
-        }
+    /// What the policy in force holds beside the entries, in bytes.
+    pub fn policy_bytes(&self) -> usize {
+        let chosen = self.eviction.chosen.lock().clone();
+        chosen.iter().flat_map(|chosen| &chosen.parts).map(|part| part.state.lock().policy.memory()).sum()
     }
-
-    /// Removes a key at random. Another worker may take the chosen one first, or it may be promised to a client that
-    /// waits: then the next is tried, and after some the answer is that nothing was freed yet.
-    fn evict_random(&mut self, keyspace: &Keyspace, local: &mut Local) -> Option<usize> {
-        for _ in 0..RANDOM_ATTEMPTS {
-            if keyspace.is_empty() {
-                return None;
-            }
-            let used = (0..keyspace.databases())
-                .map(|step| DbIndex(self.next_db.wrapping_add(step) % keyspace.databases()))
-                .find(|db| keyspace.len(*db) > 0);
-            let Some(db) = used else { return None };
-            self.next_db = db.0.wrapping_add(1);
-            if let Some(key) = keyspace.random_key(db, local)
-                && let Some(freed) = remove(keyspace, &Candidate { rank: 0, db, key }, local)
-            {
-                return Some(freed);
-            }
-        }
-        Some(0)
-    }
-}
-
-fn remove(keyspace: &Keyspace, candidate: &Candidate, local: &mut Local) -> Option<usize> {
-    let table = keyspace.table(candidate.db);
-    let hash = table.hash(&candidate.key);
-    let mut guard = table.lock(table.shard_of(hash));
-    if guard.is_owed() {
-        // It may be what a client waits for and is about to get.
-        return None;
-    }
-    let removed = table.remove(local, hash, &candidate.key, guard.find_mut(hash, &candidate.key)?);
-    local.stats.evicted.add(1);
-    local.effects.changed(candidate.db, &candidate.key, Event::EVICTED);
-    let size = removed.size;
-    discard(local, removed.boxed, Removal::Evicted);
-    Some(size)
 }

@@ -1,0 +1,101 @@
+//! Files what was there before a policy was: one walk over a part of the keyspace, in bounded steps.
+//!
+//! Who was used how long ago is told by what the fields held before: Redis' clock, or the clock of the policy that was in
+//! force. An entry that is filed twice does no harm: the older reference is a leftover and dropped.
+
+use super::view::View;
+use super::{Chosen, State};
+use crate::local::Millis;
+use larder_policy::{Entries, Ref, Seen};
+use larder_values::lru;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Entries looked at to learn how long is long.
+const SAMPLES: usize = 256;
+/// Places where samples are taken.
+const SAMPLE_PLACES: u32 = 64;
+
+/// What the fields held before.
+#[derive(Debug, Clone)]
+pub(super) enum Before {
+    /// The clock of Redis' LRU.
+    Clock,
+    /// The fields of another policy.
+    Policy(Arc<Chosen>),
+}
+
+/// How far the walk is.
+#[derive(Debug)]
+pub(super) struct Adoption {
+    before: Before,
+    next: u32,
+    /// Idle times of some entries, ascending, ms.
+    samples: Option<Vec<u64>>,
+}
+
+impl Adoption {
+    pub(super) fn new(before: Before) -> Self {
+        Adoption { before, next: 0, samples: None }
+    }
+
+    fn idle_ms(&self, part: usize, field: u32, now: Millis) -> u64 {
+        match &self.before {
+            Before::Clock => lru::idle_ms(lru::clock_at(now.0), field),
+            Before::Policy(chosen) => {
+                // Both have as many parts: that follows from the workers.
+                let state = chosen.parts.get(part).map(|part| part.state.lock());
+                state.and_then(|state| state.marks.idle_ms(field, now)).unwrap_or(0)
+            }
+        }
+    }
+
+    fn sample(&self, view: &mut View<'_, '_>) -> Vec<u64> {
+        let mut fields = Vec::new();
+        for place in 0..SAMPLE_PLACES {
+            view.walk(place << 26, &mut |_, seen| fields.push(seen.field));
+        }
+        fields.truncate(SAMPLES);
+        let (part, now) = (view.part, Millis(view.now));
+        let mut samples: Vec<u64> = fields.iter().map(|field| self.idle_ms(part, *field, now)).collect();
+        samples.sort_unstable();
+        samples
+    }
+}
+
+/// Files the entries of some buckets. True when all are.
+pub(super) fn adopt_some(
+    state: &mut State,
+    view: &mut View<'_, '_>,
+    buckets: usize,
+    has_fields: bool,
+) -> bool {
+    let Some(mut adoption) = state.adoption.take() else { return true };
+    let samples = adoption.samples.take().unwrap_or_else(|| adoption.sample(view));
+    let (part, now, scope) = (view.part, Millis(view.now), view.chosen.choice.scope);
+    let mut found: SmallVec<[(Ref, Seen); 32]> = SmallVec::new();
+    for _ in 0..buckets {
+        found.clear();
+        view.is_patient = true;
+        adoption.next = view.walk(adoption.next, &mut |at, seen| {
+            if scope.has(&seen) {
+                found.push((at, seen));
+            }
+        });
+        for (at, seen) in &found {
+            let idle = adoption.idle_ms(part, seen.field, now);
+            let later = samples.partition_point(|sample| *sample < idle);
+            let field = state.policy.adopt(*at, *seen, later as f32 / samples.len().max(1) as f32);
+            if has_fields {
+                view.set_field(*at, field);
+            }
+        }
+        view.is_patient = false;
+        if adoption.next == 0 {
+            return true;
+        }
+    }
+    adoption.samples = Some(samples);
+    state.adoption = Some(adoption);
+    false
+}

@@ -1,0 +1,255 @@
+//! Removes what policies choose, for one worker.
+
+use super::adoption::adopt_some;
+use super::view::{View, lock_soon};
+use super::{Chosen, Part};
+use crate::discard::{Removal, discard};
+use crate::effects::Event;
+use crate::field_ends::DbTable;
+use crate::keyspace::Keyspace;
+use crate::local::Local;
+use crate::object::Object;
+use larder_policy::policies::Kind;
+use larder_policy::{Policy, Ref, Scope, Step};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Buckets of keys that were there before their policy, filed in one go.
+const ADOPTED_BUCKETS: usize = 16;
+/// Steps of a policy in search of one victim, before the caller is asked to come again.
+const STEPS_MAX: usize = 16;
+
+/// What came of an eviction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evicted {
+    /// A key left, and so many bytes are free.
+    Bytes(usize),
+    /// None yet; ask again.
+    NotYet,
+    /// Nothing may leave.
+    Nothing,
+}
+
+/// Finds and removes victims for one worker.
+#[derive(Debug, Default)]
+pub struct Evictor {
+    chosen: Option<Arc<Chosen>>,
+    /// Which parts have not been told yet that something new is about to be made.
+    unannounced: Vec<bool>,
+    /// Which parts had nothing that may leave, when asked last.
+    barren: Vec<bool>,
+    /// Takes any key where the policy finds none though there are some.
+    any: Option<Box<dyn Policy>>,
+    key: Vec<u8>,
+    busy: Vec<Ref>,
+}
+
+impl Evictor {
+    /// Evicts by a policy from now on.
+    pub fn follow(&mut self, chosen: Option<Arc<Chosen>>) {
+        if self.chosen.as_ref().map(Arc::as_ptr) == chosen.as_ref().map(Arc::as_ptr) {
+            return;
+        }
+        let parts = chosen.as_ref().map_or(0, |chosen| chosen.parts.len());
+        self.unannounced = vec![true; parts];
+        self.barren = vec![false; parts];
+        self.any = chosen.as_ref().map(|chosen| Kind::Random.make(chosen.choice.scope, 0));
+        self.chosen = chosen;
+    }
+
+    /// Whether there is a policy.
+    #[must_use]
+    pub fn has_policy(&self) -> bool {
+        self.chosen.is_some()
+    }
+
+    /// Something is about to be made that needs room: what was made last may leave for it.
+    pub fn arriving(&mut self) {
+        self.unannounced.fill(true);
+        self.barren.fill(false);
+    }
+
+    /// Removes one key, the one the policy names, of the part of the keyspace that holds the most. The caller holds no
+    /// shard. O(1) amortised, a few microseconds.
+    pub fn evict_one(&mut self, keyspace: &Keyspace, local: &mut Local) -> Evicted {
+        let Some(chosen) = self.chosen.clone() else { return Evicted::Nothing };
+        let tables: SmallVec<[_; 4]> = keyspace.numbered_tables().collect();
+        let candidates = chosen.parts.iter().enumerate().filter(|(number, _)| !self.barren[*number]);
+        let fullest = candidates.max_by_key(|(_, part)| part.entries.load(Relaxed));
+        let Some((number, part)) = fullest else {
+            return self.evict_any(keyspace, &chosen, &tables, local);
+        };
+        match self.step(&chosen, (number, part), &tables, local) {
+            Step::Evict(at) => remove(keyspace, &chosen, number, &tables, at, local, &mut self.key),
+            Step::More => Evicted::NotYet,
+            Step::Nothing => {
+                self.barren[number] = true;
+                Evicted::NotYet
+            }
+        }
+    }
+
+    /// Has the policy of a part choose.
+    fn step(
+        &mut self,
+        chosen: &Chosen,
+        (number, part): (usize, &Part),
+        tables: &[(u32, &DbTable)],
+        local: &mut Local,
+    ) -> Step {
+        let mut state = part.state.lock();
+        if std::mem::take(&mut self.unannounced[number]) {
+            state.policy.arriving();
+        }
+        local.uses.absorbed_by(number, &mut state);
+        let entries = part.entries.load(Relaxed);
+        self.busy.clear();
+        let now = local.now.0;
+        let mut view =
+            View { chosen, part: number, tables, now, entries, is_patient: false, busy: &mut self.busy };
+        if state.adoption.is_some() {
+            adopt_some(&mut state, &mut view, ADOPTED_BUCKETS, local.uses.has_fields());
+        }
+        let steps = (0..STEPS_MAX).map(|_| state.policy.step(&mut view));
+        let step = steps.into_iter().find(|step| *step != Step::More).unwrap_or(Step::More);
+        if let Step::Evict(_) = step {
+            part.entries.store(entries.saturating_sub(1), Relaxed);
+        }
+        drop(state);
+        for at in self.busy.drain(..) {
+            local.uses.made_later(number, at);
+        }
+        step
+    }
+
+    /// No policy names a victim. Where there are keys that may leave nevertheless, such as those that are not filed
+    /// yet, any of them does.
+    fn evict_any(
+        &mut self,
+        keyspace: &Keyspace,
+        chosen: &Chosen,
+        tables: &[(u32, &DbTable)],
+        local: &mut Local,
+    ) -> Evicted {
+        self.barren.fill(false);
+        let may_leave = |table: &DbTable| match chosen.choice.scope {
+            Scope::All => table.len(),
+            Scope::Timed => table.len_with_deadline(),
+        };
+        let Some(any) = &mut self.any else { return Evicted::Nothing };
+        if tables.iter().all(|(_, table)| may_leave(table) == 0) {
+            return Evicted::Nothing;
+        }
+        let parts = chosen.parts.len();
+        let first = local.random() as usize % parts;
+        for number in (0..parts).map(|step| (first + step) % parts) {
+            let entries = chosen.parts[number].entries.load(Relaxed);
+            self.busy.clear();
+            let now = local.now.0;
+            let mut view =
+                View { chosen, part: number, tables, now, entries, is_patient: false, busy: &mut self.busy };
+            for _ in 0..STEPS_MAX {
+                match any.step(&mut view) {
+                    Step::Evict(at) => {
+                        return remove(keyspace, chosen, number, tables, at, local, &mut self.key);
+                    }
+                    Step::More => {}
+                    Step::Nothing => break,
+                }
+            }
+        }
+        Evicted::NotYet
+    }
+
+    /// Files some of the keys that were there before the policy was. True when all are, or others are at it. The caller
+    /// holds no shard; those of others are waited for.
+    pub fn adopt(&mut self, keyspace: &Keyspace, local: &Local) -> bool {
+        let Some(chosen) = &self.chosen else { return true };
+        let tables: SmallVec<[_; 4]> = keyspace.numbered_tables().collect();
+        let mut is_done = true;
+        for (number, part) in chosen.parts.iter().enumerate() {
+            let Some(mut state) = part.state.try_lock() else { continue };
+            if state.adoption.is_none() {
+                continue;
+            }
+            self.busy.clear();
+            let mut view = View {
+                chosen,
+                part: number,
+                tables: &tables,
+                now: local.now.0,
+                entries: part.entries.load(Relaxed),
+                is_patient: false,
+                busy: &mut self.busy,
+            };
+            is_done &= adopt_some(&mut state, &mut view, ADOPTED_BUCKETS, local.uses.has_fields());
+        }
+        is_done
+    }
+
+    /// Has the policy of each part look around, while nothing has to leave. A part whose lock is taken does not.
+    pub fn observe(&mut self, keyspace: &Keyspace, local: &mut Local) {
+        let Some(chosen) = &self.chosen else { return };
+        let tables: SmallVec<[_; 4]> = keyspace.numbered_tables().collect();
+        for (number, part) in chosen.parts.iter().enumerate() {
+            let Some(mut state) = part.state.try_lock() else { continue };
+            local.uses.absorbed_by(number, &mut state);
+            self.busy.clear();
+            let (now, entries) = (local.now.0, part.entries.load(Relaxed));
+            let mut view = View {
+                chosen,
+                part: number,
+                tables: &tables,
+                now,
+                entries,
+                is_patient: false,
+                busy: &mut self.busy,
+            };
+            state.policy.observe(&mut view);
+            drop(state);
+            for at in self.busy.drain(..) {
+                local.uses.made_later(number, at);
+            }
+        }
+    }
+}
+
+/// Removes the key of a reference. One that cannot be had at the moment is filed again.
+fn remove(
+    keyspace: &Keyspace,
+    chosen: &Chosen,
+    part: usize,
+    tables: &[(u32, &DbTable)],
+    at: Ref,
+    local: &mut Local,
+    key: &mut Vec<u8>,
+) -> Evicted {
+    for (number, table) in tables {
+        let (prefix, bits) = chosen.prefix(part, *number, at);
+        let Some(mut guard) = lock_soon(table, table.shard_of(prefix)) else {
+            local.uses.made_later(part, at);
+            return Evicted::NotYet;
+        };
+        let Some((hash, entry)) = guard.find_by_prefix(prefix, bits) else { continue };
+        key.clear();
+        key.extend_from_slice(entry.key());
+        let (cause, event) = match entry.deadline() {
+            Some(deadline) if deadline <= local.now.0 => (Removal::Expired, Event::EXPIRED),
+            _ => (Removal::Evicted, Event::EVICTED),
+        };
+        let Some(occupied) = guard.find_mut(hash, key) else { continue };
+        let removed = table.evict(local, hash, key, occupied);
+        let db = keyspace.database_of(*number);
+        let bytes = removed.size + removed.boxed.as_ref().map_or(0, Object::bytes);
+        if cause == Removal::Expired {
+            crate::db::expired(local, db, key);
+        } else {
+            local.stats.evicted.add(1);
+            local.effects.changed(db, key, event);
+        }
+        discard(local, removed.boxed, cause);
+        return Evicted::Bytes(bytes);
+    }
+    Evicted::NotYet
+}

@@ -1,0 +1,179 @@
+//! What eviction asks of a table: entries by the first bits of their hashes, and a hand that goes from bucket to bucket.
+//!
+//! Nobody is waited for unless the caller says so: what another thread holds at the moment is passed over.
+//! Read next: `shard.rs`.
+
+use crate::bucket::{Pattern, SLOTS, Slot, TAG_BITS};
+use crate::directory::tag_of;
+use crate::entry::{Entry, Raw};
+use crate::segment::{Segment, SegmentRef};
+use crate::shard::Shard;
+use crate::table::Table;
+use std::sync::atomic::Ordering::Acquire;
+
+/// Empty places that one step of the hand passes over: empty shards cost 1, empty buckets 4.
+const SKIPS_MAX: usize = 64;
+/// A shard that another thread holds is passed over in so many parts, as a power of two.
+const BUSY_PARTS_BITS: u32 = 6;
+/// Positions of the hand are this many top bits of a hash.
+const POSITION_BITS: u32 = 48;
+
+impl<B: Send + Sync + 'static> Shard<'_, B> {
+    /// An entry whose hash begins with the first `bits` of `hash`, which belongs to this shard; the first of several.
+    /// With it the whole hash. O(1) while `bits` are as many as the table uses to find an entry, which they are up to
+    /// some hundred million entries for 32; more buckets are looked through above.
+    #[must_use]
+    pub fn find_by_prefix(&self, hash: u64, bits: u32) -> Option<(u64, Entry<'_, B>)> {
+        let word = self.core.lookup(hash);
+        if word.is_vacant() {
+            return None;
+        }
+        let prefix_bits = self.core.prefix_bits(word.depth());
+        if bits < prefix_bits + TAG_BITS {
+            return self.find_in_range(hash, bits);
+        }
+        let tag = tag_of(hash, prefix_bits);
+        let home = word.home(tag);
+        // SAFETY: words in the directory name live segments; the lock is held.
+        let segment = unsafe { Segment::held(word) };
+        for (bucket, displaced) in [(home, false), (word.after(home), true)] {
+            let line = segment.bucket(bucket);
+            let pattern = Pattern::new(tag, displaced);
+            // SAFETY: the lock is held.
+            for at in crate::bucket::bits(unsafe { line.matches(pattern) }) {
+                if let Some(found) = self.if_begins(line.get(at), hash, bits) {
+                    return Some(found);
+                }
+            }
+        }
+        let listed = (0..segment.overflow_len()).map(|at| segment.get(segment.slots() + at));
+        listed.filter(|slot| slot.tag() == tag).find_map(|slot| self.if_begins(slot, hash, bits))
+    }
+
+    /// The entry of a slot, if its hash begins with these bits.
+    fn if_begins(&self, slot: Slot, hash: u64, bits: u32) -> Option<(u64, Entry<'_, B>)> {
+        if slot.is_empty() {
+            return None;
+        }
+        // SAFETY: used slots point to live entries with payloads of type B; the lock is held and `self` is borrowed.
+        let entry = unsafe { Entry::new(Raw(slot.entry())) };
+        let own = self.core.inner.hasher.hash(entry.key());
+        begins(own, hash, bits).then_some((own, entry))
+    }
+
+    /// As [`Shard::find_by_prefix`], where the bits are fewer than those that tell a bucket.
+    fn find_in_range(&self, hash: u64, bits: u32) -> Option<(u64, Entry<'_, B>)> {
+        let mut position = clear_below(hash, bits) >> (u64::BITS - POSITION_BITS);
+        loop {
+            let start = position << (u64::BITS - POSITION_BITS);
+            let mut found = None;
+            let next = self.for_each_at_home(start, &mut |slot| {
+                found = found.or_else(|| self.if_begins(slot, hash, bits));
+            });
+            if found.is_some() || next >> POSITION_BITS != 0 {
+                return found;
+            }
+            let start = next << (u64::BITS - POSITION_BITS);
+            if !begins(start, hash, bits) || self.core.inner.shard_of(start) != self.index() {
+                return None;
+            }
+            position = next;
+        }
+    }
+
+    /// Shows the used slots of entries at home in the bucket of `hash`. Answers where the next bucket's range begins, in
+    /// units of 2^16 hashes.
+    pub(crate) fn for_each_at_home(&self, hash: u64, visit: &mut dyn FnMut(Slot)) -> u64 {
+        let word = self.core.lookup(hash);
+        let prefix_bits = self.core.prefix_bits(word.depth());
+        let range = 1u64 << (POSITION_BITS - prefix_bits);
+        let start = hash >> (u64::BITS - POSITION_BITS) & !(range - 1);
+        if word.is_vacant() {
+            return start + range;
+        }
+        // SAFETY: words in the directory name live segments; the lock is held.
+        let segment = unsafe { Segment::held(word) };
+        let home = word.home(tag_of(hash, prefix_bits));
+        self.slots_at_home(segment, word, home, visit);
+        if home + 1 == segment.buckets() {
+            return start + range;
+        }
+        let tag = ((home as u64 + 1) << TAG_BITS).div_ceil(segment.buckets() as u64);
+        start + (tag << (POSITION_BITS - prefix_bits - TAG_BITS))
+    }
+
+    fn slots_at_home(
+        &self,
+        segment: Segment<'_>,
+        word: SegmentRef,
+        home: usize,
+        visit: &mut dyn FnMut(Slot),
+    ) {
+        for (bucket, displaced) in [(home, false), (word.after(home), true)] {
+            for slot in (0..SLOTS).map(|at| segment.bucket(bucket).get(at)) {
+                if !slot.is_empty() && slot.is_displaced() == displaced {
+                    visit(slot);
+                }
+            }
+        }
+        for at in 0..segment.overflow_len() {
+            let slot = segment.get(segment.slots() + at);
+            if !slot.is_empty() && word.home(slot.tag()) == home {
+                visit(slot);
+            }
+        }
+    }
+}
+
+impl<B: Send + Sync + 'static> Table<B> {
+    /// One step of a hand over all entries: visits those at home in the next bucket that has any, with their hashes, and
+    /// answers where the one after it begins; `None` at the end. An entry may be visited again where a bucket began
+    /// before `hash`. A shard that is locked is waited for where `waits` says so, else passed over in parts; and a step
+    /// passes over a bounded stretch of empty space, so it may visit nothing. `visit` runs under the shard's lock
+    /// and must not lock a shard of this table.
+    pub fn walk(&self, hash: u64, waits: bool, visit: &mut dyn FnMut(u64, &Entry<'_, B>)) -> Option<u64> {
+        let end = 1u64 << POSITION_BITS;
+        let mut position = hash >> (u64::BITS - POSITION_BITS);
+        let mut skipped = 0;
+        loop {
+            let start = position << (u64::BITS - POSITION_BITS);
+            let shard = self.shard_of(start);
+            let shard_range = 1u64 << (POSITION_BITS - self.inner.shard_bits);
+            let mut count = 0;
+            // Acquire: what was inserted before is seen.
+            let next = if self.inner.shards[shard].root.load(Acquire) == 0 {
+                skipped += 1;
+                (position & !(shard_range - 1)) + shard_range
+            } else if let Some(guard) = if waits { Some(self.lock(shard)) } else { self.try_lock(shard) } {
+                skipped += 4;
+                guard.for_each_at_home(start, &mut |slot| crate::prefetch(slot.entry().as_ptr()));
+                guard.for_each_at_home(start, &mut |slot| {
+                    // SAFETY: used slots point to live entries with payloads of type B; the lock is held.
+                    let entry = unsafe { Entry::new(Raw(slot.entry())) };
+                    count += 1;
+                    visit(self.hash(entry.key()), &entry);
+                })
+            } else {
+                let part = shard_range >> BUSY_PARTS_BITS;
+                ((position & !(part - 1)) + part).min((position & !(shard_range - 1)) + shard_range)
+            };
+            if next >= end {
+                return None;
+            }
+            position = next;
+            if count > 0 || skipped >= SKIPS_MAX {
+                return Some(position << (u64::BITS - POSITION_BITS));
+            }
+        }
+    }
+}
+
+/// Whether two hashes have their first bits in common.
+fn begins(one: u64, other: u64, bits: u32) -> bool {
+    (one ^ other).checked_shr(u64::BITS - bits).unwrap_or(0) == 0
+}
+
+/// The first bits of a hash, and zeros.
+fn clear_below(hash: u64, bits: u32) -> u64 {
+    hash & !u64::MAX.checked_shr(bits).unwrap_or(0)
+}
