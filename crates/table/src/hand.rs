@@ -9,7 +9,7 @@ use crate::entry::{Entry, Raw};
 use crate::segment::{Segment, SegmentRef};
 use crate::shard::Shard;
 use crate::table::Table;
-use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// Empty places that one step of the hand passes over: empty shards cost 1, empty buckets 4.
 const SKIPS_MAX: usize = 64;
@@ -17,6 +17,15 @@ const SKIPS_MAX: usize = 64;
 const BUSY_PARTS_BITS: u32 = 6;
 /// Positions of the hand are this many top bits of a hash.
 const POSITION_BITS: u32 = 48;
+
+/// How a hand walks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hand {
+    /// Waits for locked shards. Not for who holds one.
+    pub waits: bool,
+    /// Sees only entries with a deadline, and passes over shards and segments without any.
+    pub timed_only: bool,
+}
 
 impl<B: Send + Sync + 'static> Shard<'_, B> {
     /// An entry whose hash begins with the first `bits` of `hash`, which belongs to this shard; the first of several.
@@ -81,6 +90,17 @@ impl<B: Send + Sync + 'static> Shard<'_, B> {
         }
     }
 
+    /// Whether the segment of `hash` holds no entry with a deadline.
+    fn is_without_timed(&self, hash: u64) -> bool {
+        self.core.segment(hash).is_none_or(|segment| segment.timed() == 0)
+    }
+
+    /// Where the segment after that of `hash` begins, in units of 2^16 hashes.
+    fn segment_after(&self, hash: u64) -> u64 {
+        let range = 1u64 << (POSITION_BITS - self.core.prefix_bits(self.core.lookup(hash).depth()));
+        (hash >> (u64::BITS - POSITION_BITS) & !(range - 1)) + range
+    }
+
     /// Shows the used slots of entries at home in the bucket of `hash`. Answers where the next bucket's range begins, in
     /// units of 2^16 hashes.
     pub(crate) fn for_each_at_home(&self, hash: u64, visit: &mut dyn FnMut(Slot)) -> u64 {
@@ -128,10 +148,10 @@ impl<B: Send + Sync + 'static> Shard<'_, B> {
 impl<B: Send + Sync + 'static> Table<B> {
     /// One step of a hand over all entries: visits those at home in the next bucket that has any, with their hashes, and
     /// answers where the one after it begins; `None` at the end. An entry may be visited again where a bucket began
-    /// before `hash`. A shard that is locked is waited for where `waits` says so, else passed over in parts; and a step
-    /// passes over a bounded stretch of empty space, so it may visit nothing. `visit` runs under the shard's lock
-    /// and must not lock a shard of this table.
-    pub fn walk(&self, hash: u64, waits: bool, visit: &mut dyn FnMut(u64, &Entry<'_, B>)) -> Option<u64> {
+    /// before `hash`. A shard that is locked is passed over in parts unless the hand waits; and a step passes over a
+    /// bounded stretch of empty space, so it may visit nothing. `visit` runs under the shard's lock and must not lock a
+    /// shard of this table.
+    pub fn walk(&self, hash: u64, hand: Hand, visit: &mut dyn FnMut(u64, &Entry<'_, B>)) -> Option<u64> {
         let end = 1u64 << POSITION_BITS;
         let mut position = hash >> (u64::BITS - POSITION_BITS);
         let mut skipped = 0;
@@ -141,18 +161,34 @@ impl<B: Send + Sync + 'static> Table<B> {
             let shard_range = 1u64 << (POSITION_BITS - self.inner.shard_bits);
             let mut count = 0;
             // Acquire: what was inserted before is seen.
-            let next = if self.inner.shards[shard].root.load(Acquire) == 0 {
+            let header = &self.inner.shards[shard];
+            let has_none = hand.timed_only && header.timed.load(Relaxed) == 0;
+            let next = if has_none || header.root.load(Acquire) == 0 {
                 skipped += 1;
                 (position & !(shard_range - 1)) + shard_range
-            } else if let Some(guard) = if waits { Some(self.lock(shard)) } else { self.try_lock(shard) } {
-                skipped += 4;
-                guard.for_each_at_home(start, &mut |slot| crate::prefetch(slot.entry().as_ptr()));
-                guard.for_each_at_home(start, &mut |slot| {
-                    // SAFETY: used slots point to live entries with payloads of type B; the lock is held.
-                    let entry = unsafe { Entry::new(Raw(slot.entry())) };
-                    count += 1;
-                    visit(self.hash(entry.key()), &entry);
-                })
+            } else if let Some(guard) = if hand.waits { Some(self.lock(shard)) } else { self.try_lock(shard) }
+            {
+                if hand.timed_only && guard.is_without_timed(start) {
+                    skipped += 1;
+                    guard.segment_after(start)
+                } else {
+                    skipped += 4;
+                    let is_wanted = |slot: Slot| !hand.timed_only || slot.is_timed();
+                    guard.for_each_at_home(start, &mut |slot| {
+                        if is_wanted(slot) {
+                            crate::prefetch(slot.entry().as_ptr());
+                        }
+                    });
+                    guard.for_each_at_home(start, &mut |slot| {
+                        if !is_wanted(slot) {
+                            return;
+                        }
+                        // SAFETY: used slots point to live entries with payloads of type B; the lock is held.
+                        let entry = unsafe { Entry::new(Raw(slot.entry())) };
+                        count += 1;
+                        visit(self.hash(entry.key()), &entry);
+                    })
+                }
             } else {
                 let part = shard_range >> BUSY_PARTS_BITS;
                 ((position & !(part - 1)) + part).min((position & !(shard_range - 1)) + shard_range)

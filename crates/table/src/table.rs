@@ -344,6 +344,13 @@ impl<B: Send + Sync + 'static> Table<B> {
         self.inner.shards[shard].len.load(Relaxed) as usize
     }
 
+    /// Entries of a shard with a deadline, read without its lock.
+    #[inline]
+    #[must_use]
+    pub fn shard_len_with_deadline(&self, shard: usize) -> usize {
+        self.inner.shards[shard].timed.load(Relaxed) as usize
+    }
+
     /// A time, Unix ms, not above any deadline in the shard, read without its lock; `u64::MAX` when there is none.
     #[inline]
     #[must_use]

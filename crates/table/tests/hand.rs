@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
-use larder_table::{Epochs, Hasher, NewEntry, Payload, Table, TableConfig};
+use larder_table::{Epochs, Hand, Hasher, NewEntry, Payload, Table, TableConfig};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,12 +16,21 @@ fn table(shard_bits: u8, keys: u32) -> (Table<Value>, BTreeMap<u64, Vec<u8>>) {
     for number in 0..keys {
         let key = number.to_le_bytes();
         let hash = table.hash(&key);
-        let entry =
-            NewEntry { kind: 1, access: number & 0xffff, deadline: None, payload: Payload::Inline(b"v") };
+        let entry = NewEntry {
+            kind: 1,
+            access: number & 0xffff,
+            deadline: is_timed(&key).then_some(1000),
+            payload: Payload::Inline(b"v"),
+        };
         table.lock(table.shard_of(hash)).insert(hash, &key, entry);
         by_hash.insert(hash, key.to_vec());
     }
     (table, by_hash)
+}
+
+/// One key in 64 has a deadline.
+fn is_timed(key: &[u8]) -> bool {
+    key.first().is_some_and(|first| first % 64 == 5)
 }
 
 fn begins(one: u64, other: u64, bits: u32) -> bool {
@@ -60,6 +69,7 @@ proptest! {
         keys in 0u32..3000,
         start in any::<u64>(),
         held in proptest::option::of(0usize..32),
+        timed_only in any::<bool>(),
     ) {
         let (table, by_hash) = table(shard_bits, keys);
         let held = held.filter(|shard| *shard < table.shards());
@@ -67,7 +77,7 @@ proptest! {
         let mut shown = BTreeMap::new();
         let (mut at, mut steps) = (Some(start), 0);
         while let Some(hash) = at {
-            at = table.walk(hash, false, &mut |own, entry| {
+            at = table.walk(hash, Hand { waits: false, timed_only }, &mut |own, entry| {
                 shown.insert(own, entry.key().to_vec());
             });
             prop_assert!(at.is_none_or(|next| next > hash), "the hand goes on");
@@ -77,9 +87,10 @@ proptest! {
         drop(guard);
         for (hash, key) in &by_hash {
             let is_held = held == Some(table.shard_of(*hash));
-            if *hash >= start && !is_held {
+            if *hash >= start && !is_held && (!timed_only || is_timed(key)) {
                 prop_assert_eq!(shown.get(hash), Some(key));
             }
+            prop_assert!(!timed_only || is_timed(key) || !shown.contains_key(hash));
             prop_assert!(!is_held || !shown.contains_key(hash));
         }
     }

@@ -142,6 +142,10 @@ impl Core {
                 break;
             }
             self.sweep_first();
+            if !self.evictor.may_evict(&self.server.keyspace) {
+                self.over_limit = self.bytes_over(self.memory_limit()) > 0;
+                return !self.over_limit;
+            }
             let mut freed = 0;
             while freed < over {
                 if evicted != 0

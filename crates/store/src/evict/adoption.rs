@@ -86,8 +86,11 @@ pub(super) fn adopt_some(
             let idle = adoption.idle_ms(part, seen.field, now);
             let later = samples.partition_point(|sample| *sample < idle);
             let field = state.policy.adopt(*at, *seen, later as f32 / samples.len().max(1) as f32);
-            if has_fields {
-                view.set_field(*at, field);
+            match adoption.before {
+                _ if has_fields => view.set_field(*at, field),
+                // From a policy that had the fields to one that leaves them to Redis' clock.
+                Before::Policy(_) => view.set_field(*at, lru::clock_at(now.0.saturating_sub(idle))),
+                Before::Clock => {}
             }
         }
         view.is_patient = false;

@@ -64,6 +64,13 @@ impl Evictor {
         self.chosen.is_some()
     }
 
+    /// Whether any key may leave. O(shards) where none may, else less.
+    #[must_use]
+    pub fn may_evict(&self, keyspace: &Keyspace) -> bool {
+        let Some(chosen) = &self.chosen else { return false };
+        may_any_leave(chosen, &keyspace.numbered_tables().collect::<SmallVec<[_; 4]>>())
+    }
+
     /// Something is about to be made that needs room: what was made last may leave for it.
     pub fn arriving(&mut self) {
         self.unannounced.fill(true);
@@ -133,12 +140,8 @@ impl Evictor {
         local: &mut Local,
     ) -> Evicted {
         self.barren.fill(false);
-        let may_leave = |table: &DbTable| match chosen.choice.scope {
-            Scope::All => table.len(),
-            Scope::Timed => table.len_with_deadline(),
-        };
         let Some(any) = &mut self.any else { return Evicted::Nothing };
-        if tables.iter().all(|(_, table)| may_leave(table) == 0) {
+        if !may_any_leave(chosen, tables) {
             return Evicted::Nothing;
         }
         let parts = chosen.parts.len();
@@ -213,6 +216,14 @@ impl Evictor {
             }
         }
     }
+}
+
+fn may_any_leave(chosen: &Chosen, tables: &[(u32, &DbTable)]) -> bool {
+    let may_leave = |table: &DbTable, shard| match chosen.choice.scope {
+        Scope::All => table.shard_len(shard) > 0,
+        Scope::Timed => table.shard_len_with_deadline(shard) > 0,
+    };
+    tables.iter().any(|(_, table)| (0..table.shards()).any(|shard| may_leave(table, shard)))
 }
 
 /// Removes the key of a reference. One that cannot be had at the moment is filed again.

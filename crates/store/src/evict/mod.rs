@@ -51,7 +51,7 @@ impl Choice {
 /// One part of the keyspace. On lines of its own.
 #[repr(align(128))]
 struct Part {
-    /// About how many entries there are, of all databases.
+    /// About how many entries there are that may leave, of all databases.
     entries: AtomicUsize,
     state: Mutex<State>,
 }
@@ -126,7 +126,11 @@ impl Chosen {
                 let each = table.shards() / self.parts.len();
                 number * each..(number + 1) * each
             };
-            let of = |table: &DbTable| shards(table).map(|shard| table.shard_len(shard)).sum::<usize>();
+            let len = |table: &DbTable, shard| match self.choice.scope {
+                Scope::All => table.shard_len(shard),
+                Scope::Timed => table.shard_len_with_deadline(shard),
+            };
+            let of = |table: &DbTable| shards(table).map(|shard| len(table, shard)).sum::<usize>();
             part.entries.store(keyspace.tables_in_use().map(of).sum(), Relaxed);
         }
     }

@@ -146,13 +146,13 @@ fn take_step(
             let limits = PackedLimits { entries_max: 16, value_bytes_max: 64 };
             let _ = db.edit_or_create::<Hash, _>(key, |hash| {
                 (0..*count).for_each(|field| {
-                    drop(hash.set(&field.to_le_bytes(), b"value", End::Clear, now, limits))
+                    let _ = hash.set(&field.to_le_bytes(), b"value", End::Clear, now, limits);
                 });
             });
         }),
         Step::Empty => with(keyspace, db, local, key, |db, key| {
             let _ = db.edit::<Hash, _>(key, |hash| {
-                (0..60u32).for_each(|field| drop(hash.remove(&field.to_le_bytes(), now)));
+                (0..60u32).for_each(|field| _ = hash.remove(&field.to_le_bytes(), now));
             });
         }),
         Step::Remove => drop(with(keyspace, db, local, key, |db, key| db.remove(key))),

@@ -5,8 +5,8 @@ use super::Chosen;
 use crate::db::Item;
 use crate::field_ends::DbTable;
 use crate::object::Object;
-use larder_policy::{Entries, Ref, Seen};
-use larder_table::{Entry, Shard};
+use larder_policy::{Entries, Ref, Scope, Seen};
+use larder_table::{Entry, Hand, Shard};
 
 /// How often a shard that another thread holds is asked for.
 const LOCK_ATTEMPTS: usize = 100;
@@ -18,7 +18,7 @@ pub(super) struct View<'a, 'k> {
     pub(super) tables: &'a [(u32, &'k DbTable)],
     /// Unix milliseconds.
     pub(super) now: u64,
-    /// Entries in the part, about.
+    /// Entries in the part that may leave, about.
     pub(super) entries: usize,
     /// Whether taken shards are waited for. Not by who holds one.
     pub(super) is_patient: bool,
@@ -91,8 +91,9 @@ impl Entries for View<'_, '_> {
     fn walk(&mut self, from: u32, show: &mut dyn FnMut(Ref, Seen)) -> u32 {
         let (chosen, part, now) = (self.chosen, self.part, self.now);
         let (start, _) = chosen.prefix(part, 0, Ref(from));
+        let hand = Hand { waits: self.is_patient, timed_only: chosen.choice.scope == Scope::Timed };
         if let [(number, table)] = self.tables {
-            let next = table.walk(start, self.is_patient, &mut |hash, entry| {
+            let next = table.walk(start, hand, &mut |hash, entry| {
                 let (of_part, at) = chosen.place(*number, hash);
                 if of_part == part {
                     show(at, seen(entry, now));
@@ -103,9 +104,7 @@ impl Entries for View<'_, '_> {
         // Each table goes as far as its next bucket; what lies before the nearest end of these is shown.
         let mut found = Vec::new();
         let nexts = self.tables.iter().map(|(number, table)| {
-            table.walk(start, self.is_patient, &mut |hash, entry| {
-                found.push((hash, *number, seen(entry, now)))
-            })
+            table.walk(start, hand, &mut |hash, entry| found.push((hash, *number, seen(entry, now))))
         });
         let next = nexts.flatten().min();
         for (hash, number, seen) in found {

@@ -1,0 +1,238 @@
+//! What leaves when memory is full: every policy, by the commands that show it.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod scenario;
+
+use larder_testkit::client::encode;
+use larder_testkit::{Client, Value};
+use scenario::{figure, larder, ok, until};
+
+const KINDS: [&str; 11] =
+    ["lru", "lrm", "mru", "fifo", "lfu", "random", "sieve", "s3fifo", "wtinylfu", "gdsf", "adaptive"];
+
+/// Every word of `maxmemory-policy` but noeviction.
+fn policies() -> Vec<String> {
+    let scopes = ["allkeys", "volatile"];
+    let both = KINDS.iter().flat_map(|kind| scopes.map(|scope| format!("{scope}-{kind}")));
+    let short = ["adaptive", "s3fifo", "sieve", "wtinylfu", "gdsf", "volatile-ttl"];
+    both.chain(short.map(String::from)).collect()
+}
+
+fn integer(client: &mut Client, line: &str) -> i64 {
+    client.run(line).unwrap().integer().unwrap()
+}
+
+/// Stores keys of 1,000 bytes, each looked at right after; all must be there then.
+fn fill(client: &mut Client, name: &str, keys: std::ops::Range<u32>, seconds: Option<u32>) {
+    let value = "v".repeat(1000);
+    for first in keys.clone().step_by(50) {
+        let mut bytes = Vec::new();
+        let batch = first..(first + 50).min(keys.end);
+        for key in batch.clone() {
+            let key = format!("{name}:{key}");
+            match seconds {
+                Some(seconds) => bytes.extend(encode(&["SET", &key, &value, "EX", &seconds.to_string()])),
+                None => bytes.extend(encode(&["SET", &key, &value])),
+            }
+            bytes.extend(encode(&["EXISTS", &key]));
+        }
+        for pair in client.pipeline_raw(&bytes, 2 * batch.len()).unwrap().chunks(2) {
+            assert_eq!(pair[0].text(), "OK", "{:?}", pair[0]);
+            assert_eq!(pair[1].integer(), Some(1), "what was stored is there right after");
+        }
+    }
+}
+
+#[test]
+fn every_policy_makes_room_and_keeps_what_was_just_stored() {
+    for threads in [1, 2] {
+        let server = larder(threads, &["--maxmemory", "8mb"]);
+        let mut client = server.client();
+        for policy in policies() {
+            ok(&mut client, &format!("CONFIG SET maxmemory-policy {policy}"));
+            assert_eq!(client.run("CONFIG GET maxmemory-policy").unwrap().items().unwrap()[1].text(), policy);
+            let before = figure(&mut client, "evicted_keys");
+            fill(&mut client, &policy, 0..10_000, policy.starts_with("volatile").then_some(1000));
+            let evicted = figure(&mut client, "evicted_keys") - before;
+            assert!(evicted > 1_500, "{policy}: {evicted} evicted");
+            let used = figure(&mut client, "used_memory");
+            assert!(used < 9 << 20, "{policy}: {used}");
+            ok(&mut client, "FLUSHALL");
+        }
+    }
+}
+
+#[test]
+fn volatile_policies_leave_keys_without_an_end_alone_and_refuse_when_nothing_else_is_left() {
+    let server = larder(2, &["--maxmemory", "16mb"]);
+    let mut client = server.client();
+    for policy in policies().iter().filter(|policy| policy.starts_with("volatile")) {
+        ok(&mut client, &format!("CONFIG SET maxmemory-policy {policy}"));
+        fill(&mut client, "lasting", 0..5_000, None);
+        fill(&mut client, "passing", 0..20_000, Some(1000));
+        for key in (0..5_000).step_by(7) {
+            assert_eq!(integer(&mut client, &format!("EXISTS lasting:{key}")), 1, "{policy}");
+        }
+        // Keys that get an end may leave, and those that lose it may not.
+        ok(&mut client, "SET changing v");
+        assert_eq!(integer(&mut client, "EXPIRE changing 1000"), 1);
+        assert_eq!(integer(&mut client, "PERSIST changing"), 1);
+        let mut key = 0;
+        let refusal = loop {
+            let reply = client.run(&format!("SET more:{key} {}", "v".repeat(1000))).unwrap();
+            if reply.is_error() {
+                break reply;
+            }
+            key += 1;
+            assert!(key < 30_000, "{policy} refuses nothing");
+        };
+        assert_eq!(refusal.text(), "OOM command not allowed when used memory > 'maxmemory'.", "{policy}");
+        assert_eq!(integer(&mut client, "EXISTS changing"), 1);
+        let all = integer(&mut client, "DBSIZE");
+        assert_eq!(all, 5_001 + key, "{policy}: all that has an end has left");
+        for key in 0..100 {
+            assert_eq!(integer(&mut client, &format!("EXPIRE lasting:{key} 1000")), 1);
+        }
+        ok(&mut client, "SET another v");
+        let left = present(&mut client, "lasting", 0..5_000);
+        assert!((4_900..5_000).contains(&left), "{policy}: some of those that may now leave have: {left}");
+        ok(&mut client, "FLUSHALL");
+    }
+}
+
+#[test]
+fn a_change_of_policy_loses_nothing() {
+    let server = larder(2, &["--maxmemory", "64mb"]);
+    let mut client = server.client();
+    fill(&mut client, "key", 0..20_000, None);
+    for policy in policies() {
+        ok(&mut client, &format!("CONFIG SET maxmemory-policy {policy}"));
+        assert_eq!(integer(&mut client, "DBSIZE"), 20_000, "{policy}");
+    }
+    ok(&mut client, "CONFIG SET maxmemory-policy noeviction");
+    assert_eq!(integer(&mut client, "DBSIZE"), 20_000);
+    assert_eq!(figure(&mut client, "evicted_keys"), 0);
+}
+
+/// How many of a range of keys are there.
+fn present(client: &mut Client, name: &str, keys: impl Iterator<Item = u32>) -> usize {
+    keys.filter(|key| integer(client, &format!("EXISTS {name}:{key}")) == 1).count()
+}
+
+#[test]
+fn policies_are_what_their_names_say() {
+    let server = larder(1, &["--maxmemory", "16mb"]);
+    let mut client = server.client();
+    // Of 10,000 keys every second one of the first half is read some time later, and then 14,000 are added: some 7,000 leave.
+    let mut trial = |policy: &str| {
+        ok(&mut client, "FLUSHALL");
+        ok(&mut client, &format!("CONFIG SET maxmemory-policy {policy}"));
+        fill(&mut client, "key", 0..10_000, None);
+        for _ in 0..3 {
+            for key in (0..5_000).step_by(2) {
+                assert!(client.run(&format!("GET key:{key}")).unwrap() != Value::NilBulk, "{policy}");
+            }
+        }
+        fill(&mut client, "new", 0..14_000, None);
+        let read = present(&mut client, "key", (0..5_000).step_by(2));
+        let unread = present(&mut client, "key", (1..5_000).step_by(2));
+        let later = present(&mut client, "key", 5_000..10_000);
+        (read, unread, later)
+    };
+    let (read, unread, later) = trial("allkeys-lru");
+    assert!(read > 2_450 && unread < 25 && later < 1_500, "lru: {read} {unread} {later}");
+    let (read, unread, later) = trial("allkeys-fifo");
+    assert!(read < 25 && unread < 25 && later > 2_000, "fifo: {read} {unread} {later}");
+    let (read, unread, _) = trial("allkeys-lrm");
+    assert!(read < 25 && unread < 25, "lrm: {read} {unread}");
+    let (read, _, _) = trial("allkeys-lfu");
+    assert!(read == 2_500, "lfu: {read}");
+    let (read, unread, later) = trial("allkeys-mru");
+    assert!(read == 2_500 && unread == 2_500 && later == 5_000, "mru: {read} {unread} {later}");
+    let (read, unread, _) = trial("allkeys-random");
+    assert!(read.abs_diff(unread) < 250, "random: {read} {unread}");
+    for policy in ["allkeys-sieve", "allkeys-s3fifo", "allkeys-wtinylfu", "allkeys-gdsf", "allkeys-adaptive"]
+    {
+        let (read, unread, _) = trial(policy);
+        assert!(read > unread + 1_000, "{policy}: {read} {unread}");
+    }
+}
+
+#[test]
+fn idle_times_and_frequencies_are_told_where_the_policy_has_them() {
+    let server = larder(1, &["--maxmemory-policy", "allkeys-lru"]);
+    let mut client = server.client();
+    // Without a limit they are Redis' own.
+    ok(&mut client, "SET k v");
+    assert_eq!(integer(&mut client, "OBJECT IDLETIME k"), 0);
+    let dump = client.run("DUMP k").unwrap();
+    let restore = |client: &mut Client, words: &[&str]| {
+        let Value::Bulk(payload) = &dump else { panic!("{dump:?}") };
+        let command: Vec<Vec<u8>> = [&b"RESTORE"[..], b"k", b"0", payload, b"REPLACE"]
+            .iter()
+            .map(|word| word.to_vec())
+            .chain(words.iter().map(|word| word.as_bytes().to_vec()))
+            .collect();
+        assert_eq!(client.pipeline(&[command]).unwrap()[0].text(), "OK");
+    };
+    restore(&mut client, &["IDLETIME", "1000"]);
+    assert!((1000..1010).contains(&integer(&mut client, "OBJECT IDLETIME k")));
+    assert!(client.run("OBJECT FREQ k").unwrap().is_error());
+    ok(&mut client, "CONFIG SET maxmemory-policy allkeys-lfu");
+    restore(&mut client, &["FREQ", "100"]);
+    assert_eq!(integer(&mut client, "OBJECT FREQ k"), 100);
+    assert!(client.run("OBJECT IDLETIME k").unwrap().is_error());
+    // With one they are the policy's.
+    ok(&mut client, "CONFIG SET maxmemory 64mb");
+    ok(&mut client, "SET k v");
+    for _ in 0..4 {
+        ok(&mut client, "SET k v");
+    }
+    until("uses are counted", || integer(&mut client, "OBJECT FREQ k") >= 4);
+    restore(&mut client, &["FREQ", "100"]);
+    assert_eq!(integer(&mut client, "OBJECT FREQ k"), 100);
+    ok(&mut client, "CONFIG SET maxmemory-policy allkeys-lru");
+    ok(&mut client, "SET k v");
+    until("time passes", || integer(&mut client, "OBJECT IDLETIME k") >= 2);
+    assert_eq!(client.run("GET k").unwrap().text(), "v");
+    assert!(integer(&mut client, "OBJECT IDLETIME k") <= 1);
+    ok(&mut client, "CONFIG SET maxmemory-policy s3fifo");
+    assert_eq!(
+        client.run("OBJECT IDLETIME k").unwrap().text(),
+        "ERR The maxmemory policy in force does not track idle times."
+    );
+}
+
+#[test]
+fn what_has_ended_leaves_before_anything_that_has_not() {
+    let server = larder(1, &["--maxmemory", "16mb", "--maxmemory-policy", "allkeys-mru"]);
+    let mut client = server.client();
+    fill(&mut client, "lasting", 0..4_000, None);
+    ok(&mut client, "DEBUG SET-ACTIVE-EXPIRE 0");
+    for key in 0..6_000 {
+        ok(&mut client, &format!("SET passing:{key} {} PX 1", "v".repeat(1000)));
+    }
+    ok(&mut client, "DEBUG SET-ACTIVE-EXPIRE 1");
+    fill(&mut client, "new", 0..5_000, None);
+    assert_eq!(figure(&mut client, "evicted_keys"), 0);
+    assert_eq!(figure(&mut client, "expired_keys"), 6_000);
+}
+
+#[test]
+fn evicted_keys_are_told_of() {
+    let server = larder(2, &["--maxmemory", "16mb", "--maxmemory-policy", "allkeys-adaptive"]);
+    let (mut client, mut listener) = (server.client(), server.client());
+    ok(&mut client, "CONFIG SET notify-keyspace-events Ee");
+    listener.run("SUBSCRIBE __keyevent@0__:evicted").unwrap();
+    fill(&mut client, "key", 0..20_000, None);
+    let evicted = figure(&mut client, "evicted_keys");
+    assert!(evicted > 1_000);
+    for _ in 0..evicted {
+        let message = listener.read().unwrap();
+        let key = message.items().unwrap()[2].text().to_string();
+        assert!(key.starts_with("key:"), "{key}");
+    }
+    assert_eq!(integer(&mut client, "DBSIZE") as u64, 20_000 - evicted);
+}
