@@ -4,7 +4,9 @@ use crate::args::Args;
 use crate::error::Error;
 use crate::wait::Wait;
 use larder_resp::Reply;
-use larder_store::{Db, DbIndex, Elsewhere, Hashed, Held, Keyspace, LOCK_ATTEMPTS, Local, Place, Str};
+use larder_store::{
+    Db, DbIndex, Elsewhere, Hashed, Held, Keyspace, LOCK_ATTEMPTS, Local, Millis, Place, Str,
+};
 use larder_values::collection::PackedLimits;
 use larder_values::{ascii7, number};
 
@@ -35,6 +37,10 @@ pub struct Limits {
     pub lfu_decay_minutes: u32,
     /// `lazyfree-lazy-user-flush`: FLUSHALL without an option is asynchronous.
     pub flush_is_lazy: bool,
+    /// `ttl-jitter-percent`: how much earlier than asked keys may end, in percent of the time they are to live.
+    pub ttl_jitter_percent: u32,
+    /// `maxmemory-max-entry`, in bytes: no value is stored that is longer; `usize::MAX` for no limit.
+    pub entry_bytes_max: usize,
     /// `maxmemory` is set: OBJECT REFCOUNT never answers that small integers are shared.
     pub maxmemory_is_set: bool,
 }
@@ -56,8 +62,41 @@ impl Default for Limits {
             counts_frequency: false,
             lfu_decay_minutes: 1,
             flush_is_lazy: false,
+            ttl_jitter_percent: 0,
+            entry_bytes_max: usize::MAX,
             maxmemory_is_set: false,
         }
+    }
+}
+
+impl Limits {
+    /// The length of a string of so many bytes, if it may be as long.
+    ///
+    /// # Errors
+    /// Where it may not.
+    pub fn string_len(&self, len: Option<usize>) -> Result<usize, Error> {
+        let len = len.filter(|&len| len <= self.string_bytes_max).ok_or(Error::StringTooLong)?;
+        if len > self.entry_bytes_max { Err(Error::EntryTooLarge) } else { Ok(len) }
+    }
+}
+
+/// When keys end that are to live for some time from now on.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends {
+    /// The time of this turn.
+    pub now: Millis,
+    jitter_percent: u32,
+    random: u64,
+}
+
+impl Ends {
+    /// The end of a key that is to end at `at` and may do so earlier, by a random part of its time within
+    /// `ttl-jitter-percent`: so keys that are set together do not end together.
+    #[must_use]
+    pub fn spread(self, at: Millis) -> Millis {
+        let time = at.0.saturating_sub(self.now.0);
+        let most = (u128::from(time) * u128::from(self.jitter_percent) / 100) as u64;
+        Millis(at.0 - if most == 0 { 0 } else { self.random % (most + 1) })
     }
 }
 
@@ -76,6 +115,14 @@ pub struct Ctx<'a> {
 }
 
 impl<'a> Ctx<'a> {
+    /// When keys end that are to live for some time; each call spreads anew.
+    #[inline]
+    pub fn ends(&mut self) -> Ends {
+        let jitter_percent = self.limits.ttl_jitter_percent;
+        let random = if jitter_percent == 0 { 0 } else { self.db.local.random() };
+        Ends { now: self.db.now(), jitter_percent, random }
+    }
+
     /// A context for a command whose first key is the word at `first_key.0` with hash `first_key.1`.
     #[inline]
     pub fn new(db: Db<'a>, reply: Reply<'a>, limits: &'a Limits, first_key: (usize, u64)) -> Self {

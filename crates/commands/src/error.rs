@@ -44,6 +44,8 @@ errors! {
     NanOrInfinity = "ERR increment would produce NaN or Infinity";
     /// A string would grow over `proto-max-bulk-len`.
     StringTooLong = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+    /// A value would be larger than an entry may be.
+    EntryTooLarge = "ERR the value would be larger than 'maxmemory-max-entry' allows";
     /// A database number is outside `databases`.
     DbOutOfRange = "ERR DB index is out of range";
     /// Source and destination are one.

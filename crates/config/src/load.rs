@@ -28,6 +28,8 @@ pub const INCLUDE_DEPTH_MAX: usize = 16;
 pub const FILES_MAX: usize = 1024;
 /// Errors and warnings beyond this many are not collected.
 const PROBLEMS_MAX: usize = 1000;
+/// What `--cache` sets before anything else is read.
+const CACHE_DEFAULTS: &str = "maxmemory-policy allkeys-adaptive\n";
 /// Bytes of a faulty line that are shown.
 const SHOWN_BYTES_MAX: usize = 200;
 
@@ -67,6 +69,8 @@ pub struct StartPlan {
     pub config_file: Option<ConfigFile>,
     /// What to log as warnings once logging works.
     pub warnings: Vec<Problem>,
+    /// `--cache` was given: where `maxmemory` is 0, the server takes a part of the machine's memory for it.
+    pub is_cache: bool,
     /// `rename-command` lines, in order. A server that can't honour them must refuse to start.
     pub renames: Vec<Rename>,
 }
@@ -163,6 +167,10 @@ pub fn from_args_and(
     if matches!(command_line.action, Action::Help | Action::Version) {
         return loader.finish(command_line.action, None);
     }
+    if command_line.is_cache {
+        loader.is_cache = true;
+        loader.text(CACHE_DEFAULTS.as_bytes(), &Source::CommandLine);
+    }
     let config_file = command_line.config_file.map(|path| ConfigFile::new(&path, loader.settings.dir()));
     if let Some(file) = &config_file {
         loader.root(file.path());
@@ -227,13 +235,19 @@ struct CommandLine {
     action: Action,
     config_file: Option<PathBuf>,
     reads_stdin: bool,
+    is_cache: bool,
     options: Vec<OptionWords>,
 }
 
 impl CommandLine {
     fn parse(args: &[Vec<u8>]) -> CommandLine {
-        let mut parsed =
-            CommandLine { action: Action::Start, config_file: None, reads_stdin: false, options: Vec::new() };
+        let mut parsed = CommandLine {
+            action: Action::Start,
+            config_file: None,
+            reads_stdin: false,
+            is_cache: false,
+            options: Vec::new(),
+        };
         let mut expects_name = true;
         for (index, arg) in args.iter().enumerate() {
             let is_first = index == 0 || (index == 1 && parsed.action == Action::CheckConfig);
@@ -245,6 +259,7 @@ impl CommandLine {
                 b"-v" if is_first => parsed.action = Action::Version,
                 b"--help" if expects_name => parsed.action = Action::Help,
                 b"--version" if expects_name => parsed.action = Action::Version,
+                b"--cache" if expects_name => parsed.is_cache = true,
                 b"--check-config" if expects_name => parsed.action = Action::CheckConfig,
                 _ if expects_name && arg.starts_with(b"--") => expects_name = parsed.name(arg, next),
                 _ if is_first && !arg.starts_with(b"-") => {
@@ -299,6 +314,7 @@ struct Loader {
     seen: BTreeSet<&'static str>,
     warnings: Vec<Problem>,
     problems: Vec<Problem>,
+    is_cache: bool,
     renames: Vec<Rename>,
     /// The files being read, each included by the one before it.
     open: Vec<PathBuf>,
@@ -322,6 +338,7 @@ impl Loader {
             seen: BTreeSet::new(),
             warnings: Vec::new(),
             problems: Vec::new(),
+            is_cache: false,
             renames: Vec::new(),
             open: Vec::new(),
             files: 0,
@@ -340,6 +357,7 @@ impl Loader {
             settings: self.settings,
             config_file,
             warnings: self.warnings,
+            is_cache: self.is_cache,
             renames: self.renames,
         })
     }

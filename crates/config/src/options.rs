@@ -388,6 +388,10 @@ options! {
             "Most memory for data and clients; 0 for no limit.";
         Memory "maxmemory-policy" maxmemory_policy: MaxmemoryPolicy, MaxmemoryPolicy::KIND, "noeviction", []
             "What gives way when maxmemory is reached.";
+        Memory "maxmemory-max-entry" maxmemory_max_entry: MemoryOrPercent, Kind::MemoryOrPercent, "0" "bytes", []
+            "Refuse values larger than this, or than this part of maxmemory, so that one cannot push many out; 0 for no limit.";
+        Memory "ttl-jitter-percent" ttl_jitter_percent: u32, int(0, 50), "0" "percent", []
+            "Let keys that are to live for some time end earlier, by a random part of it up to this, so that keys set together do not end together.";
         Memory "maxmemory-samples" maxmemory_samples: u32, int(1, 64), "5" "keys", []
             "How many candidates the policies keep that choose from some: four for each, and four more.";
         Memory "maxmemory-eviction-tenacity" maxmemory_eviction_tenacity: u32, int(0, 100), "10", []

@@ -14,6 +14,8 @@ const WIDTH: usize = 100;
 const USAGE: &str = "\
 Usage: larder [/path/to/larder.conf] [--option value ...] [-]
        larder -                       read the configuration from standard input
+       larder --cache [...]           be a cache: take three quarters of the memory there is for
+                                      maxmemory, and allkeys-adaptive for maxmemory-policy
        larder --check-config [...]    say whether the configuration is right, and end
        larder -v | --version
        larder -h | --help
@@ -22,6 +24,7 @@ Examples:
        larder                         listen on port 6379 with the defaults below
        larder /etc/larder.conf --port 7777
        larder --maxmemory 1gb --maxmemory-policy allkeys-lru
+       larder --cache                 the same in one word, for this machine or container
        echo 'maxmemory 128mb' | larder -
 
 A configuration file has the syntax of redis.conf. What is given later wins: the file, standard

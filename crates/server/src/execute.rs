@@ -685,6 +685,8 @@ fn limits_of(server: &Server, settings: &Settings) -> Limits {
         stream_node_entries_max: size(settings.stream_node_max_entries()),
         counts_frequency: room::counts_frequency(settings),
         lfu_decay_minutes: settings.lfu_decay_time(),
+        ttl_jitter_percent: settings.ttl_jitter_percent(),
+        entry_bytes_max: room::entry_bytes_max(settings),
         flush_is_lazy: settings.lazyfree_lazy_user_flush(),
         maxmemory_is_set: settings.maxmemory() != 0,
     }

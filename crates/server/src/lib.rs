@@ -20,6 +20,7 @@ mod io;
 mod latency;
 mod listen;
 pub mod logging;
+mod machine;
 mod mailbox;
 mod memory_report;
 mod monitor;

@@ -6,7 +6,7 @@ use crate::mailbox::Mailbox;
 use crate::registry::Registry;
 use crate::server::{Server, fill_random};
 use crate::worker::Worker;
-use crate::{REDIS_VERSION, VERSION, alloc, commands, logging};
+use crate::{REDIS_VERSION, VERSION, alloc, commands, logging, machine};
 use larder_config::{Action, HashFunction, Settings, StartPlan};
 use larder_store::{Epochs, Hasher, Keyspace};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -52,7 +52,10 @@ fn fail(text: &str) -> ExitCode {
 }
 
 /// Runs the server until it is asked to stop.
-fn start(plan: StartPlan) -> Result<ExitCode, String> {
+fn start(mut plan: StartPlan) -> Result<ExitCode, String> {
+    if plan.is_cache && plan.settings.maxmemory() == 0 {
+        plan.settings = with_memory_of_machine(&plan.settings)?;
+    }
     let settings = plan.settings.clone();
     std::env::set_current_dir(settings.dir())
         .map_err(|error| format!("cannot work in the directory of 'dir': {error}"))?;
@@ -81,6 +84,17 @@ fn start(plan: StartPlan) -> Result<ExitCode, String> {
     remove_files(&settings);
     tracing::info!("the server has stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The settings with three quarters of the memory there is for `maxmemory`: the rest is for what is beside the data.
+fn with_memory_of_machine(settings: &Settings) -> Result<Settings, String> {
+    let bytes = machine::memory_bytes() / 4 * 3;
+    if bytes == 0 {
+        return Err("--cache cannot find out how much memory there is; give --maxmemory too".into());
+    }
+    let pair = (&b"maxmemory"[..], bytes.to_string());
+    let change = settings.plan_set(&[(pair.0, pair.1.as_bytes())], true);
+    Ok(change.map_err(|error| format!("--cache cannot set maxmemory: {error:?}"))?.settings)
 }
 
 /// Removes what the server leaves in the file system while it runs.

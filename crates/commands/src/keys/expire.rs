@@ -180,7 +180,11 @@ fn set_end(cx: &mut Ctx<'_>, args: &Args<'_>, name: &str, unit: Unit, from: From
     }
     match u64::try_from(at) {
         Ok(at) if Millis(at) > cx.db.now() => {
-            cx.db.set_deadline(&key, Some(Millis(at)));
+            let at = match from {
+                From::Now => cx.ends().spread(Millis(at)),
+                From::Epoch => Millis(at),
+            };
+            cx.db.set_deadline(&key, Some(at));
             cx.db.changed(&key, Event::EXPIRE);
         }
         _ => {

@@ -95,16 +95,16 @@ pub static GETEX: Command = Command {
 fn getex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let key = cx.key(args, 1);
     let options = Options::parse(args, 2, Grammar::GetEx)?;
-    let now = cx.db.now();
+    let ends = cx.ends();
     let Some(value) = cx.db.string(&key)? else {
         // As in Redis, a time is only judged when there is a key to give it to.
         cx.reply.null();
         return Ok(());
     };
-    let deadline = options.expiry.deadline(now, "getex")?;
+    let deadline = options.expiry.deadline(ends, "getex")?;
     cx.reply.string(&value);
     match deadline {
-        Some(at) if at <= now => {
+        Some(at) if at <= ends.now => {
             cx.db.remove_for(&key, Removal::Expired);
             cx.db.changed(&key, Event::DEL);
         }

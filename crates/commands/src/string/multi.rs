@@ -71,15 +71,15 @@ fn mset(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     if args.len().is_multiple_of(2) {
         return Err(Error::arity("mset"));
     }
-    store_pairs(cx, args, 1..args.len(), Expire::Clear);
+    store_pairs(cx, args);
     cx.reply.ok();
     Ok(())
 }
 
-fn store_pairs(cx: &mut Ctx<'_>, args: &Args<'_>, words: std::ops::Range<usize>, expire: Expire) {
-    for index in words.step_by(2) {
+fn store_pairs(cx: &mut Ctx<'_>, args: &Args<'_>) {
+    for index in (1..args.len()).step_by(2) {
         let key = cx.key(args, index);
-        store(cx, &key, args.get(index + 1), expire);
+        store(cx, &key, args.get(index + 1), Expire::Clear);
     }
 }
 
@@ -116,7 +116,7 @@ fn msetnx(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     }
     let free = all_are(cx, args, 1..args.len(), false);
     if free {
-        store_pairs(cx, args, 1..args.len(), Expire::Clear);
+        store_pairs(cx, args);
     }
     cx.reply.integer(free.into());
     Ok(())
@@ -163,14 +163,19 @@ fn msetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let end = usize::try_from(count).ok().and_then(|count| count.checked_mul(2)?.checked_add(2));
     let end = end.filter(|&end| end <= args.len()).ok_or(Error::Syntax)?;
     let options = Options::parse(args, end, Grammar::MsetEx)?;
-    let expire = options.expiry.expire(cx.db.now(), "msetex")?;
+    options.expiry.expire(cx.ends(), "msetex")?;
     let met = match options.condition {
         Condition::Absent => all_are(cx, args, 2..end, false),
         Condition::Present => all_are(cx, args, 2..end, true),
         _ => true,
     };
     if met {
-        store_pairs(cx, args, 2..end, expire);
+        for index in (2..end).step_by(2) {
+            // Anew for each, so that they need not end together.
+            let expire = options.expiry.expire(cx.ends(), "msetex")?;
+            let key = cx.key(args, index);
+            store(cx, &key, args.get(index + 1), expire);
+        }
     }
     cx.reply.integer(met.into());
     Ok(())

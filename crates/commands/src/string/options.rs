@@ -5,6 +5,7 @@
 
 use super::conditional::Condition;
 use crate::args::Args;
+use crate::cx::Ends;
 use crate::error::Error;
 use crate::spec::Arg;
 use larder_store::{Expire, Millis};
@@ -48,8 +49,19 @@ impl Unit {
         units.into_iter().find(|(name, _)| word.eq_ignore_ascii_case(name)).map(|(_, unit)| unit)
     }
 
+    /// Whether it counts from now.
+    fn is_relative(self) -> bool {
+        matches!(self, Unit::Seconds | Unit::Millis)
+    }
+
+    /// When a key ends by `text`; `command` is named when that is no time.
+    pub(super) fn deadline(self, text: &[u8], ends: Ends, command: &str) -> Result<Millis, Error> {
+        let at = self.moment(text, ends.now, command)?;
+        Ok(if self.is_relative() { ends.spread(at) } else { at })
+    }
+
     /// The moment that `text` gives; `command` is named when it is none.
-    pub(super) fn deadline(self, text: &[u8], now: Millis, command: &str) -> Result<Millis, Error> {
+    fn moment(self, text: &[u8], now: Millis, command: &str) -> Result<Millis, Error> {
         let value = number::parse_i64(text).ok_or(Error::NotAnInteger)?;
         let moment = || {
             let millis = match self {
@@ -82,16 +94,16 @@ pub(super) enum Expiry<'a> {
 
 impl Expiry<'_> {
     /// The moment it gives, if it gives one.
-    pub(super) fn deadline(self, now: Millis, command: &str) -> Result<Option<Millis>, Error> {
+    pub(super) fn deadline(self, ends: Ends, command: &str) -> Result<Option<Millis>, Error> {
         match self {
-            Expiry::At(unit, text) => unit.deadline(text, now, command).map(Some),
+            Expiry::At(unit, text) => unit.deadline(text, ends, command).map(Some),
             Expiry::Unsaid | Expiry::Keep | Expiry::Persist => Ok(None),
         }
     }
 
     /// What a write does to the key's time to live.
-    pub(super) fn expire(self, now: Millis, command: &str) -> Result<Expire, Error> {
-        Ok(match self.deadline(now, command)? {
+    pub(super) fn expire(self, ends: Ends, command: &str) -> Result<Expire, Error> {
+        Ok(match self.deadline(ends, command)? {
             Some(at) => Expire::At(at),
             None if self == Expiry::Keep => Expire::Keep,
             None => Expire::Clear,

@@ -30,27 +30,24 @@ pub static APPEND: Command = Command {
 };
 
 fn append(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
-    let (key, suffix, bytes_max) = (cx.key(args, 1), args.get(2), cx.limits.string_bytes_max);
+    let (key, suffix, limits) = (cx.key(args, 1), args.get(2), cx.limits);
     let len = if cx.db.string_for_edit(&key)?.is_none() {
         cx.db.put_string(&key, suffix, Expire::Clear);
         suffix.len()
     } else {
-        cx.db.edit_string(&key, |bytes| match grown_to(bytes.len(), suffix.len(), bytes_max) {
-            Ok(len) => {
-                bytes.extend_from_slice(suffix);
-                (Ok(len), true)
+        cx.db.edit_string(&key, |bytes| {
+            match limits.string_len(bytes.len().checked_add(suffix.len())) {
+                Ok(len) => {
+                    bytes.extend_from_slice(suffix);
+                    (Ok(len), true)
+                }
+                Err(error) => (Err(error), false),
             }
-            Err(error) => (Err(error), false),
         })??
     };
     cx.db.changed(&key, Event::APPEND);
     cx.reply.count(len);
     Ok(())
-}
-
-/// The length of a string when `more` bytes stand behind its first `len`, if it may be as long.
-fn grown_to(len: usize, more: usize, bytes_max: usize) -> Result<usize, Error> {
-    len.checked_add(more).filter(|&len| len <= bytes_max).ok_or(Error::StringTooLong)
 }
 
 /// SETRANGE key offset value
@@ -81,7 +78,7 @@ fn setrange(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         cx.reply.count(len);
         return Ok(());
     }
-    let end = grown_to(offset, value.len(), cx.limits.string_bytes_max)?;
+    let end = cx.limits.string_len(offset.checked_add(value.len()))?;
     let len = cx.db.edit_string(&key, |bytes| {
         if bytes.len() < end {
             bytes.resize(end, 0);

@@ -93,7 +93,7 @@ fn set(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
 
 fn set_with_options(cx: &mut Ctx<'_>, args: &Args<'_>, key: &Hashed<'_>) -> Result<(), Error> {
     let options = Options::parse(args, 3, Grammar::Set)?;
-    let expire = options.expiry.expire(cx.db.now(), "set")?;
+    let expire = options.expiry.expire(cx.ends(), "set")?;
     let met = if options.get {
         let old = cx.db.string(key)?;
         let met = options.condition.is_met(old.as_ref())?;
@@ -191,7 +191,7 @@ pub static PSETEX: Command = Command {
 };
 
 fn set_for(cx: &mut Ctx<'_>, args: &Args<'_>, unit: Unit, command: &str) -> Result<(), Error> {
-    let deadline = unit.deadline(args.get(2), cx.db.now(), command)?;
+    let deadline = unit.deadline(args.get(2), cx.ends(), command)?;
     let key = cx.key(args, 1);
     store(cx, &key, args.get(3), Expire::At(deadline));
     cx.reply.ok();

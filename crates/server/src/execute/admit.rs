@@ -90,6 +90,13 @@ impl Core {
         if self.is_limited && needs_memory(conn, row) && !self.make_room() {
             return self.refuse(conn, out, Some(row), &Error::OutOfMemory);
         }
+        let bytes_max = self.limits.entry_bytes_max;
+        if bytes_max != usize::MAX
+            && row.has(Flags::DENY_OOM)
+            && args.from(1).any(|word| word.len() > bytes_max)
+        {
+            return self.refuse(conn, out, Some(row), &Error::EntryTooLarge);
+        }
         if conn.is_listening_only() && !is_for_subscribers(row) {
             return self.refuse(conn, out, Some(row), &not_for_subscribers(row));
         }

@@ -6,7 +6,7 @@
 
 use super::Core;
 use crate::{alloc, clock};
-use larder_config::{MaxmemoryPolicy, Settings};
+use larder_config::{MaxmemoryPolicy, MemoryOrPercent, Settings};
 use larder_store::{Access, Choice, Evicted, Kind, Scope};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -31,15 +31,16 @@ const BYTES_A_KEY: usize = 256;
 const OBSERVATIONS: usize = 8;
 
 impl Core {
-    /// Whether a command that needs memory may run without a look at the memory in use.
+    /// Whether a command that needs memory may run without a look at the memory in use, or at its arguments.
     #[inline]
     pub fn has_room_for_certain(&mut self) -> bool {
         if !self.is_limited {
-            return true;
+            return self.limits.entry_bytes_max == usize::MAX;
         }
         let grown = alloc::own_bytes().wrapping_sub(self.own_bytes_checked);
         let is_certain =
             self.until_memory_check > 0 && grown < MEMORY_UNCHECKED_BYTES_MAX && !self.over_limit;
+        let is_certain = is_certain && self.limits.entry_bytes_max == usize::MAX;
         self.until_memory_check -= u32::from(is_certain);
         is_certain
     }
@@ -208,6 +209,15 @@ fn choice_of(policy: MaxmemoryPolicy) -> Option<Choice> {
     let (scope, kind) = name.split_once('-').unwrap_or(("allkeys", name));
     let scope = if scope == "volatile" { Scope::Timed } else { Scope::All };
     Kind::by_name(kind.as_bytes()).map(|kind| Choice { kind, scope })
+}
+
+/// Most bytes of one value; `usize::MAX` for no limit.
+pub(super) fn entry_bytes_max(settings: &Settings) -> usize {
+    let bytes = match settings.maxmemory_max_entry() {
+        MemoryOrPercent::Bytes(bytes) => bytes,
+        MemoryOrPercent::Percent(percent) => settings.maxmemory() / 100 * u64::from(percent),
+    };
+    if bytes == 0 { usize::MAX } else { usize::try_from(bytes).unwrap_or(usize::MAX) }
 }
 
 /// Whether keys have counts of uses instead of the time of the last.
