@@ -141,7 +141,8 @@ fn freq(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         ));
     }
     let counter = match cx.db.local.access {
-        // The policy in force counts uses for itself.
+        // Differs from Redis: with a memory limit an LFU policy counts uses one by one up to 128 and forgets none with
+        // time, so OBJECT FREQ answers that count; without a limit it answers Redis' own counter.
         Access::Policy => larder_store::uses_of(access),
         _ => {
             Lfu::from_bits(access).decayed_counter(lru::minute_at(cx.db.now().0), cx.limits.lfu_decay_minutes)
@@ -164,6 +165,8 @@ fn idle_time(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     }
     let now = cx.db.now();
     let idle = match cx.db.local.access {
+        // Differs from Redis: with a memory limit OBJECT IDLETIME is told by the policy's clock: to about a second, or
+        // for long times to some hundredths of them. Policies without a clock (fifo, sieve, s3fifo) answer an error.
         Access::Policy => {
             let key = cx.key(args, 2);
             let idle = cx.db.local.uses.idle_ms(key.hash, access, now);

@@ -19,7 +19,7 @@
 //! Invariant: the work of a step is bounded; learning is spread over steps, a class at a time.
 
 use super::ghosts::Ghosts;
-use super::sampler::{Choice, Sampler};
+use super::sampler::{Choice, Sampler, Scale};
 use crate::Hits;
 use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
 use crate::random::{Random, mix};
@@ -117,12 +117,19 @@ pub struct Adaptive {
 #[derive(Debug)]
 struct Ranks {
     clock: u32,
+    /// Classes learned so far.
+    learned: u32,
     cells: Box<[f32]>,
     /// What ranks are multiplied by for the size, by half octaves.
     size_weights: [f32; 64],
 }
 
 impl Ranks {
+    /// Changes whenever a rank may have changed.
+    fn epoch(&self) -> u64 {
+        u64::from(self.learned) << 32 | u64::from(self.clock)
+    }
+
     #[inline]
     fn of(&self, seen: &Seen) -> f32 {
         let bytes = seen.bytes.max(1);
@@ -156,6 +163,7 @@ impl Adaptive {
             level: [0.0; BINS],
             ranks: Ranks {
                 clock: 0,
+                learned: 0,
                 cells: vec![0.0; CELLS].into(),
                 size_weights: std::array::from_fn(weight),
             },
@@ -207,6 +215,7 @@ impl Adaptive {
         let hazards = self.hazards(class..class + 1, &self.level, LEAN);
         let ranks = gittins(&hazards);
         self.ranks.cells[class * BINS..(class + 1) * BINS].copy_from_slice(&ranks);
+        self.ranks.learned = self.ranks.learned.wrapping_add(1);
         self.lesson += 1;
     }
 
@@ -319,7 +328,9 @@ impl Policy for Adaptive {
         let mut count = 0;
         let clock = self.ranks.clock;
         for _ in 0..4 {
-            let found = self.sampler.walk(entries, &mut |seen| {
+            let (ranks, epoch) = (&self.ranks, self.ranks.epoch());
+            let scale = Scale { rank: &|seen| ranks.of(seen), epoch };
+            let mut visit = |seen: &mut Seen| {
                 if age_of(seen.field, clock) > AGE_MAX {
                     seen.field = aged(seen.field, clock);
                 }
@@ -327,15 +338,15 @@ impl Policy for Adaptive {
                     *place = seen.field;
                     count += 1;
                 }
-            });
-            if found > 0 {
+            };
+            if self.sampler.walk(entries, &mut visit, &scale) > 0 {
                 break;
             }
         }
         self.census(len, &shown[..count]);
         self.sampler.lonely(entries);
-        let ranks = &self.ranks;
-        let choice = self.sampler.choose(entries, &|seen| ranks.of(seen));
+        let (ranks, epoch) = (&self.ranks, self.ranks.epoch());
+        let choice = self.sampler.choose(entries, &Scale { rank: &|seen| ranks.of(seen), epoch });
         if let Choice::Found(candidate, _) = choice
             && !candidate.seen.is_over
         {

@@ -1,9 +1,9 @@
 //! Victims by rank without a list: a hand that walks the entries bucket by bucket, and the best candidates it has seen.
 //!
-//! Redis keeps the best of earlier samples as well; here candidates are ranked anew at each choice, by their fields
-//! alone, and looked at again before one leaves. The order of hashes is random, so each bucket is a fair sample, and
-//! since the hand walks, none is passed over.
-//! Invariant: the candidates are at most twice as many as are kept, and no two name the same entry.
+//! Redis keeps the best of earlier samples as well; here a candidate's rank follows from its field alone, is taken anew when
+//! the scale changes, and the candidate is looked at again before it leaves. The order of hashes is random, so each bucket is
+//! a fair sample, and since the hand walks, none is passed over.
+//! Invariant: the candidates are those of the lowest ranks seen, as many as are kept, and no two name the same entry.
 
 use crate::interface::{Entries, Ref, Scope, Seen, Step};
 
@@ -21,14 +21,33 @@ pub(super) struct Candidate {
     pub(super) seen: Seen,
 }
 
+/// The scale of ranks: how an entry is ranked at the moment, and a number that changes whenever that of an entry that is as
+/// it was may.
+pub(super) struct Scale<'a> {
+    pub(super) rank: &'a dyn Fn(&Seen) -> f32,
+    pub(super) epoch: u64,
+}
+
+impl Scale<'_> {
+    /// What is over goes first.
+    fn of(&self, seen: &Seen) -> f32 {
+        if seen.is_over { f32::NEG_INFINITY } else { (self.rank)(seen) }
+    }
+}
+
 /// The hand and the candidates.
 #[derive(Debug)]
 pub(super) struct Sampler {
     scope: Scope,
     hand: u32,
-    candidates: Vec<Candidate>,
-    /// How many of them are kept.
+    /// The candidates: references, ranks and what was seen, each in a row of its own to be compared quickly.
+    refs: Vec<Ref>,
+    ranks: Vec<f32>,
+    seen: Vec<Seen>,
+    /// How many are kept.
     kept: usize,
+    /// The epoch of the ranks.
+    epoch: u64,
     /// Entries shown since the last time one was in scope.
     barren: usize,
     /// The entry that was made last: a SET that was acknowledged is readable right after.
@@ -37,18 +56,30 @@ pub(super) struct Sampler {
 
 impl Sampler {
     pub(super) fn new(scope: Scope, start: u32) -> Self {
-        let candidates = Vec::with_capacity(KEPT + SHOWN_MAX * BUCKETS_MAX);
-        Sampler { scope, hand: start, candidates, kept: KEPT, barren: 0, newest: None }
+        let mut sampler = Sampler {
+            scope,
+            hand: start,
+            refs: Vec::new(),
+            ranks: Vec::new(),
+            seen: Vec::new(),
+            kept: 0,
+            epoch: 0,
+            barren: 0,
+            newest: None,
+        };
+        sampler.keep(KEPT);
+        sampler
     }
 
     /// Has so many candidates kept from now on.
     pub(super) fn keep(&mut self, candidates: usize) {
         self.kept = candidates.max(1);
-        self.candidates = Vec::with_capacity(self.kept + SHOWN_MAX * BUCKETS_MAX);
+        (self.refs, self.ranks) = (Vec::with_capacity(self.kept), Vec::with_capacity(self.kept));
+        self.seen = Vec::with_capacity(self.kept);
     }
 
     pub(super) fn memory(&self) -> usize {
-        self.candidates.capacity() * size_of::<Candidate>()
+        self.refs.capacity() * (size_of::<Ref>() + size_of::<f32>() + size_of::<Seen>())
     }
 
     pub(super) fn created(&mut self, at: Ref) {
@@ -61,38 +92,71 @@ impl Sampler {
     }
 
     /// Walks a bucket, showing it to `visit` too, which may change the fields. Answers how many entries in scope it showed.
-    pub(super) fn walk(&mut self, entries: &mut dyn Entries, visit: &mut dyn FnMut(&mut Seen)) -> usize {
-        let mut shown = 0;
-        let mut changed = [None; SHOWN_MAX];
-        let (scope, candidates, newest) = (self.scope, &mut self.candidates, self.newest);
-        let mut found = 0;
+    pub(super) fn walk(
+        &mut self,
+        entries: &mut dyn Entries,
+        visit: &mut dyn FnMut(&mut Seen),
+        scale: &Scale<'_>,
+    ) -> usize {
+        self.rank_anew(scale);
+        let (mut shown, mut found) = (0, 0);
+        let mut bucket = [None; SHOWN_MAX];
+        let scope = self.scope;
         self.hand = entries.walk(self.hand, &mut |at, mut seen| {
             shown += 1;
-            if scope.has(&seen) {
-                let field = seen.field;
-                visit(&mut seen);
-                if field != seen.field
-                    && let Some(place) = changed.get_mut(shown - 1)
-                {
-                    *place = Some((at, seen.field));
-                }
-                found += 1;
-                let room = candidates.capacity() - candidates.len();
-                let is_known = candidates.iter_mut().find(|known| known.at == at);
-                match is_known {
-                    Some(known) => known.seen = seen,
-                    None if newest != Some(at) && room > 0 => {
-                        candidates.push(Candidate { at, seen });
-                    }
-                    None => {}
-                }
+            if !scope.has(&seen) {
+                return;
             }
+            let field = seen.field;
+            visit(&mut seen);
+            if let Some(place) = bucket.get_mut(found) {
+                *place = Some((at, seen, field != seen.field));
+            }
+            found += 1;
         });
-        for (at, field) in changed.into_iter().flatten() {
-            entries.set_field(at, field);
+        for (at, seen, is_changed) in bucket.into_iter().take(found).flatten() {
+            if is_changed {
+                entries.set_field(at, seen.field);
+            }
+            self.offer(at, seen, scale.of(&seen));
         }
         self.barren = if found > 0 { 0 } else { self.barren + shown.max(1) };
         found
+    }
+
+    fn rank_anew(&mut self, scale: &Scale<'_>) {
+        if self.epoch != scale.epoch {
+            self.epoch = scale.epoch;
+            for (rank, seen) in self.ranks.iter_mut().zip(&self.seen) {
+                *rank = scale.of(seen);
+            }
+        }
+    }
+
+    /// Makes an entry a candidate if there is room or one of a higher rank, which makes room.
+    fn offer(&mut self, at: Ref, seen: Seen, rank: f32) {
+        // Without a way out on the way, so that many are compared at once.
+        if self.refs.iter().fold(false, |any, known| any | (*known == at)) {
+            if let Some(index) = self.refs.iter().position(|known| *known == at) {
+                (self.seen[index], self.ranks[index]) = (seen, rank);
+            }
+            return;
+        }
+        if self.newest == Some(at) {
+            return;
+        }
+        if self.refs.len() < self.kept {
+            self.refs.push(at);
+            self.ranks.push(rank);
+            self.seen.push(seen);
+            return;
+        }
+        let highest = self.ranks.iter().fold(f32::NEG_INFINITY, |highest, rank| highest.max(*rank));
+        if rank < highest
+            && let Some(index) = self.ranks.iter().position(|known| *known == highest)
+        {
+            (self.refs[index], self.ranks[index], self.seen[index]) = (at, rank, seen);
+        }
     }
 
     /// Looks at a bucket without choosing.
@@ -109,35 +173,31 @@ impl Sampler {
     }
 
     /// The candidate of the lowest rank that is still as it was seen. What is over goes first.
-    pub(super) fn choose(&mut self, entries: &mut dyn Entries, rank: &dyn Fn(&Seen) -> f32) -> Choice {
+    pub(super) fn choose(&mut self, entries: &mut dyn Entries, scale: &Scale<'_>) -> Choice {
+        self.rank_anew(scale);
         for _ in 0..self.kept {
-            let ranked = self.candidates.iter().enumerate();
-            let ranked = ranked.map(|(index, known)| {
-                (if known.seen.is_over { f32::NEG_INFINITY } else { rank(&known.seen) }, index)
-            });
-            let Some((lowest, index)) = ranked.min_by(|a, b| a.0.total_cmp(&b.0)) else { break };
-            let known = self.candidates.swap_remove(index);
-            match entries.look(known.at) {
-                Some(seen) if self.scope.has(&seen) && self.newest != Some(known.at) => {
-                    if seen.field == known.seen.field && seen.bytes == known.seen.bytes {
-                        self.shrink(rank);
-                        return Choice::Found(known, lowest);
+            let lowest = self.ranks.iter().fold(f32::INFINITY, |lowest, rank| lowest.min(*rank));
+            let Some(index) = self.ranks.iter().position(|rank| *rank <= lowest) else { break };
+            let at = self.refs[index];
+            match entries.look(at) {
+                Some(seen) if self.scope.has(&seen) && self.newest != Some(at) => {
+                    let known = self.seen[index];
+                    if seen.field == known.field && seen.bytes == known.bytes {
+                        self.drop_candidate(index);
+                        return Choice::Found(Candidate { at, seen }, scale.of(&seen));
                     }
-                    self.candidates.push(Candidate { at: known.at, seen });
+                    (self.seen[index], self.ranks[index]) = (seen, scale.of(&seen));
                 }
-                _ => {}
+                _ => self.drop_candidate(index),
             }
         }
-        self.shrink(rank);
         if self.barren > 2 * entries.len() + 64 { Choice::Nothing } else { Choice::More }
     }
 
-    /// Keeps only the best.
-    fn shrink(&mut self, rank: &dyn Fn(&Seen) -> f32) {
-        if self.candidates.len() > 2 * self.kept {
-            self.candidates.select_nth_unstable_by(self.kept, |a, b| rank(&a.seen).total_cmp(&rank(&b.seen)));
-            self.candidates.truncate(self.kept);
-        }
+    fn drop_candidate(&mut self, index: usize) {
+        self.refs.swap_remove(index);
+        self.ranks.swap_remove(index);
+        self.seen.swap_remove(index);
     }
 
     /// A whole step by rank alone.
@@ -145,15 +205,15 @@ impl Sampler {
         &mut self,
         entries: &mut dyn Entries,
         visit: &mut dyn FnMut(&mut Seen),
-        rank: &dyn Fn(&Seen) -> f32,
+        scale: &Scale<'_>,
     ) -> Choice {
         for _ in 0..BUCKETS_MAX {
-            if self.walk(entries, visit) > 0 {
+            if self.walk(entries, visit, scale) > 0 {
                 break;
             }
         }
         self.lonely(entries);
-        self.choose(entries, rank)
+        self.choose(entries, scale)
     }
 
     /// Where the newest is the only one left it may go after all.

@@ -5,7 +5,7 @@
 //! logarithmic steps of the scale it has, and the victim is the least of the sampled ones.
 //! Cost: nothing an entry beside its field. Read next: `sampler.rs`.
 
-use super::sampler::{Choice, Sampler};
+use super::sampler::{Choice, Sampler, Scale};
 use crate::Hits;
 use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
 use crate::random::Random;
@@ -107,7 +107,8 @@ impl Policy for EndsFirst {
 
     fn step(&mut self, entries: &mut dyn Entries) -> Step {
         // Milliseconds since 1970 lose their last bits in a rank; the order within a minute does not matter here.
-        self.sampler.step(entries, &mut |_| {}, &|seen| seen.deadline as f32).step()
+        let scale = Scale { rank: &|seen| seen.deadline as f32, epoch: 0 };
+        self.sampler.step(entries, &mut |_| {}, &scale).step()
     }
 
     fn keep(&mut self, candidates: usize) {
@@ -192,7 +193,8 @@ impl Policy for Gdsf {
             self.worth.step = 1.0 / self.worth.bytes_mean.max(1.0) / STEPS;
         }
         let worth = &self.worth;
-        let choice = self.sampler.step(entries, &mut |_| {}, &|seen| worth.of(seen));
+        let scale = Scale { rank: &|seen| worth.of(seen), epoch: worth.clock as u64 };
+        let choice = self.sampler.step(entries, &mut |_| {}, &scale);
         if let Choice::Found(candidate, lowest) = choice
             && !candidate.seen.is_over
         {

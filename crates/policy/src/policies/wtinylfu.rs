@@ -9,7 +9,7 @@
 //! Cost: two bytes an entry for the sketch, and a reference for each entry in the window.
 //! Invariant: counts are halved after every ten uses an entry, those of entries when they are next looked at.
 
-use super::sampler::{Choice, Sampler};
+use super::sampler::{Choice, Sampler, Scale};
 use crate::Hits;
 use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
 use crate::random::{Random, mix};
@@ -196,7 +196,8 @@ impl WTinyLfu {
             (seen.field & USES) as f32 - age as f32 / 65_536.0
         };
         self.sampler.lonely(entries);
-        self.sampler.step(entries, &mut |seen| seen.field = Self::renewed(seen.field, halvings), &worth)
+        let scale = Scale { rank: &worth, epoch: u64::from(halvings) << 32 | u64::from(clock) };
+        self.sampler.step(entries, &mut |seen| seen.field = Self::renewed(seen.field, halvings), &scale)
     }
 
     /// The candidate goes into the main region.

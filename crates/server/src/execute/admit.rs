@@ -87,15 +87,8 @@ impl Core {
             let error = Error::of("ERR Command not allowed inside a transaction");
             return self.refuse(conn, out, Some(row), &error);
         }
-        if self.is_limited && needs_memory(conn, row) && !self.make_room() {
-            return self.refuse(conn, out, Some(row), &Error::OutOfMemory);
-        }
-        let bytes_max = self.limits.entry_bytes_max;
-        if bytes_max != usize::MAX
-            && row.has(Flags::DENY_OOM)
-            && args.from(1).any(|word| word.len() > bytes_max)
-        {
-            return self.refuse(conn, out, Some(row), &Error::EntryTooLarge);
+        if let Err(error) = self.find_room(conn, row, args) {
+            return self.refuse(conn, out, Some(row), &error);
         }
         if conn.is_listening_only() && !is_for_subscribers(row) {
             return self.refuse(conn, out, Some(row), &not_for_subscribers(row));
@@ -124,6 +117,19 @@ impl Core {
             }
         }
         outcome
+    }
+
+    /// Sees that there is room for what the command may store.
+    fn find_room(&mut self, conn: &Connection, row: &Row, args: &Args<'_>) -> Result<(), Error> {
+        if self.is_limited && needs_memory(conn, row) && !self.make_room() {
+            return Err(Error::OutOfMemory);
+        }
+        let bytes_max = self.limits.entry_bytes_max;
+        let is_bounded = bytes_max != usize::MAX && row.has(Flags::DENY_OOM);
+        if is_bounded && args.from(1).any(|word| word.len() > bytes_max) {
+            return Err(Error::EntryTooLarge);
+        }
+        Ok(())
     }
 
     /// Finds the subcommand where there is one, and checks the number of words.
