@@ -388,6 +388,8 @@ options! {
             "Most memory for data and clients; 0 for no limit.";
         Memory "maxmemory-policy" maxmemory_policy: MaxmemoryPolicy, MaxmemoryPolicy::KIND, "noeviction", []
             "What gives way when maxmemory is reached.";
+        Memory "maxmemory-admission" maxmemory_admission: bool, Kind::Bool, "no", []
+            "Put new keys on probation, so that what is asked for once does not push out what is used. The policies adaptive, s3fifo and wtinylfu do so by themselves.";
         Memory "maxmemory-max-entry" maxmemory_max_entry: MemoryOrPercent, Kind::MemoryOrPercent, "0" "bytes", []
             "Refuse values larger than this, or than this part of maxmemory, so that one cannot push many out; 0 for no limit.";
         Memory "ttl-jitter-percent" ttl_jitter_percent: u32, int(0, 50), "0" "percent", []

@@ -120,6 +120,11 @@ pub trait Policy: fmt::Debug + Send {
     /// One bounded step towards the next victim.
     fn step(&mut self, entries: &mut dyn Entries) -> Step;
 
+    /// Whether an entry's field tells that it was used since it was made. False where fields do not tell.
+    fn was_used(&self, _seen: &Seen) -> bool {
+        false
+    }
+
     /// About a second has passed, in which perhaps nothing else has happened.
     fn second_passed(&mut self) {}
 

@@ -407,7 +407,8 @@ mod tests {
             Step::Evict => {
                 let (kind, scope) = (crate::Kind::Random, crate::Scope::All);
                 let mut evictor = crate::Evictor::default();
-                evictor.follow(keyspace.choose_policy(Some(crate::Choice { kind, scope }), 8));
+                evictor
+                    .follow(keyspace.choose_policy(Some(crate::Choice { kind, scope, admission: false }), 8));
                 evictor.evict_one(keyspace, local);
             }
             step => with_key(keyspace, ONE, local, key, |db, key| edit(db, key, step)),

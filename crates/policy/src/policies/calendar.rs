@@ -402,6 +402,12 @@ impl Policy for Calendar {
         }
     }
 
+    fn was_used(&self, seen: &Seen) -> bool {
+        let ring = seen.field & RING_MASK;
+        let filed = self.periods.iter().position(|period| u32::from(period.ring) == ring);
+        filed.is_some_and(|period| self.period_of(self.generation(seen.field, period)) > period)
+    }
+
     fn second_passed(&mut self) {
         // So that uses are told apart also while nothing is made.
         self.seconds += 1;

@@ -170,6 +170,10 @@ impl Policy for Levels {
 
     fn removed(&mut self, _at: Ref, _seen: Seen) {}
 
+    fn was_used(&self, seen: &Seen) -> bool {
+        uses_of(seen.field) > 1
+    }
+
     fn absorb(&mut self, hits: &mut Hits) {
         self.used(u64::from(std::mem::take(&mut hits.count)));
         hits.clock = self.clock;

@@ -6,6 +6,7 @@ pub mod adaptive;
 mod calendar;
 mod ghosts;
 pub mod levels;
+mod probation;
 mod queues;
 mod sampler;
 mod simple;
@@ -16,6 +17,7 @@ use crate::interface::{Policy, Scope};
 pub use adaptive::Adaptive;
 pub use calendar::{Calendar, Order};
 pub use levels::Levels;
+pub use probation::Probation;
 pub use queues::{S3Fifo, Sieve};
 pub use simple::{Chance, EndsFirst, Gdsf};
 pub use wtinylfu::WTinyLfu;
@@ -110,6 +112,19 @@ impl Kind {
             Kind::Gdsf => Box::new(Gdsf::new(scope, seed)),
             Kind::Adaptive => Box::new(Adaptive::new(scope, SIZE_POWER, seed)),
         }
+    }
+
+    /// Whether it judges by itself what is new before that may push out what is used.
+    #[must_use]
+    pub fn has_admission(self) -> bool {
+        matches!(self, Kind::S3Fifo | Kind::WTinyLfu | Kind::Adaptive)
+    }
+
+    /// As [`Kind::make`], with [`Probation`] in front of a policy that does not judge what is new by itself.
+    #[must_use]
+    pub fn make_admitting(self, scope: Scope, part: u32) -> Box<dyn Policy> {
+        let policy = self.make(scope, part);
+        if self.has_admission() { policy } else { Box::new(Probation::before(policy, scope)) }
     }
 
     /// A thread's notes for a policy of this kind.

