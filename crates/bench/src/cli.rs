@@ -35,7 +35,7 @@ pub(crate) enum Command {
     /// Answer every request with a fixed reply and store nothing: the yardstick.
     Null(NullArgs),
     /// Measure Larder and its peers in turns and write docs/BENCHMARKS.md.
-    Compare(CompareArgs),
+    Compare(Box<CompareArgs>),
     /// Run our generator and redis-benchmark on the same servers and print both.
     Check(CheckArgs),
     /// Write a trace's records, decompressed, to standard output.

@@ -80,6 +80,13 @@ impl Peer {
         Ok(Peer { kind, version, program, arguments: arguments.to_vec() })
     }
 
+    /// The same with more words at the end of its command line.
+    pub(crate) fn with_arguments(&self, words: &[String]) -> Peer {
+        let mut peer = self.clone();
+        peer.arguments.extend_from_slice(words);
+        peer
+    }
+
     /// Name and version.
     pub(crate) fn label(&self) -> String {
         format!("{} {}", self.kind.name(), self.version)

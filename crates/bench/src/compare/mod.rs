@@ -3,6 +3,7 @@
 
 mod big_values;
 mod collections;
+mod eviction;
 mod expiry;
 mod handover;
 mod latency;
@@ -39,6 +40,8 @@ pub(crate) struct CompareArgs {
     servers: ServerArgs,
     #[command(flatten)]
     trace: trace_suite::TraceArgs,
+    #[command(flatten)]
+    eviction: eviction::EvictionArgs,
     /// Rounds of each measurement.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -130,6 +133,8 @@ pub(crate) enum Suite {
     RedisBenchmark,
     /// A trace, look-aside, with a memory limit.
     Trace,
+    /// Misses under memory limits, by policy.
+    Eviction,
 }
 
 /// What a suite needs.
@@ -180,6 +185,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
             Suite::Memory => memory::run(&cx)?,
             Suite::RedisBenchmark => redis_benchmark::run(&cx)?,
             Suite::Trace => trace_suite::run(&cx, &args.trace, &args.servers.peers_dir)?,
+            Suite::Eviction => eviction::run(&cx, &args.eviction)?,
         }
     }
     Ok(())
