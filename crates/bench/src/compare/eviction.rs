@@ -48,16 +48,12 @@ fn subjects(cx: &Context) -> Vec<Subject> {
         let policies: &[&str] = match peer.kind {
             Kind::Redis | Kind::Valkey => &[BASE, "allkeys-lfu"],
             Kind::Larder => &["allkeys-adaptive", BASE, "allkeys-s3fifo", "allkeys-wtinylfu", "allkeys-gdsf"],
-            // Dragonfly refuses a limit below 256 MB for each thread.
-            Kind::Null | Kind::RedisSystem | Kind::Dragonfly => &[],
+            // The replay speaks RESP; and Dragonfly refuses a limit below 256 MB for each thread.
+            Kind::Memcached | Kind::Null | Kind::RedisSystem | Kind::Dragonfly => &[],
         };
         for policy in policies {
-            let words = if *policy == "-" {
-                vec![]
-            } else {
-                vec!["--maxmemory-policy".to_owned(), policy.to_string()]
-            };
-            let label = if *policy == "-" { peer.label() } else { format!("{} {policy}", peer.label()) };
+            let words = ["--maxmemory-policy".to_owned(), (*policy).to_owned()];
+            let label = format!("{} {policy}", peer.label());
             subjects.push(Subject { label, peer: peer.with_arguments(&words) });
         }
     }
