@@ -46,6 +46,14 @@ macro_rules! kinds {
                 }
             }
 
+            /// The word for it in `maxmemory-policy`, where only keys that end may leave.
+            #[must_use]
+            pub fn volatile_name(self) -> &'static str {
+                match self {
+                    $(Kind::$name => concat!("volatile-", $word),)*
+                }
+            }
+
             /// What threads do on a hit.
             #[must_use]
             pub fn recording(self) -> Recording {
