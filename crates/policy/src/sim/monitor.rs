@@ -610,9 +610,9 @@ mod tests {
             (0, 0, 9, 0, Update),
             (0, 1, 9, 60, Expire),
             (0, 2, 9, 60, Update),
-            (1, 3, 21, 0, Update),
-            (1, 4, 21, 0, Update),
-            (1, 5, 21, 0, Get),
+            (1, 3, 22, 0, Update),
+            (1, 4, 22, 0, Update),
+            (1, 5, 22, 0, Get),
         ];
         let seen = commands(&[
             "incr c",
