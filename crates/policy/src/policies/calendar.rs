@@ -384,6 +384,17 @@ impl Policy for Calendar {
         field(first, ring)
     }
 
+    fn refile(&mut self, at: Ref, seen: Seen) -> u32 {
+        let used = self.generation(seen.field, 0);
+        let ring = self.periods[self.period_of(used)].ring;
+        self.rings.push(ring.into(), at);
+        field(used, ring)
+    }
+
+    fn is_cluttered(&self, entries: usize) -> bool {
+        self.rings.total() > leftovers_max(entries)
+    }
+
     fn arriving(&mut self) {
         self.newest = None;
     }

@@ -3,6 +3,7 @@
 //! Read next: `sampler.rs` and `calendar.rs`, the two ways to find a victim, and `adaptive.rs`, the default of a cache.
 
 pub mod adaptive;
+mod balance;
 mod calendar;
 mod ghosts;
 pub mod levels;

@@ -9,6 +9,7 @@
 //! entry's is a leftover of a deletion, and dropped.
 //! Cost: sieve about 4.3 bytes an entry; s3fifo 0.5 for the small queue and 4 for the names of what left it.
 
+use super::balance::Balance;
 use super::ghosts::Ghosts;
 use super::leftovers_max;
 use crate::Hits;
@@ -80,6 +81,18 @@ impl Policy for Sieve {
         self.queue.push(self.ahead, at)
     }
 
+    fn adopt(&mut self, at: Ref, _seen: Seen, _idle: f32) -> u32 {
+        self.queue.push(self.ahead, at)
+    }
+
+    fn refile(&mut self, at: Ref, seen: Seen) -> u32 {
+        self.queue.push(1 - self.ahead, at) | seen.field & USES
+    }
+
+    fn is_cluttered(&self, entries: usize) -> bool {
+        self.queue.rings.total() > leftovers_max(entries)
+    }
+
     fn arriving(&mut self) {
         self.newest = None;
     }
@@ -142,8 +155,7 @@ pub struct S3Fifo {
     scope: Scope,
     queue: Numbered,
     ghosts: Ghosts,
-    bytes_small: u64,
-    bytes_main: u64,
+    bytes: Balance,
     hand: u32,
     /// Entries of the bucket the hand is at.
     pending: Vec<Ref>,
@@ -152,10 +164,16 @@ pub struct S3Fifo {
 }
 
 const SMALL: usize = 0;
+/// The main region, beside the small queue.
+const LARGE: usize = 1;
 /// The small queue's part of all bytes.
 const SMALL_PART: u64 = 10;
 /// Uses after which an entry goes from the small queue to the main region.
 const USES_TO_STAY: u32 = 2;
+
+fn region(field: u32) -> usize {
+    if field & MAIN == 0 { SMALL } else { LARGE }
+}
 
 impl S3Fifo {
     /// An empty one.
@@ -165,8 +183,7 @@ impl S3Fifo {
             scope,
             queue: Numbered::new(),
             ghosts: Ghosts::default(),
-            bytes_small: 0,
-            bytes_main: 0,
+            bytes: Balance::default(),
             hand: seed as u32,
             pending: Vec::with_capacity(16),
             barren: 0,
@@ -175,8 +192,7 @@ impl S3Fifo {
     }
 
     fn leave(&mut self, seen: &Seen) {
-        let bytes = if seen.field & MAIN == 0 { &mut self.bytes_small } else { &mut self.bytes_main };
-        *bytes = bytes.saturating_sub(u64::from(seen.bytes));
+        self.bytes.take(region(seen.field), seen.bytes);
     }
 
     /// Looks at the oldest of the small queue.
@@ -189,7 +205,7 @@ impl S3Fifo {
         }
         if seen.field & USES >= USES_TO_STAY {
             self.leave(&seen);
-            self.bytes_main += u64::from(seen.bytes);
+            self.bytes.add(LARGE, seen.bytes);
             entries.set_field(popped.0, MAIN);
             return Some(Step::More);
         }
@@ -236,11 +252,27 @@ impl Policy for S3Fifo {
         self.newest = Some(at);
         // While nothing had to leave all goes into the main region, which needs no references.
         if self.ghosts.sets() == 0 || self.ghosts.take(at).is_some() {
-            self.bytes_main += u64::from(bytes);
+            self.bytes.add(LARGE, bytes);
             return MAIN;
         }
-        self.bytes_small += u64::from(bytes);
+        self.bytes.add(SMALL, bytes);
         self.queue.push(SMALL, at)
+    }
+
+    fn adopt(&mut self, _at: Ref, seen: Seen, _idle: f32) -> u32 {
+        self.bytes.add(LARGE, seen.bytes);
+        MAIN
+    }
+
+    fn refile(&mut self, at: Ref, seen: Seen) -> u32 {
+        if seen.field & MAIN != 0 {
+            return seen.field;
+        }
+        self.queue.push(SMALL, at) | seen.field & USES
+    }
+
+    fn is_cluttered(&self, entries: usize) -> bool {
+        self.queue.rings.total() > leftovers_max(entries)
     }
 
     fn arriving(&mut self) {
@@ -252,8 +284,8 @@ impl Policy for S3Fifo {
     }
 
     fn resized(&mut self, field: u32, before: u32, after: u32) {
-        let bytes = if field & MAIN == 0 { &mut self.bytes_small } else { &mut self.bytes_main };
-        *bytes = (*bytes + u64::from(after)).saturating_sub(u64::from(before));
+        self.bytes.add(region(field), after);
+        self.bytes.take(region(field), before);
     }
 
     fn absorb(&mut self, hits: &mut Hits) {
@@ -263,8 +295,9 @@ impl Policy for S3Fifo {
     fn step(&mut self, entries: &mut dyn Entries) -> Step {
         self.ghosts.fit(entries.len());
         for _ in 0..LOOKS {
-            let is_small_full = self.bytes_small * SMALL_PART >= self.bytes_small + self.bytes_main;
-            let is_main_barren = self.bytes_main == 0 || self.barren > 2 * entries.len() + 64;
+            let (small, main) = (self.bytes.of(SMALL), self.bytes.of(LARGE));
+            let is_small_full = small.saturating_mul(SMALL_PART) >= small.saturating_add(main);
+            let is_main_barren = self.barren > 2 * entries.len() + 64;
             let step = if is_small_full || is_main_barren { self.step_small(entries) } else { None };
             let step = match step {
                 Some(step) => step,
@@ -279,6 +312,21 @@ impl Policy for S3Fifo {
             }
         }
         Step::More
+    }
+
+    fn observe(&mut self, entries: &mut dyn Entries) {
+        let scope = self.scope;
+        self.bytes.look(entries, &mut |seen| scope.has(seen).then(|| region(seen.field)));
+        if !self.is_cluttered(entries.len()) {
+            return;
+        }
+        for _ in 0..LOOKS {
+            let Some(popped) = self.queue.pop(SMALL) else { return };
+            if let Some(seen) = filed(entries, self.scope, popped) {
+                let number = self.queue.push(SMALL, popped.0);
+                entries.set_field(popped.0, number | seen.field & 0xff);
+            }
+        }
     }
 
     fn memory(&self) -> usize {

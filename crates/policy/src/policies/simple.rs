@@ -34,6 +34,14 @@ impl Policy for Chance {
         0
     }
 
+    fn adopt(&mut self, _at: Ref, _seen: Seen, _idle: f32) -> u32 {
+        0
+    }
+
+    fn refile(&mut self, _at: Ref, seen: Seen) -> u32 {
+        seen.field
+    }
+
     fn arriving(&mut self) {
         self.newest = None;
     }
@@ -95,6 +103,14 @@ impl Policy for EndsFirst {
         0
     }
 
+    fn adopt(&mut self, _at: Ref, _seen: Seen, _idle: f32) -> u32 {
+        0
+    }
+
+    fn refile(&mut self, _at: Ref, seen: Seen) -> u32 {
+        seen.field
+    }
+
     fn arriving(&mut self) {
         self.sampler.arriving();
     }
@@ -142,6 +158,13 @@ struct Worth {
 const STEPS: f32 = 256.0;
 
 impl Worth {
+    /// Takes note of a size; answers the field of an entry that was used once.
+    fn made(&mut self, bytes: u32) -> u32 {
+        let mean = &mut self.bytes_mean;
+        *mean = if *mean == 0.0 { bytes as f32 } else { *mean + (bytes as f32 - *mean) / 1024.0 };
+        (self.clock as u64 as u32 & 0xffff) << 8 | 1
+    }
+
     /// In steps more than what left last.
     fn of(&self, seen: &Seen) -> f32 {
         let behind = (self.clock as u64 as u32).wrapping_sub(seen.field >> 8) & 0xffff;
@@ -164,9 +187,15 @@ impl Gdsf {
 impl Policy for Gdsf {
     fn created(&mut self, at: Ref, bytes: u32) -> u32 {
         self.sampler.created(at);
-        let mean = &mut self.worth.bytes_mean;
-        *mean = if *mean == 0.0 { bytes as f32 } else { *mean + (bytes as f32 - *mean) / 1024.0 };
-        (self.worth.clock as u64 as u32 & 0xffff) << 8 | 1
+        self.worth.made(bytes)
+    }
+
+    fn adopt(&mut self, _at: Ref, seen: Seen, _idle: f32) -> u32 {
+        self.worth.made(seen.bytes)
+    }
+
+    fn refile(&mut self, _at: Ref, seen: Seen) -> u32 {
+        seen.field
     }
 
     fn arriving(&mut self) {

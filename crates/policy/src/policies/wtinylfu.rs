@@ -9,6 +9,8 @@
 //! Cost: two bytes an entry for the sketch, and a reference for each entry in the window.
 //! Invariant: counts are halved after every ten uses an entry, those of entries when they are next looked at.
 
+use super::balance::Balance;
+use super::leftovers_max;
 use super::sampler::{Choice, Sampler, Scale};
 use crate::Hits;
 use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
@@ -16,6 +18,9 @@ use crate::random::{Random, mix};
 use crate::ring::Rings;
 
 const MAIN: u32 = 1 << 7;
+/// Where bytes are counted.
+const WINDOW: usize = 0;
+const LARGE: usize = 1;
 const USES: u32 = 15;
 const LOOKS: usize = 16;
 /// Uses an entry between two halvings, and between two moves of the border.
@@ -90,8 +95,7 @@ pub struct WTinyLfu {
     sampler: Sampler,
     sketch: Sketch,
     random: Random,
-    bytes_window: u64,
-    bytes_main: u64,
+    bytes: Balance,
     /// The window's share of all bytes.
     share: f64,
     step: f64,
@@ -106,6 +110,10 @@ pub struct WTinyLfu {
     newest: Option<Ref>,
 }
 
+fn region(field: u32) -> usize {
+    if field & MAIN == 0 { WINDOW } else { LARGE }
+}
+
 impl WTinyLfu {
     /// An empty one.
     #[must_use]
@@ -116,8 +124,7 @@ impl WTinyLfu {
             sampler: Sampler::new(scope, seed as u32),
             sketch: Sketch::default(),
             random: Random::new(seed),
-            bytes_window: 0,
-            bytes_main: 0,
+            bytes: Balance::default(),
             share: SHARE_MIN,
             step: STEP_FIRST,
             hits_before: 0.0,
@@ -162,8 +169,7 @@ impl WTinyLfu {
     }
 
     fn leave(&mut self, at: Ref, seen: &Seen) {
-        let bytes = if seen.field & MAIN == 0 { &mut self.bytes_window } else { &mut self.bytes_main };
-        *bytes = bytes.saturating_sub(u64::from(seen.bytes));
+        self.bytes.take(region(seen.field), seen.bytes);
         self.sketch.raise(at, Self::renewed(seen.field, self.halvings) & USES);
     }
 
@@ -202,8 +208,8 @@ impl WTinyLfu {
 
     /// The candidate goes into the main region.
     fn admit(&mut self, entries: &mut dyn Entries, at: Ref, seen: &Seen) {
-        self.bytes_window = self.bytes_window.saturating_sub(u64::from(seen.bytes));
-        self.bytes_main += u64::from(seen.bytes);
+        self.bytes.take(WINDOW, seen.bytes);
+        self.bytes.add(LARGE, seen.bytes);
         entries.set_field(at, seen.field | MAIN);
     }
 
@@ -218,7 +224,7 @@ impl WTinyLfu {
         if seen.is_over {
             return Some(self.evict(at, &seen));
         }
-        if self.bytes_main == 0 {
+        if self.bytes.of(LARGE) == 0 {
             return Some(self.evict(at, &seen));
         }
         let Choice::Found(victim, worth) = self.victim(entries) else {
@@ -248,12 +254,30 @@ impl Policy for WTinyLfu {
         let field = self.clock << 8 | (self.halvings & 7) << 4 | uses;
         if self.sketch.made_for == 0 {
             // Nothing had to leave so far, so there is nothing to choose: all goes into the main region.
-            self.bytes_main += u64::from(bytes);
+            self.bytes.add(LARGE, bytes);
             return field | MAIN;
         }
-        self.bytes_window += u64::from(bytes);
+        self.bytes.add(WINDOW, bytes);
         self.window.push(0, at);
         field
+    }
+
+    fn adopt(&mut self, _at: Ref, seen: Seen, idle: f32) -> u32 {
+        self.entries += 1;
+        self.bytes.add(LARGE, seen.bytes);
+        let ticks = (idle.clamp(0.0, 1.0) * TICKS_A_ROUND as f32) as u32;
+        (self.clock.wrapping_sub(ticks) & 0xffff) << 8 | MAIN | (self.halvings & 7) << 4 | 1
+    }
+
+    fn refile(&mut self, at: Ref, seen: Seen) -> u32 {
+        if seen.field & MAIN == 0 {
+            self.window.push(0, at);
+        }
+        seen.field
+    }
+
+    fn is_cluttered(&self, entries: usize) -> bool {
+        self.window.total() > leftovers_max(entries)
     }
 
     fn arriving(&mut self) {
@@ -267,8 +291,8 @@ impl Policy for WTinyLfu {
     }
 
     fn resized(&mut self, field: u32, before: u32, after: u32) {
-        let bytes = if field & MAIN == 0 { &mut self.bytes_window } else { &mut self.bytes_main };
-        *bytes = (*bytes + u64::from(after)).saturating_sub(u64::from(before));
+        self.bytes.add(region(field), after);
+        self.bytes.take(region(field), before);
     }
 
     fn absorb(&mut self, hits: &mut Hits) {
@@ -291,8 +315,9 @@ impl Policy for WTinyLfu {
         self.sketch.fit(entries.len());
         self.sketch.go_on();
         self.turn();
-        let all = self.bytes_window + self.bytes_main;
-        let is_window_full = self.bytes_window as f64 > self.share * all as f64;
+        let window = self.bytes.of(WINDOW);
+        let all = window.saturating_add(self.bytes.of(LARGE));
+        let is_window_full = window as f64 > self.share * all as f64;
         if is_window_full && let Some(step) = self.contest(entries) {
             return step;
         }
@@ -301,7 +326,7 @@ impl Policy for WTinyLfu {
             Choice::Found(..) | Choice::More => {
                 // Everything seen is in the window.
                 match self.candidate(entries) {
-                    Some((at, seen)) if self.bytes_main == 0 => self.evict(at, &seen),
+                    Some((at, seen)) if self.bytes.of(LARGE) == 0 => self.evict(at, &seen),
                     Some((at, seen)) => {
                         self.admit(entries, at, &seen);
                         Step::More
@@ -310,6 +335,20 @@ impl Policy for WTinyLfu {
                 }
             }
             Choice::Nothing => Step::Nothing,
+        }
+    }
+
+    fn observe(&mut self, entries: &mut dyn Entries) {
+        let scope = self.scope;
+        self.bytes.look(entries, &mut |seen| scope.has(seen).then(|| region(seen.field)));
+        if !self.is_cluttered(entries.len()) {
+            return;
+        }
+        for _ in 0..LOOKS {
+            let Some(at) = self.window.pop(0) else { return };
+            if entries.look(at).is_some_and(|seen| scope.has(&seen) && seen.field & MAIN == 0) {
+                self.window.push(0, at);
+            }
         }
     }
 
