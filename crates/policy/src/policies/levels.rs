@@ -204,7 +204,7 @@ impl Policy for Levels {
         let mut step = Step::More;
         for _ in 0..2 * POOL {
             let Some(level) = self.level() else {
-                step = if spared.is_some() && entries.len() > 1 { Step::More } else { Step::Nothing };
+                step = Step::Nothing;
                 break;
             };
             let found = if level == 1 {
@@ -229,6 +229,7 @@ impl Policy for Levels {
     }
 
     fn observe(&mut self, entries: &mut dyn Entries) {
+        self.rings.shrink();
         // Leftovers of deletions stand anywhere: the longest ring gives up its oldest, and takes them back if they count.
         if self.rings.total() <= leftovers_max(entries.len()) {
             return;

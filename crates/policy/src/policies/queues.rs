@@ -75,6 +75,34 @@ impl Sieve {
     }
 }
 
+impl Sieve {
+    fn next(&mut self, entries: &mut dyn Entries, spared: &mut Option<Ref>) -> Step {
+        for _ in 0..LOOKS {
+            let Some(popped) = self.queue.pop(self.ahead) else {
+                if self.queue.rings.total() == 0 {
+                    return Step::Nothing;
+                }
+                self.ahead = 1 - self.ahead;
+                continue;
+            };
+            let Some(seen) = filed(entries, self.scope, popped) else { continue };
+            let (at, is_used) = (popped.0, seen.field & USES != 0);
+            if seen.is_over {
+                return Step::Evict(at);
+            }
+            if self.newest == Some(at) && entries.len() > 1 {
+                *spared = Some(at);
+            } else if is_used {
+                let field = self.queue.push(1 - self.ahead, at);
+                entries.set_field(at, field);
+            } else {
+                return Step::Evict(at);
+            }
+        }
+        Step::More
+    }
+}
+
 impl Policy for Sieve {
     fn created(&mut self, at: Ref, _bytes: u32) -> u32 {
         self.newest = Some(at);
@@ -108,26 +136,18 @@ impl Policy for Sieve {
     }
 
     fn step(&mut self, entries: &mut dyn Entries) -> Step {
-        for _ in 0..LOOKS {
-            let Some(popped) = self.queue.pop(self.ahead) else {
-                if self.queue.rings.total() == 0 {
-                    return Step::Nothing;
-                }
-                self.ahead = 1 - self.ahead;
-                continue;
-            };
-            let Some(seen) = filed(entries, self.scope, popped) else { continue };
-            let is_spared = self.newest == Some(popped.0) && entries.len() > 1;
-            if seen.is_over || seen.field & USES == 0 && !is_spared {
-                return Step::Evict(popped.0);
-            }
-            let field = self.queue.push(1 - self.ahead, popped.0);
-            entries.set_field(popped.0, field);
+        // What was just made stands aside for the step: it may be all there is.
+        let mut spared = None;
+        let step = self.next(entries, &mut spared);
+        if let Some(at) = spared {
+            let field = self.queue.push(1 - self.ahead, at);
+            entries.set_field(at, field);
         }
-        Step::More
+        step
     }
 
     fn observe(&mut self, entries: &mut dyn Entries) {
+        self.queue.rings.shrink();
         if self.queue.rings.total() <= leftovers_max(entries.len()) {
             return;
         }
@@ -316,6 +336,7 @@ impl Policy for S3Fifo {
 
     fn observe(&mut self, entries: &mut dyn Entries) {
         let scope = self.scope;
+        self.queue.rings.shrink();
         self.bytes.look(entries, &mut |seen| scope.has(seen).then(|| region(seen.field)));
         if !self.is_cluttered(entries.len()) {
             return;

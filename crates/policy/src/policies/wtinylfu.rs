@@ -321,25 +321,29 @@ impl Policy for WTinyLfu {
         if is_window_full && let Some(step) = self.contest(entries) {
             return step;
         }
-        match self.victim(entries) {
+        let choice = self.victim(entries);
+        match choice {
             Choice::Found(victim, worth) if worth < f32::MAX => self.evict(victim.at, &victim.seen),
-            Choice::Found(..) | Choice::More => {
-                // Everything seen is in the window.
-                match self.candidate(entries) {
-                    Some((at, seen)) if self.bytes.of(LARGE) == 0 => self.evict(at, &seen),
-                    Some((at, seen)) => {
-                        self.admit(entries, at, &seen);
-                        Step::More
-                    }
-                    None => Step::More,
-                }
-            }
             Choice::Nothing => Step::Nothing,
+            Choice::Found(..) | Choice::More => match (self.candidate(entries), choice) {
+                // Everything seen is in the window.
+                (Some((at, seen)), _) if self.bytes.of(LARGE) == 0 => self.evict(at, &seen),
+                (Some((at, seen)), _) => {
+                    self.admit(entries, at, &seen);
+                    Step::More
+                }
+                // It looks as if it was in the window, where there is none but what was made last.
+                (None, Choice::Found(victim, _)) if self.window.total() <= 1 => {
+                    self.evict(victim.at, &victim.seen)
+                }
+                (None, _) => Step::More,
+            },
         }
     }
 
     fn observe(&mut self, entries: &mut dyn Entries) {
         let scope = self.scope;
+        self.window.shrink();
         self.bytes.look(entries, &mut |seen| scope.has(seen).then(|| region(seen.field)));
         if !self.is_cluttered(entries.len()) {
             return;
