@@ -293,7 +293,8 @@ impl House {
                 }
                 Step::More => {}
                 // What is not filed yet is not known.
-                Step::Nothing if self.adopting.is_some() || self.in_scope() <= 1 => return Ok(false),
+                Step::Nothing if self.adopting.is_some() => return Ok(false),
+                Step::Nothing if self.in_scope() <= usize::from(self.newest.is_some()) => return Ok(false),
                 Step::Nothing => {}
             }
             self.tell();

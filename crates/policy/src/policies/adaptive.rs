@@ -304,6 +304,7 @@ impl Policy for Adaptive {
     }
 
     fn adopt(&mut self, _at: Ref, _seen: Seen, idle: f32) -> u32 {
+        self.sampler.has_more();
         let ticks = (idle.clamp(0.0, 1.0) * TICKS_A_ROUND as f32) as u32;
         (self.ranks.clock.wrapping_sub(ticks) & 0xffff) << 8
     }

@@ -225,6 +225,7 @@ impl S3Fifo {
         }
         if seen.field & USES >= USES_TO_STAY {
             self.leave(&seen);
+            self.barren = 0;
             self.bytes.add(LARGE, seen.bytes);
             entries.set_field(popped.0, MAIN);
             return Some(Step::More);
@@ -272,6 +273,7 @@ impl Policy for S3Fifo {
         self.newest = Some(at);
         // While nothing had to leave all goes into the main region, which needs no references.
         if self.ghosts.sets() == 0 || self.ghosts.take(at).is_some() {
+            self.barren = 0;
             self.bytes.add(LARGE, bytes);
             return MAIN;
         }
@@ -280,6 +282,7 @@ impl Policy for S3Fifo {
     }
 
     fn adopt(&mut self, _at: Ref, seen: Seen, _idle: f32) -> u32 {
+        self.barren = 0;
         self.bytes.add(LARGE, seen.bytes);
         MAIN
     }
@@ -319,14 +322,10 @@ impl Policy for S3Fifo {
             let is_small_full = small.saturating_mul(SMALL_PART) >= small.saturating_add(main);
             let is_main_barren = self.barren > 2 * entries.len() + 64;
             let step = if is_small_full || is_main_barren { self.step_small(entries) } else { None };
-            let step = match step {
-                Some(step) => step,
-                None if is_main_barren => {
-                    self.barren = 0;
-                    return Step::Nothing;
-                }
-                None => self.step_main(entries),
-            };
+            let step = step.unwrap_or_else(|| self.step_main(entries));
+            if step == Step::More && is_main_barren && self.barren > 0 && self.queue.rings.total() <= 1 {
+                return Step::Nothing;
+            }
             if step != Step::More {
                 return step;
             }

@@ -88,6 +88,12 @@ impl Sampler {
 
     pub(super) fn created(&mut self, at: Ref) {
         self.newest = Some(at);
+        self.barren = 0;
+    }
+
+    /// There is one in scope that was not known to be.
+    pub(super) fn has_more(&mut self) {
+        self.barren = 0;
     }
 
     /// Something is about to be made: what was made before may leave for it.

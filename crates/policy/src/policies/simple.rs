@@ -31,10 +31,12 @@ impl Chance {
 impl Policy for Chance {
     fn created(&mut self, at: Ref, _bytes: u32) -> u32 {
         self.newest = Some(at);
+        self.barren = 0;
         0
     }
 
     fn adopt(&mut self, _at: Ref, _seen: Seen, _idle: f32) -> u32 {
+        self.barren = 0;
         0
     }
 
@@ -70,10 +72,7 @@ impl Policy for Chance {
         self.barren = if found > 0 { 0 } else { self.barren + shown.max(1) };
         match chosen {
             Some(at) => Step::Evict(at),
-            None if self.barren > 2 * entries.len() + 64 => {
-                self.barren = 0;
-                Step::Nothing
-            }
+            None if self.barren > 2 * entries.len() + 64 => Step::Nothing,
             None => Step::More,
         }
     }
@@ -104,6 +103,7 @@ impl Policy for EndsFirst {
     }
 
     fn adopt(&mut self, _at: Ref, _seen: Seen, _idle: f32) -> u32 {
+        self.sampler.has_more();
         0
     }
 
@@ -191,6 +191,7 @@ impl Policy for Gdsf {
     }
 
     fn adopt(&mut self, _at: Ref, seen: Seen, _idle: f32) -> u32 {
+        self.sampler.has_more();
         self.worth.made(seen.bytes)
     }
 

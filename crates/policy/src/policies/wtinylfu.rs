@@ -175,20 +175,26 @@ impl WTinyLfu {
 
     /// Takes the oldest out of the window; answers it when it is still there.
     fn candidate(&mut self, entries: &mut dyn Entries) -> Option<(Ref, Seen)> {
+        let (mut spared, mut found) = (None, None);
         for _ in 0..LOOKS {
-            let at = self.window.pop(0)?;
+            let Some(at) = self.window.pop(0) else { break };
             let Some(mut seen) = entries.look(at) else { continue };
             if !self.scope.has(&seen) || seen.field & MAIN != 0 {
                 continue;
             }
             if self.newest == Some(at) && entries.len() > 1 {
-                self.window.push(0, at);
-                return None;
+                // It may be filed twice, and be all there is.
+                spared = Some(at);
+                continue;
             }
             seen.field = Self::renewed(seen.field, self.halvings);
-            return Some((at, seen));
+            found = Some((at, seen));
+            break;
         }
-        None
+        if let Some(at) = spared {
+            self.window.push(0, at);
+        }
+        found
     }
 
     fn victim(&mut self, entries: &mut dyn Entries) -> Choice {
@@ -264,6 +270,7 @@ impl Policy for WTinyLfu {
 
     fn adopt(&mut self, _at: Ref, seen: Seen, idle: f32) -> u32 {
         self.entries += 1;
+        self.sampler.has_more();
         self.bytes.add(LARGE, seen.bytes);
         let ticks = (idle.clamp(0.0, 1.0) * TICKS_A_ROUND as f32) as u32;
         (self.clock.wrapping_sub(ticks) & 0xffff) << 8 | MAIN | (self.halvings & 7) << 4 | 1
