@@ -17,6 +17,7 @@ Usage: larder [/path/to/larder.conf] [--option value ...] [-]
        larder --cache [...]           be a cache: take three quarters of the memory there is for
                                       maxmemory, and allkeys-adaptive for maxmemory-policy
        larder --check-config [...]    say whether the configuration is right, and end
+       larder sim TRACE [...]         what eviction policies would have hit; see larder sim --help
        larder -v | --version
        larder -h | --help
 

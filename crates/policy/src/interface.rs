@@ -104,6 +104,16 @@ pub trait Policy: fmt::Debug + Send {
         field
     }
 
+    /// An entry could not be looked at when its turn came, as [`Entries::look`] answered `None` though it is there, and its
+    /// reference was dropped: it is filed again, and what its field tells of its uses stays. Answers its field.
+    fn refile(&mut self, at: Ref, seen: Seen) -> u32;
+
+    /// Whether many references are leftovers of entries that are gone, where there are so many entries: worth calls
+    /// of [`Policy::observe`] until it is not.
+    fn is_cluttered(&self, _entries: usize) -> bool {
+        false
+    }
+
     /// An entry is about to be made and room is needed for it: what was made before has been there for whoever made it.
     /// Until then the entry made last does not leave.
     fn arriving(&mut self) {}

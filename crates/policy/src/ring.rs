@@ -1,13 +1,17 @@
 //! Queues of references: first in, first out, four bytes each, in chunks of two cache lines that queues hand to each other.
 //!
 //! Invariant: `len` is the number of references between head and tail; a chunk belongs to one queue or is free.
-//! Growing takes a page of 16 KiB at a time and copies nothing.
+//! Growing takes a page of 16 KiB at a time and copies nothing; [`Rings::shrink`] gives one back.
 
 use crate::interface::Ref;
 
 const CHUNK: usize = 30;
 const PAGE: usize = 128;
 const NONE: u32 = u32::MAX;
+/// Stands for `before` in chunks that no queue has.
+const FREE: u32 = u32::MAX - 1;
+/// Pages that are kept free for what comes.
+const PAGES_SPARE: usize = 2;
 
 #[derive(Clone, Copy, Debug)]
 struct Chunk {
@@ -28,11 +32,44 @@ struct Queue {
 
 const EMPTY: Queue = Queue { first: NONE, first_at: 0, last: NONE, last_end: 0, len: 0 };
 
+/// Chunks that come and go together.
+#[derive(Debug)]
+struct Page {
+    /// The first of those that are free, which name each other by `next`.
+    free: u32,
+    chunks: [Chunk; PAGE],
+}
+
+impl Page {
+    fn new() -> Box<Page> {
+        let chunk = |at| Chunk {
+            next: if at + 1 < PAGE { at as u32 + 1 } else { NONE },
+            before: FREE,
+            refs: [0; CHUNK],
+        };
+        Box::new(Page { free: 0, chunks: std::array::from_fn(chunk) })
+    }
+
+    fn take(&mut self) -> Option<usize> {
+        let at = self.free as usize;
+        self.free = self.chunks.get(at)?.next;
+        Some(at)
+    }
+
+    fn give(&mut self, at: usize) {
+        (self.chunks[at].next, self.chunks[at].before) = (self.free, FREE);
+        self.free = at as u32;
+    }
+}
+
 /// Some queues over one store of chunks.
 #[derive(Debug)]
 pub struct Rings {
-    pages: Vec<Box<[Chunk; PAGE]>>,
-    free: u32,
+    pages: Vec<Box<Page>>,
+    /// Pages with free chunks, the one to take from last.
+    open: Vec<u32>,
+    /// Chunks that are free.
+    free: usize,
     queues: Vec<Queue>,
     len: usize,
 }
@@ -41,7 +78,7 @@ impl Rings {
     /// So many empty queues.
     #[must_use]
     pub fn new(queues: usize) -> Self {
-        Rings { pages: Vec::new(), free: NONE, queues: vec![EMPTY; queues], len: 0 }
+        Rings { pages: Vec::new(), open: Vec::new(), free: 0, queues: vec![EMPTY; queues], len: 0 }
     }
 
     /// References in all queues.
@@ -65,35 +102,87 @@ impl Rings {
     /// Memory held, in bytes.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.pages.len() * size_of::<[Chunk; PAGE]>()
+        self.pages.len() * size_of::<Page>()
             + self.pages.capacity() * size_of::<usize>()
+            + self.open.capacity() * size_of::<u32>()
             + self.queues.capacity() * size_of::<Queue>()
     }
 
     fn chunk(&mut self, at: u32) -> &mut Chunk {
-        &mut self.pages[at as usize / PAGE][at as usize % PAGE]
+        &mut self.pages[at as usize / PAGE].chunks[at as usize % PAGE]
     }
 
     fn take_chunk(&mut self) -> u32 {
-        if self.free == NONE {
-            let start = (self.pages.len() * PAGE) as u32;
-            let mut page = Box::new([Chunk { next: NONE, before: NONE, refs: [0; CHUNK] }; PAGE]);
-            for (at, chunk) in page.iter_mut().enumerate() {
-                chunk.next = if at + 1 < PAGE { start + at as u32 + 1 } else { NONE };
+        loop {
+            let Some(number) = self.open.last().copied() else {
+                self.open.push(self.pages.len() as u32);
+                self.pages.push(Page::new());
+                self.free += PAGE;
+                continue;
+            };
+            // What was given back meanwhile is open no more.
+            let page = self.pages.get_mut(number as usize);
+            let Some((page, at)) = page.and_then(|page| page.take().map(|at| (page, at))) else {
+                self.open.pop();
+                continue;
+            };
+            page.chunks[at] = Chunk { next: NONE, before: NONE, refs: [0; CHUNK] };
+            if page.free == NONE {
+                self.open.pop();
             }
-            self.pages.push(page);
-            self.free = start;
+            self.free -= 1;
+            return (number as usize * PAGE + at) as u32;
         }
-        let at = self.free;
-        self.free = self.chunk(at).next;
-        *self.chunk(at) = Chunk { next: NONE, before: NONE, refs: [0; CHUNK] };
-        at
     }
 
     fn give_chunk(&mut self, at: u32) {
-        let free = self.free;
-        self.chunk(at).next = free;
-        self.free = at;
+        let page = &mut self.pages[at as usize / PAGE];
+        if page.free == NONE {
+            self.open.push(at / PAGE as u32);
+        }
+        page.give(at as usize % PAGE);
+        self.free += 1;
+    }
+
+    /// Gives the last page back where more than half of all chunks are free. What it held moves; some microseconds.
+    pub fn shrink(&mut self) {
+        if self.free < (self.pages.len() / 2 + PAGES_SPARE) * PAGE {
+            return;
+        }
+        let start = (self.pages.len() - 1) * PAGE;
+        let Some(page) = self.pages.last_mut() else { return };
+        page.free = NONE;
+        self.free -= page.chunks.iter().filter(|chunk| chunk.before == FREE).count();
+        for at in start..start + PAGE {
+            let chunk = *self.chunk(at as u32);
+            if chunk.before != FREE {
+                self.move_chunk(at as u32, chunk);
+            }
+        }
+        self.pages.pop();
+        if self.pages.capacity() > 4 * self.pages.len() + 64 {
+            self.pages.shrink_to(2 * self.pages.len());
+        }
+    }
+
+    /// Moves a chunk that a queue has to one that is free.
+    fn move_chunk(&mut self, from: u32, chunk: Chunk) {
+        let to = self.take_chunk();
+        *self.chunk(to) = chunk;
+        if chunk.before == NONE {
+            self.each_queue(|queue| queue.first = if queue.first == from { to } else { queue.first });
+        } else {
+            self.chunk(chunk.before).next = to;
+        }
+        if chunk.next == NONE {
+            self.each_queue(|queue| queue.last = if queue.last == from { to } else { queue.last });
+        } else {
+            self.chunk(chunk.next).before = to;
+        }
+    }
+
+    fn each_queue(&mut self, change: impl Fn(&mut Queue)) {
+        self.queues.iter_mut().filter(|queue| queue.len > 0).for_each(change);
     }
 
     /// Appends a reference to a queue.
@@ -201,6 +290,7 @@ mod tests {
                     }
                     4 | 5 => prop_assert_eq!(rings.pop(queue), model[queue].pop_front()),
                     6 => prop_assert_eq!(rings.pop_newest(queue), model[queue].pop_back()),
+                    7 if value < 100 => rings.shrink(),
                     _ => {
                         rings.push_oldest(queue, Ref(value));
                         model[queue].push_front(Ref(value));
@@ -229,7 +319,39 @@ mod tests {
                 let taken = rings.pop(at % 2).or_else(|| rings.pop(1 - at % 2)).unwrap();
                 rings.push(1, taken);
             }
-            prop_assert!(rings.memory() <= full + size_of::<[Chunk; PAGE]>() + 1024);
+            prop_assert!(rings.memory() <= full + size_of::<Page>() + 1024);
+        }
+
+        #[test]
+        fn pages_are_given_back(counts in proptest::collection::vec(0usize..30_000, 1..6), left in 1usize..50) {
+            let mut rings = Rings::new(8);
+            let mut model = vec![VecDeque::new(); 8];
+            for count in counts {
+                for at in 0..count {
+                    let queue = at * at % 8;
+                    rings.push(queue, Ref(at as u32));
+                    model[queue].push_back(Ref(at as u32));
+                }
+                // From both ends, so that what is left lies anywhere.
+                for (queue, model) in model.iter_mut().enumerate() {
+                    while model.len() > left {
+                        let is_oldest = model.len() % 3 == 0;
+                        let (mine, theirs) = if is_oldest {
+                            (rings.pop(queue), model.pop_front())
+                        } else {
+                            (rings.pop_newest(queue), model.pop_back())
+                        };
+                        prop_assert_eq!(mine, theirs);
+                        rings.shrink();
+                    }
+                }
+            }
+            prop_assert!(rings.memory() <= 5 * size_of::<Page>(), "{}", rings.memory());
+            for (queue, model) in model.iter_mut().enumerate() {
+                while let Some(expected) = model.pop_front() {
+                    prop_assert_eq!(rings.pop(queue), Some(expected));
+                }
+            }
         }
     }
 }

@@ -52,7 +52,7 @@ fn mixed(requests: usize, keys: f64, seed: u64) -> Trace {
 }
 
 fn misses(trace: &Trace, subject: Subject, capacity: u64) -> f64 {
-    let outcomes = replay(trace, &[subject], &[capacity], &mut |_, _| {});
+    let outcomes = replay(trace, &[subject], &[capacity], 1, &mut |_, _| {});
     outcomes[0].tally.misses as f64
 }
 
@@ -127,7 +127,7 @@ fn memory_stays_within_the_budget_of_each_policy() {
         let room = Room { capacity: 120_000, keys: trace.keys, entries: 120_000 };
         let mut cache = Cache::new(room, kind, Scope::All);
         for request in &trace.requests {
-            cache.access(Use { key: request.key, size: 1, next: 0, second: 0 });
+            cache.access(Use { key: request.key, size: 1, next: 0, second: 0, end: u32::MAX });
         }
         let budget = match kind {
             Kind::Random | Kind::Ttl | Kind::Gdsf => 0.1,

@@ -20,6 +20,14 @@ const OTHER_FILES: u64 = 64;
 
 /// Does what the command line says.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let mut args = args.peekable();
+    // A configuration of that name is ./sim.
+    if args.next_if(|word| word == "sim").is_some() {
+        return match larder_policy::sim::run(args, &mut std::io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(text) => fail(&format!("sim: {text}")),
+        };
+    }
     let plan = match larder_config::from_args_and(args, &mut std::io::stdin()) {
         Ok(plan) => plan,
         Err(error) => return fail(&error.to_string()),

@@ -36,6 +36,8 @@ pub struct Use {
     pub next: u32,
     /// Seconds from the start of the trace.
     pub second: u32,
+    /// The second at which it ends where it is stored; `u32::MAX` for never.
+    pub end: u32,
 }
 
 /// What fits in a cache of a given model.
@@ -50,7 +52,7 @@ pub struct Room {
 }
 
 /// A cache that holds keys, not values.
-pub trait Model {
+pub trait Model: Send {
     /// Looks the key up, and stores it when it is absent; answers whether it was there.
     fn access(&mut self, request: Use) -> bool;
     /// Stores the key, whether or not it is there.
@@ -60,6 +62,9 @@ pub trait Model {
         }
         self.access(request);
     }
+    /// The key, which is held, ends at another second. Whoever drives the model removes what is over; this is for those
+    /// that go by the time that is left.
+    fn expire(&mut self, _key: u32, _end: u32) {}
     /// The size the key is held with, if it is.
     fn size_of(&self, key: u32) -> Option<u32>;
     /// Forgets the key, as a deletion or the end of its time does.

@@ -303,6 +303,16 @@ impl Policy for Adaptive {
         field
     }
 
+    fn adopt(&mut self, _at: Ref, _seen: Seen, idle: f32) -> u32 {
+        self.sampler.has_more();
+        let ticks = (idle.clamp(0.0, 1.0) * TICKS_A_ROUND as f32) as u32;
+        (self.ranks.clock.wrapping_sub(ticks) & 0xffff) << 8
+    }
+
+    fn refile(&mut self, _at: Ref, seen: Seen) -> u32 {
+        seen.field
+    }
+
     fn arriving(&mut self) {
         self.sampler.arriving();
     }

@@ -246,6 +246,16 @@ impl Calendar {
     }
 
     fn step_oldest(&mut self, entries: &mut dyn Entries) -> Step {
+        // What was just made stands aside for the step: it may be filed twice, and be all there is.
+        let mut spared = None;
+        let step = self.oldest(entries, &mut spared);
+        if let Some((at, used)) = spared {
+            self.file(entries, at, used);
+        }
+        step
+    }
+
+    fn oldest(&mut self, entries: &mut dyn Entries, spared: &mut Option<(Ref, u32)>) -> Step {
         for _ in 0..LOOKS {
             while self.rings.has_none(self.periods[0].ring.into()) {
                 if self.periods.len() == 1 {
@@ -263,22 +273,32 @@ impl Calendar {
             if seen.is_over || is_oldest && self.may_go(at, entries) {
                 return Step::Evict(at);
             }
-            let is_alone = is_oldest && self.rings.total() == 0;
-            self.file(entries, at, used);
-            if is_alone {
-                return Step::Nothing;
+            if is_oldest {
+                *spared = Some((at, used));
+            } else {
+                self.file(entries, at, used);
             }
         }
         Step::More
     }
 
     fn step_newest(&mut self, entries: &mut dyn Entries) -> Step {
+        let mut spared = None;
+        let mut found = None;
         for _ in 0..LOOKS {
             let Some(at) = self.touched.pop() else { break };
-            if entries.look(at).is_some_and(|seen| self.scope.has(&seen)) && self.may_go(at, entries) {
-                self.drop_newest(at);
-                return Step::Evict(at);
+            if entries.look(at).is_some_and(|seen| self.scope.has(&seen)) {
+                if self.may_go(at, entries) {
+                    found = Some(at);
+                    break;
+                }
+                spared = Some(at);
             }
+        }
+        self.touched.extend(spared);
+        if let Some(at) = found {
+            self.drop_newest(at);
+            return Step::Evict(at);
         }
         let mut period = self.current();
         let mut spared = None;
@@ -325,6 +345,7 @@ impl Calendar {
 
     /// Drops some leftovers of deletions, when there are many: one ring after the other is turned once around.
     fn tidy(&mut self, entries: &mut dyn Entries) {
+        self.rings.shrink();
         if self.rings.total() <= leftovers_max(entries.len()) {
             return;
         }
@@ -382,6 +403,17 @@ impl Policy for Calendar {
         let Period { ring, first, .. } = self.periods[(place as usize).min(self.current())];
         self.rings.push(ring.into(), at);
         field(first, ring)
+    }
+
+    fn refile(&mut self, at: Ref, seen: Seen) -> u32 {
+        let used = self.generation(seen.field, 0);
+        let ring = self.periods[self.period_of(used)].ring;
+        self.rings.push(ring.into(), at);
+        field(used, ring)
+    }
+
+    fn is_cluttered(&self, entries: usize) -> bool {
+        self.rings.total() > leftovers_max(entries)
     }
 
     fn arriving(&mut self) {

@@ -164,6 +164,25 @@ impl Policy for Levels {
         1 << LEVEL_SHIFT | (self.clock & 0xff) << 8 | 1
     }
 
+    fn adopt(&mut self, at: Ref, _seen: Seen, idle: f32) -> u32 {
+        self.rings.push(1, at);
+        self.lowest = 1;
+        // The pool is of those used longest ago, so far as the clock tells.
+        let ticks = (idle.clamp(0.0, 1.0) * TICKS_A_ROUND as f32) as u32;
+        1 << LEVEL_SHIFT | (self.clock.wrapping_sub(ticks) & 0xff) << 8 | 1
+    }
+
+    fn refile(&mut self, at: Ref, seen: Seen) -> u32 {
+        let level = (seen.field >> LEVEL_SHIFT).max(1);
+        self.rings.push(level as usize, at);
+        self.lowest = self.lowest.min(level as usize);
+        level << LEVEL_SHIFT | seen.field & 0xff00 | level
+    }
+
+    fn is_cluttered(&self, entries: usize) -> bool {
+        self.rings.total() > leftovers_max(entries)
+    }
+
     fn arriving(&mut self) {
         self.newest = None;
     }
@@ -185,7 +204,7 @@ impl Policy for Levels {
         let mut step = Step::More;
         for _ in 0..2 * POOL {
             let Some(level) = self.level() else {
-                step = if spared.is_some() && entries.len() > 1 { Step::More } else { Step::Nothing };
+                step = Step::Nothing;
                 break;
             };
             let found = if level == 1 {
@@ -210,6 +229,7 @@ impl Policy for Levels {
     }
 
     fn observe(&mut self, entries: &mut dyn Entries) {
+        self.rings.shrink();
         // Leftovers of deletions stand anywhere: the longest ring gives up its oldest, and takes them back if they count.
         if self.rings.total() <= leftovers_max(entries.len()) {
             return;

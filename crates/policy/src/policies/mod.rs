@@ -3,6 +3,7 @@
 //! Read next: `sampler.rs` and `calendar.rs`, the two ways to find a victim, and `adaptive.rs`, the default of a cache.
 
 pub mod adaptive;
+mod balance;
 mod calendar;
 mod ghosts;
 pub mod levels;
@@ -43,6 +44,14 @@ macro_rules! kinds {
             pub fn name(self) -> &'static str {
                 match self {
                     $(Kind::$name => $word,)*
+                }
+            }
+
+            /// The word for it in `maxmemory-policy`, where only keys that end may leave.
+            #[must_use]
+            pub fn volatile_name(self) -> &'static str {
+                match self {
+                    $(Kind::$name => concat!("volatile-", $word),)*
                 }
             }
 

@@ -9,6 +9,7 @@
 //! entry's is a leftover of a deletion, and dropped.
 //! Cost: sieve about 4.3 bytes an entry; s3fifo 0.5 for the small queue and 4 for the names of what left it.
 
+use super::balance::Balance;
 use super::ghosts::Ghosts;
 use super::leftovers_max;
 use crate::Hits;
@@ -74,10 +75,50 @@ impl Sieve {
     }
 }
 
+impl Sieve {
+    fn next(&mut self, entries: &mut dyn Entries, spared: &mut Option<Ref>) -> Step {
+        for _ in 0..LOOKS {
+            let Some(popped) = self.queue.pop(self.ahead) else {
+                if self.queue.rings.total() == 0 {
+                    return Step::Nothing;
+                }
+                self.ahead = 1 - self.ahead;
+                continue;
+            };
+            let Some(seen) = filed(entries, self.scope, popped) else { continue };
+            let (at, is_used) = (popped.0, seen.field & USES != 0);
+            if seen.is_over {
+                return Step::Evict(at);
+            }
+            if self.newest == Some(at) && entries.len() > 1 {
+                *spared = Some(at);
+            } else if is_used {
+                let field = self.queue.push(1 - self.ahead, at);
+                entries.set_field(at, field);
+            } else {
+                return Step::Evict(at);
+            }
+        }
+        Step::More
+    }
+}
+
 impl Policy for Sieve {
     fn created(&mut self, at: Ref, _bytes: u32) -> u32 {
         self.newest = Some(at);
         self.queue.push(self.ahead, at)
+    }
+
+    fn adopt(&mut self, at: Ref, _seen: Seen, _idle: f32) -> u32 {
+        self.queue.push(self.ahead, at)
+    }
+
+    fn refile(&mut self, at: Ref, seen: Seen) -> u32 {
+        self.queue.push(1 - self.ahead, at) | seen.field & USES
+    }
+
+    fn is_cluttered(&self, entries: usize) -> bool {
+        self.queue.rings.total() > leftovers_max(entries)
     }
 
     fn arriving(&mut self) {
@@ -95,26 +136,18 @@ impl Policy for Sieve {
     }
 
     fn step(&mut self, entries: &mut dyn Entries) -> Step {
-        for _ in 0..LOOKS {
-            let Some(popped) = self.queue.pop(self.ahead) else {
-                if self.queue.rings.total() == 0 {
-                    return Step::Nothing;
-                }
-                self.ahead = 1 - self.ahead;
-                continue;
-            };
-            let Some(seen) = filed(entries, self.scope, popped) else { continue };
-            let is_spared = self.newest == Some(popped.0) && entries.len() > 1;
-            if seen.is_over || seen.field & USES == 0 && !is_spared {
-                return Step::Evict(popped.0);
-            }
-            let field = self.queue.push(1 - self.ahead, popped.0);
-            entries.set_field(popped.0, field);
+        // What was just made stands aside for the step: it may be all there is.
+        let mut spared = None;
+        let step = self.next(entries, &mut spared);
+        if let Some(at) = spared {
+            let field = self.queue.push(1 - self.ahead, at);
+            entries.set_field(at, field);
         }
-        Step::More
+        step
     }
 
     fn observe(&mut self, entries: &mut dyn Entries) {
+        self.queue.rings.shrink();
         if self.queue.rings.total() <= leftovers_max(entries.len()) {
             return;
         }
@@ -142,8 +175,7 @@ pub struct S3Fifo {
     scope: Scope,
     queue: Numbered,
     ghosts: Ghosts,
-    bytes_small: u64,
-    bytes_main: u64,
+    bytes: Balance,
     hand: u32,
     /// Entries of the bucket the hand is at.
     pending: Vec<Ref>,
@@ -152,10 +184,16 @@ pub struct S3Fifo {
 }
 
 const SMALL: usize = 0;
+/// The main region, beside the small queue.
+const LARGE: usize = 1;
 /// The small queue's part of all bytes.
 const SMALL_PART: u64 = 10;
 /// Uses after which an entry goes from the small queue to the main region.
 const USES_TO_STAY: u32 = 2;
+
+fn region(field: u32) -> usize {
+    if field & MAIN == 0 { SMALL } else { LARGE }
+}
 
 impl S3Fifo {
     /// An empty one.
@@ -165,8 +203,7 @@ impl S3Fifo {
             scope,
             queue: Numbered::new(),
             ghosts: Ghosts::default(),
-            bytes_small: 0,
-            bytes_main: 0,
+            bytes: Balance::default(),
             hand: seed as u32,
             pending: Vec::with_capacity(16),
             barren: 0,
@@ -175,8 +212,7 @@ impl S3Fifo {
     }
 
     fn leave(&mut self, seen: &Seen) {
-        let bytes = if seen.field & MAIN == 0 { &mut self.bytes_small } else { &mut self.bytes_main };
-        *bytes = bytes.saturating_sub(u64::from(seen.bytes));
+        self.bytes.take(region(seen.field), seen.bytes);
     }
 
     /// Looks at the oldest of the small queue.
@@ -189,7 +225,8 @@ impl S3Fifo {
         }
         if seen.field & USES >= USES_TO_STAY {
             self.leave(&seen);
-            self.bytes_main += u64::from(seen.bytes);
+            self.barren = 0;
+            self.bytes.add(LARGE, seen.bytes);
             entries.set_field(popped.0, MAIN);
             return Some(Step::More);
         }
@@ -236,11 +273,29 @@ impl Policy for S3Fifo {
         self.newest = Some(at);
         // While nothing had to leave all goes into the main region, which needs no references.
         if self.ghosts.sets() == 0 || self.ghosts.take(at).is_some() {
-            self.bytes_main += u64::from(bytes);
+            self.barren = 0;
+            self.bytes.add(LARGE, bytes);
             return MAIN;
         }
-        self.bytes_small += u64::from(bytes);
+        self.bytes.add(SMALL, bytes);
         self.queue.push(SMALL, at)
+    }
+
+    fn adopt(&mut self, _at: Ref, seen: Seen, _idle: f32) -> u32 {
+        self.barren = 0;
+        self.bytes.add(LARGE, seen.bytes);
+        MAIN
+    }
+
+    fn refile(&mut self, at: Ref, seen: Seen) -> u32 {
+        if seen.field & MAIN != 0 {
+            return seen.field;
+        }
+        self.queue.push(SMALL, at) | seen.field & USES
+    }
+
+    fn is_cluttered(&self, entries: usize) -> bool {
+        self.queue.rings.total() > leftovers_max(entries)
     }
 
     fn arriving(&mut self) {
@@ -252,8 +307,8 @@ impl Policy for S3Fifo {
     }
 
     fn resized(&mut self, field: u32, before: u32, after: u32) {
-        let bytes = if field & MAIN == 0 { &mut self.bytes_small } else { &mut self.bytes_main };
-        *bytes = (*bytes + u64::from(after)).saturating_sub(u64::from(before));
+        self.bytes.add(region(field), after);
+        self.bytes.take(region(field), before);
     }
 
     fn absorb(&mut self, hits: &mut Hits) {
@@ -263,22 +318,35 @@ impl Policy for S3Fifo {
     fn step(&mut self, entries: &mut dyn Entries) -> Step {
         self.ghosts.fit(entries.len());
         for _ in 0..LOOKS {
-            let is_small_full = self.bytes_small * SMALL_PART >= self.bytes_small + self.bytes_main;
-            let is_main_barren = self.bytes_main == 0 || self.barren > 2 * entries.len() + 64;
+            let (small, main) = (self.bytes.of(SMALL), self.bytes.of(LARGE));
+            let is_small_full = small.saturating_mul(SMALL_PART) >= small.saturating_add(main);
+            let is_main_barren = self.barren > 2 * entries.len() + 64;
             let step = if is_small_full || is_main_barren { self.step_small(entries) } else { None };
-            let step = match step {
-                Some(step) => step,
-                None if is_main_barren => {
-                    self.barren = 0;
-                    return Step::Nothing;
-                }
-                None => self.step_main(entries),
-            };
+            let step = step.unwrap_or_else(|| self.step_main(entries));
+            if step == Step::More && is_main_barren && self.barren > 0 && self.queue.rings.total() <= 1 {
+                return Step::Nothing;
+            }
             if step != Step::More {
                 return step;
             }
         }
         Step::More
+    }
+
+    fn observe(&mut self, entries: &mut dyn Entries) {
+        let scope = self.scope;
+        self.queue.rings.shrink();
+        self.bytes.look(entries, &mut |seen| scope.has(seen).then(|| region(seen.field)));
+        if !self.is_cluttered(entries.len()) {
+            return;
+        }
+        for _ in 0..LOOKS {
+            let Some(popped) = self.queue.pop(SMALL) else { return };
+            if let Some(seen) = filed(entries, self.scope, popped) {
+                let number = self.queue.push(SMALL, popped.0);
+                entries.set_field(popped.0, number | seen.field & 0xff);
+            }
+        }
     }
 
     fn memory(&self) -> usize {

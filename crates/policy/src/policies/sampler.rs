@@ -88,6 +88,12 @@ impl Sampler {
 
     pub(super) fn created(&mut self, at: Ref) {
         self.newest = Some(at);
+        self.barren = 0;
+    }
+
+    /// There is one in scope that was not known to be.
+    pub(super) fn has_more(&mut self) {
+        self.barren = 0;
     }
 
     /// Something is about to be made: what was made before may leave for it.
@@ -95,7 +101,8 @@ impl Sampler {
         self.newest = None;
     }
 
-    /// Walks a bucket, showing it to `visit` too, which may change the fields. Answers how many entries in scope it showed.
+    /// Walks a bucket, showing it to `visit` too, which may change the fields. Answers how many entries in scope it showed
+    /// that may leave.
     pub(super) fn walk(
         &mut self,
         entries: &mut dyn Entries,
@@ -103,9 +110,9 @@ impl Sampler {
         scale: &Scale<'_>,
     ) -> usize {
         self.rank_anew(scale);
-        let (mut shown, mut found) = (0, 0);
+        let (mut shown, mut found, mut others) = (0, 0, 0);
         let mut bucket = [None; SHOWN_MAX];
-        let scope = self.scope;
+        let (scope, newest) = (self.scope, self.newest);
         self.hand = entries.walk(self.hand, &mut |at, mut seen| {
             shown += 1;
             if !scope.has(&seen) {
@@ -117,6 +124,8 @@ impl Sampler {
                 *place = Some((at, seen, field != seen.field));
             }
             found += 1;
+            // The entry made last, alone in scope, is as if there were none.
+            others += usize::from(newest != Some(at));
         });
         for (at, seen, is_changed) in bucket.into_iter().take(found).flatten() {
             if is_changed {
@@ -124,8 +133,8 @@ impl Sampler {
             }
             self.offer(at, seen, scale.of(&seen));
         }
-        self.barren = if found > 0 { 0 } else { self.barren + shown.max(1) };
-        found
+        self.barren = if others > 0 { 0 } else { self.barren + shown.max(1) };
+        others
     }
 
     fn rank_anew(&mut self, scale: &Scale<'_>) {

@@ -31,7 +31,17 @@ impl Chance {
 impl Policy for Chance {
     fn created(&mut self, at: Ref, _bytes: u32) -> u32 {
         self.newest = Some(at);
+        self.barren = 0;
         0
+    }
+
+    fn adopt(&mut self, _at: Ref, _seen: Seen, _idle: f32) -> u32 {
+        self.barren = 0;
+        0
+    }
+
+    fn refile(&mut self, _at: Ref, seen: Seen) -> u32 {
+        seen.field
     }
 
     fn arriving(&mut self) {
@@ -62,10 +72,7 @@ impl Policy for Chance {
         self.barren = if found > 0 { 0 } else { self.barren + shown.max(1) };
         match chosen {
             Some(at) => Step::Evict(at),
-            None if self.barren > 2 * entries.len() + 64 => {
-                self.barren = 0;
-                Step::Nothing
-            }
+            None if self.barren > 2 * entries.len() + 64 => Step::Nothing,
             None => Step::More,
         }
     }
@@ -93,6 +100,15 @@ impl Policy for EndsFirst {
     fn created(&mut self, at: Ref, _bytes: u32) -> u32 {
         self.sampler.created(at);
         0
+    }
+
+    fn adopt(&mut self, _at: Ref, _seen: Seen, _idle: f32) -> u32 {
+        self.sampler.has_more();
+        0
+    }
+
+    fn refile(&mut self, _at: Ref, seen: Seen) -> u32 {
+        seen.field
     }
 
     fn arriving(&mut self) {
@@ -142,6 +158,13 @@ struct Worth {
 const STEPS: f32 = 256.0;
 
 impl Worth {
+    /// Takes note of a size; answers the field of an entry that was used once.
+    fn made(&mut self, bytes: u32) -> u32 {
+        let mean = &mut self.bytes_mean;
+        *mean = if *mean == 0.0 { bytes as f32 } else { *mean + (bytes as f32 - *mean) / 1024.0 };
+        (self.clock as u64 as u32 & 0xffff) << 8 | 1
+    }
+
     /// In steps more than what left last.
     fn of(&self, seen: &Seen) -> f32 {
         let behind = (self.clock as u64 as u32).wrapping_sub(seen.field >> 8) & 0xffff;
@@ -164,9 +187,16 @@ impl Gdsf {
 impl Policy for Gdsf {
     fn created(&mut self, at: Ref, bytes: u32) -> u32 {
         self.sampler.created(at);
-        let mean = &mut self.worth.bytes_mean;
-        *mean = if *mean == 0.0 { bytes as f32 } else { *mean + (bytes as f32 - *mean) / 1024.0 };
-        (self.worth.clock as u64 as u32 & 0xffff) << 8 | 1
+        self.worth.made(bytes)
+    }
+
+    fn adopt(&mut self, _at: Ref, seen: Seen, _idle: f32) -> u32 {
+        self.sampler.has_more();
+        self.worth.made(seen.bytes)
+    }
+
+    fn refile(&mut self, _at: Ref, seen: Seen) -> u32 {
+        seen.field
     }
 
     fn arriving(&mut self) {

@@ -9,6 +9,8 @@
 //! Cost: two bytes an entry for the sketch, and a reference for each entry in the window.
 //! Invariant: counts are halved after every ten uses an entry, those of entries when they are next looked at.
 
+use super::balance::Balance;
+use super::leftovers_max;
 use super::sampler::{Choice, Sampler, Scale};
 use crate::Hits;
 use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
@@ -16,6 +18,9 @@ use crate::random::{Random, mix};
 use crate::ring::Rings;
 
 const MAIN: u32 = 1 << 7;
+/// Where bytes are counted.
+const WINDOW: usize = 0;
+const LARGE: usize = 1;
 const USES: u32 = 15;
 const LOOKS: usize = 16;
 /// Uses an entry between two halvings, and between two moves of the border.
@@ -90,8 +95,7 @@ pub struct WTinyLfu {
     sampler: Sampler,
     sketch: Sketch,
     random: Random,
-    bytes_window: u64,
-    bytes_main: u64,
+    bytes: Balance,
     /// The window's share of all bytes.
     share: f64,
     step: f64,
@@ -106,6 +110,10 @@ pub struct WTinyLfu {
     newest: Option<Ref>,
 }
 
+fn region(field: u32) -> usize {
+    if field & MAIN == 0 { WINDOW } else { LARGE }
+}
+
 impl WTinyLfu {
     /// An empty one.
     #[must_use]
@@ -116,8 +124,7 @@ impl WTinyLfu {
             sampler: Sampler::new(scope, seed as u32),
             sketch: Sketch::default(),
             random: Random::new(seed),
-            bytes_window: 0,
-            bytes_main: 0,
+            bytes: Balance::default(),
             share: SHARE_MIN,
             step: STEP_FIRST,
             hits_before: 0.0,
@@ -162,27 +169,32 @@ impl WTinyLfu {
     }
 
     fn leave(&mut self, at: Ref, seen: &Seen) {
-        let bytes = if seen.field & MAIN == 0 { &mut self.bytes_window } else { &mut self.bytes_main };
-        *bytes = bytes.saturating_sub(u64::from(seen.bytes));
+        self.bytes.take(region(seen.field), seen.bytes);
         self.sketch.raise(at, Self::renewed(seen.field, self.halvings) & USES);
     }
 
     /// Takes the oldest out of the window; answers it when it is still there.
     fn candidate(&mut self, entries: &mut dyn Entries) -> Option<(Ref, Seen)> {
+        let (mut spared, mut found) = (None, None);
         for _ in 0..LOOKS {
-            let at = self.window.pop(0)?;
+            let Some(at) = self.window.pop(0) else { break };
             let Some(mut seen) = entries.look(at) else { continue };
             if !self.scope.has(&seen) || seen.field & MAIN != 0 {
                 continue;
             }
             if self.newest == Some(at) && entries.len() > 1 {
-                self.window.push(0, at);
-                return None;
+                // It may be filed twice, and be all there is.
+                spared = Some(at);
+                continue;
             }
             seen.field = Self::renewed(seen.field, self.halvings);
-            return Some((at, seen));
+            found = Some((at, seen));
+            break;
         }
-        None
+        if let Some(at) = spared {
+            self.window.push(0, at);
+        }
+        found
     }
 
     fn victim(&mut self, entries: &mut dyn Entries) -> Choice {
@@ -202,8 +214,8 @@ impl WTinyLfu {
 
     /// The candidate goes into the main region.
     fn admit(&mut self, entries: &mut dyn Entries, at: Ref, seen: &Seen) {
-        self.bytes_window = self.bytes_window.saturating_sub(u64::from(seen.bytes));
-        self.bytes_main += u64::from(seen.bytes);
+        self.bytes.take(WINDOW, seen.bytes);
+        self.bytes.add(LARGE, seen.bytes);
         entries.set_field(at, seen.field | MAIN);
     }
 
@@ -218,7 +230,7 @@ impl WTinyLfu {
         if seen.is_over {
             return Some(self.evict(at, &seen));
         }
-        if self.bytes_main == 0 {
+        if self.bytes.of(LARGE) == 0 {
             return Some(self.evict(at, &seen));
         }
         let Choice::Found(victim, worth) = self.victim(entries) else {
@@ -248,12 +260,31 @@ impl Policy for WTinyLfu {
         let field = self.clock << 8 | (self.halvings & 7) << 4 | uses;
         if self.sketch.made_for == 0 {
             // Nothing had to leave so far, so there is nothing to choose: all goes into the main region.
-            self.bytes_main += u64::from(bytes);
+            self.bytes.add(LARGE, bytes);
             return field | MAIN;
         }
-        self.bytes_window += u64::from(bytes);
+        self.bytes.add(WINDOW, bytes);
         self.window.push(0, at);
         field
+    }
+
+    fn adopt(&mut self, _at: Ref, seen: Seen, idle: f32) -> u32 {
+        self.entries += 1;
+        self.sampler.has_more();
+        self.bytes.add(LARGE, seen.bytes);
+        let ticks = (idle.clamp(0.0, 1.0) * TICKS_A_ROUND as f32) as u32;
+        (self.clock.wrapping_sub(ticks) & 0xffff) << 8 | MAIN | (self.halvings & 7) << 4 | 1
+    }
+
+    fn refile(&mut self, at: Ref, seen: Seen) -> u32 {
+        if seen.field & MAIN == 0 {
+            self.window.push(0, at);
+        }
+        seen.field
+    }
+
+    fn is_cluttered(&self, entries: usize) -> bool {
+        self.window.total() > leftovers_max(entries)
     }
 
     fn arriving(&mut self) {
@@ -267,8 +298,8 @@ impl Policy for WTinyLfu {
     }
 
     fn resized(&mut self, field: u32, before: u32, after: u32) {
-        let bytes = if field & MAIN == 0 { &mut self.bytes_window } else { &mut self.bytes_main };
-        *bytes = (*bytes + u64::from(after)).saturating_sub(u64::from(before));
+        self.bytes.add(region(field), after);
+        self.bytes.take(region(field), before);
     }
 
     fn absorb(&mut self, hits: &mut Hits) {
@@ -291,25 +322,44 @@ impl Policy for WTinyLfu {
         self.sketch.fit(entries.len());
         self.sketch.go_on();
         self.turn();
-        let all = self.bytes_window + self.bytes_main;
-        let is_window_full = self.bytes_window as f64 > self.share * all as f64;
+        let window = self.bytes.of(WINDOW);
+        let all = window.saturating_add(self.bytes.of(LARGE));
+        let is_window_full = window as f64 > self.share * all as f64;
         if is_window_full && let Some(step) = self.contest(entries) {
             return step;
         }
-        match self.victim(entries) {
+        let choice = self.victim(entries);
+        match choice {
             Choice::Found(victim, worth) if worth < f32::MAX => self.evict(victim.at, &victim.seen),
-            Choice::Found(..) | Choice::More => {
-                // Everything seen is in the window.
-                match self.candidate(entries) {
-                    Some((at, seen)) if self.bytes_main == 0 => self.evict(at, &seen),
-                    Some((at, seen)) => {
-                        self.admit(entries, at, &seen);
-                        Step::More
-                    }
-                    None => Step::More,
-                }
-            }
             Choice::Nothing => Step::Nothing,
+            Choice::Found(..) | Choice::More => match (self.candidate(entries), choice) {
+                // Everything seen is in the window.
+                (Some((at, seen)), _) if self.bytes.of(LARGE) == 0 => self.evict(at, &seen),
+                (Some((at, seen)), _) => {
+                    self.admit(entries, at, &seen);
+                    Step::More
+                }
+                // It looks as if it was in the window, where there is none but what was made last.
+                (None, Choice::Found(victim, _)) if self.window.total() <= 1 => {
+                    self.evict(victim.at, &victim.seen)
+                }
+                (None, _) => Step::More,
+            },
+        }
+    }
+
+    fn observe(&mut self, entries: &mut dyn Entries) {
+        let scope = self.scope;
+        self.window.shrink();
+        self.bytes.look(entries, &mut |seen| scope.has(seen).then(|| region(seen.field)));
+        if !self.is_cluttered(entries.len()) {
+            return;
+        }
+        for _ in 0..LOOKS {
+            let Some(at) = self.window.pop(0) else { return };
+            if entries.look(at).is_some_and(|seen| scope.has(&seen) && seen.field & MAIN == 0) {
+                self.window.push(0, at);
+            }
         }
     }
 

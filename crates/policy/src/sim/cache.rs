@@ -100,6 +100,7 @@ impl Entries for Table {
 #[derive(Debug)]
 pub struct Cache {
     capacity: u64,
+    scope: Scope,
     policy: Box<dyn Policy>,
     hits: Hits,
     table: Table,
@@ -111,12 +112,12 @@ impl Cache {
     /// An empty cache under a policy.
     #[must_use]
     pub fn new(room: Room, kind: Kind, scope: Scope) -> Self {
-        Cache::with(room, kind, kind.make(scope, 1))
+        Cache::with(room, kind, scope, kind.make(scope, 1))
     }
 
     /// An empty cache under a policy of a kind, made by the caller.
     #[must_use]
-    pub fn with(room: Room, kind: Kind, policy: Box<dyn Policy>) -> Self {
+    pub fn with(room: Room, kind: Kind, scope: Scope, policy: Box<dyn Policy>) -> Self {
         let mut places: Vec<u32> = (0..room.keys).collect();
         let mut random = Random::new(0x7061_7274);
         for last in (1..places.len()).rev() {
@@ -124,6 +125,7 @@ impl Cache {
         }
         Cache {
             capacity: room.capacity,
+            scope,
             policy,
             hits: kind.hits(99),
             table: Table {
@@ -198,8 +200,9 @@ impl Model for Cache {
         if !was_full {
             self.policy.observe(&mut self.table);
         }
-        let field = self.policy.created(Ref(at), request.size);
-        self.table.insert(at, Slot { field, bytes: request.size, end: u32::MAX });
+        let may_leave = self.scope == Scope::All || request.end != u32::MAX;
+        let field = if may_leave { self.policy.created(Ref(at), request.size) } else { 0 };
+        self.table.insert(at, Slot { field, bytes: request.size, end: request.end });
         self.policy.absorb(&mut self.hits);
         false
     }
@@ -207,8 +210,28 @@ impl Model for Cache {
     fn remove(&mut self, key: u32) {
         let at = self.places[key as usize];
         if self.table.has(at) {
-            self.policy.removed(Ref(at), self.table.seen(at));
+            let seen = self.table.seen(at);
+            if self.scope.has(&seen) {
+                self.policy.removed(Ref(at), seen);
+            }
             self.table.remove(at);
+        }
+    }
+
+    fn expire(&mut self, key: u32, end: u32) {
+        let at = self.places[key as usize];
+        if !self.table.has(at) {
+            return;
+        }
+        let before = self.table.seen(at);
+        self.table.slots[at as usize].end = end;
+        let after = self.table.seen(at);
+        match (self.scope.has(&before), self.scope.has(&after)) {
+            (true, false) => self.policy.removed(Ref(at), before),
+            (false, true) => {
+                self.table.slots[at as usize].field = self.policy.created(Ref(at), after.bytes);
+            }
+            _ => {}
         }
     }
 
@@ -222,9 +245,10 @@ impl Model for Cache {
         let before = std::mem::replace(&mut slot.bytes, request.size);
         slot.field = self.hits.wrote(Ref(at), slot.field);
         self.table.used = self.table.used + u64::from(request.size) - u64::from(before);
-        if before != request.size {
+        if before != request.size && self.scope.has(&self.table.seen(at)) {
             self.policy.resized(self.table.slots[at as usize].field, before, request.size);
         }
+        self.expire(request.key, request.end);
         self.table.second = request.second;
         self.policy.absorb(&mut self.hits);
         self.make_room(0);

@@ -2,7 +2,7 @@
 //!
 //! A get that misses stores the object with its size and time to live, as a look-aside cache is used. What is over is
 //! removed first, before anything else leaves. Misses count from the first request on. Objects larger than a cache pass
-//! it by. Read next: `cache.rs`.
+//! it by. Caches know nothing of each other, so threads share them out. Read next: `cache.rs`.
 
 use super::cache::Cache;
 use super::trace::{Operation, Request, Trace};
@@ -13,6 +13,8 @@ use crate::model::{
 use crate::policies::Kind;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::mpsc;
+use std::thread;
 
 /// Requests each cache is given before the next one's turn.
 const BLOCK: usize = 8192;
@@ -20,8 +22,10 @@ const BLOCK: usize = 8192;
 /// What can be replayed through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// A policy of the server, for all keys.
+    /// A policy of the server, for all keys; `ttl`, for those that end.
     Policy(Kind),
+    /// A policy of the server, for keys that end.
+    Volatile(Kind),
     /// Redis' sampled LRU: five samples, a pool of 16.
     RedisLru,
     /// Redis' sampled LFU.
@@ -65,7 +69,7 @@ const MODELS: &[(&str, Subject)] = &[
 ];
 
 impl Subject {
-    /// All of them, the policies of the server first.
+    /// All of them but the volatile ones, the policies of the server first.
     pub fn all() -> impl Iterator<Item = Subject> {
         let policies = Kind::ALL.iter().map(|kind| Subject::Policy(*kind));
         policies.chain(MODELS.iter().map(|(_, subject)| *subject))
@@ -76,6 +80,7 @@ impl Subject {
     pub fn name(self) -> &'static str {
         match self {
             Subject::Policy(kind) => kind.name(),
+            Subject::Volatile(kind) => kind.volatile_name(),
             other => MODELS.iter().find(|(_, model)| *model == other).map_or("", |(name, _)| name),
         }
     }
@@ -83,6 +88,13 @@ impl Subject {
     /// The one of a name.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Subject> {
+        if let Some(kind) = name.strip_prefix("volatile-") {
+            let kind = Kind::by_name(kind.as_bytes())?;
+            return Some(if kind == Kind::Ttl { Subject::Policy(kind) } else { Subject::Volatile(kind) });
+        }
+        if let Some(kind) = name.strip_prefix("allkeys-") {
+            return Kind::by_name(kind.as_bytes()).map(Subject::Policy);
+        }
         Subject::all().find(|subject| subject.name() == name)
     }
 
@@ -91,6 +103,7 @@ impl Subject {
     pub fn make(self, room: Room) -> Box<dyn Model> {
         match self {
             Subject::Policy(kind) => Box::new(Cache::new(room, kind, Scope::All)),
+            Subject::Volatile(kind) => Box::new(Cache::new(room, kind, Scope::Timed)),
             Subject::RedisLru => Box::new(RedisLru::new(room)),
             Subject::RedisLfu => Box::new(RedisLfu::new(room)),
             Subject::ExactLru => Box::new(Queue::new(room, Order::Lru)),
@@ -145,74 +158,120 @@ pub struct Outcome {
     pub tally: Tally,
 }
 
+/// A cache and what came of it so far.
+struct Run {
+    model: Box<dyn Model>,
+    ends: Ends,
+    outcome: Outcome,
+}
+
 /// Replays a trace through each subject at each capacity, in one pass; outcomes come subject by subject.
-/// `progress` is told the requests done and those there are.
+/// So many threads work on it. `progress` is told the requests done and those there are, over all caches.
 pub fn replay(
     trace: &Trace,
     subjects: &[Subject],
     capacities: &[u64],
-    progress: &mut dyn FnMut(usize, usize),
+    threads: usize,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Vec<Outcome> {
+    let of = |subject: &Subject| capacities.iter().map(|capacity| (*subject, *capacity)).collect::<Vec<_>>();
+    replay_each(trace, &subjects.iter().flat_map(of).collect::<Vec<_>>(), threads, progress)
+}
+
+/// As [`replay`], through given subjects at given capacities.
+pub(super) fn replay_each(
+    trace: &Trace,
+    cells: &[(Subject, u64)],
+    threads: usize,
+    progress: &mut dyn FnMut(u64, u64),
 ) -> Vec<Outcome> {
     let mean = (trace.footprint() / u64::from(trace.keys.max(1))).max(1);
-    let mut runs = Vec::new();
-    for subject in subjects {
-        for capacity in capacities {
-            let entries = usize::try_from(capacity / mean).unwrap_or(usize::MAX);
-            let room = Room { capacity: *capacity, keys: trace.keys, entries };
-            let outcome = Outcome { subject: *subject, capacity: *capacity, tally: Tally::default() };
-            runs.push((subject.make(room), outcome));
+    let has_ends = trace.requests.iter().any(|request| request.ttl_seconds > 0);
+    let run = |(subject, capacity): &(Subject, u64)| {
+        let entries = usize::try_from(capacity / mean).unwrap_or(usize::MAX);
+        let room = Room { capacity: *capacity, keys: trace.keys, entries };
+        let outcome = Outcome { subject: *subject, capacity: *capacity, tally: Tally::default() };
+        let ends = Ends::new(if has_ends { trace.keys } else { 0 });
+        Run { model: subject.make(room), ends, outcome }
+    };
+    let mut runs: Vec<Run> = cells.iter().map(run).collect();
+    let is_foreseen = cells.iter().any(|(subject, _)| *subject == Subject::Belady);
+    let next = if is_foreseen { trace.next_uses() } else { Vec::new() };
+    // Dealt out one by one, so that each thread has some of the slow ones.
+    let threads = threads.clamp(1, runs.len().max(1));
+    let mut hands: Vec<Vec<&mut Run>> = (0..threads).map(|_| Vec::new()).collect();
+    for (at, run) in runs.iter_mut().enumerate() {
+        if let Some(hand) = hands.get_mut(at % threads) {
+            hand.push(run);
         }
     }
-    drive(trace, &mut runs, progress);
-    runs.into_iter().map(|(_, outcome)| outcome).collect()
+    let all = trace.requests.len() as u64 * cells.len() as u64;
+    thread::scope(|scope| {
+        let (done, dones) = mpsc::channel();
+        for hand in hands {
+            let (done, next) = (done.clone(), &next);
+            scope.spawn(move || drive(trace, next, hand, &done));
+        }
+        drop(done);
+        let mut sum = 0;
+        for done in dones {
+            sum += done;
+            progress(sum, all);
+        }
+    });
+    runs.into_iter().map(|run| run.outcome).collect()
 }
 
-/// Gives the requests to the caches, block by block.
-fn drive(trace: &Trace, runs: &mut [(Box<dyn Model>, Outcome)], progress: &mut dyn FnMut(usize, usize)) {
-    let needs_future = runs.iter().any(|(_, outcome)| outcome.subject == Subject::Belady);
-    let next = if needs_future { trace.next_uses() } else { Vec::new() };
-    let ends = trace.requests.iter().any(|request| request.ttl_seconds > 0);
-    let mut clocks: Vec<Ends> = runs.iter().map(|_| Ends::new(if ends { trace.keys } else { 0 })).collect();
-    let all = trace.requests.len();
+/// Gives the requests to some caches, block by block.
+fn drive(trace: &Trace, next: &[u32], mut runs: Vec<&mut Run>, done: &mpsc::Sender<u64>) {
     for (index, block) in trace.requests.chunks(BLOCK).enumerate() {
         let start = index * BLOCK;
-        for ((model, outcome), ends) in runs.iter_mut().zip(&mut clocks) {
+        for run in &mut runs {
             for (at, request) in block.iter().enumerate() {
-                let next = next.get(start + at).copied().unwrap_or(u32::MAX);
-                serve(request, next, model.as_mut(), &mut outcome.tally, ends);
+                run.serve(request, next.get(start + at).copied().unwrap_or(u32::MAX));
             }
         }
-        progress((start + block.len()).min(all), all);
+        // Nobody listens to how far it is where the caller is unwinding.
+        let _ = done.send((block.len() * runs.len()) as u64);
     }
 }
 
-/// One request to one cache.
-fn serve(request: &Request, next: u32, model: &mut dyn Model, tally: &mut Tally, ends: &mut Ends) {
-    ends.pass(request.second, model);
-    let size = request.bytes.max(1);
-    let given = Use { key: request.key, size, next, second: request.second };
-    let is_stored = match request.operation {
-        Operation::Get => {
-            let is_hit = model.access(given);
-            tally.gets += 1;
-            tally.bytes += u64::from(size);
-            if !is_hit {
-                tally.misses += 1;
-                tally.bytes_missed += u64::from(size);
+impl Run {
+    /// One request.
+    fn serve(&mut self, request: &Request, next: u32) {
+        let model = self.model.as_mut();
+        self.ends.pass(request.second, model);
+        let size = request.bytes.max(1);
+        let given = Use { key: request.key, size, next, second: request.second, end: request.end() };
+        match request.operation {
+            Operation::Get => {
+                let tally = &mut self.outcome.tally;
+                tally.gets += 1;
+                tally.bytes += u64::from(size);
+                if !model.access(given) {
+                    tally.misses += 1;
+                    tally.bytes_missed += u64::from(size);
+                    self.ends.set(request.key, given.end);
+                }
             }
-            !is_hit
+            Operation::Set => {
+                model.store(given);
+                self.ends.set(request.key, given.end);
+            }
+            Operation::Update => {
+                let is_held = model.size_of(request.key).is_some();
+                let end = if is_held { self.ends.of(request.key) } else { u32::MAX };
+                model.store(Use { end, ..given });
+                self.ends.set(request.key, end);
+            }
+            Operation::Expire => {
+                if model.size_of(request.key).is_some() {
+                    model.expire(request.key, given.end);
+                    self.ends.set(request.key, given.end);
+                }
+            }
+            Operation::Delete => model.remove(request.key),
         }
-        Operation::Set => {
-            model.store(given);
-            true
-        }
-        Operation::Delete => {
-            model.remove(request.key);
-            false
-        }
-    };
-    if is_stored {
-        ends.set(request);
     }
 }
 
@@ -242,13 +301,17 @@ impl Ends {
         }
     }
 
-    fn set(&mut self, request: &Request) {
-        if let Some(at) = self.at.get_mut(request.key as usize) {
-            *at = u32::MAX;
-            if request.ttl_seconds > 0 {
-                *at = request.second.saturating_add(request.ttl_seconds);
-                self.due.push(Reverse((*at, request.key)));
+    /// When a key ends that is held.
+    fn of(&self, key: u32) -> u32 {
+        self.at.get(key as usize).copied().unwrap_or(u32::MAX)
+    }
+
+    fn set(&mut self, key: u32, end: u32) {
+        if let Some(at) = self.at.get_mut(key as usize) {
+            if end != u32::MAX && *at != end {
+                self.due.push(Reverse((end, key)));
             }
+            *at = end;
         }
     }
 }

@@ -1,15 +1,17 @@
-//! Traces: requests in order, from KVT1 files, CSV or the output of MONITOR.
+//! Traces: requests in order, and KVT1, the binary form of them.
 //!
 //! KVT1 is one zstd frame (window up to 2^27 bytes) of 24-byte little-endian records: u64 key id (dense from 0, in
 //! order of first appearance), u32 object size in bytes (0 is unknown), u32 seconds from the start, u32 TTL in seconds
 //! (0 is none), u8 operation (0 get, 1 set, 2 delete), three zero bytes.
-//! Invariant: keys of a [`Trace`] are dense from 0 in order of first appearance. Read next: `text.rs`, `replay.rs`.
+//! Invariant: keys of a [`Trace`] are dense from 0 in order of first appearance. Read next: `read.rs`, `replay.rs`.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
+/// The largest window that compressed traces may ask for.
+pub(super) const WINDOW_LOG_MAX: u32 = 27;
 /// The length of a KVT1 record in bytes.
 pub const RECORD_BYTES: usize = 24;
 
@@ -22,6 +24,10 @@ pub enum Operation {
     Set,
     /// Removes it.
     Delete,
+    /// Stores the object, and leaves the end of one that is there as it is. Not in KVT1.
+    Update,
+    /// Sets when an object ends that is there. Not in KVT1.
+    Expire,
 }
 
 /// One request.
@@ -39,20 +45,60 @@ pub struct Request {
     pub operation: Operation,
 }
 
+impl Request {
+    /// The second at which the object ends; `u32::MAX` when it does not.
+    #[must_use]
+    pub fn end(&self) -> u32 {
+        if self.ttl_seconds == 0 { u32::MAX } else { self.second.saturating_add(self.ttl_seconds) }
+    }
+}
+
 /// Why a trace cannot be read.
 #[derive(Debug)]
 pub enum TraceError {
     /// The file cannot be read.
     Io(io::Error),
-    /// The contents are not what they should be; the request's number and what is wrong.
-    Malformed(u64, &'static str),
+    /// The contents are not what they should be: where, and what is wrong.
+    Malformed(Place, String),
+    /// There is no request in it.
+    Empty,
+}
+
+/// Where in a trace, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a text.
+    Line(u64),
+    /// In KVT1.
+    Record(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Line(at) => write!(f, "line {at}"),
+            Place::Record(at) => write!(f, "record {at}"),
+        }
+    }
+}
+
+impl TraceError {
+    pub(super) fn in_line(at: u64, what: impl Into<String>) -> Self {
+        TraceError::Malformed(Place::Line(at), what.into())
+    }
+
+    /// In the record behind so many others.
+    fn in_record(index: u64, what: &str) -> Self {
+        TraceError::Malformed(Place::Record(index + 1), what.to_owned())
+    }
 }
 
 impl fmt::Display for TraceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TraceError::Io(error) => write!(f, "cannot read the trace: {error}"),
-            TraceError::Malformed(at, what) => write!(f, "request {at}: {what}"),
+            TraceError::Malformed(place, what) => write!(f, "{place}: {what}"),
+            TraceError::Empty => f.write_str("there is no request in the trace"),
         }
     }
 }
@@ -81,7 +127,7 @@ impl Trace {
     }
 
     /// Reads KVT1 records that are decompressed already.
-    fn parse_kvt1(input: &mut impl Read, limit: usize) -> Result<Trace, TraceError> {
+    pub(super) fn parse_kvt1(input: &mut impl Read, limit: usize) -> Result<Trace, TraceError> {
         let mut trace = Trace::default();
         while trace.requests.len() < limit
             && let Some(record) = next_record(input, trace.requests.len() as u64)?
@@ -94,7 +140,7 @@ impl Trace {
 
     fn push(&mut self, request: Request, at: u64) -> Result<(), TraceError> {
         if request.key > self.keys {
-            return Err(TraceError::Malformed(at, "a key id that skips others"));
+            return Err(TraceError::in_record(at, "a key id that skips others"));
         }
         self.keys = self.keys.max(request.key + 1);
         self.requests.push(request);
@@ -150,13 +196,18 @@ fn parse_record(bytes: &[u8; RECORD_BYTES], at: u64) -> Result<Request, TraceErr
         0 => Operation::Get,
         1 => Operation::Set,
         2 => Operation::Delete,
-        _ => return Err(TraceError::Malformed(at, "an operation that is none of get, set, delete")),
+        _ => {
+            return Err(TraceError::in_record(
+                at,
+                "an operation that is none of get (0), set (1), delete (2); the file is no KVT1",
+            ));
+        }
     };
     if [z0, z1, z2] != [0; 3] {
-        return Err(TraceError::Malformed(at, "the last three bytes of a record are not zero"));
+        return Err(TraceError::in_record(at, "its last three bytes are not zero; the file is no KVT1"));
     }
     let Ok(key) = u32::try_from(u64::from_le_bytes([k0, k1, k2, k3, k4, k5, k6, k7])) else {
-        return Err(TraceError::Malformed(at, "a key id beyond 32 bits"));
+        return Err(TraceError::in_record(at, "a key id beyond 32 bits"));
     };
     Ok(Request {
         key,
@@ -170,7 +221,7 @@ fn parse_record(bytes: &[u8; RECORD_BYTES], at: u64) -> Result<Request, TraceErr
 /// The decompressed records of a KVT1 file.
 pub fn open_kvt1(path: &Path) -> Result<impl Read, TraceError> {
     let mut decoder = zstd::Decoder::new(File::open(path)?)?;
-    decoder.window_log_max(27)?;
+    decoder.window_log_max(WINDOW_LOG_MAX)?;
     Ok(BufReader::with_capacity(1 << 20, decoder))
 }
 
@@ -181,7 +232,12 @@ pub fn next_record(input: &mut impl Read, at: u64) -> Result<Option<[u8; RECORD_
     while filled < RECORD_BYTES {
         match input.read(bytes.get_mut(filled..).unwrap_or_default())? {
             0 if filled == 0 => return Ok(None),
-            0 => return Err(TraceError::Malformed(at, "the trace ends within a record")),
+            0 => {
+                return Err(TraceError::in_record(
+                    at,
+                    "the trace ends within the record; the file is cut off, or no KVT1",
+                ));
+            }
             read => filled += read,
         }
     }

@@ -282,7 +282,7 @@ mod tests {
         assert!(shards.memory() <= 1 << 20, "{} bytes", shards.memory());
         let sizes: Vec<u64> = (1..=8).map(|eighth| (trace.footprint() * eighth / 8).max(1)).collect();
         let curve = shards.curve();
-        let exact = replay(trace, &[Subject::ExactLru], &sizes, &mut |_, _| {});
+        let exact = replay(trace, &[Subject::ExactLru], &sizes, 1, &mut |_, _| {});
         let difference = |size: &u64, miss: f64| (curve.hit_ratio(*size) - (1.0 - miss)).abs();
         let sum: f64 = sizes.iter().zip(&exact).map(|(size, o)| difference(size, o.tally.miss_ratio())).sum();
         100.0 * sum / sizes.len() as f64
