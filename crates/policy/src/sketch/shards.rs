@@ -161,6 +161,11 @@ impl Shards {
         self.reads += reads;
     }
 
+    /// Reads of followed keys that were never there, beside those told one by one.
+    pub fn missed(&mut self, reads: u64) {
+        self.seen += reads as f64;
+    }
+
     /// All reads counted, less what has faded.
     #[must_use]
     pub fn reads(&self) -> u64 {
