@@ -11,7 +11,7 @@ use crate::field_ends::DbTable;
 use crate::insight::{Found, bytes_of as bytes_apart};
 use crate::keyspace::{Database, DbIndex, Hashed, Keyspace, Locked};
 use crate::local::{Local, Millis};
-use crate::object::{Object, Type, encoding_of, next_due_of};
+use crate::object::{Object, Type, encoding_of, next_due_of, size_of_value};
 use crate::sizes::Replacing;
 use crate::string::{self, Encoding, INLINE_BYTES_MAX, Str, kind};
 use larder_table::{DeadlineChange, Entry, NewEntry, Occupied, Payload, PayloadRef};
@@ -95,6 +95,19 @@ impl<'a> Item<'a> {
     /// The 24-bit access field.
     pub fn access(&self) -> u32 {
         self.entry.access()
+    }
+
+    /// The size of the value: bytes of a string, elements of a collection.
+    pub fn size(&self) -> usize {
+        size_of_value(self.entry.kind(), self.entry.payload())
+    }
+
+    /// Bytes of the value, without key and header.
+    pub fn value_bytes(&self) -> usize {
+        match self.entry.payload() {
+            PayloadRef::Inline(bytes) => bytes.len(),
+            PayloadRef::Boxed(object) => bytes_apart(object),
+        }
     }
 
     /// Memory the key and its value take, in bytes, from the system's point of view.

@@ -34,8 +34,8 @@ pub use evict::{Choice, Chosen, Evicted, Evictor, Kind, Scope, Uses};
 pub use followed::{Followed, Waiting, Watch};
 pub use held::Held;
 pub use insight::{
-    DELIMITERS, End, Ended, HotKey, Insight, Kept, Lifetimes, MissRatio, PREFIX_BYTES_MAX, Panel, PrefixFigures,
-    Traffic,
+    DELIMITERS, End, Ended, HotKey, Insight, Kept, Lifetimes, MissRatio, PREFIX_BYTES_MAX, Panel,
+    PrefixFigures, Traffic,
 };
 pub use keyspace::{
     Database, DbIndex, Flushed, Garbage, Hashed, Keyspace, KeyspaceMemory, LOCK_ATTEMPTS, Locked, Place,

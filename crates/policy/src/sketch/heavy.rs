@@ -58,7 +58,8 @@ impl<T: Default> Heavy<T> {
         let place = match known {
             Some(place) if bucket.get(place)?.count != 0 => place,
             _ => {
-                let least = (0..WAYS).min_by_key(|place| bucket.get(*place).map_or(u64::MAX, |one| one.count))?;
+                let least =
+                    (0..WAYS).min_by_key(|place| bucket.get(*place).map_or(u64::MAX, |one| one.count))?;
                 let one = bucket.get_mut(least)?;
                 one.name.clear();
                 one.name.extend_from_slice(name);
@@ -108,7 +109,9 @@ impl<T: Default> Heavy<T> {
                 assert!(one.over <= one.count);
                 assert_eq!((one.hash >> 40) as usize & (self.buckets.len() - 1), at);
                 let twice = bucket.iter().skip(place + 1).filter(|other| other.count != 0);
-                assert!(twice.filter(|other| other.space == one.space && other.name == one.name).count() == 0);
+                assert!(
+                    twice.filter(|other| other.space == one.space && other.name == one.name).count() == 0
+                );
             }
         }
     }

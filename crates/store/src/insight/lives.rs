@@ -208,6 +208,11 @@ impl Lives {
         }
     }
 
+    pub fn reset_counts(&mut self) {
+        self.ended = Default::default();
+        self.by_prefix.clear();
+    }
+
     /// A database was emptied; answers the keys that had records.
     pub fn flushed(&mut self, db: u32) -> Vec<u64> {
         let gone: Vec<u64> =

@@ -14,11 +14,12 @@ mod lives;
 mod panel;
 mod prefix;
 
+use crate::db::Item;
 use crate::discard::Removal;
 use crate::keyspace::{DbIndex, Hashed};
 use crate::local::Millis;
 use crate::object::Object;
-use larder_table::{Entry, PayloadRef};
+use larder_table::Entry;
 use panel::{Kind, Note};
 use std::sync::Arc;
 
@@ -77,12 +78,8 @@ pub(crate) struct Found {
 
 impl Found {
     pub(crate) fn of(entry: &Entry<'_, Object>) -> Found {
-        let value = match entry.payload() {
-            PayloadRef::Inline(bytes) => bytes.len(),
-            PayloadRef::Boxed(object) => bytes_of(object),
-        };
-        let memory = crate::db::Item::new(*entry).memory();
-        Found { memory, value, deadline: entry.deadline().unwrap_or(0) }
+        let item = Item::new(*entry);
+        Found { memory: item.memory(), value: item.value_bytes(), deadline: entry.deadline().unwrap_or(0) }
     }
 }
 

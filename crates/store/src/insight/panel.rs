@@ -104,17 +104,14 @@ pub(super) struct Note {
 }
 
 impl Note {
-    pub fn new(
-        key: &Hashed<'_>,
-        db: DbIndex,
-        kind: Kind,
-        found: Option<(usize, u64)>,
-        now: Millis,
-    ) -> Note {
+    pub fn new(key: &Hashed<'_>, db: DbIndex, kind: Kind, found: Option<(usize, u64)>, now: Millis) -> Note {
         let (bytes, deadline_ms) = found.unwrap_or_default();
         let mut of_key = [0; LEVELS];
         if found.is_some() {
-            of_key.iter_mut().zip(prefixes(key.bytes)).for_each(|(place, prefix)| *place = short_hash(prefix));
+            of_key
+                .iter_mut()
+                .zip(prefixes(key.bytes))
+                .for_each(|(place, prefix)| *place = short_hash(prefix));
         }
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         Note { hash: key.hash, at_ms: now.0, deadline_ms, bytes, db: db.0, prefixes: of_key, kind }
@@ -170,11 +167,12 @@ impl Thread {
         }
     }
 
-    /// Starts again from nothing.
+    /// Starts again from nothing, but for what nobody could tell anew without a walk over all keys: the large values.
     fn reset(&mut self) {
         let stats = self.stats.take();
         let reads = reads_of(stats.as_ref());
-        *self = Thread { stats, reads_told: reads, ..Thread::new(self.random.next()) };
+        let large = std::mem::replace(&mut self.large, Top::new(1, 1));
+        *self = Thread { stats, reads_told: reads, large, ..Thread::new(self.random.next()) };
     }
 
     /// Takes an access as a sample, and says after how many the next is due.
@@ -256,7 +254,8 @@ impl Followed {
                 self.early.clear();
             }
             self.early.insert(hash, at_ms);
-        } else if note.kind == Kind::Wrote && self.early.remove(&hash).is_some_and(|gone_ms| at_ms <= gone_ms) {
+        } else if note.kind == Kind::Wrote && self.early.remove(&hash).is_some_and(|gone_ms| at_ms <= gone_ms)
+        {
             return;
         }
         match note.kind {
@@ -335,6 +334,18 @@ pub struct PrefixFigures {
     pub traffic: Traffic,
     /// What is known of its keys, estimated from those that are followed.
     pub kept: Kept,
+}
+
+impl PrefixFigures {
+    fn nothing(prefix: &[u8]) -> PrefixFigures {
+        PrefixFigures {
+            prefix: prefix.to_vec(),
+            accesses: 0,
+            over: 0,
+            traffic: Traffic::default(),
+            kept: Kept::default(),
+        }
+    }
 }
 
 /// The curve, and what it was made from.
@@ -437,7 +448,18 @@ impl Panel {
         }
     }
 
-    /// Forgets everything.
+    /// Forgets what was counted. Which keys are there, and in which order they were used, stays known.
+    pub fn reset_counts(&self) {
+        self.catch_up();
+        for thread in &self.threads {
+            thread.lock().reset();
+        }
+        let mut followed = self.followed.lock();
+        followed.shards.fade(0.0);
+        followed.lives.reset_counts();
+    }
+
+    /// Forgets everything, but which values are large.
     pub fn reset(&self) {
         for thread in &self.threads {
             thread.lock().reset();
@@ -546,51 +568,46 @@ impl Panel {
     /// The prefixes with the most traffic, those with most first, and all accesses that were counted.
     #[must_use]
     pub fn prefixes(&self, most: usize) -> (Vec<PrefixFigures>, u64) {
-        let (mut sums, mut whole) = (HashMap::<Vec<u8>, PrefixFigures>::new(), 0);
-        for thread in &self.threads {
-            let thread = thread.lock();
-            whole += thread.keys.whole();
-            for one in thread.prefixes.hitters() {
-                let sum = sums.entry(one.name.clone()).or_insert_with(|| PrefixFigures {
-                    prefix: one.name.clone(),
-                    accesses: 0,
-                    over: 0,
-                    traffic: Traffic::default(),
-                    kept: Kept::default(),
-                });
-                (sum.accesses, sum.over) = (sum.accesses + one.count, sum.over + one.over);
-                sum.traffic.add(one.more, 1);
-            }
-        }
-        let mut found: Vec<PrefixFigures> = sums.into_values().collect();
-        found.sort_unstable_by(|a, b| (b.accesses - b.over, &a.prefix).cmp(&(a.accesses - a.over, &b.prefix)));
+        let (found, whole) = self.traffic_by_prefix();
+        let mut found: Vec<PrefixFigures> = found.into_values().collect();
+        found
+            .sort_unstable_by(|a, b| (b.accesses - b.over, &a.prefix).cmp(&(a.accesses - a.over, &b.prefix)));
         found.truncate(most);
-        self.catch_up();
-        let followed = self.followed.lock();
-        let rate = followed.shards.rate();
-        for figures in &mut found {
-            figures.kept = scaled(followed.lives.of_prefix(short_hash(&figures.prefix)), rate);
-        }
+        found.iter_mut().for_each(|figures| figures.kept = self.kept(&figures.prefix));
         (found, whole)
     }
 
     /// What is known of one prefix. `None` where nothing is.
     #[must_use]
     pub fn prefix(&self, prefix: &[u8]) -> Option<PrefixFigures> {
-        let (found, _) = self.prefixes(usize::MAX);
-        let known = found.into_iter().find(|figures| figures.prefix == prefix);
-        known.or_else(|| {
-            let followed = self.followed.lock();
-            let kept = scaled(followed.lives.of_prefix(short_hash(prefix)), followed.shards.rate());
-            let figures = PrefixFigures {
-                prefix: prefix.to_vec(),
-                accesses: 0,
-                over: 0,
-                traffic: Traffic::default(),
-                kept,
-            };
-            (kept != Kept::default()).then_some(figures)
-        })
+        let kept = self.kept(prefix);
+        match self.traffic_by_prefix().0.remove(prefix) {
+            Some(figures) => Some(PrefixFigures { kept, ..figures }),
+            None if kept == Kept::default() => None,
+            None => Some(PrefixFigures { kept, ..PrefixFigures::nothing(prefix) }),
+        }
+    }
+
+    /// Sums over the threads, by prefix; and all accesses that were counted.
+    fn traffic_by_prefix(&self) -> (HashMap<Vec<u8>, PrefixFigures>, u64) {
+        let (mut sums, mut whole) = (HashMap::<Vec<u8>, PrefixFigures>::new(), 0);
+        for thread in &self.threads {
+            let thread = thread.lock();
+            whole += thread.keys.whole();
+            for one in thread.prefixes.hitters() {
+                let sum = sums.entry(one.name.clone()).or_insert_with(|| PrefixFigures::nothing(&one.name));
+                (sum.accesses, sum.over) = (sum.accesses + one.count, sum.over + one.over);
+                sum.traffic.add(one.more, 1);
+            }
+        }
+        (sums, whole)
+    }
+
+    /// What the records tell of a prefix's keys, in the scale of all keys.
+    fn kept(&self, prefix: &[u8]) -> Kept {
+        self.catch_up();
+        let followed = self.followed.lock();
+        scaled(followed.lives.of_prefix(short_hash(prefix)), followed.shards.rate())
     }
 
     /// Memory held, in bytes.

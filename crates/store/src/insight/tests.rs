@@ -132,7 +132,8 @@ fn the_curve_is_within_two_points_of_full_simulation() {
             if !stage.get(worker, &key) {
                 stage.set(worker, &key, value);
             }
-            let bytes = stage.with(worker, &key, |db, key| db.peek(key).map_or(0, |item| item.memory())) as i64;
+            let bytes =
+                stage.with(worker, &key, |db, key| db.peek(key).map_or(0, |item| item.memory())) as i64;
             if let Some(at) = last.insert(number, access) {
                 distances.push(before(&tree, accesses) - before(&tree, at + 1) + bytes);
                 add(&mut tree, at, -bytes);
@@ -230,12 +231,17 @@ fn switched_off_it_tells_nothing_and_on_again_it_begins_anew() {
         stage.set(0, &number.to_le_bytes(), 100);
         stage.get(0, &number.to_le_bytes());
     }
-    assert!(stage.panel().hot_keys(1).0.is_empty() && stage.panel().large_keys().is_empty());
-    assert_eq!(stage.panel().miss_ratio().keys, 0);
+    assert!(stage.panel().hot_keys(1).0.is_empty());
+    assert_eq!((stage.panel().miss_ratio().keys, stage.panel().lifetimes().keys), (0, 0));
     stage.locals[0].insight.switch(true);
     (0..100u64).for_each(|number| stage.set(0, &number.to_le_bytes(), 100));
     assert!(!stage.panel().hot_keys(1).0.is_empty() && !stage.panel().large_keys().is_empty());
     assert_eq!(stage.panel().miss_ratio().keys, 100);
+    // Counts begin anew, and what is there stays known.
+    stage.panel().reset_counts();
+    assert!(stage.panel().hot_keys(1).0.is_empty());
+    assert_eq!((stage.panel().miss_ratio().keys, stage.panel().lifetimes().keys), (100, 100));
+    assert!(stage.panel().large_keys().len() >= 100);
 }
 
 #[derive(Debug, Clone)]
