@@ -234,18 +234,49 @@ fn reads_of(stats: Option<&Arc<StoreStats>>) -> u64 {
 }
 
 /// The keys that are followed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Followed {
     shards: Shards,
     lives: Lives,
+    /// Keys have records whose hash's lower half lies below; never above the threshold by which keys are followed.
+    lives_threshold: u64,
     /// Keys whose end was told by one thread before another told of their beginning, and when that was.
     early: HashesTo<u64>,
 }
 
+/// Lower halves of hashes lie below.
+const RANGE: u64 = 1 << 32;
+
+impl Default for Followed {
+    fn default() -> Followed {
+        Followed {
+            shards: Shards::new(),
+            lives: Lives::default(),
+            lives_threshold: RANGE,
+            early: HashesTo::default(),
+        }
+    }
+}
+
 impl Followed {
+    /// Which share of all keys has records.
+    fn lives_rate(&self) -> f64 {
+        self.lives_threshold as f64 / RANGE as f64
+    }
+
     fn take(&mut self, note: &Note) {
         let Note { hash, at_ms, bytes, db, prefixes, .. } = *note;
         if !self.shards.follows(hash) {
+            return;
+        }
+        match note.kind {
+            Kind::Found => self.shards.read(hash, Some(bytes), seconds(at_ms)),
+            Kind::Missed => self.shards.read(hash, None, seconds(at_ms)),
+            Kind::Wrote => self.shards.wrote(hash, bytes, seconds(note.deadline_ms)),
+            Kind::Left(End::Evicted) => {}
+            Kind::Left(_) | Kind::Lost => self.shards.removed(hash),
+        }
+        if hash % RANGE >= self.lives_threshold {
             return;
         }
         let is_end = matches!(note.kind, Kind::Left(_) | Kind::Lost);
@@ -259,43 +290,26 @@ impl Followed {
             return;
         }
         match note.kind {
-            Kind::Found => {
-                self.shards.read(hash, Some(bytes), seconds(at_ms));
-                self.lives.read(hash, bytes, prefixes, db);
-            }
-            Kind::Missed => {
-                self.shards.read(hash, None, seconds(at_ms));
-                self.lives.lost(hash);
-            }
-            Kind::Wrote => {
-                self.shards.wrote(hash, bytes, seconds(note.deadline_ms));
-                self.lives.wrote(hash, bytes, prefixes, db, at_ms);
-            }
-            Kind::Left(end) => {
-                if end != End::Evicted {
-                    self.shards.removed(hash);
-                }
-                self.lives.left(hash, end, at_ms);
-            }
-            Kind::Lost => {
-                self.shards.removed(hash);
-                self.lives.lost(hash);
-            }
+            Kind::Found => self.lives.read(hash, bytes, prefixes, db),
+            Kind::Missed | Kind::Lost => self.lives.lost(hash),
+            Kind::Wrote => self.lives.wrote(hash, bytes, prefixes, db, at_ms),
+            Kind::Left(end) => self.lives.left(hash, end, at_ms),
         }
     }
 
-    fn lower_to(&mut self, threshold: u64) {
-        let before = self.shards.threshold();
-        self.shards.lower_to(threshold.max((1 << 32) / u64::from(RATE_MIN)));
-        self.keep_up(before);
-    }
-
-    /// Forgets the records of keys that are not followed any more since the threshold was `before`.
-    fn keep_up(&mut self, before: u64) {
-        let after = self.shards.threshold();
-        if after < before {
-            let shards = &self.shards;
-            self.lives.retain(|hash| shards.follows(hash), after as f64 / before as f64);
+    /// Forgets records that are too many, or of keys that are not followed any more.
+    fn keep_up(&mut self) {
+        let mut after = self.lives_threshold.min(self.shards.threshold());
+        loop {
+            if after < self.lives_threshold {
+                let scale = after as f64 / self.lives_threshold as f64;
+                self.lives_threshold = after;
+                self.lives.retain(|hash| hash % RANGE < after, scale);
+            }
+            if self.lives.len() <= LIVES_MAX {
+                return;
+            }
+            after = after / 8 * 7;
         }
     }
 }
@@ -372,11 +386,11 @@ pub struct Lifetimes {
     pub expired: Ended,
     /// Those a client removed.
     pub deleted: Ended,
-    /// Followed keys that are there.
+    /// Keys that are there and have records.
     pub keys: usize,
     /// Their bytes, keys included.
     pub bytes: u64,
-    /// Which share of all keys is followed.
+    /// Which share of all keys has records.
     pub rate: f64,
 }
 
@@ -417,22 +431,17 @@ impl Panel {
         let new = reads.checked_sub(thread.reads_told).unwrap_or(reads);
         thread.reads_told = reads;
         let mut followed = self.followed.lock();
-        let before = followed.shards.threshold();
         followed.shards.count(new);
         followed.shards.missed(std::mem::take(&mut thread.repeated_misses));
         thread.notes.drain(..).for_each(|note| followed.take(&note));
-        followed.keep_up(before);
         if thread.credit < 0 && by.is_some() {
             thread.credit = CREDIT_AGAIN;
             if by == Some(self.threshold()) {
                 let half = followed.shards.threshold() / 2;
-                followed.lower_to(half);
+                followed.shards.lower_to(half.max(RANGE / u64::from(RATE_MIN)));
             }
         }
-        while followed.lives.len() > LIVES_MAX {
-            let lower = followed.shards.threshold() / 8 * 7;
-            followed.lower_to(lower);
-        }
+        followed.keep_up();
         if followed.shards.reads_followed() > CURVE_FADES_AFTER {
             followed.shards.fade(0.5);
         }
@@ -508,7 +517,7 @@ impl Panel {
             deleted: lives.ended(End::Deleted),
             keys: lives.len(),
             bytes: lives.bytes(),
-            rate: followed.shards.rate(),
+            rate: followed.lives_rate(),
         }
     }
 
@@ -607,7 +616,7 @@ impl Panel {
     fn kept(&self, prefix: &[u8]) -> Kept {
         self.catch_up();
         let followed = self.followed.lock();
-        scaled(followed.lives.of_prefix(short_hash(prefix)), followed.shards.rate())
+        scaled(followed.lives.of_prefix(short_hash(prefix)), followed.lives_rate())
     }
 
     /// Memory held, in bytes.

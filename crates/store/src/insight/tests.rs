@@ -312,3 +312,60 @@ proptest! {
         }
     }
 }
+
+/// How far the curve is from exact LRU on the traces of a folder, from half to eight times a twentieth of the footprint:
+/// `TRACES=folder cargo test -p larder-store --release traces -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes minutes, and needs traces"]
+fn the_curve_is_within_two_points_on_the_traces() {
+    use larder_policy::sim::{Operation, Subject, Trace, replay};
+    let folder = std::env::var("TRACES").expect("TRACES names the folder");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.to_str().is_some_and(|path| path.ends_with(".kvt.zst")));
+    paths.sort();
+    let mut worst: f64 = 0.0;
+    for path in paths {
+        let trace = Trace::read_kvt1(&path, usize::MAX).unwrap();
+        let today = trace.footprint() as f64 / 20.0;
+        let sizes: Vec<u64> = [0.5, 1.0, 2.0, 4.0, 8.0].iter().map(|times| (today * times) as u64).collect();
+        let mut stage = Stage::new(1);
+        let local = &mut stage.locals[0];
+        for (number, request) in trace.requests.iter().enumerate() {
+            let name = request.key.to_le_bytes();
+            let key = Hashed { bytes: &name, hash: mix(u64::from(request.key) + 1) };
+            let bytes = request.bytes.max(1) as usize;
+            let found = Found { memory: bytes, value: 0, deadline: 0 };
+            local.now = Millis(START + number as u64 / 1000);
+            if number % 64 == 0 {
+                local.insight.turn();
+            }
+            match request.operation {
+                Operation::Get => {
+                    local.stats.hits.add(1);
+                    if local.insight.wants(key.hash) {
+                        local.insight.read(ONE, &key, Some(found), local.now);
+                    }
+                }
+                Operation::Set => {
+                    if local.insight.wants(key.hash) {
+                        local.insight.wrote(ONE, &key, found, local.now);
+                    }
+                }
+                Operation::Delete => local.insight.removed(key.hash, Removal::Deleted, local.now),
+            }
+        }
+        let told = stage.panel().miss_ratio();
+        let exact = replay(&trace, &[Subject::ExactLru], &sizes, &mut |_, _| {});
+        let errors: Vec<f64> = sizes
+            .iter()
+            .zip(&exact)
+            .map(|(size, outcome)| 100.0 * (told.curve.hit_ratio(*size) - 1.0 + outcome.tally.miss_ratio()))
+            .collect();
+        let mean = errors.iter().map(|error| error.abs()).sum::<f64>() / errors.len() as f64;
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let (keys, rate, memory) = (told.keys, told.rate, stage.panel().memory());
+        println!("{name}: {mean:.2} points ({errors:.2?}), {keys} keys at {rate:.5}, {memory} bytes");
+        worst = worst.max(mean);
+    }
+    assert!(worst < 2.0, "{worst} points");
+}
