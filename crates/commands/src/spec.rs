@@ -287,6 +287,8 @@ bits! {
         TRANSACTION = 19 "transaction";
         /// `@scripting`
         SCRIPTING = 20 "scripting";
+        /// `@cache`: what the cache is doing. Redis has none of it.
+        CACHE = 21 "cache";
     }
 }
 

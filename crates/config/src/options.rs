@@ -101,7 +101,7 @@ impl Group {
             Group::Security => "Security",
             Group::Memory => "Memory, eviction, expiry",
             Group::Clients => "Limits of a client",
-            Group::Observation => "Slow log and latency",
+            Group::Observation => "Slow log, latency, insight",
             Group::Encodings => "Compact forms of values",
             Group::Features => "Scripts and notifications",
             Group::Persistence => "Persistence",
@@ -429,6 +429,12 @@ options! {
             "Most entries of the slow log.";
         Observation "latency-monitor-threshold" latency_monitor_threshold: u64, ENTRIES_SIGNED, "0" "milliseconds", []
             "Events at least this slow go to LATENCY HISTORY; 0 for none.";
+        Observation "cache-insight" cache_insight: bool, Kind::Bool, "yes", []
+            "Keep what CACHE answers: the hit ratio at other sizes, hot keys, large values, traffic by prefix. Costs under one percent of CPU and about a MiB.";
+        Observation "admin-port" admin_port: u16, PORT, "0", []
+            "TCP port of the admin page, HTTP: /metrics for Prometheus, /health; 0 for none. No password guards it.";
+        Observation "admin-bind" admin_bind: Addresses, Kind::Bind, "127.0.0.1", []
+            "Addresses on which admin-port listens.";
         Observation "latency-tracking" latency_tracking: bool, Kind::Bool, "yes", []
             "Keep a histogram of each command's duration.";
         Observation "latency-tracking-info-percentiles" latency_tracking_info_percentiles: Percentiles, Kind::Percentiles,

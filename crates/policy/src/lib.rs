@@ -47,3 +47,4 @@ pub mod svg;
 
 pub use hits::{Hits, Recording};
 pub use interface::{Entries, FIELD_BITS, FIELD_MAX, Policy, Ref, Scope, Seen, Step};
+pub use random::{Random, mix};

@@ -185,6 +185,7 @@ impl Core {
             reply_is_push: false,
         };
         core.local.effects.tell(Arc::clone(&server.keyspace.followed));
+        core.local.insight.join(&server.keyspace.insight, id, &core.stats.store);
         core.refresh_settings();
         core
     }
@@ -306,6 +307,7 @@ impl Core {
             self.pay_debts();
         }
         self.turns = self.turns.wrapping_add(1);
+        self.local.insight.turn();
         self.timing_turn = self.turns.is_multiple_of(TIMED_ONE_IN);
         self.look_up_attention();
     }
@@ -342,6 +344,7 @@ impl Core {
             evicted: self.settings.lazyfree_lazy_eviction(),
         };
         self.follow_policy();
+        self.local.insight.switch(self.settings.cache_insight());
         // Another limit may be below what is in use: the background looks, without waiting for a write.
         self.is_evicting = self.is_limited;
         let slower_than = self.settings.slowlog_log_slower_than();

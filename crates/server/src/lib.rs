@@ -6,9 +6,11 @@
 //! `unsafe` stands in `alloc.rs` only; the kernel is reached through safe wrappers.
 #![deny(unsafe_code)]
 
+mod admin;
 pub mod alloc;
 mod background;
 mod blocked;
+mod cache_report;
 mod clients;
 mod clock;
 mod commands;

@@ -237,7 +237,7 @@ fn addresses(settings: &Settings) -> Result<Vec<(SocketAddr, bool)>, String> {
 }
 
 /// The addresses that a word of `bind` means.
-fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+pub(crate) fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     match name {
         "*" => Ok(vec![SocketAddr::from(([0, 0, 0, 0], port))]),
         "::*" => Ok(vec![SocketAddr::from(([0u16; 8], port))]),
@@ -248,7 +248,7 @@ fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-fn tcp(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
+pub(crate) fn tcp(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
     let socket =
         Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     if address.is_ipv6() {

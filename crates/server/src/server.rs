@@ -3,6 +3,7 @@
 //! One `Server` lives as long as the process. Everything in it is read without a lock on the path
 //! of a command, or behind a lock that only commands for administrators take.
 
+use crate::admin::Admin;
 use crate::blocked::Blocked;
 use crate::clients::{Client, Clients};
 use crate::execute::{Core, Debts};
@@ -140,6 +141,8 @@ pub struct Server {
     pub stats: Vec<Arc<WorkerStats>>,
     /// Where it listens.
     pub listeners: Mutex<Listeners>,
+    /// The admin page, where there is one.
+    pub admin: Mutex<Option<Admin>>,
     /// Who is connected.
     pub clients: Clients,
     /// Clients that wait.
@@ -214,6 +217,7 @@ impl Server {
             stats,
             clients,
             listeners: Mutex::default(),
+            admin: Mutex::default(),
             blocked,
             debts: Debts::default(),
             pubsub: PubSub::default(),

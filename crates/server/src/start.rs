@@ -1,5 +1,6 @@
 //! From a command line to a running server, and back to an exit code.
 
+use crate::admin::Admin;
 use crate::io::Poller;
 use crate::listen::Listeners;
 use crate::mailbox::Mailbox;
@@ -80,6 +81,7 @@ fn start(mut plan: StartPlan) -> Result<ExitCode, String> {
     banner(&settings, workers);
     stop_on_signals(server)?;
     *server.listeners.lock() = listeners;
+    *server.admin.lock() = Admin::start(server, &settings)?;
     let threads = spawn_workers(server, pollers)?;
     look_after_pages()?;
     // The workers' own buffers are part of what a server without data takes.
@@ -89,6 +91,7 @@ fn start(mut plan: StartPlan) -> Result<ExitCode, String> {
             tracing::error!("a worker ended by a panic");
         }
     }
+    *server.admin.lock() = None;
     remove_files(&settings);
     tracing::info!("the server has stopped");
     Ok(ExitCode::SUCCESS)

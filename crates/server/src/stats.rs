@@ -96,6 +96,8 @@ impl WorkerStats {
             &store.hits,
             &store.misses,
             &store.expired,
+            &store.expired_on_access,
+            &store.deleted,
             &store.expired_fields,
             &store.evicted,
             &self.commands,

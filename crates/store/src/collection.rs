@@ -9,7 +9,7 @@ use crate::evict::seen;
 use crate::field_ends::DbTable;
 use crate::keyspace::Hashed;
 use crate::local::Local;
-use crate::object::{Object, Stored};
+use crate::object::{Object, Stored, Type};
 use larder_policy::Seen;
 use larder_table::{DeadlineChange, Occupied, Payload, PayloadRef};
 
@@ -63,13 +63,18 @@ impl<'t> Db<'t> {
     ) -> Result<Option<Edited<R>>, WrongType> {
         let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key);
         let Some(occupied) = found else { return Ok(None) };
-        if self.local.uses.asks_for_sizes() {
+        let edited = if self.local.uses.asks_for_sizes() {
             let before = seen(&occupied.view(), 0);
             let edited = edit_found(self.table, key, occupied, self.local, work);
             self.tell_size(key, before);
-            return edited.map(Some);
+            edited
+        } else {
+            edit_found(self.table, key, occupied, self.local, work)
+        };
+        if self.local.insight.wants(key.hash) {
+            self.tell_written(key);
         }
-        edit_found(self.table, key, occupied, self.local, work).map(Some)
+        edited.map(Some)
     }
 
     /// Tells the policy in force that a key's collection, which it saw so, was edited.
@@ -90,13 +95,18 @@ impl<'t> Db<'t> {
         work: impl FnOnce(&mut C) -> R,
     ) -> Result<Edited<R>, WrongType> {
         if let Some(occupied) = Self::find_in(self.table, &mut self.locked, self.local, self.index, key) {
-            if self.local.uses.asks_for_sizes() {
+            let edited = if self.local.uses.asks_for_sizes() {
                 let before = seen(&occupied.view(), 0);
                 let edited = edit_found(self.table, key, occupied, self.local, work);
                 self.tell_size(key, before);
-                return edited;
+                edited
+            } else {
+                edit_found(self.table, key, occupied, self.local, work)
+            };
+            if self.local.insight.wants(key.hash) {
+                self.tell_written(key);
             }
-            return edit_found(self.table, key, occupied, self.local, work);
+            return edited;
         }
         let mut collection = C::new(std::mem::take(&mut self.local.spare));
         let value = work(&mut collection);
@@ -133,7 +143,7 @@ impl<'t> Db<'t> {
         let item = Item::new(occupied.view());
         item.view::<C>()?;
         let packed = item.packed::<C>();
-        let removed = table.remove(self.local, key.hash, key.bytes, occupied);
+        let removed = table.remove(self.local, key.hash, key.bytes, occupied, Removal::Replaced);
         Ok(packed.or_else(|| removed.boxed.and_then(C::out_of)))
     }
 }
@@ -187,7 +197,11 @@ fn edit_found<C: Stored, R>(
         PayloadRef::Boxed(_) => edit_apart(occupied, local, work),
     };
     match &edited {
-        Ok(edited) if edited.emptied => table.sizes.went(local, C::TYPE, items_before),
+        Ok(edited) if edited.emptied => {
+            local.insight.removed(key.hash, Removal::Deleted, local.now);
+            local.stats.deleted.add(1);
+            table.sizes.went(local, C::TYPE, items_before);
+        }
         // A type that did not fit was not edited: no items before, and none after.
         _ => table.sizes.changed(local, C::TYPE, items_before, items_after),
     }
@@ -237,6 +251,10 @@ fn edit_apart<C: Stored, R>(
 ) -> Result<Edited<R>, WrongType> {
     let collection = occupied.boxed_mut().and_then(C::of_mut).ok_or(WrongType)?;
     let value = work(collection);
+    // A stream's groups would have to be walked through; it is looked at now and then.
+    if C::TYPE != Type::Stream {
+        local.insight.edited(collection.heap_bytes());
+    }
     let emptied = collection.is_gone();
     let small = collection.inline().filter(|(_, bytes)| bytes.len() <= PACKED_BYTES_BACK);
     let small = small.map(|(form, bytes)| (form, bytes.to_vec()));

@@ -8,9 +8,10 @@ use crate::discard::{Removal, discard};
 use crate::effects::Event;
 use crate::evict::bytes_of;
 use crate::field_ends::DbTable;
+use crate::insight::{Found, bytes_of as bytes_apart};
 use crate::keyspace::{Database, DbIndex, Hashed, Keyspace, Locked};
 use crate::local::{Local, Millis};
-use crate::object::{Object, Type, encoding_of, next_due_of};
+use crate::object::{Object, Type, encoding_of, next_due_of, size_of_value};
 use crate::sizes::Replacing;
 use crate::string::{self, Encoding, INLINE_BYTES_MAX, Str, kind};
 use larder_table::{DeadlineChange, Entry, NewEntry, Occupied, Payload, PayloadRef};
@@ -94,6 +95,19 @@ impl<'a> Item<'a> {
     /// The 24-bit access field.
     pub fn access(&self) -> u32 {
         self.entry.access()
+    }
+
+    /// The size of the value: bytes of a string, elements of a collection.
+    pub fn size(&self) -> usize {
+        size_of_value(self.entry.kind(), self.entry.payload())
+    }
+
+    /// Bytes of the value, without key and header.
+    pub fn value_bytes(&self) -> usize {
+        match self.entry.payload() {
+            PayloadRef::Inline(bytes) => bytes.len(),
+            PayloadRef::Boxed(object) => bytes_apart(object),
+        }
     }
 
     /// Memory the key and its value take, in bytes, from the system's point of view.
@@ -240,7 +254,7 @@ impl<'t> Db<'t> {
             && deadline <= local.now.0
             && !local.keep_expired
         {
-            let removed = table.remove(local, key.hash, key.bytes, occupied);
+            let removed = table.remove(local, key.hash, key.bytes, occupied, Removal::Expired);
             ended(local, index, key.bytes, removed.boxed);
             return None;
         }
@@ -256,11 +270,15 @@ impl<'t> Db<'t> {
     /// Looks at a key and counts a hit or a miss, without touching it.
     pub fn look(&mut self, key: &Hashed<'_>) -> Option<Item<'_>> {
         if !self.exists(key) {
-            missed(self.local, self.index, key.bytes);
+            missed(self.local, self.index, key);
             return None;
         }
         self.local.stats.hits.add(1);
-        self.peek(key)
+        let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key)?;
+        if self.local.insight.wants(key.hash) {
+            told(self.local, self.index, key, &found.view());
+        }
+        Some(Item::new(found.into_view()))
     }
 
     /// Reads a key: counts a hit or a miss and records the access.
@@ -268,7 +286,7 @@ impl<'t> Db<'t> {
     pub fn read(&mut self, key: &Hashed<'_>) -> Option<Item<'_>> {
         let shard = self.locked.shard_mut(self.table.shard_of(key.hash));
         let Some(occupied) = shard.find_mut(key.hash, key.bytes) else {
-            missed(self.local, self.index, key.bytes);
+            missed(self.local, self.index, key);
             return None;
         };
         let entry = occupied.view();
@@ -276,15 +294,18 @@ impl<'t> Db<'t> {
             && deadline <= self.local.now.0
             && !self.local.keep_expired
         {
-            let removed = self.table.remove(self.local, key.hash, key.bytes, occupied);
+            let removed = self.table.remove(self.local, key.hash, key.bytes, occupied, Removal::Expired);
             ended(self.local, self.index, key.bytes, removed.boxed);
-            missed(self.local, self.index, key.bytes);
+            missed(self.local, self.index, key);
             return None;
         }
         if !self.local.no_touch {
             entry.set_access(self.local.access_touched(self.table.number, key.hash, entry.access()));
         }
         self.local.stats.hits.add(1);
+        if self.local.insight.wants(key.hash) {
+            told(self.local, self.index, key, &entry);
+        }
         Some(Item::new(occupied.into_view()))
     }
 
@@ -309,7 +330,7 @@ impl<'t> Db<'t> {
             && deadline <= self.local.now.0
             && !self.local.keep_expired
         {
-            let removed = self.table.remove(self.local, key.hash, key.bytes, occupied);
+            let removed = self.table.remove(self.local, key.hash, key.bytes, occupied, Removal::Expired);
             ended(self.local, self.index, key.bytes, removed.boxed);
             return None;
         }
@@ -403,6 +424,38 @@ impl<'t> Db<'t> {
         payload: Payload<'_, Object>,
         expire: Expire,
     ) -> bool {
+        let bytes = match &payload {
+            Payload::Inline(bytes) => bytes.len(),
+            Payload::Boxed(object) => bytes_apart(object),
+        };
+        let existed = self.store_payload(key, kind, payload, expire);
+        if self.local.insight.wants_written(key.hash, bytes) {
+            self.tell_written(key);
+        }
+        existed
+    }
+
+    /// Tells what a key holds that was written.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn tell_written(&mut self, key: &Hashed<'_>) {
+        let shard = self.locked.shard(self.table.shard_of(key.hash));
+        if let Some(entry) = shard.find(key.hash, key.bytes) {
+            let found = Found::of(&entry);
+            self.local.insight.wrote(self.index, key, found, self.local.now);
+        } else {
+            self.local.insight.passed();
+        }
+    }
+
+    #[inline]
+    fn store_payload(
+        &mut self,
+        key: &Hashed<'_>,
+        kind: u8,
+        payload: Payload<'_, Object>,
+        expire: Expire,
+    ) -> bool {
         let access = self.local.access_of_new();
         let due = next_due_of_new(kind, &payload);
         let shard = self.locked.shard_mut(self.table.shard_of(key.hash));
@@ -444,6 +497,7 @@ impl<'t> Db<'t> {
                 self.table.field_ends.note(self.table.shard_of(key.hash), key.bytes, due);
             }
             if dead {
+                self.local.insight.removed(key.hash, Removal::Expired, self.local.now);
                 ended(self.local, self.index, key.bytes, removed.boxed);
                 self.local.effects.notify(self.index, key.bytes, Event::NEW);
             } else {
@@ -500,6 +554,9 @@ impl<'t> Db<'t> {
             debug_assert!(removed.boxed.is_none());
         }
         touch(self.local, self.table.number, key.hash, &occupied.view());
+        if self.local.insight.wants(key.hash) {
+            self.tell_written(key);
+        }
         Ok(value)
     }
 
@@ -545,6 +602,9 @@ impl<'t> Db<'t> {
                     let had_end = view.deadline().is_some();
                     edited(self.table, self.local, key.hash, &view, had_end, bytes_before);
                 }
+                if self.local.insight.wants_written(key.hash, capacity.wrapping_add(grown as usize)) {
+                    self.tell_written(key);
+                }
                 return Ok(answer);
             }
             Item::new(occupied.view()).string()?.write_to(buffer);
@@ -584,7 +644,7 @@ impl<'t> Db<'t> {
         match Self::find_in(table, &mut self.locked, self.local, self.index, key) {
             Some(occupied) => {
                 let kind = occupied.view().kind();
-                let removed = table.remove(self.local, key.hash, key.bytes, occupied);
+                let removed = table.remove(self.local, key.hash, key.bytes, occupied, removal);
                 self.local.replaced_kind = kind;
                 discard(self.local, removed.boxed, removal);
                 true
@@ -603,7 +663,7 @@ impl<'t> Db<'t> {
             PayloadRef::Inline(bytes) => Some(bytes.into()),
             PayloadRef::Boxed(_) => None,
         };
-        let removed = table.remove(self.local, key.hash, key.bytes, occupied);
+        let removed = table.remove(self.local, key.hash, key.bytes, occupied, Removal::Replaced);
         let payload = match (removed.boxed, inline) {
             (Some(object), _) => Owned::Boxed(object),
             (None, inline) => Owned::Inline(inline.unwrap_or_default()),
@@ -666,6 +726,9 @@ impl<'t> Db<'t> {
                 if self.local.uses.asks_for_ends() {
                     let view = occupied.view();
                     edited(self.table, self.local, key.hash, &view, had_end, bytes_of(&view));
+                }
+                if self.local.insight.follows(key.hash) {
+                    self.tell_written(key);
                 }
                 true
             }
@@ -769,6 +832,7 @@ fn next_due_of_new(kind: u8, payload: &Payload<'_, Object>) -> u64 {
 #[cold]
 fn ended(local: &mut Local, db: DbIndex, key: &[u8], object: Option<Object>) {
     discard(local, object, Removal::Expired);
+    local.stats.expired_on_access.add(1);
     expired(local, db, key);
 }
 
@@ -819,7 +883,17 @@ pub(crate) fn edited(
 }
 
 #[inline]
-fn missed(local: &mut Local, db: DbIndex, key: &[u8]) {
+fn missed(local: &mut Local, db: DbIndex, key: &Hashed<'_>) {
     local.stats.misses.add(1);
-    local.effects.notify(db, key, Event::MISS);
+    if local.insight.wants(key.hash) {
+        local.insight.read(db, key, None, local.now);
+    }
+    local.effects.notify(db, key.bytes, Event::MISS);
+}
+
+/// Tells of a read that found an entry.
+#[cold]
+#[inline(never)]
+fn told(local: &mut Local, db: DbIndex, key: &Hashed<'_>, entry: &Entry<'_, Object>) {
+    local.insight.read(db, key, Some(Found::of(entry)), local.now);
 }

@@ -9,6 +9,7 @@ use crate::evict::Eviction;
 use crate::field_ends::{DbTable, Keys};
 use crate::followed::Followed;
 use crate::held::Held;
+use crate::insight::Panel;
 use crate::local::{Local, Millis};
 use crate::object::{Object, Type};
 use crate::sizes::SIZE_BINS;
@@ -261,6 +262,8 @@ pub struct Keyspace {
     sequence: AtomicU64,
     /// Who follows which keys.
     pub followed: Arc<Followed>,
+    /// What the cache is doing.
+    pub insight: Arc<Panel>,
 }
 
 impl Keyspace {
@@ -278,6 +281,7 @@ impl Keyspace {
             sweeps: Sweeps::new(workers),
             eviction: Eviction::default(),
             sequence: AtomicU64::new(0),
+            insight: Arc::new(Panel::new(workers)),
         }
     }
 
@@ -521,10 +525,9 @@ impl Keyspace {
             return None;
         }
         table.sizes.clear();
-        Some(Garbage::Database(Flushed {
-            contents: table.detach_all(),
-            field_ends: table.field_ends.detach(),
-        }))
+        let (contents, field_ends) = (table.detach_all(), table.field_ends.detach());
+        self.insight.flushed(db, self.is_empty());
+        Some(Garbage::Database(Flushed { contents, field_ends }))
     }
 
     /// Exchanges two databases. The caller is exclusive; O(followed keys).

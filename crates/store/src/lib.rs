@@ -5,7 +5,7 @@
 //! [`Local::now`]; nothing here reads a clock, opens a file or knows the protocol.
 //!
 //! Read next: `keyspace.rs` (databases and locking), `db.rs` (what a command can do with keys), `collection.rs` (and with collections),
-//! `string.rs` (how strings are kept), `object.rs` (which types there are), `effects.rs` (who hears of changes), `discard.rs` (who frees), `sizes.rs` (how large values are), `field_ends.rs` (which keys have fields that end), `world.rs` (everything at once).
+//! `string.rs` (how strings are kept), `object.rs` (which types there are), `effects.rs` (who hears of changes), `discard.rs` (who frees), `sizes.rs` (how large values are), `field_ends.rs` (which keys have fields that end), `insight/mod.rs` (what the cache is doing), `world.rs` (everything at once).
 #![forbid(unsafe_code)]
 
 mod collection;
@@ -16,6 +16,7 @@ mod evict;
 mod field_ends;
 mod followed;
 mod held;
+mod insight;
 mod keyspace;
 mod local;
 mod object;
@@ -32,6 +33,10 @@ pub use effects::{Effect, Effects, Event, EventClass, Listener};
 pub use evict::{Choice, Chosen, Evicted, Evictor, Kind, Scope, Uses};
 pub use followed::{Followed, Waiting, Watch};
 pub use held::Held;
+pub use insight::{
+    DELIMITERS, End, Ended, HotKey, Insight, Kept, Lifetimes, MissRatio, PREFIX_BYTES_MAX, Panel,
+    PrefixFigures, Traffic,
+};
 pub use keyspace::{
     Database, DbIndex, Flushed, Garbage, Hashed, Keyspace, KeyspaceMemory, LOCK_ATTEMPTS, Locked, Place,
 };

@@ -4,6 +4,7 @@
 use crate::discard::LazyFree;
 use crate::effects::Effects;
 use crate::evict::Uses;
+use crate::insight::Insight;
 use crate::keyspace::Garbage;
 use crate::object::Object;
 use crate::stats::StoreStats;
@@ -41,6 +42,8 @@ pub struct Local {
     pub access: Access,
     /// What is recorded for the policy in force.
     pub uses: Uses,
+    /// What is told of accesses.
+    pub insight: Insight,
     /// Whether reads leave the access field alone (`CLIENT NO-TOUCH`).
     pub no_touch: bool,
     /// Whether lazy expiry is off (`DEBUG SET-ACTIVE-EXPIRE 0` leaves it on; importing turns it off).
@@ -78,6 +81,7 @@ impl Local {
             now: Millis(0),
             access: Access::Lru,
             uses: Uses::default(),
+            insight: Insight::default(),
             no_touch: false,
             keep_expired: false,
             stats,

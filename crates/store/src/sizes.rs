@@ -5,6 +5,7 @@
 //! it, and only their sums mean something. A change within a power of two writes nothing.
 //! Invariant: the sums are what a walk over all values would count, of every type but streams, which have none.
 
+use crate::discard::Removal;
 use crate::field_ends::DbTable;
 use crate::local::Local;
 use crate::object::{Object, Type, size_of_value};
@@ -225,8 +226,13 @@ impl DbTable {
         hash: u64,
         key: &[u8],
         occupied: Occupied<'_, '_, Object>,
+        removal: Removal,
     ) -> Removed<Object> {
         let removed = self.evict(local, hash, key, occupied);
+        local.insight.removed(hash, removal, local.now);
+        if matches!(removal, Removal::Deleted | Removal::Unlinked) {
+            local.stats.deleted.add(1);
+        }
         local.uses.removed(self.number, hash, &removed);
         removed
     }

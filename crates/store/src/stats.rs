@@ -42,6 +42,10 @@ pub struct StoreStats {
     pub expired: Counter,
     /// Fields of hashes removed because their time had come.
     pub expired_fields: Counter,
+    /// Of them, those that a command met.
+    pub expired_on_access: Counter,
+    /// Keys that a client removed.
+    pub deleted: Counter,
     /// Keys removed to make room.
     pub evicted: Counter,
     /// Changes made to the data.

@@ -231,6 +231,9 @@ impl Sweep<'_, '_, '_> {
         guard.expire_due(now, self.bite, &mut |key, inline, removed| {
             let payload = removed.boxed.as_ref().map_or(PayloadRef::Inline(inline), PayloadRef::Boxed);
             local.uses.removed_key(table, key, &removed);
+            if local.insight.is_on() {
+                local.insight.removed(table.hash(key), Removal::Expired, local.now);
+            }
             table.sizes.went(local, Type::of_kind(removed.kind), size_of_value(removed.kind, payload));
             expired(local, index, key);
             values.extend(removed.boxed);

@@ -1,8 +1,10 @@
 //! Structures of constant memory that tell what a cache is doing: the hit ratio it would have at other sizes, and who is
-//! behind most of the traffic. Read next: `shards.rs`, `top.rs`.
+//! behind most of the traffic. Read next: `shards.rs`, `heavy.rs`, `top.rs`.
 
+mod heavy;
 mod shards;
 mod top;
 
-pub use shards::{Curve, Shards};
+pub use heavy::{Heavy, Hitter};
+pub use shards::{Curve, HashesTo, Shards};
 pub use top::{Counted, Top};

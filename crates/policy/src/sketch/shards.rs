@@ -1,16 +1,18 @@
 //! The miss ratio curve of LRU while serving, by fixed-size SHARDS (Waldspurger, Park, Garthwaite, Ahmad, FAST 2015).
 //!
 //! Keys whose hash lies below a threshold are followed, at most [`KEYS_MAX`]; where there are more the threshold falls, and
-//! counts made under a higher one are scaled down. For each use of a followed key the stack distance, the bytes of
-//! all followed keys used since, divided by the rate at which keys are followed, is the size of cache at which this use
-//! would have been a hit. Distances are counted in steps of an eighth of an octave. The difference between uses expected
-//! and uses seen goes to the smallest distance, as the paper's SHARDS-adj does.
+//! counts made under a higher one are scaled down. For each read of a followed key the stack distance, the bytes of
+//! all followed keys used since, divided by the rate at which keys are followed, is the size of cache at which this read
+//! would have been a hit. Distances are counted in steps of an eighth of an octave. The difference between reads expected
+//! and reads seen goes to the smallest distance, as the paper's SHARDS-adj does.
 //!
-//! Only one key in many is followed, and whether a key is can be told from its hash alone: threads note those uses and no
-//! others, and hand them over once a turn. Invariant: the order of uses and the Fenwick tree over it agree; `check` compares.
+//! A server knows more than a trace: a read that finds nothing brings nothing in by itself, a write does, and what was
+//! deleted or is over its time would be a hit at no size. Only one key in many is followed, and whether a key is can be
+//! told from its hash alone: threads note those uses and no others, and hand them over now and then. Hashes must be
+//! well mixed. Invariant: the order of uses and the Fenwick tree over it agree; `check` compares.
 
-use crate::random::mix;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// Keys followed at most.
 pub const KEYS_MAX: usize = 8192;
@@ -18,40 +20,64 @@ pub const KEYS_MAX: usize = 8192;
 const PLACES: usize = 2 * KEYS_MAX;
 /// Distances counted: eighths of octaves, up to 2^48 bytes.
 const STEPS: usize = 48 * 8;
-/// Hashes are compared with the threshold in this range.
+/// A key's rank, the lower half of its hash, is compared with the threshold in this range.
 const RANGE: u64 = 1 << 32;
+/// Nobody stands at this place.
+const NOBODY: u64 = u64::MAX;
+
+/// Hashes are keys here, so they need not be hashed once more.
+#[derive(Clone, Debug, Default)]
+pub struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+/// A map from hashes.
+pub type HashesTo<V> = HashMap<u64, V, BuildHasherDefault<AsItIs>>;
 
 #[derive(Clone, Copy, Debug)]
 struct Followed {
     /// Its place in the order of uses.
     place: u32,
     bytes: u32,
+    /// When its time is over, in seconds of any clock; 0 for never.
+    ends: u32,
 }
 
 /// The estimator.
 #[derive(Debug)]
 pub struct Shards {
     threshold: u64,
-    followed: HashMap<u64, Followed>,
-    /// Hashes of what is followed, so that the largest is found.
-    hashes: BTreeSet<(u64, u64)>,
+    followed: HashesTo<Followed>,
+    /// Hashes of what is followed, their halves exchanged, so that the largest rank is found.
+    ranks: BTreeSet<u64>,
     /// Bytes by place, as a Fenwick tree (Fenwick, Software: Practice and Experience 24, 1994).
     tree: Vec<u64>,
     /// Who stands at a place.
-    places: Vec<Option<u64>>,
+    places: Vec<u64>,
     next: usize,
     bytes: u64,
     histogram: Vec<f64>,
-    /// Uses of followed keys seen for the first time, and the expected uses, in the scale of the threshold now.
-    firsts: f64,
+    /// Reads of followed keys, in the scale of the threshold now.
     seen: f64,
-    uses: u64,
+    reads: u64,
 }
 
 /// What the estimator tells: hit ratios by size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
-    /// Hits by uses at each step of sizes.
+    /// Hits by reads at each step of sizes.
     ratios: Vec<f64>,
 }
 
@@ -71,6 +97,10 @@ fn exact_step(bytes: u64) -> f64 {
     ((bytes.max(1) as f64).log2() * 8.0).clamp(0.0, STEPS as f64)
 }
 
+fn rank(hash: u64) -> u64 {
+    hash & (RANGE - 1)
+}
+
 impl Default for Shards {
     fn default() -> Self {
         Shards::new()
@@ -83,102 +113,177 @@ impl Shards {
     pub fn new() -> Self {
         Shards {
             threshold: RANGE,
-            followed: HashMap::new(),
-            hashes: BTreeSet::new(),
+            followed: HashesTo::default(),
+            ranks: BTreeSet::new(),
             tree: vec![0; PLACES + 1],
-            places: vec![None; PLACES],
+            places: vec![NOBODY; PLACES],
             next: 0,
             bytes: 0,
             histogram: vec![0.0; STEPS],
-            firsts: 0.0,
             seen: 0.0,
-            uses: 0,
+            reads: 0,
         }
-    }
-
-    fn rank(hash: u64) -> u64 {
-        mix(hash ^ 0x7368_6172_6473) >> 32
     }
 
     /// Whether uses of a key with this hash are to be told. What is not followed once is never followed again.
     #[inline]
     #[must_use]
     pub fn follows(&self, hash: u64) -> bool {
-        Self::rank(hash) < self.threshold
+        rank(hash) < self.threshold && hash != NOBODY
     }
 
-    /// Below which value of a key's rank it is followed; for threads that decide by themselves.
+    /// Below which value the lower half of a key's hash must lie for the key to be followed; at most 2^32.
     #[must_use]
     pub fn threshold(&self) -> u64 {
         self.threshold
     }
 
-    /// Counts uses of all keys, followed or not.
-    pub fn count(&mut self, uses: u64) {
-        self.uses += uses;
+    /// Which share of all keys is followed.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        self.threshold as f64 / RANGE as f64
     }
 
-    /// A use of a key that is followed: its hash, and its size with key and value.
+    /// Keys that are followed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.followed.len()
+    }
+
+    /// Whether no key is followed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.followed.is_empty()
+    }
+
+    /// Counts reads of all keys, followed or not.
+    pub fn count(&mut self, reads: u64) {
+        self.reads += reads;
+    }
+
+    /// Reads of followed keys that were never there, beside those told one by one.
+    pub fn missed(&mut self, reads: u64) {
+        self.seen += reads as f64;
+    }
+
+    /// All reads counted, less what has faded.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.reads
+    }
+
+    /// Reads of followed keys, in the scale of the threshold now.
+    #[must_use]
+    pub fn reads_followed(&self) -> f64 {
+        self.seen
+    }
+
+    /// A read of a key that is followed, as a trace has it: what is not there is brought in.
     pub fn used(&mut self, hash: u64, bytes: u32) {
+        self.read(hash, Some(bytes), 0);
+    }
+
+    /// A read of a key that is followed: its bytes with key and value where it was found, and the time in seconds.
+    pub fn read(&mut self, hash: u64, found: Option<u32>, now: u32) {
         if !self.follows(hash) {
             return;
         }
         self.seen += 1.0;
+        let mut ends = 0;
+        let mut bytes = found;
         if let Some(known) = self.followed.get(&hash).copied() {
-            let distance = self.bytes_after(known.place as usize) + u64::from(bytes);
+            if found.is_none() && known.ends != 0 && known.ends <= now {
+                return self.removed(hash);
+            }
+            bytes = bytes.or(Some(known.bytes));
+            ends = known.ends;
+            let distance = self.bytes_after(known.place as usize) + u64::from(bytes.unwrap_or(0));
             let whole = distance as f64 * RANGE as f64 / self.threshold as f64;
             let step = ((whole.log2() * 8.0).ceil().max(0.0) as usize).min(STEPS - 1);
             if let Some(count) = self.histogram.get_mut(step) {
                 *count += 1.0;
             }
             self.leave(known);
-        } else {
-            self.firsts += 1.0;
-            self.hashes.insert((Self::rank(hash), hash));
         }
-        self.stand(hash, bytes);
-        while self.followed.len() > KEYS_MAX {
-            self.lower();
+        if let Some(bytes) = bytes {
+            self.enter(hash, bytes, ends);
         }
     }
 
-    /// Drops the keys of the largest hash, and follows none like it from now on.
-    fn lower(&mut self) {
-        let Some((rank, _)) = self.hashes.last().copied() else { return };
-        let scale = rank as f64 / self.threshold as f64;
-        self.threshold = rank;
-        while let Some((other, hash)) = self.hashes.last().copied()
-            && other >= rank
-        {
-            self.hashes.remove(&(other, hash));
-            if let Some(known) = self.followed.remove(&hash) {
+    /// A write of a key that is followed: what it takes from then on, and when it ends in seconds, 0 for never.
+    pub fn wrote(&mut self, hash: u64, bytes: u32, ends: u32) {
+        if !self.follows(hash) {
+            return;
+        }
+        if let Some(known) = self.followed.get(&hash).copied() {
+            self.leave(known);
+        }
+        self.enter(hash, bytes, ends);
+    }
+
+    /// A key was removed for another reason than want of room: a larger cache would not hold it either.
+    pub fn removed(&mut self, hash: u64) {
+        if let Some(known) = self.followed.remove(&hash) {
+            self.ranks.remove(&hash.rotate_left(32));
+            self.leave(known);
+        }
+    }
+
+    /// All keys were removed.
+    pub fn removed_all(&mut self) {
+        self.followed.clear();
+        self.ranks.clear();
+        self.tree.fill(0);
+        self.places.fill(NOBODY);
+        (self.next, self.bytes) = (0, 0);
+    }
+
+    fn enter(&mut self, hash: u64, bytes: u32, ends: u32) {
+        self.stand(hash, bytes, ends);
+        while self.followed.len() > KEYS_MAX {
+            let Some(last) = self.ranks.last().copied() else { return };
+            self.lower_to(rank(last.rotate_left(32)));
+        }
+    }
+
+    /// Lowers the threshold and drops the keys of larger ranks; none like them is followed from now on.
+    pub fn lower_to(&mut self, threshold: u64) {
+        if threshold >= self.threshold || threshold == 0 {
+            return;
+        }
+        let scale = threshold as f64 / self.threshold as f64;
+        self.threshold = threshold;
+        for last in self.ranks.split_off(&(threshold << 32)) {
+            if let Some(known) = self.followed.remove(&last.rotate_left(32)) {
                 self.leave(known);
             }
         }
         for count in &mut self.histogram {
             *count *= scale;
         }
-        self.firsts *= scale;
         self.seen *= scale;
     }
 
-    fn stand(&mut self, hash: u64, bytes: u32) {
+    fn stand(&mut self, hash: u64, bytes: u32, ends: u32) {
         if self.next == PLACES {
             self.pack();
         }
         let place = self.next;
         self.next += 1;
         if let Some(entry) = self.places.get_mut(place) {
-            *entry = Some(hash);
+            *entry = hash;
         }
-        self.followed.insert(hash, Followed { place: place as u32, bytes });
+        let before = self.followed.insert(hash, Followed { place: place as u32, bytes, ends });
+        if before.is_none() {
+            self.ranks.insert(hash.rotate_left(32));
+        }
         self.add(place, u64::from(bytes));
         self.bytes += u64::from(bytes);
     }
 
     fn leave(&mut self, known: Followed) {
         if let Some(entry) = self.places.get_mut(known.place as usize) {
-            *entry = None;
+            *entry = NOBODY;
         }
         self.add(known.place as usize, u64::from(known.bytes).wrapping_neg());
         self.bytes -= u64::from(known.bytes);
@@ -186,14 +291,14 @@ impl Shards {
 
     /// Closes the gaps in the order of uses.
     fn pack(&mut self) {
-        let order: Vec<u64> = self.places.iter().flatten().copied().collect();
-        self.places.fill(None);
+        let order: Vec<u64> = self.places.iter().filter(|hash| **hash != NOBODY).copied().collect();
+        self.places.fill(NOBODY);
         self.tree.fill(0);
         self.next = 0;
         self.bytes = 0;
         for hash in order {
-            if let Some(bytes) = self.followed.get(&hash).map(|known| known.bytes) {
-                self.stand(hash, bytes);
+            if let Some(known) = self.followed.get(&hash).copied() {
+                self.stand(hash, known.bytes, known.ends);
             }
         }
     }
@@ -221,18 +326,17 @@ impl Shards {
         for count in &mut self.histogram {
             *count *= kept;
         }
-        self.firsts *= kept;
         self.seen *= kept;
-        self.uses = (self.uses as f64 * kept) as u64;
+        self.reads = (self.reads as f64 * kept) as u64;
     }
 
     /// The curve so far.
     #[must_use]
     pub fn curve(&self) -> Curve {
-        let expected = (self.uses as f64 * self.threshold as f64 / RANGE as f64).max(1.0);
-        // Popular keys among those followed, or missing there, show as too many or too few uses: of short distances.
-        let mut sum = if self.uses == 0 { 0.0 } else { expected - self.seen };
-        let all = if self.uses == 0 { self.seen.max(1.0) } else { expected };
+        let expected = (self.reads as f64 * self.rate()).max(1.0);
+        // Popular keys among those followed, or missing there, show as too many or too few reads: of short distances.
+        let mut sum = if self.reads == 0 { 0.0 } else { expected - self.seen };
+        let all = if self.reads == 0 { self.seen.max(1.0) } else { expected };
         let ratios = self.histogram.iter().map(|count| {
             sum += count;
             (sum / all).clamp(0.0, 1.0)
@@ -245,8 +349,8 @@ impl Shards {
     pub fn memory(&self) -> usize {
         // A hash map has room for up to twice its entries and a byte of its own for each; a node of a B-tree is half full at worst.
         let map = self.followed.capacity() * (size_of::<(u64, Followed)>() + 1) * 8 / 7;
-        let tree = self.hashes.len() * size_of::<(u64, u64)>() * 2;
-        map + tree + self.tree.len() * 8 + self.places.len() * 16 + self.histogram.len() * 8
+        let tree = self.ranks.len() * size_of::<u64>() * 2;
+        map + tree + self.tree.len() * 8 + self.places.len() * 8 + self.histogram.len() * 8
     }
 
     /// Compares what is kept twice.
@@ -254,12 +358,13 @@ impl Shards {
     /// # Panics
     /// When the order of uses, the tree and the keys disagree.
     pub fn check(&self) {
-        assert_eq!(self.followed.len(), self.hashes.len());
-        assert_eq!(self.places.iter().flatten().count(), self.followed.len());
+        assert_eq!(self.followed.len(), self.ranks.len());
+        assert_eq!(self.places.iter().filter(|hash| **hash != NOBODY).count(), self.followed.len());
         assert_eq!(self.bytes, self.followed.values().map(|known| u64::from(known.bytes)).sum::<u64>());
         for (hash, known) in &self.followed {
-            assert_eq!(self.places.get(known.place as usize), Some(&Some(*hash)));
-            assert!(Self::rank(*hash) < self.threshold);
+            assert_eq!(self.places.get(known.place as usize), Some(hash));
+            assert!(self.ranks.contains(&hash.rotate_left(32)));
+            assert!(self.follows(*hash));
         }
     }
 }
@@ -267,7 +372,7 @@ impl Shards {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Random;
+    use crate::random::{Random, mix};
     use crate::sim::{Operation, Request, Subject, Trace, replay};
     use proptest::prelude::*;
 
@@ -327,7 +432,64 @@ mod tests {
         assert!(curve.hit_ratio(8_000) < 0.01 && curve.hit_ratio(11_000) > 0.94, "{curve:?}");
     }
 
+    #[test]
+    fn what_was_deleted_or_is_over_would_be_a_hit_at_no_size() {
+        let mut shards = Shards::new();
+        for key in [1, 2, 3, 4] {
+            shards.wrote(mix(key), 10, if key == 3 { 50 } else { 0 });
+        }
+        shards.removed(mix(2));
+        shards.check();
+        // Read at time 60: 1 is a hit from 30 bytes on (3 lies between), 2 and 3 nowhere, 5 was never there.
+        for key in [1, 2, 3, 5] {
+            shards.count(1);
+            shards.read(mix(key), None, 60);
+            shards.check();
+        }
+        assert_eq!(shards.curve().hit_ratio(1 << 20), 0.25);
+        assert!(shards.curve().hit_ratio(20) < 0.01);
+        assert_eq!(shards.len(), 2);
+        shards.removed_all();
+        shards.check();
+        assert!(shards.is_empty());
+    }
+
+    #[test]
+    fn a_lower_threshold_keeps_the_share_of_its_keys() {
+        let mut shards = Shards::new();
+        for round in 0..2 {
+            for key in 0..4000u64 {
+                shards.count(1);
+                shards.used(mix(key + 1), 10);
+            }
+            if round == 0 {
+                shards.lower_to(RANGE / 8);
+                shards.check();
+            }
+        }
+        assert!((400..600).contains(&shards.len()), "{}", shards.len());
+        assert_eq!(shards.rate(), 0.125);
+        assert!((shards.curve().hit_ratio(1 << 20) - 0.5).abs() < 0.06);
+    }
+
     proptest! {
+        #[test]
+        fn writes_and_removals_keep_order_and_tree_together(
+            uses in proptest::collection::vec((0u64..60, 0u8..5, 1u32..500), 1..600)
+        ) {
+            let mut shards = Shards::new();
+            for (key, kind, bytes) in uses {
+                match kind {
+                    0 => shards.read(mix(key), None, 5),
+                    1 => shards.read(mix(key), Some(bytes), 5),
+                    2 => shards.wrote(mix(key), bytes, bytes % 10),
+                    3 => shards.removed(mix(key)),
+                    _ => shards.lower_to(shards.threshold() - u64::from(bytes)),
+                }
+                shards.check();
+            }
+        }
+
         #[test]
         fn while_all_keys_are_followed_distances_are_those_of_a_list(
             uses in proptest::collection::vec((0u64..40, 1u32..500), 1..400)

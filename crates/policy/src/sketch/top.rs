@@ -96,6 +96,18 @@ impl Top {
         all
     }
 
+    /// Whether a name is kept.
+    #[must_use]
+    pub fn contains(&self, name: &[u8]) -> bool {
+        self.places.contains_key(self.cut(name))
+    }
+
+    /// The least size or count by which a name is kept; `None` while there is room for more names.
+    #[must_use]
+    pub fn least(&self) -> Option<u64> {
+        if self.heap.len() < self.names_max { None } else { self.heap.first().map(|least| least.count) }
+    }
+
     /// Memory held, in bytes, about.
     #[must_use]
     pub fn memory(&self) -> usize {

@@ -5,6 +5,7 @@
 
 use super::help::help as answer_help;
 use super::level_handle;
+use crate::admin::Admin;
 use crate::execute::Host;
 use crate::logging;
 use crate::registry::{HostCommand, HostRun};
@@ -197,12 +198,19 @@ fn apply(server: &'static Server, before: &Settings, change: Change) -> Result<(
         undo(false);
         return Err(SetError::refused(b"loglevel", &text));
     }
+    if changed("admin-port") || changed("admin-bind") {
+        move_admin(server, before, &change.settings, changed("admin-port")).inspect_err(|_| undo(true))?;
+    }
     if changed("port") || changed("bind") {
         let outcome = server.listeners.lock().rebind(&change.settings);
         // Also where it listens as before, it may do so by new sockets.
         server.mailboxes[0].send(Message::Listen);
         if let Err(text) = outcome {
             tracing::warn!("CONFIG SET: {text}");
+            if changed("admin-port") || changed("admin-bind") {
+                // It listened there a moment ago.
+                let _ = move_admin(server, &change.settings, before, true);
+            }
             undo(true);
             return Err(match changed("port") {
                 true => SetError::refused(b"port", "Unable to listen on this port. Check server logs."),
@@ -210,8 +218,39 @@ fn apply(server: &'static Server, before: &Settings, change: Change) -> Result<(
             });
         }
     }
+    if changed("cache-insight") {
+        server.keyspace.insight.reset();
+    }
     server.set_settings(change.settings);
     Ok(())
+}
+
+/// Has the admin page listen where other settings say; where that cannot be, where it did before.
+fn move_admin(
+    server: &'static Server,
+    before: &Settings,
+    after: &Settings,
+    port_too: bool,
+) -> Result<(), SetError> {
+    let mut admin = server.admin.lock();
+    // First what listens: it can stand in the way of what is to come.
+    *admin = None;
+    let text = match Admin::start(server, after) {
+        Ok(started) => {
+            *admin = started;
+            return Ok(());
+        }
+        Err(text) => text,
+    };
+    tracing::warn!("CONFIG SET: {text}");
+    *admin = Admin::start(server, before).unwrap_or_else(|error| {
+        tracing::error!("the admin port is closed: {error}");
+        None
+    });
+    Err(match port_too {
+        true => SetError::refused(b"admin-port", "Unable to listen on this port. Check server logs."),
+        false => SetError::refused(b"admin-bind", "Failed to bind to specified addresses."),
+    })
 }
 
 fn set_level(settings: &Settings) -> Result<(), String> {
@@ -227,6 +266,7 @@ fn resetstat(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
     }
     server.refused.store(0, Relaxed);
     server.sampler.reset();
+    server.keyspace.insight.reset_counts();
     server.over_limit.reset();
     host.reply().ok();
     Ok(())

@@ -3,6 +3,7 @@
 //! Rows of the same declaration as data commands; see `larder_commands::spec`.
 
 mod acl;
+pub(crate) mod cache;
 mod client;
 mod command;
 mod config;
@@ -22,6 +23,7 @@ mod transaction;
 mod wait;
 
 pub(crate) use connection::shown_name;
+pub(crate) use info::{cpu_seconds, errors_by_code};
 
 use crate::logging::LevelHandle;
 use crate::registry::HostCommand;
@@ -31,6 +33,7 @@ use std::sync::OnceLock;
 pub static COMMANDS: &[&HostCommand] = &[
     &acl::ACL,
     &connection::AUTH,
+    &cache::CACHE,
     &client::CLIENT,
     &command::COMMAND,
     &config::CONFIG,

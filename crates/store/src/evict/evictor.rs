@@ -252,6 +252,7 @@ fn remove(
         let Some(occupied) = guard.find_mut(hash, key) else { continue };
         let removed = table.evict(local, hash, key, occupied);
         let db = keyspace.database_of(*number);
+        local.insight.removed(hash, cause, local.now);
         let bytes = removed.size + removed.boxed.as_ref().map_or(0, Object::bytes);
         if cause == Removal::Expired {
             crate::db::expired(local, db, key);

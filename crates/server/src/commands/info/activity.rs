@@ -5,6 +5,7 @@ use crate::commands::latency::durations_of;
 use crate::execute::Host;
 use crate::pubsub::Kind;
 use crate::registry::Row;
+use crate::server::Server;
 use larder_store::{SIZE_BINS, SIZED_TYPES, Type};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -150,7 +151,10 @@ pub(super) fn stats(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add_all(&["reply_buffer_shrinks", "reply_buffer_expands"], 0);
     event_loop(host, lines);
     // One user, who may do everything: nothing else is ever denied.
-    lines.add("acl_access_denied_auth", errors_by_code(host).get(&b"WRONGPASS"[..]).copied().unwrap_or(0));
+    lines.add(
+        "acl_access_denied_auth",
+        errors_by_code(host.server()).get(&b"WRONGPASS"[..]).copied().unwrap_or(0),
+    );
     lines.add_all(&["acl_access_denied_cmd", "acl_access_denied_key", "acl_access_denied_channel"], 0);
 }
 
@@ -217,15 +221,16 @@ pub(super) fn command_stats(host: &mut Host<'_>, lines: &mut Lines) {
     }
 }
 
-fn errors_by_code(host: &Host<'_>) -> BTreeMap<Box<[u8]>, u64> {
+/// Error replies by their codes.
+pub(crate) fn errors_by_code(server: &Server) -> BTreeMap<Box<[u8]>, u64> {
     let mut errors = BTreeMap::new();
-    host.server().stats.iter().for_each(|stats| stats.errors_by_code.add_to(&mut errors));
+    server.stats.iter().for_each(|stats| stats.errors_by_code.add_to(&mut errors));
     errors
 }
 
 pub(super) fn error_stats(host: &mut Host<'_>, lines: &mut Lines) {
     lines.heading("Errorstats");
-    for (code, count) in errors_by_code(host) {
+    for (code, count) in errors_by_code(host.server()) {
         lines.add(&format!("errorstat_{}", safe(&code)), format!("count={count}"));
     }
 }

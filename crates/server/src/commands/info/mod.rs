@@ -5,7 +5,11 @@
 //! Read next: `activity.rs` for counters, `place.rs` for the process and its memory.
 
 mod activity;
+mod cache;
 mod place;
+
+pub(crate) use activity::errors_by_code;
+pub(crate) use place::cpu_seconds;
 
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
@@ -64,6 +68,7 @@ static SECTIONS: &[Section] = &[
     }),
     section("keyspace", true, activity::keyspace),
     section("keysizes", true, activity::keysizes),
+    section("cache", true, cache::cache),
 ];
 
 /// The text of an answer.

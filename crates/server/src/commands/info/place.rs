@@ -174,6 +174,12 @@ struct CpuTimes {
     children_system: f64,
 }
 
+/// CPU time of the process, the user's and the system's, in seconds.
+pub(crate) fn cpu_seconds() -> (f64, f64) {
+    let times = cpu_times(STAT);
+    (times.user, times.system)
+}
+
 fn cpu_times(path: &str) -> CpuTimes {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     parse_cpu_times(&text, rustix::param::clock_ticks_per_second())
