@@ -157,10 +157,13 @@ impl Replay {
         match (record.operation, current.filling) {
             (Operation::Get, false) => command(&[b"GET", &name]),
             (Operation::Delete, _) => command(&[b"DEL", &name]),
-            (Operation::Get, true) | (Operation::Set, _) => {
+            (Operation::Expire, _) => command(&[b"EXPIRE", &name, record.ttl_seconds.to_string().as_bytes()]),
+            (Operation::Get, true) | (Operation::Set | Operation::Update, _) => {
                 let start = usize::try_from(self.random.below(POOL_SPREAD_BYTES as u64)).unwrap_or(0);
                 let value = self.pool.get(start..start + value_bytes(record, KEY_BYTES)).unwrap_or_default();
-                if self.with_ttl && record.ttl_seconds > 0 {
+                if record.operation == Operation::Update {
+                    command(&[b"SET", &name, value, b"KEEPTTL"])
+                } else if self.with_ttl && record.ttl_seconds > 0 {
                     command(&[b"SET", &name, value, b"EX", record.ttl_seconds.to_string().as_bytes()])
                 } else {
                     command(&[b"SET", &name, value])

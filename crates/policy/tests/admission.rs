@@ -9,14 +9,14 @@ const KEYS: u32 = 400_000;
 const CAPACITY: u64 = 2_000;
 
 fn request(key: u32) -> Use {
-    Use { key, size: 1, next: u32::MAX, second: 0 }
+    Use { key, size: 1, next: u32::MAX, second: 0, end: u32::MAX }
 }
 
 /// Misses of the keys that are asked for often, where every second request is for a key that never comes back.
 fn misses(kind: Kind, is_admitting: bool) -> u32 {
     let room = Room { capacity: CAPACITY, entries: CAPACITY as usize, keys: KEYS };
     let policy = if is_admitting { kind.make_admitting(Scope::All, 1) } else { kind.make(Scope::All, 1) };
-    let mut cache = Cache::with(room, kind, policy);
+    let mut cache = Cache::with(room, kind, Scope::All, policy);
     let (mut seed, mut misses) = (7u64, 0);
     for round in 0..300_000u32 {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -74,6 +74,14 @@ impl Policy for Probation {
         self.inner.adopt(at, seen, idle)
     }
 
+    fn refile(&mut self, at: Ref, seen: Seen) -> u32 {
+        self.inner.refile(at, seen)
+    }
+
+    fn is_cluttered(&self, entries: usize) -> bool {
+        self.inner.is_cluttered(entries)
+    }
+
     fn arriving(&mut self) {
         self.newest = None;
         self.inner.arriving();

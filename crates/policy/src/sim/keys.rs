@@ -69,8 +69,8 @@ impl Keys {
     pub(super) fn into_trace(self, mut requests: Vec<Request>) -> Trace {
         let sizes = || requests.iter().map(|request| u64::from(request.bytes)).filter(|bytes| *bytes > 0);
         let count = sizes().count() as u64;
-        if count > 0 {
-            let mean = (sizes().sum::<u64>() / count).clamp(1, u64::from(u32::MAX)) as u32;
+        if let Some(mean) = sizes().sum::<u64>().checked_div(count) {
+            let mean = mean.clamp(1, u64::from(u32::MAX)) as u32;
             for request in &mut requests {
                 if request.bytes == 0 && request.operation != Operation::Delete {
                     let first = self.known(request.key).bytes_first;

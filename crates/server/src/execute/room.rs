@@ -24,6 +24,8 @@ const HEADROOM_PART: usize = 512;
 const HEADROOM: (usize, usize) = (16 * 1024, 4 * 1024 * 1024);
 /// How long due keys may be removed before others are evicted.
 const SWEEP_TIME: Duration = Duration::from_micros(50);
+/// How long policies may put in order what deletions have left them, between two turns of the background.
+const TIDY_TIME: Duration = Duration::from_micros(300);
 /// Keys that tell how much memory a key takes, and what it is taken to be before.
 const KEYS_TELLING: usize = 1000;
 const BYTES_A_KEY: usize = 256;
@@ -84,8 +86,10 @@ impl Core {
         if self.evictor.has_policy() && commands != self.commands_observed {
             self.commands_observed = commands;
             self.open_turn();
-            for _ in 0..OBSERVATIONS {
-                self.evictor.observe(&self.server.keyspace, &mut self.local);
+            let (start, mut looks, mut is_cluttered) = (clock::now(), 0, false);
+            while looks < OBSERVATIONS || is_cluttered && start.elapsed() < TIDY_TIME {
+                is_cluttered = self.evictor.observe(&self.server.keyspace, &mut self.local);
+                looks += 1;
             }
             self.close_turn();
         }

@@ -125,7 +125,7 @@ impl Evictor {
         }
         drop(state);
         for at in self.busy.drain(..) {
-            local.uses.made_later(number, at);
+            local.uses.missed(number, at);
         }
         step
     }
@@ -191,9 +191,11 @@ impl Evictor {
         is_done
     }
 
-    /// Has the policy of each part look around, while nothing has to leave. A part whose lock is taken does not.
-    pub fn observe(&mut self, keyspace: &Keyspace, local: &mut Local) {
-        let Some(chosen) = &self.chosen else { return };
+    /// Has the policy of each part look around, while nothing has to leave. A part whose lock is taken does not. Answers
+    /// whether one has more to put in order than usual.
+    pub fn observe(&mut self, keyspace: &Keyspace, local: &mut Local) -> bool {
+        let Some(chosen) = &self.chosen else { return false };
+        let mut is_cluttered = false;
         let tables: SmallVec<[_; 4]> = keyspace.numbered_tables().collect();
         for (number, part) in chosen.parts.iter().enumerate() {
             let Some(mut state) = part.state.try_lock() else { continue };
@@ -210,11 +212,13 @@ impl Evictor {
                 busy: &mut self.busy,
             };
             state.policy.observe(&mut view);
+            is_cluttered |= state.policy.is_cluttered(entries);
             drop(state);
             for at in self.busy.drain(..) {
-                local.uses.made_later(number, at);
+                local.uses.missed(number, at);
             }
         }
+        is_cluttered
     }
 }
 

@@ -23,8 +23,10 @@ const HITS_WORTH: u32 = 32;
 /// What a policy is still to be told.
 #[derive(Debug, Clone, Copy)]
 enum Note {
-    /// An entry was made, or could not be looked at when its turn came.
+    /// An entry was made.
     Made { part: u32, at: Ref },
+    /// An entry could not be looked at when its turn came, and its reference was dropped.
+    Missed { part: u32, at: Ref },
     /// An entry left.
     Removed { part: u32, at: Ref, seen: Seen },
     /// An entry's size changed.
@@ -197,6 +199,11 @@ impl Uses {
         self.notes.push(Note::Made { part: part as u32, at });
     }
 
+    /// The reference of an entry was dropped, since the entry could not be looked at: it is filed again later.
+    pub(super) fn missed(&mut self, part: usize, at: Ref) {
+        self.notes.push(Note::Missed { part: part as u32, at });
+    }
+
     /// Takes hits in under the lock of a part.
     pub(super) fn absorbed_by(&mut self, part: usize, state: &mut State) {
         if let Some(hits) = self.hits.get_mut(part) {
@@ -249,6 +256,9 @@ impl Uses {
                 busy: &mut self.busy,
             };
             self.notes.retain(|note| !is_noted(note) || !tell_one(note, &mut state, &mut view, has_fields));
+            // A field that could not be written: what was filed under it is none of this entry's.
+            let missed = self.busy.drain(..).map(|at| Note::Missed { part: number as u32, at });
+            self.notes.extend(missed);
         }
     }
 
@@ -270,27 +280,37 @@ impl Uses {
 impl Note {
     fn part(&self) -> u32 {
         match self {
-            Note::Made { part, .. } | Note::Removed { part, .. } | Note::Resized { part, .. } => *part,
+            Note::Made { part, .. }
+            | Note::Missed { part, .. }
+            | Note::Removed { part, .. }
+            | Note::Resized { part, .. } => *part,
         }
     }
 }
 
-/// Tells a policy one thing. False where the entry cannot be had at the moment.
+/// Tells a policy one thing. False where the entry cannot be had at the moment, and is to be told of later.
 fn tell_one(note: &Note, state: &mut State, view: &mut View<'_, '_>, has_fields: bool) -> bool {
     match *note {
         Note::Removed { at, seen, .. } => state.policy.removed(at, seen),
         Note::Resized { field, before, after, .. } => state.policy.resized(field, before, after),
-        Note::Made { at, .. } => {
+        Note::Made { at, .. } | Note::Missed { at, .. } => {
             let scope = view.chosen.choice.scope;
             match view.look(at) {
                 Some(seen) if scope.has(&seen) => {
-                    let field = state.policy.created(at, seen.bytes);
+                    let field = match note {
+                        Note::Missed { .. } => state.policy.refile(at, seen),
+                        _ => state.policy.created(at, seen.bytes),
+                    };
                     if has_fields {
                         view.set_field(at, field);
                     }
                 }
                 Some(_) => {}
-                None => return !view.busy.contains(&at),
+                None => {
+                    let is_busy = view.busy.contains(&at);
+                    view.busy.retain(|busy| *busy != at);
+                    return !is_busy;
+                }
             }
         }
     }

@@ -346,7 +346,7 @@ fn the_curve_is_within_two_points_on_the_traces() {
                         local.insight.read(ONE, &key, Some(found), local.now);
                     }
                 }
-                Operation::Set => {
+                Operation::Set | Operation::Update | Operation::Expire => {
                     if local.insight.wants(key.hash) {
                         local.insight.wrote(ONE, &key, found, local.now);
                     }
@@ -355,7 +355,7 @@ fn the_curve_is_within_two_points_on_the_traces() {
             }
         }
         let told = stage.panel().miss_ratio();
-        let exact = replay(&trace, &[Subject::ExactLru], &sizes, &mut |_, _| {});
+        let exact = replay(&trace, &[Subject::ExactLru], &sizes, 1, &mut |_, _| {});
         let errors: Vec<f64> = sizes
             .iter()
             .zip(&exact)
