@@ -56,6 +56,11 @@ pub fn stream(data: &[u8]) {
     larder_values::fuzz::fuzz_stream(data);
 }
 
+/// Foreign traces are refused, or requests with keys in order of appearance, read back from CSV and KVT1 as they are.
+pub fn trace(data: &[u8]) {
+    larder_policy::sim::fuzz_trace(data);
+}
+
 /// A sorted set is the map that the same changes make, in order.
 pub fn zset(data: &[u8]) {
     larder_values::fuzz::fuzz_zset(data);
@@ -78,5 +83,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("restore", restore),
     ("set", set),
     ("stream", stream),
+    ("trace", trace),
     ("zset", zset),
 ];

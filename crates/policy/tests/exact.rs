@@ -7,6 +7,7 @@ use larder_policy::policies::Kind;
 use larder_policy::{Entries, Hits, Policy, Ref, Scope, Seen, Step};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 #[derive(Default)]
 struct Table(BTreeMap<u32, Seen>);
@@ -154,8 +155,8 @@ impl Pair {
             Act::Make(key, bytes, is_timed) => {
                 let deadline = if is_timed { 1_700_000_000_000 } else { u64::MAX };
                 let seen = Seen { field: 0, bytes, deadline, is_over: false };
-                if !self.table.0.contains_key(&key) {
-                    self.table.0.insert(key, seen);
+                if let Entry::Vacant(vacant) = self.table.0.entry(key) {
+                    vacant.insert(seen);
                     if self.scope.has(&seen) {
                         self.policy.arriving();
                         self.created(key);

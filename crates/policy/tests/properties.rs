@@ -5,10 +5,11 @@
 //! could not be carried out with `created`, and what was there before the policy with `adopt`, in one walk.
 //! Read next: `exact.rs`, policies against exact models.
 
-use larder_policy::policies::Kind;
+use larder_policy::policies::{Kind, Probation};
 use larder_policy::{Entries, FIELD_MAX, Hits, Policy, Ref, Scope, Seen, Step};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// Numbers that follow from a seed.
 struct Random(u64);
@@ -141,6 +142,11 @@ struct House {
 impl House {
     /// With so many entries that were there before, whose fields hold anything.
     fn new(kind: Kind, scope: Scope, before: u32, taken: u64, seed: u64) -> House {
+        House::with(kind, scope, before, taken, seed, false)
+    }
+
+    /// As [`House::new`], with what is new on probation.
+    fn with(kind: Kind, scope: Scope, before: u32, taken: u64, seed: u64, is_admitting: bool) -> House {
         let mut random = Random(seed);
         let scope = if kind == Kind::Ttl { Scope::Timed } else { scope };
         let mut entries = BTreeMap::new();
@@ -153,7 +159,10 @@ impl House {
         House {
             kind,
             scope,
-            policy: kind.make(scope, 1),
+            policy: match kind.make(scope, 1) {
+                policy if is_admitting => Box::new(Probation::before(policy, scope)),
+                policy => policy,
+            },
             hits: kind.hits(2),
             table: Table { entries, taken, busy: Vec::new(), random },
             newest: None,
@@ -222,8 +231,8 @@ impl House {
                 let at = at_of(key);
                 let deadline = if is_timed { 1_700_000_000_000 + u64::from(bytes) } else { u64::MAX };
                 let seen = Seen { field: 0, bytes, deadline, is_over: false };
-                if !self.table.entries.contains_key(&at.0) {
-                    self.table.entries.insert(at.0, seen);
+                if let Entry::Vacant(vacant) = self.table.entries.entry(at.0) {
+                    vacant.insert(seen);
                     if self.scope.has(&seen) {
                         self.policy.arriving();
                         self.created(at);
@@ -333,11 +342,12 @@ proptest! {
         acts in acts(),
         before in 0u32..60,
         taken in prop_oneof![Just(0u64), 1u64..50],
+        is_admitting in any::<bool>(),
         seed in any::<u64>(),
     ) {
         for kind in Kind::ALL.iter().copied() {
             for scope in [Scope::All, Scope::Timed] {
-                let mut house = House::new(kind, scope, before, taken, seed);
+                let mut house = House::with(kind, scope, before, taken, seed, is_admitting);
                 for act in &acts {
                     house.act(act)?;
                 }
@@ -363,8 +373,10 @@ const FIXED: usize = 256 << 10;
 #[test]
 fn memory_stays_within_budget_under_deletions_that_nobody_tells() {
     const ENTRIES: u32 = 20_000;
-    for kind in Kind::ALL.iter().copied() {
-        let mut house = House::new(kind, Scope::All, 0, 0, 9);
+    let with_probation = [(Kind::Lru, true), (Kind::Fifo, true)];
+    let kinds = Kind::ALL.iter().map(|kind| (*kind, false)).chain(with_probation);
+    for (kind, is_admitting) in kinds {
+        let mut house = House::with(kind, Scope::All, 0, 0, 9, is_admitting);
         let mut random = Random(5);
         let mut key = 0;
         for round in 0..100_000 {

@@ -9,6 +9,7 @@
 //! Cost: the policy's, 4 bytes an entry for names and less than one for the queue.
 
 use super::ghosts::Ghosts;
+use super::leftovers_max;
 use crate::Hits;
 use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
 use crate::ring::Rings;
@@ -75,11 +76,12 @@ impl Policy for Probation {
     }
 
     fn refile(&mut self, at: Ref, seen: Seen) -> u32 {
+        // Whose shard is taken is used: its probation is over.
         self.inner.refile(at, seen)
     }
 
     fn is_cluttered(&self, entries: usize) -> bool {
-        self.inner.is_cluttered(entries)
+        self.queue.total() > leftovers_max(entries) || self.inner.is_cluttered(entries)
     }
 
     fn arriving(&mut self) {
@@ -129,6 +131,16 @@ impl Policy for Probation {
 
     fn observe(&mut self, entries: &mut dyn Entries) {
         self.inner.observe(entries);
+        self.queue.shrink();
+        if self.queue.total() <= leftovers_max(entries.len()) {
+            return;
+        }
+        for _ in 0..LOOKS {
+            let Some(at) = self.queue.pop(0) else { return };
+            if entries.look(at).is_some_and(|seen| self.scope.has(&seen)) {
+                self.queue.push(0, at);
+            }
+        }
     }
 
     fn memory(&self) -> usize {
