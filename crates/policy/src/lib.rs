@@ -1,5 +1,6 @@
 //! Which entries a cache keeps: policies that a server runs, the models they are measured against, and the simulator that
-//! replays traces through both. No sockets, no clocks, no threads, no `unsafe`; whatever is random follows from a seed.
+//! replays traces through both. No sockets, no clocks, no `unsafe`, no threads but a replay's; whatever is random
+//! follows from a seed.
 //!
 //! # Policy and table
 //!
@@ -19,9 +20,8 @@
 //! Not one for each worker: an entry made by one worker is used by all, and a name remembered by one would be new to
 //! the others. References are the hash's bits below those that choose the part, so two entries in a part share one
 //! about once in 2^32 / entries; then either may leave in the other's place.
-//! Locks are taken in the order policy, shard; a step that looks at an entry whose shard is busy sees `None`, and the worst
-//! that follows is that a reference is dropped: the entry stays until the hand or its deadline finds it. A table that can
-//! wait for its shards should.
+//! Locks are taken in the order policy, shard; a step that looks at an entry whose shard is busy sees `None`, and its
+//! reference is dropped: the table remembers which these were, and has them filed again ([`Policy::refile`]).
 //!
 //! **Cost.** The field is there in every entry whatever the policy, for OBJECT IDLETIME and FREQ. Beyond it: rings of references
 //! take 4.3 bytes an entry (lru, lrm, mru, fifo, lfu, sieve), names of what left 4 (adaptive, s3fifo), the sketch of
