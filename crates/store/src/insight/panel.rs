@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Accesses from one sample to the next, on average.
-const PERIOD: u64 = 128;
+const PERIOD: u64 = 256;
 /// The same at the beginning, so that little traffic tells something too.
 const PERIOD_FIRST: u64 = 16;
 /// Samples of the beginning.
@@ -32,7 +32,7 @@ const CREDIT_FIRST: i64 = 64 * 1024;
 const CREDIT_AGAIN: i64 = 2048;
 /// Samples that pay for a note, and turns of the event loop.
 const SAMPLES_A_NOTE: u64 = 2;
-const TURNS_A_NOTE: u32 = 4;
+const TURNS_A_NOTE: u32 = 16;
 /// Buckets of the sketches, of eight names each.
 const KEY_BUCKETS: usize = 64;
 const PREFIX_BUCKETS: usize = 32;
