@@ -269,24 +269,26 @@ impl<'t> Db<'t> {
 
     /// Looks at a key and counts a hit or a miss, without touching it.
     pub fn look(&mut self, key: &Hashed<'_>) -> Option<Item<'_>> {
+        if self.local.insight.wants(key.hash) {
+            self.tell_read(key);
+        }
         if !self.exists(key) {
-            missed(self.local, self.index, key);
+            missed(self.local, self.index, key.bytes);
             return None;
         }
         self.local.stats.hits.add(1);
-        let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key)?;
-        if self.local.insight.wants(key.hash) {
-            told(self.local, self.index, key, &found.view());
-        }
-        Some(Item::new(found.into_view()))
+        self.peek(key)
     }
 
     /// Reads a key: counts a hit or a miss and records the access.
     #[inline(always)]
     pub fn read(&mut self, key: &Hashed<'_>) -> Option<Item<'_>> {
+        if self.local.insight.wants(key.hash) {
+            self.tell_read(key);
+        }
         let shard = self.locked.shard_mut(self.table.shard_of(key.hash));
         let Some(occupied) = shard.find_mut(key.hash, key.bytes) else {
-            missed(self.local, self.index, key);
+            missed(self.local, self.index, key.bytes);
             return None;
         };
         let entry = occupied.view();
@@ -296,16 +298,13 @@ impl<'t> Db<'t> {
         {
             let removed = self.table.remove(self.local, key.hash, key.bytes, occupied, Removal::Expired);
             ended(self.local, self.index, key.bytes, removed.boxed);
-            missed(self.local, self.index, key);
+            missed(self.local, self.index, key.bytes);
             return None;
         }
         if !self.local.no_touch {
             entry.set_access(self.local.access_touched(self.table.number, key.hash, entry.access()));
         }
         self.local.stats.hits.add(1);
-        if self.local.insight.wants(key.hash) {
-            told(self.local, self.index, key, &entry);
-        }
         Some(Item::new(occupied.into_view()))
     }
 
@@ -433,6 +432,15 @@ impl<'t> Db<'t> {
             self.tell_written(key);
         }
         existed
+    }
+
+    /// Tells of a read before it is done: what it is going to find.
+    #[cold]
+    #[inline(never)]
+    fn tell_read(&mut self, key: &Hashed<'_>) {
+        let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key);
+        let found = found.map(|occupied| Found::of(&occupied.view()));
+        self.local.insight.read(self.index, key, found, self.local.now);
     }
 
     /// Tells what a key holds that was written.
@@ -883,17 +891,7 @@ pub(crate) fn edited(
 }
 
 #[inline]
-fn missed(local: &mut Local, db: DbIndex, key: &Hashed<'_>) {
+fn missed(local: &mut Local, db: DbIndex, key: &[u8]) {
     local.stats.misses.add(1);
-    if local.insight.wants(key.hash) {
-        local.insight.read(db, key, None, local.now);
-    }
-    local.effects.notify(db, key.bytes, Event::MISS);
-}
-
-/// Tells of a read that found an entry.
-#[cold]
-#[inline(never)]
-fn told(local: &mut Local, db: DbIndex, key: &Hashed<'_>, entry: &Entry<'_, Object>) {
-    local.insight.read(db, key, Some(Found::of(entry)), local.now);
+    local.effects.notify(db, key, Event::MISS);
 }

@@ -138,8 +138,8 @@ fn hot_keys_are_exact(client: &mut Client, exact: &Count) {
     let whole: u64 = exact.by_key.values().sum();
     for (count, key) in ranked.iter().take(10) {
         let estimate = told.get(*key).unwrap_or_else(|| panic!("{key} is missing: {told:?}"));
-        // Of one sample in 128 accesses: four standard deviations.
-        let tolerance = 4.0 * (*count as f64 * 128.0).sqrt();
+        // Of one sample in 256 accesses: four standard deviations.
+        let tolerance = 4.0 * (*count as f64 * 256.0).sqrt();
         assert!((estimate - *count as f64).abs() < tolerance, "{key}: {estimate} for {count} of {whole}");
     }
 }

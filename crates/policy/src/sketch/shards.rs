@@ -97,6 +97,28 @@ fn exact_step(bytes: u64) -> f64 {
     ((bytes.max(1) as f64).log2() * 8.0).clamp(0.0, STEPS as f64)
 }
 
+/// The first step of sizes that is not below a distance: its eighths of octaves, rounded up.
+fn step_of(distance: f64) -> usize {
+    /// Powers of two to 0, 1/8 ... 7/8.
+    const EIGHTHS: [f64; 8] = [
+        1.0,
+        1.090_507_732_665_257_7,
+        1.189_207_115_002_721,
+        1.296_839_554_651_009_6,
+        std::f64::consts::SQRT_2,
+        1.542_210_825_407_940_7,
+        1.681_792_830_507_429,
+        1.834_008_086_409_342_4,
+    ];
+    if distance <= 1.0 {
+        return 0;
+    }
+    let bits = distance.to_bits();
+    let octave = (bits >> 52) as usize - 1023;
+    let rest = f64::from_bits(bits & ((1 << 52) - 1) | 1023 << 52);
+    (8 * octave + EIGHTHS.iter().filter(|eighth| rest > **eighth).count()).min(STEPS - 1)
+}
+
 fn rank(hash: u64) -> u64 {
     hash & (RANGE - 1)
 }
@@ -189,25 +211,20 @@ impl Shards {
             return;
         }
         self.seen += 1.0;
-        let mut ends = 0;
-        let mut bytes = found;
-        if let Some(known) = self.followed.get(&hash).copied() {
-            if found.is_none() && known.ends != 0 && known.ends <= now {
-                return self.removed(hash);
-            }
-            bytes = bytes.or(Some(known.bytes));
-            ends = known.ends;
-            let distance = self.bytes_after(known.place as usize) + u64::from(bytes.unwrap_or(0));
-            let whole = distance as f64 * RANGE as f64 / self.threshold as f64;
-            let step = ((whole.log2() * 8.0).ceil().max(0.0) as usize).min(STEPS - 1);
-            if let Some(count) = self.histogram.get_mut(step) {
-                *count += 1.0;
-            }
-            self.leave(known);
+        let Some(known) = self.followed.get(&hash).copied() else {
+            return found.into_iter().for_each(|bytes| self.enter(hash, bytes, 0));
+        };
+        if found.is_none() && known.ends != 0 && known.ends <= now {
+            return self.removed(hash);
         }
-        if let Some(bytes) = bytes {
-            self.enter(hash, bytes, ends);
+        let bytes = found.unwrap_or(known.bytes);
+        let distance = self.bytes_after(known.place as usize) + u64::from(bytes);
+        let whole = distance as f64 * RANGE as f64 / self.threshold as f64;
+        if let Some(count) = self.histogram.get_mut(step_of(whole)) {
+            *count += 1.0;
         }
+        self.leave(known);
+        self.stand(hash, bytes, known.ends);
     }
 
     /// A write of a key that is followed: what it takes from then on, and when it ends in seconds, 0 for never.
@@ -430,6 +447,17 @@ mod tests {
         }
         let curve = shards.curve();
         assert!(curve.hit_ratio(8_000) < 0.01 && curve.hit_ratio(11_000) > 0.94, "{curve:?}");
+    }
+
+    #[test]
+    fn steps_are_logarithms_rounded_up() {
+        for distance in
+            (0..200_000u64).chain((20..47).flat_map(|power| [(1 << power) - 1, 1 << power, (1 << power) + 1]))
+        {
+            let expected = ((distance as f64).log2() * 8.0).ceil().max(0.0) as usize;
+            assert_eq!(step_of(distance as f64), expected, "{distance}");
+        }
+        assert_eq!(step_of(1e30), STEPS - 1);
     }
 
     #[test]

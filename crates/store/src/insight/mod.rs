@@ -1,7 +1,7 @@
 //! What the cache is doing: which hit ratio it would have at other sizes, which keys and prefixes are behind the traffic,
 //! which values are large, and what becomes of keys.
 //!
-//! An access costs two comparisons. Every hundredth or so, counted down with chance so that no rhythm of a load meets it, is
+//! An access costs two comparisons. One in some hundreds, counted down with chance so that no rhythm of a load meets it, is
 //! a *sample*: its key and prefixes enter sketches of heavy hitters. And keys whose hash lies below a threshold are *followed*:
 //! each use of them is noted, for the miss ratio curve and for records of their lives. The threshold falls as keys become
 //! more, and as notes become more than a small share of all accesses. A value is looked at when it is larger than the

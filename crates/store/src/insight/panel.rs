@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Accesses from one sample to the next, on average.
-const PERIOD: u64 = 128;
+const PERIOD: u64 = 256;
 /// The same at the beginning, so that little traffic tells something too.
 const PERIOD_FIRST: u64 = 16;
 /// Samples of the beginning.
@@ -30,8 +30,9 @@ const RECENT: usize = 32;
 /// Notes a thread may make beyond its share, at the beginning and after the threshold fell.
 const CREDIT_FIRST: i64 = 64 * 1024;
 const CREDIT_AGAIN: i64 = 2048;
-/// Turns of the event loop that pay for a note.
-const TURNS_A_NOTE: u32 = 4;
+/// Samples that pay for a note, and turns of the event loop.
+const SAMPLES_A_NOTE: u64 = 2;
+const TURNS_A_NOTE: u32 = 16;
 /// Buckets of the sketches, of eight names each.
 const KEY_BUCKETS: usize = 64;
 const PREFIX_BUCKETS: usize = 32;
@@ -107,7 +108,8 @@ impl Note {
     pub fn new(key: &Hashed<'_>, db: DbIndex, kind: Kind, found: Option<(usize, u64)>, now: Millis) -> Note {
         let (bytes, deadline_ms) = found.unwrap_or_default();
         let mut of_key = [0; LEVELS];
-        if found.is_some() {
+        // Of a key that is read the record knows them.
+        if kind == Kind::Wrote {
             of_key
                 .iter_mut()
                 .zip(prefixes(key.bytes))
@@ -177,8 +179,8 @@ impl Thread {
 
     /// Takes an access as a sample, and says after how many the next is due.
     pub fn sample(&mut self, db: DbIndex, key: &Hashed<'_>, traffic: Traffic) -> u32 {
-        self.credit += 1;
         self.samples += 1;
+        self.credit += i64::from(self.samples.is_multiple_of(SAMPLES_A_NOTE));
         self.keys.add(key.hash, db.0, key.bytes, self.period);
         for prefix in prefixes(key.bytes) {
             if let Some(of_prefix) = self.prefixes.add(hash_of(prefix), 0, prefix, self.period) {

@@ -9,11 +9,22 @@ pub const PREFIX_BYTES_MAX: usize = 64;
 /// Prefixes of a key, at most.
 pub(super) const LEVELS: usize = 2;
 
+/// Whether a byte is a delimiter.
+const ENDS: [bool; 256] = {
+    let mut ends = [false; 256];
+    let mut at = 0;
+    while at < DELIMITERS.len() {
+        ends[DELIMITERS[at] as usize] = true;
+        at += 1;
+    }
+    ends
+};
+
 /// The prefixes of a key, each with its delimiter, the shortest first. A delimiter at the very beginning ends nothing. A key
 /// without one has the empty prefix.
 pub(super) fn prefixes(key: &[u8]) -> impl Iterator<Item = &[u8]> {
     let looked_at = key.get(..PREFIX_BYTES_MAX).unwrap_or(key);
-    let is_end = |(at, byte): (usize, &u8)| (at > 0 && DELIMITERS.contains(byte)).then_some(at + 1);
+    let is_end = |(at, byte): (usize, &u8)| (ENDS[usize::from(*byte)] && at > 0).then_some(at + 1);
     let mut ends = looked_at.iter().enumerate().filter_map(is_end);
     let first = ends.next().unwrap_or(0);
     let others = ends.take(LEVELS - 1);

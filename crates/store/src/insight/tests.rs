@@ -85,8 +85,8 @@ fn hot_keys_and_prefixes_are_those_of_an_exact_count() {
     exact.sort_unstable_by(|a, b| b.cmp(a));
     for (count, key) in exact.iter().filter(|(_, key)| !key.starts_with(b"cart:")).take(8) {
         let told = hot.iter().find(|hot| hot.key == *key).unwrap_or_else(|| panic!("{key:?} is missing"));
-        // Each sample stands for 128 accesses, so that many times fewer of them carry the figure.
-        let tolerance = 4.0 * (*count as f64 * 128.0).sqrt() + told.over as f64;
+        // Each sample stands for 256 accesses, so that many times fewer of them carry the figure.
+        let tolerance = 4.0 * (*count as f64 * 256.0).sqrt() + told.over as f64;
         assert!((told.accesses as f64 - *count as f64).abs() < tolerance, "{told:?} for {count}");
     }
     let (prefixes, _) = stage.panel().prefixes(3);
