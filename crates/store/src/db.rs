@@ -476,15 +476,12 @@ impl<'t> Db<'t> {
                 Expire::At(at) => DeadlineChange::Set(Some(at.0)),
             };
             let view = occupied.view();
-            let field = if dead {
-                access
-            } else {
-                self.local.access_written(self.table.number, key.hash, view.access())
-            };
+            let table = self.table.number;
+            let field = if dead { access } else { self.local.access_written(table, key.hash, view.access()) };
             let had_end = view.deadline().is_some();
             let bytes_before = if self.local.uses.asks_for_sizes() { bytes_of(&view) } else { 0 };
-            self.local.replaced_kind = occupied.view().kind();
-            let replacing = Replacing::of(&occupied.view(), kind, &payload);
+            self.local.replaced_kind = view.kind();
+            let replacing = Replacing::of(&view, kind, &payload);
             let inline_len = match &payload {
                 Payload::Inline(bytes) => Some(bytes.len()),
                 Payload::Boxed(_) => None,

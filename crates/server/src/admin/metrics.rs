@@ -87,6 +87,7 @@ pub(super) fn text(server: &'static Server) -> String {
     commands(server, &mut text);
     keyspace(server, &mut text);
     cache(server, &mut text);
+    prefixes(server, &mut text);
     curve(server, &mut text);
     text.text
 }
@@ -205,29 +206,28 @@ fn traffic(server: &Server, text: &mut Text) {
 type OfCommand = fn(&CommandStats) -> u64;
 
 fn commands(server: &Server, text: &mut Text) {
-    let families: [(&str, &str, OfCommand, f64); 4] = [
-        ("larder_command_calls_total", "Times a command ran.", |one| one.calls.get(), 1.0),
-        ("larder_command_duration_seconds_total", "Time a command ran.", |one| one.nanos.get(), 1e-9),
+    let families: [(&str, &str, OfCommand, bool); 4] = [
+        ("larder_command_calls_total", "Times a command ran.", |one| one.calls.get(), false),
+        ("larder_command_duration_seconds_total", "Time a command ran.", |one| one.nanos.get(), true),
         (
             "larder_command_rejected_total",
             "Times a command was refused before it ran.",
             |one| one.rejected.get(),
-            1.0,
+            false,
         ),
-        ("larder_command_failed_total", "Times a command answered an error.", |one| one.failed.get(), 1.0),
+        ("larder_command_failed_total", "Times a command answered an error.", |one| one.failed.get(), false),
     ];
     let sum = |id: usize, of: OfCommand| -> u64 {
         server.stats.iter().filter_map(|stats| stats.by_command.get(id)).map(of).sum()
     };
     let seen = |id: usize| sum(id, |one| one.calls.get() + one.rejected.get() + one.failed.get()) > 0;
-    for (name, help, of, unit) in families {
+    for (name, help, of, is_time) in families {
         text.family(Form::Counter, name, help);
         for row in server.registry.all().filter(|row| seen(row.id)) {
-            let count = sum(row.id, of);
-            if unit == 1.0 {
-                text.sample(&[("command", &row.name)], count);
-            } else {
-                text.sample(&[("command", &row.name)], count as f64 * unit);
+            let labels = [("command", row.name.as_str())];
+            match sum(row.id, of) {
+                nanos if is_time => text.sample(&labels, seconds(nanos)),
+                count => text.sample(&labels, count),
             }
         }
     }
@@ -291,7 +291,27 @@ fn cache(server: &Server, text: &mut Text) {
             text.sample(&[("reason", reason), ("percentile", name)], ended.age_seconds(percent));
         }
     }
-    let (prefixes, whole) = insight.prefixes(PREFIXES);
+    let (hot, whole) = insight.hot_keys(10);
+    text.family(
+        Form::Gauge,
+        "larder_cache_hot_key_access_ratio",
+        "Share of all accesses of the hottest keys.",
+    );
+    for (rank, hot) in hot.iter().enumerate() {
+        text.sample(&[("rank", &(rank + 1).to_string())], ratio(hot.accesses, whole));
+    }
+    text.family(
+        Form::Gauge,
+        "larder_cache_big_value_bytes",
+        "Bytes of the largest values, as they were last seen.",
+    );
+    for (rank, (.., bytes)) in insight.large_keys().iter().take(10).enumerate() {
+        text.sample(&[("rank", &(rank + 1).to_string())], bytes);
+    }
+}
+
+fn prefixes(server: &Server, text: &mut Text) {
+    let (prefixes, whole) = server.keyspace.insight.prefixes(PREFIXES);
     type OfPrefix = fn(&larder_store::PrefixFigures, u64) -> f64;
     let families: [(&str, &str, OfPrefix); 6] = [
         ("larder_cache_prefix_access_ratio", "Share of all accesses that go to a prefix.", |one, whole| {
@@ -320,23 +340,6 @@ fn cache(server: &Server, text: &mut Text) {
                 told.push(prefix);
             }
         }
-    }
-    let (hot, whole) = insight.hot_keys(10);
-    text.family(
-        Form::Gauge,
-        "larder_cache_hot_key_access_ratio",
-        "Share of all accesses of the hottest keys.",
-    );
-    for (rank, hot) in hot.iter().enumerate() {
-        text.sample(&[("rank", &(rank + 1).to_string())], ratio(hot.accesses, whole));
-    }
-    text.family(
-        Form::Gauge,
-        "larder_cache_big_value_bytes",
-        "Bytes of the largest values, as they were last seen.",
-    );
-    for (rank, (.., bytes)) in insight.large_keys().iter().take(10).enumerate() {
-        text.sample(&[("rank", &(rank + 1).to_string())], bytes);
     }
 }
 

@@ -1,3 +1,6 @@
+//! What is told is compared with exact counts, made beside.
+//! Invariant: the loads are random and the same in every run, so that a tolerance once kept is kept always.
+
 use super::*;
 use crate::db::{Db, Expire};
 use crate::keyspace::Keyspace;

@@ -151,10 +151,8 @@ pub(super) fn stats(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add_all(&["reply_buffer_shrinks", "reply_buffer_expands"], 0);
     event_loop(host, lines);
     // One user, who may do everything: nothing else is ever denied.
-    lines.add(
-        "acl_access_denied_auth",
-        errors_by_code(host.server()).get(&b"WRONGPASS"[..]).copied().unwrap_or(0),
-    );
+    let wrong_passwords = errors_by_code(server).get(&b"WRONGPASS"[..]).copied().unwrap_or(0);
+    lines.add("acl_access_denied_auth", wrong_passwords);
     lines.add_all(&["acl_access_denied_cmd", "acl_access_denied_key", "acl_access_denied_channel"], 0);
 }
 
