@@ -87,7 +87,7 @@ impl DataShare {
     }
 
     fn of_bytes(self, bytes: u64) -> u64 {
-        (bytes.saturating_sub(self.fixed) as f64 * self.share) as u64
+        (bytes.saturating_sub(self.fixed) as f64 * self.share).round() as u64
     }
 }
 
