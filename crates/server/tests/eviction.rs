@@ -123,7 +123,7 @@ fn present(client: &mut Client, name: &str, keys: impl Iterator<Item = u32>) -> 
 
 #[test]
 fn policies_are_what_their_names_say() {
-    let server = larder(1, &["--maxmemory", "16mb"]);
+    let server = larder(1, &["--maxmemory", "18mb"]);
     let mut client = server.client();
     // Of 10,000 keys every second one of the first half is read some time later, and then 14,000 are added: some 7,000 leave.
     let mut trial = |policy: &str| {
@@ -153,10 +153,26 @@ fn policies_are_what_their_names_say() {
     assert!(read == 2_500 && unread == 2_500 && later == 5_000, "mru: {read} {unread} {later}");
     let (read, unread, _) = trial("allkeys-random");
     assert!(read.abs_diff(unread) < 250, "random: {read} {unread}");
+}
+
+#[test]
+fn what_is_used_again_and_again_stays_under_policies_that_learn() {
+    let server = larder(1, &["--maxmemory", "18mb"]);
+    let mut client = server.client();
     for policy in ["allkeys-sieve", "allkeys-s3fifo", "allkeys-wtinylfu", "allkeys-gdsf", "allkeys-adaptive"]
     {
-        let (read, unread, _) = trial(policy);
-        assert!(read > 2_450 && read > unread, "{policy}: {read} {unread}");
+        ok(&mut client, "FLUSHALL");
+        ok(&mut client, &format!("CONFIG SET maxmemory-policy {policy}"));
+        fill(&mut client, "key", 0..10_000, None);
+        let hot: Vec<u8> = (0..2_500).flat_map(|key| encode(&["GET", &format!("key:{key}")])).collect();
+        // One key that never comes back for each use of one that does.
+        for round in 0..14 {
+            client.pipeline_raw(&hot, 2_500).unwrap();
+            fill(&mut client, "new", round * 1_000..(round + 1) * 1_000, None);
+        }
+        let (used, unused) =
+            (present(&mut client, "key", 0..2_500), present(&mut client, "key", 7_500..10_000));
+        assert!(used > 2_450 && used > unused, "{policy}: {used} {unused}");
     }
 }
 
