@@ -38,10 +38,18 @@ impl<'t> Db<'t> {
         self.read(key).map(|item| item.view::<C>()).transpose()
     }
 
-    /// Looks at a collection without counting or touching it.
+    /// Looks at a collection without counting or touching it. A value of another type is touched: that ends the
+    /// command, which has used the key.
     #[inline]
     pub fn peek_as<C: Stored>(&mut self, key: &Hashed<'_>) -> Result<Option<C::View<'_>>, WrongType> {
-        self.peek(key).map(|item| item.view::<C>()).transpose()
+        let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key);
+        let Some(occupied) = found else { return Ok(None) };
+        let entry = occupied.into_view();
+        let view = Item::new(entry).view::<C>();
+        if view.is_err() {
+            touch(self.local, self.table.number, key.hash, &entry);
+        }
+        view.map(Some)
     }
 
     /// A second look at a collection that this command has read, beside others: nothing is counted, and

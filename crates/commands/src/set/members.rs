@@ -105,13 +105,24 @@ pub static SMOVE: Command = Command {
 fn smove(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let (source, destination, member) = (cx.key(args, 1), cx.key(args, 2), args.get(3));
     let limits = limits(cx.limits);
-    // A missing source is the answer before the destination's type is looked at.
-    let Some(set) = cx.db.peek(&source) else {
-        cx.reply.integer(0);
-        return Ok(());
+    // A missing source is the answer before the destination's type is looked at. Both keys count as used, whatever
+    // they hold.
+    let is_member = match cx.db.peek_as::<Set>(&source) {
+        Ok(Some(set)) => set.contains(member),
+        Ok(None) => {
+            cx.db.touch(&destination);
+            cx.reply.integer(0);
+            return Ok(());
+        }
+        Err(error) => {
+            cx.db.touch(&destination);
+            return Err(error.into());
+        }
     };
-    let is_member = set.view::<Set>()?.contains(member);
-    cx.db.peek_as::<Set>(&destination)?;
+    if let Err(error) = cx.db.peek_as::<Set>(&destination) {
+        cx.db.touch(&source);
+        return Err(error.into());
+    }
     if source.bytes == destination.bytes || !is_member {
         cx.db.touch(&source);
         cx.db.touch(&destination);
