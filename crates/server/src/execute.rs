@@ -345,6 +345,10 @@ impl Core {
         };
         self.follow_policy();
         self.local.insight.switch(self.settings.cache_insight());
+        if self.id == 0 {
+            let limit = if self.settings.cache_insight() { self.memory_limit() } else { 0 };
+            self.server.keyspace.insight.fit(limit);
+        }
         // Another limit may be below what is in use: the background looks, without waiting for a write.
         self.is_evicting = self.is_limited;
         let slower_than = self.settings.slowlog_log_slower_than();

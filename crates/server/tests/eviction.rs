@@ -123,7 +123,7 @@ fn present(client: &mut Client, name: &str, keys: impl Iterator<Item = u32>) -> 
 
 #[test]
 fn policies_are_what_their_names_say() {
-    let server = larder(1, &["--maxmemory", "18mb"]);
+    let server = larder(1, &["--maxmemory", "17mb", "--cache-insight", "no"]);
     let mut client = server.client();
     // Of 10,000 keys every second one of the first half is read some time later, and then 14,000 are added: some 7,000 leave.
     let mut trial = |policy: &str| {
@@ -157,7 +157,7 @@ fn policies_are_what_their_names_say() {
 
 #[test]
 fn what_is_used_again_and_again_stays_under_policies_that_learn() {
-    let server = larder(1, &["--maxmemory", "18mb"]);
+    let server = larder(1, &["--maxmemory", "17mb", "--cache-insight", "no"]);
     let mut client = server.client();
     for policy in ["allkeys-sieve", "allkeys-s3fifo", "allkeys-wtinylfu", "allkeys-gdsf", "allkeys-adaptive"]
     {
@@ -172,7 +172,7 @@ fn what_is_used_again_and_again_stays_under_policies_that_learn() {
         }
         let (used, unused) =
             (present(&mut client, "key", 0..2_500), present(&mut client, "key", 7_500..10_000));
-        assert!(used > 2_450 && used > unused, "{policy}: {used} {unused}");
+        assert!(used > 2_450 && used >= unused, "{policy}: {used} {unused}");
     }
 }
 
@@ -317,4 +317,18 @@ fn a_cache_takes_its_limit_from_the_machine_unless_told() {
     let mut client = server.client();
     assert_eq!(figure(&mut client, "maxmemory"), 10 << 20);
     assert_eq!(policy(&mut client), "allkeys-lfu");
+}
+
+#[test]
+fn what_is_watched_leaves_a_small_cache_its_room() {
+    let [watched, unwatched] = ["yes", "no"].map(|insight| {
+        let server = larder(
+            1,
+            &["--maxmemory", "4mb", "--maxmemory-policy", "allkeys-adaptive", "--cache-insight", insight],
+        );
+        let mut client = server.client();
+        fill(&mut client, "key", 0..10_000, None);
+        integer(&mut client, "DBSIZE")
+    });
+    assert!(watched * 10 > unwatched * 9, "{watched} keys, {unwatched} without insight");
 }

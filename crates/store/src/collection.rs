@@ -71,18 +71,21 @@ impl<'t> Db<'t> {
     ) -> Result<Option<Edited<R>>, WrongType> {
         let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key);
         let Some(occupied) = found else { return Ok(None) };
-        let edited = if self.local.uses.asks_for_sizes() {
-            let before = seen(&occupied.view(), 0);
-            let edited = edit_found(self.table, key, occupied, self.local, work);
+        let before = self.local.uses.asks_for_sizes().then(|| seen(&occupied.view(), 0));
+        let edited = edit_found(self.table, key, occupied, self.local, work);
+        self.tell_edited(key, before);
+        edited.map(Some)
+    }
+
+    /// Tells who asks of an edit; `before`: how the policy in force saw the key, if it asks.
+    #[inline]
+    fn tell_edited(&mut self, key: &Hashed<'_>, before: Option<Seen>) {
+        if let Some(before) = before {
             self.tell_size(key, before);
-            edited
-        } else {
-            edit_found(self.table, key, occupied, self.local, work)
-        };
+        }
         if self.local.insight.wants(key.hash) {
             self.tell_written(key);
         }
-        edited.map(Some)
     }
 
     /// Tells the policy in force that a key's collection, which it saw so, was edited.
@@ -103,17 +106,9 @@ impl<'t> Db<'t> {
         work: impl FnOnce(&mut C) -> R,
     ) -> Result<Edited<R>, WrongType> {
         if let Some(occupied) = Self::find_in(self.table, &mut self.locked, self.local, self.index, key) {
-            let edited = if self.local.uses.asks_for_sizes() {
-                let before = seen(&occupied.view(), 0);
-                let edited = edit_found(self.table, key, occupied, self.local, work);
-                self.tell_size(key, before);
-                edited
-            } else {
-                edit_found(self.table, key, occupied, self.local, work)
-            };
-            if self.local.insight.wants(key.hash) {
-                self.tell_written(key);
-            }
+            let before = self.local.uses.asks_for_sizes().then(|| seen(&occupied.view(), 0));
+            let edited = edit_found(self.table, key, occupied, self.local, work);
+            self.tell_edited(key, before);
             return edited;
         }
         let mut collection = C::new(std::mem::take(&mut self.local.spare));

@@ -123,6 +123,19 @@ impl Kind {
         }
     }
 
+    /// Whether entries' fields are the policy's; else they are never read, and free for other use.
+    #[must_use]
+    pub fn has_fields(self) -> bool {
+        !matches!(self, Kind::Random | Kind::Ttl)
+    }
+
+    /// Whether it is to hear of entries' sizes and of those that are removed ([`Policy::resized`], [`Policy::removed`]); others
+    /// do without.
+    #[must_use]
+    pub fn is_told(self) -> bool {
+        matches!(self, Kind::S3Fifo | Kind::WTinyLfu)
+    }
+
     /// Whether it judges by itself what is new before that may push out what is used.
     #[must_use]
     pub fn has_admission(self) -> bool {

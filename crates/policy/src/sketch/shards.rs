@@ -1,6 +1,6 @@
 //! The miss ratio curve of LRU while serving, by fixed-size SHARDS (Waldspurger, Park, Garthwaite, Ahmad, FAST 2015).
 //!
-//! Keys whose hash lies below a threshold are followed, at most [`KEYS_MAX`]; where there are more the threshold falls, and
+//! Keys whose hash lies below a threshold are followed, at most so many, [`KEYS_MAX`] unless told otherwise; where there are more the threshold falls, and
 //! counts made under a higher one are scaled down. For each read of a followed key the stack distance, the bytes of
 //! all followed keys used since, divided by the rate at which keys are followed, is the size of cache at which this read
 //! would have been a hit. Distances are counted in steps of an eighth of an octave. The difference between reads expected
@@ -14,10 +14,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Keys followed at most.
+/// Keys followed at most, unless it is to be fewer.
 pub const KEYS_MAX: usize = 8192;
-/// Places in the order of uses; when all are taken the order is packed anew.
-const PLACES: usize = 2 * KEYS_MAX;
+/// Places in the order of uses for each of them; when all are taken the order is packed anew.
+const PLACES_A_KEY: usize = 2;
 /// Distances counted: eighths of octaves, up to 2^48 bytes.
 const STEPS: usize = 48 * 8;
 /// A key's rank, the lower half of its hash, is compared with the threshold in this range.
@@ -59,6 +59,7 @@ struct Followed {
 #[derive(Debug)]
 pub struct Shards {
     threshold: u64,
+    keys_max: usize,
     followed: HashesTo<Followed>,
     /// Hashes of what is followed, their halves exchanged, so that the largest rank is found.
     ranks: BTreeSet<u64>,
@@ -133,12 +134,20 @@ impl Shards {
     /// An empty one, that follows every key while they are few.
     #[must_use]
     pub fn new() -> Self {
+        Shards::following(KEYS_MAX)
+    }
+
+    /// An empty one, that follows at most so many keys: the fewer, the rougher the curve and the less memory it takes.
+    #[must_use]
+    pub fn following(keys_max: usize) -> Self {
+        let places = PLACES_A_KEY * keys_max.max(1);
         Shards {
             threshold: RANGE,
+            keys_max,
             followed: HashesTo::default(),
             ranks: BTreeSet::new(),
-            tree: vec![0; PLACES + 1],
-            places: vec![NOBODY; PLACES],
+            tree: vec![0; places + 1],
+            places: vec![NOBODY; places],
             next: 0,
             bytes: 0,
             histogram: vec![0.0; STEPS],
@@ -257,7 +266,7 @@ impl Shards {
 
     fn enter(&mut self, hash: u64, bytes: u32, ends: u32) {
         self.stand(hash, bytes, ends);
-        while self.followed.len() > KEYS_MAX {
+        while self.followed.len() > self.keys_max {
             let Some(last) = self.ranks.last().copied() else { return };
             self.lower_to(rank(last.rotate_left(32)));
         }
@@ -282,7 +291,7 @@ impl Shards {
     }
 
     fn stand(&mut self, hash: u64, bytes: u32, ends: u32) {
-        if self.next == PLACES {
+        if self.next == self.places.len() {
             self.pack();
         }
         let place = self.next;

@@ -128,7 +128,7 @@ impl Core {
         }
     }
 
-    fn memory_limit(&self) -> usize {
+    pub(super) fn memory_limit(&self) -> usize {
         match self.settings.maxmemory() {
             0 => usize::MAX,
             bytes => usize::try_from(bytes).unwrap_or(usize::MAX),

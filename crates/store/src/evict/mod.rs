@@ -42,14 +42,6 @@ pub struct Choice {
     pub admission: bool,
 }
 
-impl Choice {
-    /// Whether the policy has the entries' access fields for itself; else they hold the clock of Redis' LRU.
-    #[must_use]
-    pub fn has_fields(self) -> bool {
-        !matches!(self.kind, Kind::Random | Kind::Ttl)
-    }
-}
-
 /// One part of the keyspace. On lines of its own.
 #[repr(align(128))]
 struct Part {
@@ -160,7 +152,7 @@ impl Keyspace {
         if chosen.as_ref().map(|chosen| chosen.choice) != choice {
             let before = match chosen.take() {
                 _ if self.is_empty() => None,
-                Some(chosen) if chosen.choice.has_fields() => Some(Before::Policy(chosen)),
+                Some(chosen) if chosen.choice.kind.has_fields() => Some(Before::Policy(chosen)),
                 _ => Some(Before::Clock),
             };
             *chosen = choice.map(|choice| Arc::new(Chosen::new(choice, self.workers(), before.as_ref())));

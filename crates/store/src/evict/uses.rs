@@ -9,7 +9,6 @@ use crate::field_ends::DbTable;
 use crate::keyspace::Keyspace;
 use crate::local::Millis;
 use crate::object::Object;
-use larder_policy::policies::Kind;
 use larder_policy::{Entries, Hits, Ref, Scope, Seen};
 use larder_table::{Entry, Removed};
 use std::sync::Arc;
@@ -61,9 +60,9 @@ impl Uses {
         if let Some(chosen) = &chosen {
             let kind = chosen.choice.kind;
             self.hits = (0..chosen.parts.len() as u64).map(|part| kind.hits(seed ^ part)).collect();
-            self.is_told = matches!(kind, Kind::S3Fifo | Kind::WTinyLfu);
+            self.is_told = kind.is_told();
             self.is_timed = chosen.choice.scope == Scope::Timed;
-            self.has_fields = chosen.choice.has_fields();
+            self.has_fields = kind.has_fields();
         }
         self.chosen = chosen;
     }

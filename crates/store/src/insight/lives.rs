@@ -7,8 +7,6 @@ use super::prefix::LEVELS;
 use larder_policy::sketch::HashesTo;
 use std::collections::HashMap;
 
-/// Keys with a record, at most.
-pub(super) const LIVES_MAX: usize = 4096;
 /// Prefixes whose keys' ends are counted, at most.
 const PREFIXES_MAX: usize = 512;
 /// Ages are counted in halves of octaves of milliseconds.

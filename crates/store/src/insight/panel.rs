@@ -3,13 +3,13 @@
 //!
 //! Locks are taken in this order: a thread's, then that of the followed keys.
 
-use super::lives::{End, Ended, Kept, LIVES_MAX, Lives};
+use super::lives::{End, Ended, Kept, Lives};
 use super::prefix::{LEVELS, PREFIX_BYTES_MAX, hash_of, prefixes};
 use crate::keyspace::{DbIndex, Hashed};
 use crate::local::Millis;
 use crate::stats::StoreStats;
 use larder_policy::Random;
-use larder_policy::sketch::{Curve, HashesTo, Heavy, Shards, Top};
+use larder_policy::sketch::{Curve, HashesTo, Heavy, KEYS_MAX, Shards, Top};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -238,6 +238,8 @@ fn reads_of(stats: Option<&Arc<StoreStats>>) -> u64 {
 /// The keys that are followed.
 #[derive(Debug)]
 struct Followed {
+    /// How many at most.
+    keys_max: usize,
     shards: Shards,
     lives: Lives,
     /// Keys have records whose hash's lower half lies below; never above the threshold by which keys are followed.
@@ -249,18 +251,24 @@ struct Followed {
 /// Lower halves of hashes lie below.
 const RANGE: u64 = 1 << 32;
 
-impl Default for Followed {
-    fn default() -> Followed {
+/// Fewest keys that are followed where there are as many.
+const KEYS_MIN: usize = 256;
+/// The part of the memory limit that may be taken for followed keys, as a divisor, and bytes that one takes, its record
+/// included.
+const LIMIT_PART: usize = 64;
+const BYTES_A_KEY: usize = 128;
+
+impl Followed {
+    fn new(keys_max: usize) -> Followed {
         Followed {
-            shards: Shards::new(),
+            keys_max,
+            shards: Shards::following(keys_max),
             lives: Lives::default(),
             lives_threshold: RANGE,
             early: HashesTo::default(),
         }
     }
-}
 
-impl Followed {
     /// Which share of all keys has records.
     fn lives_rate(&self) -> f64 {
         self.lives_threshold as f64 / RANGE as f64
@@ -308,7 +316,8 @@ impl Followed {
                 self.lives_threshold = after;
                 self.lives.retain(|hash| hash % RANGE < after, scale);
             }
-            if self.lives.len() <= LIVES_MAX {
+            // Every second has a record.
+            if self.lives.len() <= self.keys_max / 2 {
                 return;
             }
             after = after / 8 * 7;
@@ -402,7 +411,7 @@ impl Panel {
     pub fn new(threads: usize) -> Panel {
         Panel {
             threads: (0..threads.max(1) as u64).map(|seed| Mutex::new(Thread::new(seed))).collect(),
-            followed: Mutex::default(),
+            followed: Mutex::new(Followed::new(KEYS_MAX)),
             threshold: AtomicU32::new(u32::MAX),
         }
     }
@@ -475,8 +484,22 @@ impl Panel {
         for thread in &self.threads {
             thread.lock().reset();
         }
-        *self.followed.lock() = Followed::default();
+        let mut followed = self.followed.lock();
+        *followed = Followed::new(followed.keys_max);
         self.threshold.store(u32::MAX, Relaxed);
+    }
+
+    /// Follows fewer keys where memory is limited to little: what a small cache is told of itself is not to take its room.
+    /// Where that changes something, which keys were followed is forgotten.
+    pub fn fit(&self, limit_bytes: usize) {
+        let affordable = limit_bytes / LIMIT_PART / BYTES_A_KEY;
+        // In powers of two: a limit that moves a little changes nothing.
+        let keys_max = KEYS_MAX.min(1 << affordable.max(KEYS_MIN).ilog2());
+        let mut followed = self.followed.lock();
+        if followed.keys_max != keys_max {
+            *followed = Followed::new(keys_max);
+            self.threshold.store(u32::MAX, Relaxed);
+        }
     }
 
     /// A database was emptied; `all` where nothing is left in any other either.

@@ -165,6 +165,27 @@ fn the_curve_is_within_two_points_of_full_simulation() {
 }
 
 #[test]
+fn a_small_cache_is_watched_with_little_memory() {
+    let [small, large] = [2_700_000, usize::MAX].map(|limit| {
+        let mut stage = Stage::new(1);
+        stage.panel().fit(limit);
+        for number in 0..20_000u32 {
+            let key = (number % 3_000).to_be_bytes();
+            if !stage.get(0, &key) {
+                stage.set(0, &key, 100);
+            }
+        }
+        let told = stage.panel().miss_ratio();
+        assert!(told.curve.hit_ratio(1 << 30) > 0.7, "the loop fits into a gigabyte");
+        assert!(told.curve.hit_ratio(1000) < 0.1, "and not into a kilobyte");
+        (told.keys, stage.panel().memory())
+    });
+    assert!(small.0 <= 256 && large.0 > 1_000, "{small:?} {large:?}");
+    assert!(small.1 + 256 * 1024 < large.1, "{small:?} {large:?}");
+    assert!(small.1 < 200 * 1024, "{small:?}");
+}
+
+#[test]
 fn large_values_are_found_however_they_grow() {
     let mut stage = Stage::new(2);
     for number in 0..3000usize {
