@@ -1,6 +1,6 @@
 //! What eviction asks of a table: entries by the first bits of their hashes, and a hand that goes from bucket to bucket.
 //!
-//! Nobody is waited for unless the caller says so: what another thread holds at the moment is passed over.
+//! Nobody is waited for: what another thread holds is tried for a moment, and then passed over or come back to.
 //! Read next: `shard.rs`.
 
 use crate::bucket::{Pattern, SLOTS, Slot, TAG_BITS};
@@ -13,6 +13,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// Empty places that one step of the hand passes over: empty shards cost 1, empty buckets 4.
 const SKIPS_MAX: usize = 64;
+/// How often a shard that another thread holds is asked for.
+const LOCK_ATTEMPTS: usize = 100;
 /// A shard that another thread holds is passed over in so many parts, as a power of two.
 const BUSY_PARTS_BITS: u32 = 6;
 /// Positions of the hand are this many top bits of a hash.
@@ -21,8 +23,8 @@ const POSITION_BITS: u32 = 48;
 /// How a hand walks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hand {
-    /// Waits for locked shards. Not for who holds one.
-    pub waits: bool,
+    /// Does not pass over a locked shard: stays before it, to come back.
+    pub stays: bool,
     /// Sees only entries with a deadline, and passes over shards and segments without any.
     pub timed_only: bool,
 }
@@ -146,9 +148,25 @@ impl<B: Send + Sync + 'static> Shard<'_, B> {
 }
 
 impl<B: Send + Sync + 'static> Table<B> {
+    /// Locks a shard unless another thread holds it for longer than an instant, or it is owed.
+    ///
+    /// # Panics
+    /// When there is no such shard.
+    #[must_use]
+    pub fn try_lock_for_a_moment(&self, shard: usize) -> Option<Shard<'_, B>> {
+        (0..LOCK_ATTEMPTS).find_map(|_| {
+            let guard = self.try_lock(shard);
+            if guard.is_none() {
+                std::hint::spin_loop();
+            }
+            guard
+        })
+    }
+
     /// One step of a hand over all entries: visits those at home in the next bucket that has any, with their hashes, and
     /// answers where the one after it begins; `None` at the end. An entry may be visited again where a bucket began
-    /// before `hash`. A shard that is locked is passed over in parts unless the hand waits; and a step passes over a
+    /// before `hash`. A shard that is locked is passed over in parts, unless the hand stays: then what is answered is where
+    /// that shard stops it. A step passes over a
     /// bounded stretch of empty space, so it may visit nothing. `visit` runs under the shard's lock and must not lock a
     /// shard of this table.
     pub fn walk(&self, hash: u64, hand: Hand, visit: &mut dyn FnMut(u64, &Entry<'_, B>)) -> Option<u64> {
@@ -166,8 +184,7 @@ impl<B: Send + Sync + 'static> Table<B> {
             let next = if has_none || header.root.load(Acquire) == 0 {
                 skipped += 1;
                 (position & !(shard_range - 1)) + shard_range
-            } else if let Some(guard) = if hand.waits { Some(self.lock(shard)) } else { self.try_lock(shard) }
-            {
+            } else if let Some(guard) = self.try_lock_for_a_moment(shard) {
                 if hand.timed_only && guard.is_without_timed(start) {
                     skipped += 1;
                     guard.segment_after(start)
@@ -189,6 +206,8 @@ impl<B: Send + Sync + 'static> Table<B> {
                         visit(self.hash(entry.key()), &entry);
                     })
                 }
+            } else if hand.stays {
+                return Some(start);
             } else {
                 let part = shard_range >> BUSY_PARTS_BITS;
                 ((position & !(part - 1)) + part).min((position & !(shard_range - 1)) + shard_range)

@@ -77,7 +77,7 @@ proptest! {
         let mut shown = BTreeMap::new();
         let (mut at, mut steps) = (Some(start), 0);
         while let Some(hash) = at {
-            at = table.walk(hash, Hand { waits: false, timed_only }, &mut |own, entry| {
+            at = table.walk(hash, Hand { stays: false, timed_only }, &mut |own, entry| {
                 shown.insert(own, entry.key().to_vec());
             });
             prop_assert!(at.is_none_or(|next| next > hash), "the hand goes on");

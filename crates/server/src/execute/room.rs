@@ -74,7 +74,7 @@ impl Core {
         let target = if self.evictor.has_policy() { headroom_below(limit) } else { limit };
         let (start, mut is_filed) = (clock::now(), false);
         while !is_filed && start.elapsed() < time_max {
-            is_filed = self.evictor.adopt(&self.server.keyspace, &self.local);
+            is_filed = self.evictor.adopt(&self.server.keyspace, &mut self.local);
         }
         self.evict(target, time_max.saturating_sub(start.elapsed()));
         self.is_evicting |= !is_filed;

@@ -63,7 +63,7 @@ impl Adoption {
     }
 }
 
-/// Files the entries of some buckets. True when all are.
+/// Files the entries of some buckets, as far as shards can be had. True when all are.
 pub(super) fn adopt_some(
     state: &mut State,
     view: &mut View<'_, '_>,
@@ -76,7 +76,7 @@ pub(super) fn adopt_some(
     let mut found: SmallVec<[(Ref, Seen); 32]> = SmallVec::new();
     for _ in 0..buckets {
         found.clear();
-        view.is_patient = true;
+        view.stays = true;
         adoption.next = view.walk(adoption.next, &mut |at, seen| {
             if scope.has(&seen) {
                 found.push((at, seen));
@@ -93,7 +93,10 @@ pub(super) fn adopt_some(
                 Before::Clock => {}
             }
         }
-        view.is_patient = false;
+        view.stays = false;
+        if std::mem::take(&mut view.is_stuck) {
+            break;
+        }
         if adoption.next == 0 {
             return true;
         }

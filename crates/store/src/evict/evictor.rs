@@ -1,7 +1,7 @@
 //! Removes what policies choose, for one worker.
 
 use super::adoption::adopt_some;
-use super::view::{View, lock_soon};
+use super::view::View;
 use super::{Chosen, Part};
 use crate::discard::{Removal, discard};
 use crate::effects::Event;
@@ -113,8 +113,7 @@ impl Evictor {
         let entries = part.entries.load(Relaxed);
         self.busy.clear();
         let now = local.now.0;
-        let mut view =
-            View { chosen, part: number, tables, now, entries, is_patient: false, busy: &mut self.busy };
+        let mut view = View::new(chosen, number, tables, now, entries, &mut self.busy);
         if state.adoption.is_some() {
             adopt_some(&mut state, &mut view, ADOPTED_BUCKETS, local.uses.has_fields());
         }
@@ -150,8 +149,7 @@ impl Evictor {
             let entries = chosen.parts[number].entries.load(Relaxed);
             self.busy.clear();
             let now = local.now.0;
-            let mut view =
-                View { chosen, part: number, tables, now, entries, is_patient: false, busy: &mut self.busy };
+            let mut view = View::new(chosen, number, tables, now, entries, &mut self.busy);
             for _ in 0..STEPS_MAX {
                 match any.step(&mut view) {
                     Step::Evict(at) => {
@@ -166,8 +164,8 @@ impl Evictor {
     }
 
     /// Files some of the keys that were there before the policy was. True when all are, or others are at it. The caller
-    /// holds no shard; those of others are waited for.
-    pub fn adopt(&mut self, keyspace: &Keyspace, local: &Local) -> bool {
+    /// holds no shard.
+    pub fn adopt(&mut self, keyspace: &Keyspace, local: &mut Local) -> bool {
         let Some(chosen) = &self.chosen else { return true };
         let tables: SmallVec<[_; 4]> = keyspace.numbered_tables().collect();
         let mut is_done = true;
@@ -177,16 +175,13 @@ impl Evictor {
                 continue;
             }
             self.busy.clear();
-            let mut view = View {
-                chosen,
-                part: number,
-                tables: &tables,
-                now: local.now.0,
-                entries: part.entries.load(Relaxed),
-                is_patient: false,
-                busy: &mut self.busy,
-            };
+            let mut view =
+                View::new(chosen, number, &tables, local.now.0, part.entries.load(Relaxed), &mut self.busy);
             is_done &= adopt_some(&mut state, &mut view, ADOPTED_BUCKETS, local.uses.has_fields());
+            drop(state);
+            for at in self.busy.drain(..) {
+                local.uses.missed(number, at);
+            }
         }
         is_done
     }
@@ -202,15 +197,7 @@ impl Evictor {
             local.uses.absorbed_by(number, &mut state);
             self.busy.clear();
             let (now, entries) = (local.now.0, part.entries.load(Relaxed));
-            let mut view = View {
-                chosen,
-                part: number,
-                tables: &tables,
-                now,
-                entries,
-                is_patient: false,
-                busy: &mut self.busy,
-            };
+            let mut view = View::new(chosen, number, &tables, now, entries, &mut self.busy);
             state.policy.observe(&mut view);
             is_cluttered |= state.policy.is_cluttered(entries);
             drop(state);
@@ -242,7 +229,7 @@ fn remove(
 ) -> Evicted {
     for (number, table) in tables {
         let (prefix, bits) = chosen.prefix(part, *number, at);
-        let Some(mut guard) = lock_soon(table, table.shard_of(prefix)) else {
+        let Some(mut guard) = table.try_lock_for_a_moment(table.shard_of(prefix)) else {
             local.uses.made_later(part, at);
             return Evicted::NotYet;
         };

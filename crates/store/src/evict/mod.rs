@@ -3,8 +3,8 @@
 //! The keyspace is cut into parts by the first bits of hashes, across all databases; each part has a policy behind a lock.
 //! A hit never takes it: [`Uses`] writes the entry's access field and counts for itself. The lock is taken for entries
 //! that are made, where it is free, and for evictions; what could not be said at once is a note, said later.
-//! Invariants: the lock of a part is taken before shards, and by who holds a shard only where it is free; in here shards
-//! are tried and never waited for.
+//! Invariants: who holds the lock of a part waits for nothing, so whoever wants it may: shards
+//! are tried in here and never waited for. Who makes an entry only tries the lock.
 //! Read next: `uses.rs` (what a thread records), `view.rs` (how policies see the keyspace), `evictor.rs` (who removes).
 
 mod adoption;

@@ -323,3 +323,27 @@ fn workers_evict_side_by_side() {
         keyspace.table(DbIndex(0)).check();
     }
 }
+
+#[test]
+fn keys_of_a_shard_that_is_taken_are_filed_once_it_is_given_back() {
+    for kind in [Kind::Lru, Kind::S3Fifo] {
+        let keyspace = keyspace(2);
+        let (mut local, mut evictor) =
+            worker(&keyspace, 0, Choice { kind: Kind::Random, scope: Scope::All, admission: false });
+        for key in 0..2_000 {
+            with(&keyspace, key % 2, &mut local, key, |db, key| db.put_string(key, b"value", Expire::Clear));
+        }
+        follow(&keyspace, &mut local, &mut evictor, Choice { kind, scope: Scope::All, admission: false });
+        let taken = keyspace.lock_many(DbIndex(0), &[keyspace.hash(&0u32.to_le_bytes())]);
+        assert!((0..1_000).all(|_| !evictor.adopt(&keyspace, &mut local)), "nobody waits for the shard");
+        drop(taken);
+        let rounds = (0..1_000).position(|_| evictor.adopt(&keyspace, &mut local));
+        assert!(rounds.is_some(), "{}", kind.name());
+        keyspace.look_after_policy(local.now, true, 2_000);
+        let mut left = 0;
+        while evict(&keyspace, &mut local, &mut evictor) {
+            left += 1;
+        }
+        assert_eq!(left, 2_000, "{}", kind.name());
+    }
+}

@@ -245,15 +245,8 @@ impl Uses {
                 tables.extend(keyspace.numbered_tables());
             }
             self.busy.clear();
-            let mut view = View {
-                chosen: &chosen,
-                part: number,
-                tables: &tables,
-                now: now.0,
-                entries: part.entries.load(Relaxed),
-                is_patient: false,
-                busy: &mut self.busy,
-            };
+            let mut view =
+                View::new(&chosen, number, &tables, now.0, part.entries.load(Relaxed), &mut self.busy);
             self.notes.retain(|note| !is_noted(note) || !tell_one(note, &mut state, &mut view, has_fields));
             // A field that could not be written: what was filed under it is none of this entry's.
             let missed = self.busy.drain(..).map(|at| Note::Missed { part: number as u32, at });

@@ -6,10 +6,7 @@ use crate::db::Item;
 use crate::field_ends::DbTable;
 use crate::object::Object;
 use larder_policy::{Entries, Ref, Scope, Seen};
-use larder_table::{Entry, Hand, Shard};
-
-/// How often a shard that another thread holds is asked for.
-const LOCK_ATTEMPTS: usize = 100;
+use larder_table::{Entry, Hand};
 
 /// A policy's part of the keyspace.
 pub(super) struct View<'a, 'k> {
@@ -20,8 +17,9 @@ pub(super) struct View<'a, 'k> {
     pub(super) now: u64,
     /// Entries in the part that may leave, about.
     pub(super) entries: usize,
-    /// Whether taken shards are waited for. Not by who holds one.
-    pub(super) is_patient: bool,
+    /// Whether a walk stays before a shard that is taken, and whether it did.
+    pub(super) stays: bool,
+    pub(super) is_stuck: bool,
     /// What could not be looked at, since its shard was taken.
     pub(super) busy: &'a mut Vec<Ref>,
 }
@@ -37,18 +35,19 @@ pub(crate) fn bytes_of(entry: &Entry<'_, Object>) -> u32 {
     u32::try_from(Item::new(*entry).memory()).unwrap_or(u32::MAX)
 }
 
-/// Locks a shard unless another thread holds it for longer than an instant, or it is owed.
-pub(super) fn lock_soon(table: &DbTable, shard: usize) -> Option<Shard<'_, Object>> {
-    (0..LOCK_ATTEMPTS).find_map(|_| {
-        let guard = table.try_lock(shard);
-        if guard.is_none() {
-            std::hint::spin_loop();
-        }
-        guard
-    })
-}
+impl<'a, 'k> View<'a, 'k> {
+    /// A view that passes over what is taken, at `now`, Unix ms; `entries` may leave, about.
+    pub(super) fn new(
+        chosen: &'a Chosen,
+        part: usize,
+        tables: &'a [(u32, &'k DbTable)],
+        now: u64,
+        entries: usize,
+        busy: &'a mut Vec<Ref>,
+    ) -> Self {
+        View { chosen, part, tables, now, entries, stays: false, is_stuck: false, busy }
+    }
 
-impl View<'_, '_> {
     /// Finds the entry of a reference in the first database that has it.
     fn with<R>(&mut self, at: Ref, act: impl FnOnce(&Entry<'_, Object>) -> R) -> Option<R> {
         for (number, table) in self.tables {
@@ -57,8 +56,7 @@ impl View<'_, '_> {
             if table.shard_len(shard) == 0 {
                 continue;
             }
-            let guard = if self.is_patient { Some(table.lock(shard)) } else { lock_soon(table, shard) };
-            let Some(guard) = guard else {
+            let Some(guard) = table.try_lock_for_a_moment(shard) else {
                 self.busy.push(at);
                 return None;
             };
@@ -91,7 +89,7 @@ impl Entries for View<'_, '_> {
     fn walk(&mut self, from: u32, show: &mut dyn FnMut(Ref, Seen)) -> u32 {
         let (chosen, part, now) = (self.chosen, self.part, self.now);
         let (start, _) = chosen.prefix(part, 0, Ref(from));
-        let hand = Hand { waits: self.is_patient, timed_only: chosen.choice.scope == Scope::Timed };
+        let hand = Hand { stays: self.stays, timed_only: chosen.choice.scope == Scope::Timed };
         if let [(number, table)] = self.tables {
             let next = table.walk(start, hand, &mut |hash, entry| {
                 let (of_part, at) = chosen.place(*number, hash);
@@ -99,6 +97,7 @@ impl Entries for View<'_, '_> {
                     show(at, seen(entry, now));
                 }
             });
+            self.is_stuck |= self.stays && next == Some(start);
             return self.position(next);
         }
         // Each table goes as far as its next bucket; what lies before the nearest end of these is shown.
@@ -107,6 +106,7 @@ impl Entries for View<'_, '_> {
             table.walk(start, hand, &mut |hash, entry| found.push((hash, *number, seen(entry, now))))
         });
         let next = nexts.flatten().min();
+        self.is_stuck |= self.stays && next == Some(start);
         for (hash, number, seen) in found {
             let (of_part, at) = chosen.place(number, hash);
             if of_part == part && hash >= start && next.is_none_or(|next| hash < next) {
