@@ -1,17 +1,33 @@
 //! Read-through without a driver: what a key stands for in a slower store, who fetches it, who waits, what is kept for how
 //! long, and what happens when a change overtakes a load. No I/O, no clock, no threads; drivers are crates under `sources/`.
 //!
-//! Read next: `driver.rs`, the contract with stores; `template.rs`, statements with names in them.
+//! Read next: `route.rs`, what a key stands for; `flight.rs`, who fetches and who waits; `freshness.rs`, how long a copy is
+//! good; `driver.rs`, the contract with stores.
 
 #![forbid(unsafe_code)]
 
+mod breaker;
 mod driver;
+mod flight;
+pub mod freshness;
+mod pattern;
+mod route;
+mod shape;
+mod source;
 mod template;
 mod value;
+mod words;
 
+pub use breaker::{Asking, Breaker};
 pub use driver::{
     Answer, Change, Checked, Driver, Failure, FailureKind, Feed, Limits, Named, Position, Purpose, Request,
     Told, Validator, Work,
 };
+pub use flight::{FlightId, FlightKey, Flights, Joined, Landed};
+pub use pattern::{KEY_BYTES_MAX, KeyName, Pattern, parameter_of};
+pub use route::{OnError, ROUTES_MAX, Route, Routes, Writes};
+pub use shape::{Shape, Shaped, rows_by_key};
+pub use source::{Secret, SourceSpec};
 pub use template::{Language, Misfit, Parameter, ParameterType, Piece, Template};
 pub use value::{Cell, Column, ColumnKind, Row, Rows};
+pub use words::LineError;

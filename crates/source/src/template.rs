@@ -110,6 +110,11 @@ impl Template {
         Ok(template)
     }
 
+    /// No statement at all.
+    pub(crate) fn empty() -> Template {
+        Template { text: String::new(), pieces: Vec::new(), names: Vec::new() }
+    }
+
     fn place_of(&mut self, name: &str) -> usize {
         self.names.iter().position(|known| known == name).unwrap_or_else(|| {
             self.names.push(name.to_owned());

@@ -1,0 +1,381 @@
+//! Flights: who fetches a key, and who waits for it.
+//!
+//! A key that is fetched has one flight. Who misses it joins; whatever changes or drops the key meanwhile *overtakes* the flight: who
+//! waits is still given what it brings, since they asked before, but it is not kept, and who asks later begins another.
+//! That closes the race in which an old value is kept after it was invalidated (Nishtala et al., *Scaling
+//! Memcache at Facebook*, NSDI 2013, section 3.2.1).
+//!
+//! Invariants: a flight lands once. At most one flight of a key is not overtaken. Who joins a flight is given back by its landing, or by
+//! [`Flights::release`], once. Callers hold the lock of the key's shard while they join, overtake or land, so that
+//! "absent" and "fetched" do not change in between; the locks here are taken after it and nothing else under them.
+
+use crate::route::Route;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Parts with a lock each.
+const PARTS: usize = 64;
+/// Keys that are known to be absent, in one part; beyond that old ones are forgotten first.
+const ABSENT_MAX: usize = 4096;
+
+/// A key in a database.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct FlightKey {
+    /// The database.
+    pub db: u32,
+    /// The key.
+    pub key: Box<[u8]>,
+}
+
+/// A flight's number.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, PartialOrd, Ord)]
+pub struct FlightId(pub u64);
+
+/// All flights, and what is known to be absent. `W` is who waits.
+#[derive(Debug)]
+pub struct Flights<W> {
+    parts: Box<[Mutex<Part<W>>]>,
+    next: AtomicU64,
+    /// Flights and absent keys together: nothing to overtake where there is none.
+    known: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Part<W> {
+    /// The flight of each key that is not overtaken.
+    current: HashMap<FlightKey, FlightId>,
+    flights: HashMap<FlightId, Flight<W>>,
+    /// Until when keys are known to be absent, in milliseconds.
+    absent: HashMap<FlightKey, u64>,
+}
+
+#[derive(Debug)]
+struct Flight<W> {
+    key: FlightKey,
+    route: Arc<Route>,
+    began_ms: u64,
+    is_overtaken: bool,
+    replaces: bool,
+    waiters: Vec<W>,
+}
+
+/// What came of a miss.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Joined {
+    /// A flight began; the caller sees that the store is asked.
+    Leads(FlightId),
+    /// Another asks already.
+    Follows,
+    /// The store was asked a moment ago and has nothing.
+    Absent,
+}
+
+/// A flight that is over.
+#[derive(Debug)]
+pub struct Landed<W> {
+    /// The route of its key.
+    pub route: Arc<Route>,
+    /// When it began, in milliseconds.
+    pub began_ms: u64,
+    /// Whether what it brings may be kept.
+    pub may_keep: bool,
+    /// Whether it was to bring a copy anew that is there, rather than one that was missing.
+    pub replaces: bool,
+    /// Who waits for it.
+    pub waiters: Vec<W>,
+}
+
+impl<W> Default for Flights<W> {
+    fn default() -> Self {
+        let part =
+            || Mutex::new(Part { current: HashMap::new(), flights: HashMap::new(), absent: HashMap::new() });
+        Flights {
+            parts: (0..PARTS).map(|_| part()).collect(),
+            next: AtomicU64::new(1),
+            known: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl<W> Flights<W> {
+    /// Joins the flight of a key that is not there, or begins it. `hash` is the key's.
+    pub fn join(&self, key: FlightKey, hash: u64, route: &Arc<Route>, now_ms: u64, waiter: W) -> Joined {
+        let mut part = self.part(hash);
+        match part.absent.get(&key) {
+            Some(until_ms) if *until_ms > now_ms => return Joined::Absent,
+            Some(_) => {
+                part.absent.remove(&key);
+                self.known.fetch_sub(1, Relaxed);
+            }
+            None => {}
+        }
+        if let Some(id) = part.current.get(&key).copied()
+            && let Some(flight) = part.flights.get_mut(&id)
+        {
+            flight.waiters.push(waiter);
+            return Joined::Follows;
+        }
+        Joined::Leads(self.begin(&mut part, hash, key, route, now_ms, (false, vec![waiter])))
+    }
+
+    /// Begins to fetch a key anew that is there, for `waiter` if somebody waits; nothing to do where that is under way.
+    pub fn renew(
+        &self,
+        key: FlightKey,
+        hash: u64,
+        route: &Arc<Route>,
+        now_ms: u64,
+        waiter: Option<W>,
+    ) -> Option<FlightId> {
+        let mut part = self.part(hash);
+        if let Some(id) = part.current.get(&key).copied()
+            && let Some(flight) = part.flights.get_mut(&id)
+        {
+            flight.waiters.extend(waiter);
+            return None;
+        }
+        Some(self.begin(&mut part, hash, key, route, now_ms, (true, waiter.into_iter().collect())))
+    }
+
+    fn begin(
+        &self,
+        part: &mut Part<W>,
+        hash: u64,
+        key: FlightKey,
+        route: &Arc<Route>,
+        now_ms: u64,
+        (replaces, waiters): (bool, Vec<W>),
+    ) -> FlightId {
+        // The number tells the part, too.
+        let id = FlightId(self.next.fetch_add(1, Relaxed) * PARTS as u64 + part_of(hash) as u64);
+        part.current.insert(key.clone(), id);
+        let (route, began_ms) = (Arc::clone(route), now_ms);
+        part.flights.insert(id, Flight { key, route, began_ms, is_overtaken: false, replaces, waiters });
+        self.known.fetch_add(1, Relaxed);
+        id
+    }
+
+    /// Ends a flight. `None` if it ended before.
+    pub fn land(&self, id: FlightId) -> Option<Landed<W>> {
+        let mut part = self.part(id.0 % PARTS as u64);
+        let flight = part.flights.remove(&id)?;
+        self.known.fetch_sub(1, Relaxed);
+        if let Entry::Occupied(current) = part.current.entry(flight.key)
+            && *current.get() == id
+        {
+            current.remove();
+        }
+        Some(Landed {
+            route: flight.route,
+            began_ms: flight.began_ms,
+            may_keep: !flight.is_overtaken,
+            replaces: flight.replaces,
+            waiters: flight.waiters,
+        })
+    }
+
+    /// The key of a flight that is under way.
+    pub fn key_of(&self, id: FlightId) -> Option<FlightKey> {
+        self.part(id.0 % PARTS as u64).flights.get(&id).map(|flight| flight.key.clone())
+    }
+
+    /// Gives those back who wait for a flight, which goes on without them.
+    pub fn release(&self, id: FlightId) -> Vec<W> {
+        let mut part = self.part(id.0 % PARTS as u64);
+        part.flights.get_mut(&id).map(|flight| std::mem::take(&mut flight.waiters)).unwrap_or_default()
+    }
+
+    /// Notes that the store has nothing for a key, until then. It is for the caller to see that no write overtook this.
+    pub fn note_absent(&self, key: FlightKey, hash: u64, now_ms: u64, until_ms: u64) {
+        if until_ms <= now_ms {
+            return;
+        }
+        let mut part = self.part(hash);
+        if part.absent.len() >= ABSENT_MAX {
+            let before = part.absent.len();
+            part.absent.retain(|_, until| *until > now_ms);
+            while part.absent.len() >= ABSENT_MAX
+                && let Some(any) = part.absent.keys().next().cloned()
+            {
+                part.absent.remove(&any);
+            }
+            self.known.fetch_sub(before - part.absent.len(), Relaxed);
+        }
+        if part.absent.insert(key, until_ms).is_none() {
+            self.known.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A change or an invalidation of a key: what is under way will not be kept, and it is not known to be absent.
+    pub fn overtake(&self, key: &FlightKey, hash: u64) {
+        if self.is_idle() {
+            return;
+        }
+        let mut part = self.part(hash);
+        if part.absent.remove(key).is_some() {
+            self.known.fetch_sub(1, Relaxed);
+        }
+        if let Some(id) = part.current.remove(key)
+            && let Some(flight) = part.flights.get_mut(&id)
+        {
+            flight.is_overtaken = true;
+        }
+    }
+
+    /// The same for every key of which `concerns` says yes.
+    pub fn overtake_all(&self, mut concerns: impl FnMut(&FlightKey) -> bool) {
+        if self.is_idle() {
+            return;
+        }
+        for index in 0..PARTS {
+            let mut part = self.part(index as u64);
+            let before = part.absent.len();
+            part.absent.retain(|key, _| !concerns(key));
+            self.known.fetch_sub(before - part.absent.len(), Relaxed);
+            let overtaken: Vec<FlightKey> =
+                part.current.keys().filter(|key| concerns(key)).cloned().collect();
+            for key in overtaken {
+                if let Some(id) = part.current.remove(&key)
+                    && let Some(flight) = part.flights.get_mut(&id)
+                {
+                    flight.is_overtaken = true;
+                }
+            }
+        }
+    }
+
+    /// Whether nothing is under way and nothing known to be absent. One load.
+    pub fn is_idle(&self) -> bool {
+        self.known.load(Relaxed) == 0
+    }
+
+    /// Flights under way, those who wait for them, and keys known to be absent.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let (mut flights, mut waiters, mut absent) = (0, 0, 0);
+        for index in 0..PARTS {
+            let part = self.part(index as u64);
+            flights += part.flights.len();
+            waiters += part.flights.values().map(|flight| flight.waiters.len()).sum::<usize>();
+            absent += part.absent.len();
+        }
+        (flights, waiters, absent)
+    }
+
+    fn part(&self, hash: u64) -> MutexGuard<'_, Part<W>> {
+        // What it guards is whole between any two statements of this file.
+        self.parts[part_of(hash)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn part_of(hash: u64) -> usize {
+    (hash % PARTS as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::Language;
+    use proptest::prelude::*;
+
+    fn route() -> Arc<Route> {
+        let line = ["k:<id>", "s", "as", "string", "query", "SELECT 1"];
+        let words: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
+        Arc::new(Route::parse(&words, |_| Some(Language::Sql)).expect("a route"))
+    }
+
+    fn key(id: u8) -> FlightKey {
+        FlightKey { db: 0, key: vec![id].into() }
+    }
+
+    #[test]
+    fn many_misses_are_one_flight() {
+        let (flights, route) = (Flights::default(), route());
+        let Joined::Leads(id) = flights.join(key(1), 1, &route, 0, 100) else { panic!("the first leads") };
+        for waiter in 101..200 {
+            assert_eq!(flights.join(key(1), 1, &route, 0, waiter), Joined::Follows);
+        }
+        let landed = flights.land(id).expect("its landing");
+        assert_eq!((landed.waiters, landed.may_keep), ((100..200).collect(), true));
+        assert!(flights.land(id).is_none() && flights.is_idle());
+    }
+
+    #[test]
+    fn what_is_overtaken_is_given_and_not_kept() {
+        let (flights, route) = (Flights::default(), route());
+        let Joined::Leads(first) = flights.join(key(1), 1, &route, 0, 1) else { panic!("leads") };
+        flights.overtake(&key(1), 1);
+        let Joined::Leads(second) = flights.join(key(1), 1, &route, 0, 2) else { panic!("another begins") };
+        let landed = flights.land(first).expect("its landing");
+        assert_eq!((landed.waiters, landed.may_keep), (vec![1], false));
+        assert_eq!(flights.join(key(1), 1, &route, 0, 3), Joined::Follows);
+        let landed = flights.land(second).expect("its landing");
+        assert_eq!((landed.waiters, landed.may_keep), (vec![2, 3], true));
+    }
+
+    #[test]
+    fn absence_is_known_for_a_while_and_until_a_change() {
+        let (flights, route) = (Flights::default(), route());
+        flights.note_absent(key(1), 1, 0, 1000);
+        assert_eq!(flights.join(key(1), 1, &route, 999, 1), Joined::Absent);
+        flights.overtake(&key(1), 1);
+        assert!(matches!(flights.join(key(1), 1, &route, 999, 1), Joined::Leads(_)));
+        flights.note_absent(key(2), 2, 0, 1000);
+        assert!(matches!(flights.join(key(2), 2, &route, 1000, 1), Joined::Leads(_)));
+    }
+
+    #[test]
+    fn what_is_known_to_be_absent_is_bounded() {
+        let flights: Flights<u32> = Flights::default();
+        for number in 0..ABSENT_MAX as u32 + 100 {
+            let key = FlightKey { db: 0, key: number.to_le_bytes().into() };
+            flights.note_absent(key, 7, 0, 1000);
+        }
+        assert_eq!(flights.counts(), (0, 0, ABSENT_MAX));
+        flights.overtake_all(|_| true);
+        assert!(flights.is_idle());
+    }
+
+    proptest! {
+        /// Whatever is done in whatever order: who joined is given back once, and nothing that was overtaken is kept.
+        #[test]
+        fn everybody_is_answered_once(steps in proptest::collection::vec((0u8..5, 0u8..3), 1..80)) {
+            let (flights, route) = (Flights::default(), route());
+            let mut joined = Vec::new();
+            let mut answered = Vec::new();
+            let mut open: Vec<(FlightId, u8, bool)> = Vec::new();
+            for (number, (step, id)) in steps.into_iter().enumerate() {
+                match step {
+                    0 | 1 => {
+                        joined.push(number);
+                        if let Joined::Leads(flight) = flights.join(key(id), u64::from(id), &route, 0, number) {
+                            prop_assert!(!open.iter().any(|(_, other, overtaken)| *other == id && !overtaken));
+                            open.push((flight, id, false));
+                        }
+                    }
+                    2 => {
+                        flights.overtake(&key(id), u64::from(id));
+                        open.iter_mut().filter(|(_, other, _)| *other == id).for_each(|flight| flight.2 = true);
+                    }
+                    3 if !open.is_empty() => {
+                        let (flight, _, overtaken) = open.remove(usize::from(id) % open.len());
+                        let landed = flights.land(flight).expect("it is under way");
+                        prop_assert_eq!(landed.may_keep, !overtaken);
+                        answered.extend(landed.waiters);
+                    }
+                    4 if !open.is_empty() => {
+                        answered.extend(flights.release(open[usize::from(id) % open.len()].0));
+                    }
+                    _ => {}
+                }
+            }
+            for (flight, ..) in open {
+                answered.extend(flights.land(flight).expect("it is under way").waiters);
+            }
+            answered.sort_unstable();
+            prop_assert_eq!(answered, joined);
+            prop_assert!(flights.is_idle());
+        }
+    }
+}

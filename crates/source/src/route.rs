@@ -1,0 +1,548 @@
+//! A route: which keys stand for what in which source, in which form it is kept, and for how long.
+//!
+//! ```text
+//! route user:<id:int> shop as hash query "SELECT name, email FROM users WHERE id = $id" ttl 5m
+//! ```
+//!
+//! reads: the keys `user:` and a number come from `shop` as hashes, by this query, and are fresh for five minutes. `CACHE ROUTE
+//! SET` takes the same words.
+
+use crate::driver::{Checked, Limits, Purpose};
+use crate::pattern::{Pattern, parameter_of};
+use crate::shape::Shape;
+use crate::source::SourceSpec;
+use crate::template::{Language, Parameter, ParameterType, Template};
+use crate::words::{LineError, Words, bytes, duration, duration_text, number, unknown, yes};
+use std::time::Duration;
+
+/// What a client is told when a load fails and no old copy may be given.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OnError {
+    /// The error.
+    Error,
+    /// As if the store had nothing.
+    Nil,
+}
+
+/// What becomes of commands that write keys of a route.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Writes {
+    /// Refused, but for those that only drop the copy or end it earlier (DEL, UNLINK, EXPIRE...).
+    Refuse,
+    /// They drop the copy, and change nothing else: the next read loads.
+    Around,
+    /// The route's statement runs first; the copy changes once the store has it.
+    Through,
+    /// The copy is the client's to write, as without a route.
+    Cache,
+}
+
+/// One `route` line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Which keys.
+    pub pattern: Pattern,
+    /// The name of the source.
+    pub source: String,
+    /// How what is found is kept.
+    pub shape: Shape,
+    /// What finds it.
+    pub query: Template,
+    /// What finds it for many keys at once; its first columns are what the names stand for.
+    pub batch: Option<Template>,
+    /// The type of each name of the pattern: declared, else what the store takes, else text.
+    pub types: Vec<ParameterType>,
+    /// The database it holds for.
+    pub db: u32,
+    /// How long a copy is fresh; never old if zero is given, and then nothing is kept.
+    pub ttl: Duration,
+    /// By how much of `ttl` a copy may end earlier, in percent, so that what was loaded together does not end together.
+    pub jitter_percent: u8,
+    /// How long it is known that the store has nothing.
+    pub negative_ttl: Duration,
+    /// How long after `ttl` a copy is still given, while it is fetched anew behind.
+    pub stale_while_revalidate: Duration,
+    /// How long after `ttl` a copy is given where it cannot be fetched anew.
+    pub stale_if_error: Duration,
+    /// How early a copy that is read is fetched anew before it ends: the beta of XFetch, 0 for never.
+    pub refresh_ahead: f64,
+    /// How long a client waits before it is given an old copy, if there is one, or told so.
+    pub soft_timeout: Option<Duration>,
+    /// How long a load may take.
+    pub timeout: Option<Duration>,
+    /// What clients are told when a load fails.
+    pub on_error: OnError,
+    /// What becomes of writes.
+    pub writes: Writes,
+    /// What write-through runs for SET.
+    pub set: Option<Template>,
+    /// What write-through runs for DEL.
+    pub del: Option<Template>,
+    /// Whether EXISTS and TTL load, too.
+    pub exists_loads: bool,
+    /// Columns of tables whose changes concern it: (table, column for each name of the pattern).
+    pub invalidate: Vec<(String, Vec<String>)>,
+    /// How much one key may be.
+    pub limits: Limits,
+    /// The words it was made of.
+    pub words: Vec<String>,
+}
+
+const OPTIONS: &[&str] = &[
+    "query",
+    "batch",
+    "ttl",
+    "jitter",
+    "negative-ttl",
+    "stale-while-revalidate",
+    "stale-if-error",
+    "refresh-ahead",
+    "soft-timeout",
+    "timeout",
+    "on-error",
+    "writes",
+    "set",
+    "del",
+    "exists",
+    "invalidate",
+    "max-rows",
+    "max-bytes",
+    "db",
+];
+
+impl Route {
+    /// Reads the words behind `route`. Statements are cut by the language of the source.
+    ///
+    /// # Errors
+    /// What is wrong, and at which word.
+    pub fn parse(words: &[String], find: impl FnOnce(&str) -> Option<Language>) -> Result<Route, LineError> {
+        let mut reader = Words::new(words);
+        let pattern = reader.expect("a pattern of keys, like user:<id>,")?;
+        let pattern = Pattern::parse(pattern).map_err(|misfit| LineError::new(0, misfit.to_string()))?;
+        let source = reader.expect("the name of a source")?.to_owned();
+        let language = find(&source).ok_or_else(|| {
+            LineError::new(1, format!("there is no source '{source}': a source line must come first"))
+        })?;
+        if reader.expect("the word 'as' and a shape")? != "as" {
+            return Err(LineError::new(2, "'as' and a shape must stand here, like: as hash"));
+        }
+        let shape = reader.read("as", Shape::parse)?;
+        let mut route = Route::bare(pattern, source, shape);
+        let mut has_query = false;
+        while let Some(option) = reader.next() {
+            has_query |= option == "query";
+            route.take_option(option, &mut reader, language)?;
+        }
+        if !has_query {
+            return Err(LineError::new(words.len(), "a query is missing: query \"...\""));
+        }
+        route.words = words.to_vec();
+        route.check_names()?;
+        Ok(route)
+    }
+
+    fn bare(pattern: Pattern, source: String, shape: Shape) -> Route {
+        let types = pattern.names().iter().map(|name| name.declared.unwrap_or(ParameterType::Text)).collect();
+        Route {
+            pattern,
+            source,
+            shape,
+            query: Template::empty(),
+            batch: None,
+            types,
+            db: 0,
+            ttl: Duration::from_secs(300),
+            jitter_percent: 10,
+            negative_ttl: Duration::from_secs(10),
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            refresh_ahead: 1.0,
+            soft_timeout: None,
+            timeout: None,
+            on_error: OnError::Error,
+            writes: Writes::Refuse,
+            set: None,
+            del: None,
+            exists_loads: false,
+            invalidate: Vec::new(),
+            limits: Limits { rows: 10_000, bytes: 8 << 20 },
+            words: Vec::new(),
+        }
+    }
+
+    fn take_option(
+        &mut self,
+        option: &str,
+        reader: &mut Words<'_>,
+        language: Language,
+    ) -> Result<(), LineError> {
+        let statement = |word: &str| Template::parse(word, language).map_err(|misfit| misfit.to_string());
+        match option {
+            "query" => self.query = reader.read(option, statement)?,
+            "batch" => self.batch = Some(reader.read(option, statement)?),
+            "set" => self.set = Some(reader.read(option, statement)?),
+            "del" => self.del = Some(reader.read(option, statement)?),
+            "ttl" => self.ttl = reader.read(option, duration)?,
+            "jitter" => self.jitter_percent = reader.read(option, |word| number(word, 0, 90))? as u8,
+            "negative-ttl" => self.negative_ttl = reader.read(option, duration)?,
+            "stale-while-revalidate" => self.stale_while_revalidate = reader.read(option, duration)?,
+            "stale-if-error" => self.stale_if_error = reader.read(option, duration)?,
+            "refresh-ahead" => self.refresh_ahead = reader.read(option, beta)?,
+            "soft-timeout" => self.soft_timeout = Some(reader.read(option, duration)?),
+            "timeout" => self.timeout = Some(reader.read(option, duration)?),
+            "on-error" => self.on_error = reader.read(option, on_error)?,
+            "writes" => self.writes = reader.read(option, writes)?,
+            "exists" => self.exists_loads = reader.read(option, yes)?,
+            "invalidate" => {
+                let pair = reader.read(option, invalidation)?;
+                if pair.1.len() != self.pattern.names().len() {
+                    let what = "a column for each name of the pattern is wanted: table.column or table(a,b)";
+                    return Err(LineError::new(reader.place(), what));
+                }
+                self.invalidate.push(pair);
+            }
+            "max-rows" => {
+                self.limits.rows = reader.read(option, |word| number(word, 1, 10_000_000))? as usize
+            }
+            "max-bytes" => self.limits.bytes = reader.read(option, bytes)?,
+            "db" => self.db = reader.read(option, |word| number(word, 0, 16_383))? as u32,
+            _ => return Err(unknown(reader.place(), option, OPTIONS)),
+        }
+        Ok(())
+    }
+
+    /// Every name of a statement stands in the pattern (or is the value that is written), and write-through has its
+    /// statement.
+    fn check_names(&self) -> Result<(), LineError> {
+        let known = |name: &String| self.pattern.names().iter().any(|own| own.name == *name);
+        let at = |option: &str| {
+            let place = self.words.iter().skip(4).position(|word| word == option);
+            place.map_or(self.words.len(), |place| place + 5)
+        };
+        let reads =
+            [("query", Some(&self.query)), ("batch", self.batch.as_ref()), ("del", self.del.as_ref())];
+        for (option, statement) in reads {
+            if let Some(name) =
+                statement.and_then(|statement| statement.names().iter().find(|name| !known(name)))
+            {
+                let what = format!("${name} is no name of the pattern {}", self.pattern);
+                return Err(LineError::new(at(option), what));
+            }
+        }
+        if let Some(set) = &self.set
+            && let Some(name) = set.names().iter().find(|name| *name != "value" && !known(name))
+        {
+            return Err(LineError::new(
+                at("set"),
+                format!("${name} is neither $value nor a name of the pattern"),
+            ));
+        }
+        if self.writes == Writes::Through && self.set.is_none() && self.del.is_none() {
+            let what = "writes through needs a statement: set \"...\" or del \"...\", or both";
+            return Err(LineError::new(at("writes"), what));
+        }
+        if self.writes == Writes::Through && self.set.is_some() && self.shape != Shape::String {
+            let what = "SET writes through only where the shape is string";
+            return Err(LineError::new(at("set"), what));
+        }
+        Ok(())
+    }
+
+    /// Takes what the store says of the route's statements into account: types of names that were not declared, and
+    /// columns that the shape cannot hold.
+    ///
+    /// # Errors
+    /// Why the shape cannot hold what the statement answers.
+    pub fn learn(&mut self, purpose: Purpose, checked: &Checked) -> Result<(), String> {
+        let names = self.pattern.names().len();
+        match purpose {
+            Purpose::Load => {
+                self.shape.check(&checked.columns)?;
+                for (name, kind) in self.query.names().iter().zip(&checked.parameters) {
+                    let place = self.pattern.names().iter().position(|own| own.name == *name);
+                    if let (Some(place), Some(kind)) = (place, kind)
+                        && self.pattern.names()[place].declared.is_none()
+                    {
+                        self.types[place] = *kind;
+                    }
+                }
+            }
+            Purpose::Batch => {
+                if !checked.columns.is_empty() && checked.columns.len() <= names {
+                    return Err(format!(
+                        "a batch answers {names} column(s) for the names of the key first, then those of the query"
+                    ));
+                }
+                self.shape.check(checked.columns.get(names..).unwrap_or_default())?;
+            }
+            Purpose::Write => {}
+        }
+        Ok(())
+    }
+
+    /// What a statement's names stand for in a key; nothing if the key is none of the route's, or a word of it is not of its
+    /// type: then the store has nothing for it, and is not asked.
+    pub fn parameters(&self, statement: &Template, key: &[u8]) -> Option<Vec<Parameter>> {
+        let words = self.words_of(key)?;
+        let value = |name: &String| {
+            let place = self.pattern.names().iter().position(|own| own.name == *name)?;
+            Some(words[place].clone())
+        };
+        statement.names().iter().map(value).collect()
+    }
+
+    /// What the pattern's names stand for in a key.
+    pub fn words_of(&self, key: &[u8]) -> Option<Vec<Parameter>> {
+        let words = self.pattern.capture(key)?;
+        words.into_iter().zip(&self.types).map(|(word, kind)| parameter_of(word, *kind)).collect()
+    }
+
+    /// How long after it was loaded a copy may still be given in some case.
+    pub fn grace(&self) -> Duration {
+        self.stale_while_revalidate.max(self.stale_if_error)
+    }
+
+    /// The options as a line of text, each with its value, for people.
+    pub fn describe(&self) -> Vec<(&'static str, String)> {
+        let mut lines = vec![
+            ("source", self.source.clone()),
+            ("shape", self.shape.name().to_owned()),
+            ("query", self.query.text().to_owned()),
+        ];
+        lines.extend(self.batch.as_ref().map(|batch| ("batch", batch.text().to_owned())));
+        lines.extend([
+            ("ttl", duration_text(self.ttl)),
+            ("jitter", format!("{}%", self.jitter_percent)),
+            ("negative-ttl", duration_text(self.negative_ttl)),
+            ("stale-while-revalidate", duration_text(self.stale_while_revalidate)),
+            ("stale-if-error", duration_text(self.stale_if_error)),
+            ("refresh-ahead", self.refresh_ahead.to_string()),
+            ("writes", self.writes.name().to_owned()),
+        ]);
+        lines
+    }
+}
+
+impl Writes {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Writes::Refuse => "refuse",
+            Writes::Around => "around",
+            Writes::Through => "through",
+            Writes::Cache => "cache",
+        }
+    }
+}
+
+fn writes(word: &str) -> Result<Writes, String> {
+    [Writes::Refuse, Writes::Around, Writes::Through, Writes::Cache]
+        .into_iter()
+        .find(|writes| writes.name() == word)
+        .ok_or_else(|| format!("'{word}' is none of refuse, around, through, cache"))
+}
+
+fn on_error(word: &str) -> Result<OnError, String> {
+    match word {
+        "error" => Ok(OnError::Error),
+        "nil" => Ok(OnError::Nil),
+        _ => Err(format!("'{word}' is neither error nor nil")),
+    }
+}
+
+fn beta(word: &str) -> Result<f64, String> {
+    match word {
+        "no" => Ok(0.0),
+        "yes" => Ok(1.0),
+        _ => match word.parse::<f64>() {
+            Ok(beta) if (0.0..=10.0).contains(&beta) => Ok(beta),
+            _ => Err(format!("'{word}' is neither yes, no nor a number from 0 to 10")),
+        },
+    }
+}
+
+/// `users.id` or `orders(tenant,id)`.
+fn invalidation(word: &str) -> Result<(String, Vec<String>), String> {
+    let wrong = || format!("'{word}' is neither table.column nor table(column,column)");
+    if let Some(inner) = word.strip_suffix(')') {
+        let (table, columns) = inner.split_once('(').ok_or_else(wrong)?;
+        let columns: Vec<String> = columns.split(',').map(|column| column.trim().to_owned()).collect();
+        let is_whole = !table.is_empty() && columns.iter().all(|column| !column.is_empty());
+        return if is_whole { Ok((table.to_owned(), columns)) } else { Err(wrong()) };
+    }
+    let (table, column) = word.rsplit_once('.').ok_or_else(wrong)?;
+    if table.is_empty() || column.is_empty() {
+        return Err(wrong());
+    }
+    Ok((table.to_owned(), vec![column.to_owned()]))
+}
+
+/// The routes in force, and the sources they name.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    routes: Vec<std::sync::Arc<Route>>,
+    sources: Vec<std::sync::Arc<SourceSpec>>,
+    /// By the first byte of their keys, the places of the routes; the last one holds those with any.
+    by_first: Vec<Vec<u16>>,
+    /// The longest time that a copy may be given after it ended, over all routes, in milliseconds.
+    attention_ms: u64,
+}
+
+/// Most routes there may be.
+pub const ROUTES_MAX: usize = 10_000;
+
+impl Routes {
+    /// These routes, over these sources.
+    ///
+    /// # Errors
+    /// Two of them overlap, or there are too many: which one, and why.
+    pub fn new(
+        routes: Vec<std::sync::Arc<Route>>,
+        sources: Vec<std::sync::Arc<SourceSpec>>,
+    ) -> Result<Routes, String> {
+        if routes.len() > ROUTES_MAX {
+            return Err(format!("there can be {ROUTES_MAX} routes at most"));
+        }
+        let mut by_first = vec![Vec::new(); 257];
+        for (place, route) in routes.iter().enumerate() {
+            let first = route.pattern.prefix().first().map_or(256, |byte| usize::from(*byte));
+            by_first[first].push(place as u16);
+        }
+        let mut attention_ms = 0;
+        for (place, route) in routes.iter().enumerate() {
+            attention_ms = attention_ms.max(route.attention().as_millis() as u64);
+            for other in &routes[..place] {
+                if other.db == route.db && other.pattern.overlaps(&route.pattern) {
+                    return Err(format!(
+                        "the pattern {} overlaps {}: a key of both would have two sources",
+                        route.pattern, other.pattern
+                    ));
+                }
+            }
+        }
+        Ok(Routes { routes, sources, by_first, attention_ms })
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
+    }
+
+    /// All routes.
+    pub fn all(&self) -> &[std::sync::Arc<Route>] {
+        &self.routes
+    }
+
+    /// All sources.
+    pub fn sources(&self) -> &[std::sync::Arc<SourceSpec>] {
+        &self.sources
+    }
+
+    /// A source by its name.
+    pub fn source(&self, name: &str) -> Option<&std::sync::Arc<SourceSpec>> {
+        self.sources.iter().find(|source| source.name == name)
+    }
+
+    /// The route of a key. O(routes whose pattern begins with the key's first byte).
+    pub fn find(&self, db: u32, key: &[u8]) -> Option<&std::sync::Arc<Route>> {
+        let first = usize::from(*key.first()?);
+        let places = self.by_first.get(first)?.iter().chain(self.by_first.get(256)?);
+        places.filter_map(|place| self.routes.get(usize::from(*place))).find(|route| {
+            route.db == db && key.starts_with(route.pattern.prefix()) && route.pattern.capture(key).is_some()
+        })
+    }
+
+    /// How long before its end a copy needs a look when it is read: it may be old, or to be fetched anew. In
+    /// milliseconds; 0 if no route asks for that.
+    pub fn attention_ms(&self) -> u64 {
+        self.attention_ms
+    }
+}
+
+impl Route {
+    /// How long before its end a copy of this route needs a look.
+    fn attention(&self) -> Duration {
+        // XFetch reaches ahead by the time of a load, times a logarithm that is rarely over 10.
+        let ahead = if self.refresh_ahead > 0.0 { self.ttl / 4 } else { Duration::ZERO };
+        self.grace() + ahead
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::{Column, ColumnKind};
+    use std::sync::Arc;
+
+    fn words(line: &[&str]) -> Vec<String> {
+        line.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    fn route(line: &[&str]) -> Result<Route, LineError> {
+        Route::parse(&words(line), |name| (name == "shop").then_some(Language::Sql))
+    }
+
+    const QUERY: &str = "SELECT name FROM users WHERE id = $id";
+
+    #[test]
+    fn a_line_is_read() {
+        let line =
+            ["user:<id:int>", "shop", "as", "hash", "query", QUERY, "ttl", "5m", "stale-if-error", "1h"];
+        let route = route(&line).expect("a route");
+        assert_eq!((route.ttl.as_secs(), route.grace().as_secs()), (300, 3600));
+        assert_eq!(route.parameters(&route.query, b"user:42"), Some(vec![Parameter::Integer(42)]));
+        assert_eq!(route.parameters(&route.query, b"user:4x"), None);
+    }
+
+    #[test]
+    fn wrong_lines_say_at_which_word() {
+        let wrong: [(&[&str], usize); 10] = [
+            (&[], 0),
+            (&["user:<id", "shop"], 0),
+            (&["user:<id>", "crm", "as", "hash"], 1),
+            (&["user:<id>", "shop", "in", "hash"], 2),
+            (&["user:<id>", "shop", "as", "bag"], 3),
+            (&["user:<id>", "shop", "as", "hash", "tll", "5m"], 4),
+            (&["user:<id>", "shop", "as", "hash", "ttl", "5x"], 5),
+            (&["user:<id>", "shop", "as", "hash", "ttl", "5m"], 6),
+            (&["user:<key>", "shop", "as", "hash", "query", QUERY], 5),
+            (&["user:<id>", "shop", "as", "hash", "query", QUERY, "invalidate", "users(a,b)"], 7),
+        ];
+        for (line, word) in wrong {
+            let error = route(line).expect_err("wrong");
+            assert_eq!(error.word, word, "{line:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_store_says_what_types_are() {
+        let mut route = route(&["user:<id>", "shop", "as", "string", "query", QUERY]).expect("a route");
+        let column = |kind| Column { name: "name".to_owned(), kind };
+        let checked = Checked {
+            columns: vec![column(ColumnKind::Text)],
+            parameters: vec![Some(ParameterType::Integer)],
+        };
+        route.learn(Purpose::Load, &checked).expect("fits");
+        assert_eq!(route.parameters(&route.query, b"user:x"), None);
+        let two = Checked { columns: vec![column(ColumnKind::Text); 2], parameters: Vec::new() };
+        assert!(route.learn(Purpose::Load, &two).is_err());
+    }
+
+    #[test]
+    fn a_key_has_one_route() {
+        let one = |pattern: &str| {
+            let query = "SELECT 1";
+            Arc::new(route(&[pattern, "shop", "as", "string", "query", query]).expect(pattern))
+        };
+        let routes =
+            Routes::new(vec![one("user:<id:int>"), one("user:me"), one("<a>!")], Vec::new()).expect("apart");
+        let found = |key: &[u8]| routes.find(0, key).map(|route| route.pattern.text().to_owned());
+        assert_eq!(found(b"user:42").as_deref(), Some("user:<id:int>"));
+        assert_eq!(found(b"user:me").as_deref(), Some("user:me"));
+        assert_eq!(found(b"x!").as_deref(), Some("<a>!"));
+        assert_eq!((found(b"other"), found(b"")), (None, None));
+        assert!(routes.find(1, b"user:me").is_none());
+        let error = Routes::new(vec![one("user:<id>"), one("user:me")], Vec::new()).expect_err("overlap");
+        assert!(error.contains("user:me overlaps user:<id>"), "{error}");
+    }
+}
