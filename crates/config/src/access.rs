@@ -3,7 +3,7 @@
 //! Invariant: a set that fails has changed nothing, since it works on a copy.
 //! Read next: `rewrite.rs` for CONFIG REWRITE.
 
-use crate::kind::Reason;
+use crate::kind::{Kind, Reason};
 use crate::load::LINE_BYTES_MAX;
 use crate::nearest::nearest;
 use crate::options::{Flags, OPTIONS, OptionSpec, Settings, Support, lookup, words_of};
@@ -174,6 +174,23 @@ impl Settings {
     /// The value is not one of this option.
     pub fn assign(&mut self, spec: &OptionSpec, words: &[&[u8]]) -> Result<(), Reason> {
         (spec.ops.assign)(self, spec, words, Context::Set)
+    }
+
+    /// These settings with other lines of an option that is made of lines.
+    #[must_use]
+    pub fn with_lines(&self, name: &str, lines: &[Vec<Vec<u8>>]) -> Settings {
+        let mut settings = self.clone();
+        let Some(spec) = lookup(name.as_bytes()).filter(|spec| spec.kind == Kind::Lines) else {
+            return settings;
+        };
+        let mut context = Context::First;
+        for line in std::iter::once(&Vec::new()).chain(lines) {
+            let words: Vec<&[u8]> = line.iter().map(Vec::as_slice).collect();
+            // Lines of any words are taken.
+            let _ = (spec.ops.assign)(&mut settings, spec, &words, context);
+            context = Context::Again;
+        }
+        settings
     }
 
     /// The options that differ between these settings and others, in the order of the table.

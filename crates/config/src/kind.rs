@@ -87,6 +87,8 @@ pub enum Kind {
     Words,
     /// Pairs of seconds and changes.
     SaveRules,
+    /// Lines of words that the server reads: `source` and `route`.
+    Lines,
     /// Client class, hard limit, soft limit, seconds; any number of such groups.
     OutputLimits,
     /// Up to [`BIND_ADDRESSES_MAX`] addresses.
@@ -134,6 +136,7 @@ impl Kind {
             Kind::Directory => "<directory>".into(),
             Kind::Words => "<word> ...".into(),
             Kind::SaveRules => "<seconds> <changes> ...".into(),
+            Kind::Lines => "<words> ...".into(),
             Kind::OutputLimits => "<class> <hard bytes> <soft bytes> <soft seconds> ...".into(),
             Kind::Bind => "<address> ...".into(),
             Kind::KeyspaceEvents => "<letters>".into(),

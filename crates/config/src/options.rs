@@ -7,7 +7,7 @@
 
 use crate::kind::{Kind, Reason};
 use crate::value::{
-    Addresses, Choice, Context, Directory, Guard, HashFunction, KeyspaceEvents, LogFormat, LogLevel,
+    Addresses, Choice, Context, Directory, Guard, HashFunction, KeyspaceEvents, Lines, LogFormat, LogLevel,
     MaxmemoryPolicy, MemoryOrPercent, OomScores, OutputLimits, Percentiles, SanitizePayload, SaveRules,
     Setting, Text, Words,
 };
@@ -63,6 +63,8 @@ pub enum Group {
     Observation,
     /// When small values change to their large form.
     Encodings,
+    /// Stores that the cache fetches from.
+    Sources,
     /// Scripts and notifications.
     Features,
     /// Snapshots and the append-only file.
@@ -77,7 +79,7 @@ pub enum Group {
 
 impl Group {
     /// Every group, in the order of the help text.
-    pub const ALL: [Group; 12] = [
+    pub const ALL: [Group; 13] = [
         Group::Network,
         Group::General,
         Group::Security,
@@ -85,6 +87,7 @@ impl Group {
         Group::Clients,
         Group::Observation,
         Group::Encodings,
+        Group::Sources,
         Group::Features,
         Group::Persistence,
         Group::Replication,
@@ -103,6 +106,7 @@ impl Group {
             Group::Clients => "Limits of a client",
             Group::Observation => "Slow log, latency, insight",
             Group::Encodings => "Compact forms of values",
+            Group::Sources => "Sources: read-through",
             Group::Features => "Scripts and notifications",
             Group::Persistence => "Persistence",
             Group::Replication => "Replication",
@@ -325,6 +329,9 @@ macro_rules! flags {
     () => {
         Flags::NONE
     };
+    (MULTI_AT_START) => {
+        Flags(Flags::MULTI.0 | Flags::IMMUTABLE.0)
+    };
     (SECRET_AT_START) => {
         Flags(Flags::SENSITIVE.0 | Flags::IMMUTABLE.0)
     };
@@ -465,6 +472,10 @@ options! {
         Encodings "stream-node-max-entries" stream_node_max_entries: u64, ENTRIES_SIGNED, "100" "entries", []
             "Most entries in a node of a stream; 0 for no limit.";
 
+        Sources "source" source: Lines, Kind::Lines, "", [MULTI_AT_START]
+            "A store to fetch from: a name, a URL, options (docs/READ-THROUGH.md). CACHE SOURCE changes it at run time.";
+        Sources "route" route: Lines, Kind::Lines, "", [MULTI_AT_START]
+            "Which keys come from a source: a pattern, the source, a shape, a query, options (docs/READ-THROUGH.md). CACHE ROUTE changes it at run time.";
         Features "notify-keyspace-events" notify_keyspace_events: KeyspaceEvents, Kind::KeyspaceEvents, "", []
             "Classes of events to publish: K and E choose the channels, g$lshzxetdmnoc the classes, A all but m, n, o and c.";
     }

@@ -6,8 +6,10 @@
 use crate::kind::{self, Kind, Reason};
 use crate::line;
 
+mod lines;
 mod special;
 
+pub use lines::Lines;
 pub use special::{
     Addresses, ClientClass, Directory, KeyspaceEvents, OomScores, OutputLimit, OutputLimits, Percentiles,
     SaveRule, SaveRules,

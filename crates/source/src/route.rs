@@ -11,8 +11,10 @@ use crate::driver::{Checked, Limits, Purpose};
 use crate::pattern::{Pattern, parameter_of};
 use crate::shape::Shape;
 use crate::source::SourceSpec;
+use crate::stats::RouteStats;
 use crate::template::{Language, Parameter, ParameterType, Template};
 use crate::words::{LineError, Words, bytes, duration, duration_text, number, unknown, yes};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a client is told when a load fails and no old copy may be given.
@@ -38,7 +40,7 @@ pub enum Writes {
 }
 
 /// One `route` line.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// Which keys.
     pub pattern: Pattern,
@@ -86,6 +88,8 @@ pub struct Route {
     pub limits: Limits,
     /// The words it was made of.
     pub words: Vec<String>,
+    /// What is counted of it.
+    pub stats: Arc<RouteStats>,
 }
 
 const OPTIONS: &[&str] = &[
@@ -167,6 +171,7 @@ impl Route {
             invalidate: Vec::new(),
             limits: Limits { rows: 10_000, bytes: 8 << 20 },
             words: Vec::new(),
+            stats: Arc::default(),
         }
     }
 
@@ -380,8 +385,8 @@ fn invalidation(word: &str) -> Result<(String, Vec<String>), String> {
 /// The routes in force, and the sources they name.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
-    routes: Vec<std::sync::Arc<Route>>,
-    sources: Vec<std::sync::Arc<SourceSpec>>,
+    routes: Vec<Arc<Route>>,
+    sources: Vec<Arc<SourceSpec>>,
     /// By the first byte of their keys, the places of the routes; the last one holds those with any.
     by_first: Vec<Vec<u16>>,
     /// The longest time that a copy may be given after it ended, over all routes, in milliseconds.
@@ -396,10 +401,7 @@ impl Routes {
     ///
     /// # Errors
     /// Two of them overlap, or there are too many: which one, and why.
-    pub fn new(
-        routes: Vec<std::sync::Arc<Route>>,
-        sources: Vec<std::sync::Arc<SourceSpec>>,
-    ) -> Result<Routes, String> {
+    pub fn new(routes: Vec<Arc<Route>>, sources: Vec<Arc<SourceSpec>>) -> Result<Routes, String> {
         if routes.len() > ROUTES_MAX {
             return Err(format!("there can be {ROUTES_MAX} routes at most"));
         }
@@ -429,22 +431,22 @@ impl Routes {
     }
 
     /// All routes.
-    pub fn all(&self) -> &[std::sync::Arc<Route>] {
+    pub fn all(&self) -> &[Arc<Route>] {
         &self.routes
     }
 
     /// All sources.
-    pub fn sources(&self) -> &[std::sync::Arc<SourceSpec>] {
+    pub fn sources(&self) -> &[Arc<SourceSpec>] {
         &self.sources
     }
 
     /// A source by its name.
-    pub fn source(&self, name: &str) -> Option<&std::sync::Arc<SourceSpec>> {
+    pub fn source(&self, name: &str) -> Option<&Arc<SourceSpec>> {
         self.sources.iter().find(|source| source.name == name)
     }
 
     /// The route of a key. O(routes whose pattern begins with the key's first byte).
-    pub fn find(&self, db: u32, key: &[u8]) -> Option<&std::sync::Arc<Route>> {
+    pub fn find(&self, db: u32, key: &[u8]) -> Option<&Arc<Route>> {
         let first = usize::from(*key.first()?);
         let places = self.by_first.get(first)?.iter().chain(self.by_first.get(256)?);
         places.filter_map(|place| self.routes.get(usize::from(*place))).find(|route| {
@@ -472,7 +474,6 @@ impl Route {
 mod tests {
     use super::*;
     use crate::value::{Column, ColumnKind};
-    use std::sync::Arc;
 
     fn words(line: &[&str]) -> Vec<String> {
         line.iter().map(|word| (*word).to_owned()).collect()

@@ -293,13 +293,16 @@ impl<'t> Db<'t> {
         };
         let entry = occupied.view();
         if let Some(deadline) = entry.deadline()
-            && deadline <= self.local.now.0
-            && !self.local.keep_expired
+            && deadline <= self.local.now.0.saturating_add(self.local.unfound.ahead_ms)
         {
-            let removed = self.table.remove(self.local, key.hash, key.bytes, occupied, Removal::Expired);
-            ended(self.local, self.index, key.bytes, removed.boxed);
-            missed(self.local, self.index, key.bytes);
-            return None;
+            if deadline > self.local.now.0 {
+                self.local.unfound.note(self.index, key.bytes, Some(Millis(deadline)));
+            } else if !self.local.keep_expired {
+                let removed = self.table.remove(self.local, key.hash, key.bytes, occupied, Removal::Expired);
+                ended(self.local, self.index, key.bytes, removed.boxed);
+                missed(self.local, self.index, key.bytes);
+                return None;
+            }
         }
         if !self.local.no_touch {
             entry.set_access(self.local.access_touched(self.table.number, key.hash, entry.access()));
@@ -890,5 +893,8 @@ pub(crate) fn edited(
 #[inline]
 fn missed(local: &mut Local, db: DbIndex, key: &[u8]) {
     local.stats.misses.add(1);
+    if local.unfound.is_on {
+        local.unfound.note(db, key, None);
+    }
     local.effects.notify(db, key, Event::MISS);
 }

@@ -41,7 +41,7 @@ pub use keyspace::{
     Database, DbIndex, Flushed, Garbage, Hashed, Keyspace, KeyspaceMemory, LOCK_ATTEMPTS, Locked, Place,
 };
 pub use larder_policy::policies::levels::uses_of;
-pub use local::{Access, Local, Millis};
+pub use local::{Access, Local, Millis, Unfound};
 pub use object::{Object, Stored, Type};
 pub use sizes::{SIZE_BINS, SIZED_TYPES};
 pub use stats::{Counter, StoreStats};

@@ -5,7 +5,7 @@ use crate::discard::LazyFree;
 use crate::effects::Effects;
 use crate::evict::Uses;
 use crate::insight::Insight;
-use crate::keyspace::Garbage;
+use crate::keyspace::{DbIndex, Garbage};
 use crate::object::Object;
 use crate::stats::StoreStats;
 use larder_values::lru::{self, Lfu};
@@ -29,6 +29,24 @@ pub enum Access {
     },
     /// What the policy in force wants: [`Local::uses`].
     Policy,
+}
+
+/// What reads did not find, or found about to end, for whoever can fetch it. Off, it costs a load where a key is missing.
+#[derive(Debug, Default)]
+pub struct Unfound {
+    /// Whether anything is noted.
+    pub is_on: bool,
+    /// A key that ends within so many milliseconds is noted when it is read.
+    pub ahead_ms: u64,
+    /// The keys noted since somebody looked, each with its end if it is there.
+    pub keys: Vec<(DbIndex, Box<[u8]>, Option<Millis>)>,
+}
+
+impl Unfound {
+    #[cold]
+    pub(crate) fn note(&mut self, db: DbIndex, key: &[u8], end: Option<Millis>) {
+        self.keys.push((db, key.into(), end));
+    }
 }
 
 /// Per-thread companion of every access to the keyspace.
@@ -63,6 +81,8 @@ pub struct Local {
     pub spent: Vec<Object>,
     /// Which removed values become garbage.
     pub lazy_free: LazyFree,
+    /// What reads did not find.
+    pub unfound: Unfound,
     /// The kind of the value that was last replaced or removed.
     pub(crate) replaced_kind: u8,
     random: u64,
@@ -91,6 +111,7 @@ impl Local {
             garbage: Vec::new(),
             spent: Vec::new(),
             lazy_free: LazyFree::default(),
+            unfound: Unfound::default(),
             replaced_kind: 0,
             random: seed | 1,
         }

@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("larder-config", &[]),
     ("larder-policy", &[]),
     ("larder-source", &[]),
+    ("larder-source-fetch", &["larder-source"]),
     ("larder-persist", &["larder-values"]),
     ("larder-store", &["larder-policy", "larder-table", "larder-values"]),
     ("larder-commands", &["larder-store", "larder-values", "larder-persist", "larder-resp"]),
