@@ -7,6 +7,7 @@ use crate::clients::Client;
 use crate::io::Socket;
 use crate::pubsub::Subscriptions;
 use crate::registry::Row;
+use crate::through::Brought;
 use crate::transaction::{Transaction, Watching};
 use larder_config::ClientClass;
 use larder_resp::{Output, Protocol, RequestParser, Span};
@@ -46,6 +47,32 @@ pub enum Parked {
     Busy,
     /// It waits for something another thread does; a message with this ticket wakes it.
     Ticket(u64),
+    /// Its next request is kept until what it misses has been fetched; messages with this ticket bring it.
+    Load(u64),
+}
+
+/// What a connection waits for from sources, and what it has been brought for the request that is kept.
+#[derive(Debug, Default)]
+pub struct Loading {
+    /// What the connection is parked under.
+    pub ticket: u64,
+    /// Flights that have not landed.
+    pub left: usize,
+    /// What has been brought.
+    pub all: Vec<(DbIndex, Box<[u8]>, Arc<Brought>)>,
+}
+
+impl Loading {
+    /// Whether something was brought for a key.
+    pub fn has(&self, db: DbIndex, key: &[u8]) -> bool {
+        self.brought(db, key).is_some()
+    }
+
+    /// What was brought for a key, if anything was.
+    pub fn brought(&self, db: DbIndex, key: &[u8]) -> Option<&Arc<Brought>> {
+        let found = self.all.iter().rev().find(|(in_db, known, _)| *in_db == db && **known == *key)?;
+        Some(&found.2)
+    }
 }
 
 /// A command whose answer is not there yet: it is counted when it ends.
@@ -115,6 +142,8 @@ pub struct Connection {
     pub closing: Closing,
     /// Whether its requests wait.
     pub parked: Option<Parked>,
+    /// What it waits for from sources.
+    pub loading: Option<Box<Loading>>,
     /// The command it is parked by.
     pub unfinished: Option<Unfinished>,
     /// What the poller watches: reading, writing.
@@ -152,6 +181,7 @@ impl Connection {
             subscriptions: None,
             closing: Closing::No,
             parked: None,
+            loading: None,
             unfinished: None,
             interest: (true, false),
             over_soft_limit_ms: 0,
@@ -168,6 +198,7 @@ impl Connection {
             && self.reply_mode == ReplyMode::On
             && self.transaction.is_none()
             && self.subscriptions.is_none()
+            && self.loading.is_none()
     }
 
     /// Whether only the few commands of a subscriber are allowed: RESP2 has no other way to tell replies

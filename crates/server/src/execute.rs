@@ -6,8 +6,11 @@
 mod admit;
 mod debts;
 mod exec;
+mod landing;
 mod room;
+mod routed;
 mod serve;
+mod unfound;
 
 use crate::clients::Client;
 use crate::connection::{Closing, Connection, Parked, Unfinished};
@@ -19,19 +22,23 @@ use crate::stats::WorkerStats;
 use crate::transaction::Transaction;
 use crate::{clock, monitor};
 pub use debts::Debts;
+pub use landing::Settled;
 use larder_commands::keys::flush_waits;
 use larder_commands::spec::Flags;
 use larder_commands::{Args, Ctx, Error, KeyspaceCtx, Limits, keys_of};
 use larder_config::Settings;
 use larder_resp::{Output, Protocol, Reply};
+use larder_source::Routes;
 use larder_store::{
     Database, Db, DbIndex, Evictor, Held, Keyspace, LOCK_ATTEMPTS, LazyFree, Local, Locked, Place, Turn,
 };
 use larder_values::collection::PackedLimits;
 use larder_values::list::Limit;
+pub use routed::Marks;
 use serve::Waiters;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use unfound::Wanted;
 
 /// Of how many runs of a constant-time command one is timed.
 const TIMED_ONE_IN: u32 = 16;
@@ -45,6 +52,8 @@ pub enum Outcome {
     Done,
     /// It waits: nothing was done and it is to be asked again.
     Later,
+    /// What it read is to be fetched first: nothing was done, and it is to be asked the long way.
+    Unfound,
 }
 
 /// What one worker brings to every command.
@@ -73,6 +82,10 @@ pub struct Core {
     spare_transactions: Vec<Box<Transaction>>,
     stopwatch: clock::Stopwatch,
     evictor: Evictor,
+    /// Keys that come from sources.
+    routes: Arc<Routes>,
+    /// What the command at hand is to wait for.
+    wanted: Vec<Wanted>,
     turns: u32,
     /// Commands in constant time are timed in this turn, for the others of their kind.
     timing_turn: bool,
@@ -164,6 +177,8 @@ impl Core {
             spare_transactions: Vec::new(),
             stopwatch: clock::Stopwatch::new(),
             evictor: Evictor::default(),
+            routes: Arc::default(),
+            wanted: Vec::new(),
             turns: 0,
             timing_turn: false,
             attentive: true,
@@ -217,6 +232,11 @@ impl Core {
         } else {
             drop(db);
         }
+        if !self.local.unfound.keys.is_empty() && self.must_fetch(row) {
+            out.truncate(self.mark);
+            return Outcome::Unfound;
+        }
+        let stats = &self.stats.by_command[row.id];
         stats.calls.add(1);
         self.short_runs += 1;
         if result.is_err() || start.is_some() {
@@ -261,6 +281,12 @@ impl Core {
         if self.settings.latency_tracking() {
             stats.durations.record(nanos, 1);
         }
+    }
+
+    /// Whether a command goes the long way because it may write a key that comes from a source.
+    #[inline]
+    pub fn asks_before(&self, row: &Row) -> bool {
+        self.local.unfound.is_on && row.has(Flags::WRITE)
     }
 
     /// Whether anything asks for more than the short way: a pause, a monitor, a slow
@@ -344,6 +370,9 @@ impl Core {
             evicted: self.settings.lazyfree_lazy_eviction(),
         };
         self.follow_policy();
+        self.routes = self.server.through.routes();
+        self.local.unfound.is_on = !self.routes.is_empty();
+        self.local.unfound.ahead_ms = self.routes.attention_ms();
         self.local.insight.switch(self.settings.cache_insight());
         if self.id == 0 {
             let limit = if self.settings.cache_insight() { self.memory_limit() } else { 0 };
@@ -393,6 +422,11 @@ impl Core {
                 true
             }
         };
+        if !self.local.unfound.keys.is_empty()
+            && let Some(outcome) = self.after_unfound(conn, out, row, args, hash)
+        {
+            return outcome;
+        }
         if self.local.effects.has_ready() && !conn.is_in_exec {
             self.serve_ready();
         }

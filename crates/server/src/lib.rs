@@ -35,6 +35,7 @@ mod slots;
 mod slowlog;
 mod start;
 mod stats;
+mod through;
 mod transaction;
 mod transfer;
 mod worker;

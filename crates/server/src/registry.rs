@@ -62,6 +62,17 @@ pub enum InMulti {
     Refused,
 }
 
+/// Whether a command has fetched what it misses of keys that come from a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetches {
+    /// Never.
+    No,
+    /// Where the route says so: it asks whether a key is there, not what it holds.
+    IfAsked,
+    /// Always.
+    Yes,
+}
+
 /// A command as the executor needs it.
 pub struct Row {
     /// Index for per-command counters; dense over commands and subcommands.
@@ -86,6 +97,8 @@ pub struct Row {
     pub in_multi: InMulti,
     /// Whether it looks at the keys it declares and at no others.
     pub keeps_to_its_keys: bool,
+    /// Whether it has fetched what it misses.
+    pub fetches: Fetches,
     /// The implementation, where a command needs nothing but its one key and never has to wait for
     /// memory: the short way.
     pub run_on_key: Option<RunOnKeys>,
@@ -327,6 +340,7 @@ fn new_row(spec: &'static Spec, run: RowRun, container: &str, ids: &mut usize) -
         name,
         in_multi,
         keeps_to_its_keys,
+        fetches: fetches(spec, run),
         run,
         words: (*spec.words().start(), *spec.words().end()),
         subcommands: Vec::new(),
@@ -334,6 +348,26 @@ fn new_row(spec: &'static Spec, run: RowRun, container: &str, ids: &mut usize) -
         single_key,
         is_brief,
         run_on_key,
+    }
+}
+
+/// Commands that read values fetch; those that look at keys from outside do not. GETEX reads, whatever else it does.
+fn fetches(spec: &Spec, run: RowRun) -> Fetches {
+    let is_on_keys = matches!(run, RowRun::Keys(_));
+    let reads = spec.flags.has(Flags::READONLY) || spec.name == "getex";
+    match spec.group {
+        _ if !is_on_keys || !reads => Fetches::No,
+        Group::String
+        | Group::Hash
+        | Group::List
+        | Group::Set
+        | Group::SortedSet
+        | Group::Bitmap
+        | Group::Geo => Fetches::Yes,
+        _ if matches!(spec.name, "exists" | "ttl" | "pttl" | "type" | "expiretime" | "pexpiretime") => {
+            Fetches::IfAsked
+        }
+        _ => Fetches::No,
     }
 }
 

@@ -6,7 +6,7 @@
 use crate::admin::Admin;
 use crate::blocked::Blocked;
 use crate::clients::{Client, Clients};
-use crate::execute::{Core, Debts};
+use crate::execute::{Core, Debts, Settled};
 use crate::latency::LatencyMonitor;
 use crate::listen::Listeners;
 use crate::mailbox::Mailbox;
@@ -16,6 +16,7 @@ use crate::reaper::Reaper;
 use crate::registry::Registry;
 use crate::slowlog::SlowLog;
 use crate::stats::WorkerStats;
+use crate::through::Through;
 use crate::transfer::Transfers;
 use crate::{alloc, clock};
 use arc_swap::ArcSwap;
@@ -42,6 +43,8 @@ pub enum Message {
     Publish(Arc<Delivery>),
     /// Bytes for every connection that monitors.
     Monitor(Arc<Vec<u8>>),
+    /// What connections of this worker waited for from a source.
+    Settled(Box<Settled>),
     /// Look again at parked connections.
     Resume,
     /// There are new sockets to listen on.
@@ -165,6 +168,8 @@ pub struct Server {
     pub reaper: Reaper,
     /// Carries keys to other servers.
     pub transfers: Transfers,
+    /// Fetches what is missing from slower stores.
+    pub through: Through,
     /// DEBUG SET-ACTIVE-EXPIRE.
     pub active_expire: AtomicBool,
     /// DEBUG QUICKLIST-PACKED-THRESHOLD; 0 where nothing was said.
@@ -228,6 +233,7 @@ impl Server {
             latency: LatencyMonitor::default(),
             reaper: Reaper::start(),
             transfers: Transfers::default(),
+            through: Through::default(),
             active_expire: AtomicBool::new(true),
             list_large_bytes_min: AtomicU32::new(0),
             started: clock::now(),

@@ -7,7 +7,7 @@ use crate::mailbox::Mailbox;
 use crate::registry::Registry;
 use crate::server::{Server, fill_random};
 use crate::worker::Worker;
-use crate::{REDIS_VERSION, VERSION, alloc, commands, logging, machine};
+use crate::{REDIS_VERSION, VERSION, alloc, commands, logging, machine, through};
 use larder_config::{Action, HashFunction, Settings, StartPlan};
 use larder_store::{Epochs, Hasher, Keyspace};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -39,6 +39,9 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Action::CheckConfig => {
             for warning in &plan.warnings {
                 say(&format!("warning: {warning}\n"));
+            }
+            if let Err(text) = through::parse_lines(&plan.settings) {
+                return fail(&text);
             }
             say("OK\n")
         }
@@ -72,11 +75,13 @@ fn start(mut plan: StartPlan) -> Result<ExitCode, String> {
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
+    through::parse_lines(&settings)?;
     let listeners = Listeners::open(&settings)?;
     raise_file_limit(u64::from(settings.maxclients()));
     let workers = worker_count(&settings);
     let (server, pollers) = build(plan, workers)?;
     commands::set_level_handle(level);
+    server.through.begin(&settings)?;
     write_pid_file(&settings)?;
     banner(&settings, workers);
     stop_on_signals(server)?;

@@ -127,15 +127,16 @@ impl Route {
         let language = find(&source).ok_or_else(|| {
             LineError::new(1, format!("there is no source '{source}': a source line must come first"))
         })?;
-        if reader.expect("the word 'as' and a shape")? != "as" {
+        if !reader.expect("the word 'as' and a shape")?.eq_ignore_ascii_case("as") {
             return Err(LineError::new(2, "'as' and a shape must stand here, like: as hash"));
         }
         let shape = reader.read("as", Shape::parse)?;
         let mut route = Route::bare(pattern, source, shape);
         let mut has_query = false;
         while let Some(option) = reader.next() {
+            let option = option.to_ascii_lowercase();
             has_query |= option == "query";
-            route.take_option(option, &mut reader, language)?;
+            route.take_option(&option, &mut reader, language)?;
         }
         if !has_query {
             return Err(LineError::new(words.len(), "a query is missing: query \"...\""));
@@ -221,7 +222,7 @@ impl Route {
     fn check_names(&self) -> Result<(), LineError> {
         let known = |name: &String| self.pattern.names().iter().any(|own| own.name == *name);
         let at = |option: &str| {
-            let place = self.words.iter().skip(4).position(|word| word == option);
+            let place = self.words.iter().skip(4).position(|word| word.eq_ignore_ascii_case(option));
             place.map_or(self.words.len(), |place| place + 5)
         };
         let reads =

@@ -82,7 +82,7 @@ impl SourceSpec {
         check_url(url).map_err(|what| LineError::new(1, what))?;
         let mut spec = SourceSpec::bare(name, url);
         while let Some(option) = reader.next() {
-            spec.take_option(option, &mut reader)?;
+            spec.take_option(&option.to_ascii_lowercase(), &mut reader)?;
         }
         spec.words = words.to_vec();
         Ok(spec)

@@ -101,6 +101,22 @@ impl Core {
             conn.client.parked.store(true, Relaxed);
             return Outcome::Later;
         }
+        if !self.routes.is_empty() && row.may_write() && row.in_multi != InMulti::Exec {
+            match self.before_write(conn, out, row, args, hash) {
+                Ok(None) => {}
+                Ok(Some(outcome)) => {
+                    if outcome == Outcome::Done {
+                        conn.loading = None;
+                        self.show_monitors(conn, row, args);
+                    }
+                    return outcome;
+                }
+                Err(error) => {
+                    conn.loading = None;
+                    return self.refuse(conn, out, Some(row), &error);
+                }
+            }
+        }
         if in_multi == Some(InMulti::Kept) {
             self.keep_for_exec(conn, out, row, args, hash);
             return Outcome::Done;
@@ -108,8 +124,15 @@ impl Core {
         // What EXEC carries out is shown before it, and what is asked again is not shown before it runs.
         let is_exec = row.in_multi == InMulti::Exec;
         let line = if is_exec { None } else { self.line_for_monitors(conn, row, args) };
+        if is_exec && !self.routes.is_empty() {
+            if let Some(outcome) = self.fetch_for_exec(conn) {
+                return outcome;
+            }
+            self.overtake_for_exec(conn);
+        }
         let outcome = self.run(conn, out, row, args, hash, None);
         if outcome == Outcome::Done {
+            conn.loading = None;
             match line {
                 Some(line) => self.feed_monitors(line),
                 None if is_exec => self.show_monitors(conn, row, args),

@@ -148,7 +148,7 @@ impl Core {
     }
 
     /// Locks `self.places`, or answers `None` where one is locked elsewhere.
-    fn hold(&mut self) -> Option<Held<'static>> {
+    pub(super) fn hold(&mut self) -> Option<Held<'static>> {
         let mut held = Held::default();
         self.server.keyspace.try_hold(&mut self.places, LOCK_ATTEMPTS, &mut held).then_some(held)
     }
@@ -255,7 +255,13 @@ fn is_hidden(mode: ReplyMode, row: &Row) -> bool {
 }
 
 /// Where the keys of a command lie. `hash` is that of its first key, where `row` has a fixed one.
-fn places(keyspace: &Keyspace, db: DbIndex, row: &Row, args: &Args<'_>, hash: u64) -> SmallVec<[Place; 16]> {
+pub(super) fn places(
+    keyspace: &Keyspace,
+    db: DbIndex,
+    row: &Row,
+    args: &Args<'_>,
+    hash: u64,
+) -> SmallVec<[Place; 16]> {
     if row.single_key {
         return SmallVec::from_iter([keyspace.place(db, hash)]);
     }

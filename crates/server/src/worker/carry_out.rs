@@ -124,6 +124,7 @@ impl Worker {
                 && let Asked::Command(Some(row)) = request.asked
                 && let Some(run) = row.run_on_key
                 && row.takes(args.len())
+                && !self.core.asks_before(row)
                 && (!row.has(Flags::DENY_OOM) || self.core.has_room_for_certain())
             {
                 match self.core.run_on_key(
@@ -136,6 +137,7 @@ impl Worker {
                     request.hash,
                 ) {
                     Outcome::Done => continue,
+                    Outcome::Unfound => {}
                     Outcome::Later => {
                         conn.parked = Some(Parked::Busy);
                         progress.left_from = Some(request.raw_base as usize);

@@ -5,6 +5,7 @@
 
 use super::Worker;
 use crate::connection::{Closing, Connection, Parked};
+use crate::execute::Settled;
 use crate::io::Socket;
 use crate::pubsub::Delivery;
 use crate::server::{Answer, Message};
@@ -50,6 +51,7 @@ impl Worker {
             Message::Work(work) => (work.0)(&mut self.core),
             Message::Publish(delivery) => self.deliver(&delivery, NOBODY),
             Message::Monitor(line) => self.feed_monitors(&line),
+            Message::Settled(settled) => self.settle(&settled),
             Message::Resume => {}
             Message::Listen => {
                 if let Err(error) = self.server.listeners.lock().watch(&self.poller) {
@@ -128,6 +130,31 @@ impl Worker {
             self.flush.push(token);
         }
         self.again.push(token);
+    }
+
+    /// What connections waited for from a source is there; who waits for nothing more is asked again.
+    fn settle(&mut self, settled: &Settled) {
+        for (client, ticket) in &settled.waiting {
+            let Some(token) = self.connections.token_of(*client) else { continue };
+            let Some(conn) = self.connections.get_mut(token) else { continue };
+            if conn.parked != Some(Parked::Load(*ticket)) {
+                continue;
+            }
+            let Some(loading) = &mut conn.loading else { continue };
+            loading.all.push((settled.db, settled.key.clone(), Arc::clone(&settled.brought)));
+            loading.left = loading.left.saturating_sub(1);
+            if loading.left > 0 {
+                continue;
+            }
+            conn.parked = None;
+            conn.client.parked.store(false, Relaxed);
+            self.again.push(token);
+            // The end of the turn has the socket watched for reading again.
+            if !conn.in_flush_list {
+                conn.in_flush_list = true;
+                self.flush.push(token);
+            }
+        }
     }
 
     fn feed_monitors(&mut self, line: &[u8]) {

@@ -274,6 +274,11 @@ impl Source {
     }
 }
 
+/// What `work` comes to, unless it takes longer than `limit`. Work that is borrowed goes on when it is asked again.
+pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    timeout(limit, work).await.ok()
+}
+
 /// One who waits for a place; gone, it does not.
 struct Waiting<'s>(&'s AtomicUsize);
 

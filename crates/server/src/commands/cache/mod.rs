@@ -5,6 +5,7 @@
 //! Read next: `keys.rs`, `traffic.rs`; the figures are made in `larder_store`'s `insight` and in `cache_report.rs`.
 
 mod keys;
+mod sources;
 mod traffic;
 
 pub(crate) use keys::big_keys;
@@ -31,7 +32,7 @@ const SINCE: &str = "0.1.0";
 pub static CACHE: HostCommand = HostCommand {
     spec: Spec {
         name: "cache",
-        summary: "Groups the commands that tell what the cache is doing.",
+        summary: "Groups the commands that tell what the cache is doing and where it fetches from.",
         since: SINCE,
         group: Group::Server,
         complexity: "That of the subcommand.",
@@ -40,7 +41,15 @@ pub static CACHE: HostCommand = HostCommand {
         ..Spec::EMPTY
     },
     run: HostRun::Container,
-    subcommands: &[&keys::BIGKEYS, &HELP, &keys::HOTKEYS, &MRC, &traffic::STATS],
+    subcommands: &[
+        &keys::BIGKEYS,
+        &HELP,
+        &keys::HOTKEYS,
+        &MRC,
+        &sources::ROUTE,
+        &sources::SOURCE,
+        &traffic::STATS,
+    ],
 };
 
 /// `CACHE HELP`
@@ -84,6 +93,11 @@ static HELP_LINES: &[&str] = &[
     "    Answers the keys that are read and written most, 10 unless told, and their share of all accesses.",
     "MRC [JSON]",
     "    Answers which hit ratio the cache would have with half to eight times its memory.",
+    "ROUTE SET <pattern> <source> AS <shape> QUERY <statement> [<option> <value> ...]",
+    "    Has keys of a pattern fetched from a source when they are missing. DEL <pattern> ends it, LIST shows all,",
+    "    EXPLAIN <key> shows what a key stands for, TEST <key> loads it without keeping it.",
+    "SOURCE ADD <name> <url> [<option> <value> ...]",
+    "    Adds a store to fetch from. DEL <name>, TEST <name>, PAUSE <name>, RESUME <name>, INFO <name>, LIST.",
     "STATS [PREFIX <prefix>]",
     "    Answers hits and misses, how keys end, and the traffic by prefix; or what is known of one prefix.",
 ];

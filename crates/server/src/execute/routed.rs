@@ -1,0 +1,367 @@
+//! Writes to keys that come from a source: refused, passed by, or put through to the store first, as the route says.
+//!
+//! Invariants: a write overtakes what is being fetched of its keys before it runs, so that nothing older is kept after it. With
+//! write-through a copy that differs from the store does not stay: once the store has a change the copy is dropped, and the
+//! client's command puts the new one there only if no other write of the key began meanwhile (`Marks`); of several at once
+//! nobody knows which one the store took last.
+//!
+//! Read next: `unfound.rs`, for reads.
+
+use super::exec::places;
+use super::{Core, Outcome, lock_one};
+use crate::connection::{Connection, Parked};
+use crate::execute::Settled;
+use crate::registry::Row;
+use crate::server::{Message, Work};
+use crate::through::Brought;
+use larder_commands::spec::KeyFlags;
+use larder_commands::{Args, Error, keys_of};
+use larder_resp::{Output, Reply};
+use larder_source::{FlightKey, Parameter, Route, Writes, freshness, parameter_of};
+use larder_source::{ParameterType, Template};
+use larder_source_fetch::FetchError;
+use larder_store::{Db, DbIndex, Hashed, Millis};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Places for marks; keys that share one only drop a copy too many.
+const MARKS: usize = 4096;
+
+/// Which write-through of a key began last.
+#[derive(Debug)]
+pub struct Marks {
+    last: Box<[AtomicU64]>,
+    next: AtomicU64,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Marks { last: (0..MARKS).map(|_| AtomicU64::new(0)).collect(), next: AtomicU64::new(1) }
+    }
+}
+
+impl Marks {
+    /// Notes that a write begins.
+    fn begin(&self, hash: u64) -> u64 {
+        let mark = self.next.fetch_add(1, Relaxed);
+        self.last[hash as usize % MARKS].store(mark, Relaxed);
+        mark
+    }
+
+    /// Whether no other write began since.
+    fn is_last(&self, hash: u64, mark: u64) -> bool {
+        self.last[hash as usize % MARKS].load(Relaxed) == mark
+    }
+}
+
+/// A key that a command writes, and its route.
+struct Routed {
+    key: Box<[u8]>,
+    hash: u64,
+    route: Arc<Route>,
+}
+
+impl Core {
+    /// Before a command that may write runs, or is kept for EXEC. `Some`: it is over, or waits.
+    ///
+    /// # Errors
+    /// The route of one of its keys refuses it.
+    pub(super) fn before_write(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: &'static Row,
+        args: &Args<'_>,
+        hash: u64,
+    ) -> Result<Option<Outcome>, Error> {
+        if matches!(row.spec.name, "flushall" | "flushdb" | "swapdb") {
+            self.server.through.flights.overtake_all(|_| true);
+            return Ok(None);
+        }
+        let routed = self.routed_keys(conn.db, row, args);
+        if routed.is_empty() {
+            return Ok(None);
+        }
+        for Routed { key, route, .. } in &routed {
+            allow(row, key, route, conn.transaction.is_some())?;
+        }
+        self.overtake(conn.db, &routed);
+        if conn.transaction.is_some() {
+            return Ok(None);
+        }
+        if routed.iter().any(|routed| routed.route.writes == Writes::Through) {
+            return self.write_through(conn, out, row, args, hash, &routed);
+        }
+        if routed.iter().any(|routed| routed.route.writes == Writes::Around) && !only_drops(row) {
+            return Ok(Some(self.run_and(conn, out, row, args, hash, |core, held, db| {
+                core.drop_lent(held, db, &routed);
+            })));
+        }
+        Ok(None)
+    }
+
+    /// Before EXEC: what its commands write overtakes what is being fetched.
+    pub(super) fn overtake_for_exec(&mut self, conn: &mut Connection) {
+        let Some(transaction) = conn.transaction.take() else { return };
+        for (row, args, _) in transaction.commands() {
+            if row.may_write() {
+                let routed = self.routed_keys(conn.db, row, &args);
+                self.overtake(conn.db, &routed);
+            }
+        }
+        conn.transaction = Some(transaction);
+    }
+
+    fn routed_keys(&self, db: DbIndex, row: &Row, args: &Args<'_>) -> Vec<Routed> {
+        let mut routed = Vec::new();
+        for at in keys_of(row.spec, args).unwrap_or_default() {
+            let key = args.get(at.index as usize);
+            if !at.flags.has(KeyFlags::RO)
+                && let Some(route) = self.routes.find(db.0, key)
+            {
+                let hash = self.server.keyspace.hash(key);
+                routed.push(Routed { key: key.into(), hash, route: Arc::clone(route) });
+            }
+        }
+        routed
+    }
+
+    fn overtake(&self, db: DbIndex, routed: &[Routed]) {
+        for Routed { key, hash, .. } in routed {
+            self.server.through.flights.overtake(&FlightKey { db: db.0, key: key.clone() }, *hash);
+        }
+    }
+
+    /// Has the store change first. Asked again once it has, the command runs.
+    fn write_through(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: &'static Row,
+        args: &Args<'_>,
+        hash: u64,
+        routed: &[Routed],
+    ) -> Result<Option<Outcome>, Error> {
+        let written = conn.loading.as_ref().and_then(|loading| {
+            loading.all.iter().find_map(|(.., brought)| match &**brought {
+                Brought::Written(marks) => Some(Ok(marks.clone())),
+                Brought::Failure(text) => Some(Err(text.clone().unwrap_or_default())),
+                _ => None,
+            })
+        });
+        match written {
+            None => {
+                self.ask_to_write(conn, row, args, routed)?;
+                Ok(Some(Outcome::Later))
+            }
+            Some(Err(text)) => {
+                self.stats.by_command[row.id].failed.add(1);
+                self.count_error(text.as_bytes());
+                Reply::new(out, conn.protocol).error(text.as_bytes());
+                Ok(Some(Outcome::Done))
+            }
+            Some(Ok(marks)) => Ok(Some(self.run_and(conn, out, row, args, hash, |core, held, db| {
+                let marks_of = &core.server.through.marks;
+                let (last, others): (Vec<_>, Vec<_>) =
+                    routed.iter().zip(marks).partition(|(routed, mark)| marks_of.is_last(routed.hash, *mark));
+                core.drop_lent(held, db, others.iter().map(|(routed, _)| *routed));
+                core.end_lent(held, db, last.iter().map(|(routed, _)| *routed));
+            }))),
+        }
+    }
+
+    fn ask_to_write(
+        &mut self,
+        conn: &mut Connection,
+        row: &'static Row,
+        args: &Args<'_>,
+        routed: &[Routed],
+    ) -> Result<(), Error> {
+        let Some(first) = routed.first() else { return Ok(()) };
+        if routed.iter().any(|other| other.route.source != first.route.source) {
+            return Err(Error::of("ERR the keys of one command are written through to one source only"));
+        }
+        let mut statements: Vec<(Template, Vec<Parameter>)> = Vec::new();
+        for routed in routed {
+            statements.push(statement_for(row, args, routed)?);
+        }
+        let through = &self.server.through;
+        let source = through.source(&first.route.source).ok_or_else(|| {
+            Error::custom(format!("SOURCEDOWN there is no source '{}'", first.route.source))
+        })?;
+        let runtime = through.runtime().map_err(|text| Error::custom(format!("ERR {text}")))?;
+        let marks: Vec<u64> = routed.iter().map(|routed| through.marks.begin(routed.hash)).collect();
+        let ticket = self.server.next_ticket();
+        let loading = conn.loading.get_or_insert_default();
+        (loading.ticket, loading.left) = (ticket, 1);
+        conn.parked = Some(Parked::Load(ticket));
+        conn.client.parked.store(true, Relaxed);
+        let keys: Vec<(Box<[u8]>, Arc<Route>)> =
+            routed.iter().map(|routed| (routed.key.clone(), Arc::clone(&routed.route))).collect();
+        let (server, worker, client, db) = (self.server, self.id, conn.client.id, conn.db);
+        runtime.spawn(async move {
+            let statements: Vec<(&Template, Vec<Parameter>)> =
+                statements.iter().map(|(statement, values)| (statement, values.clone())).collect();
+            let result = source.write(&statements).await;
+            let brought = match &result {
+                Ok(_) => Brought::Written(marks),
+                Err(error) => Brought::Failure(Some(error.reply())),
+            };
+            let refused = matches!(result, Err(FetchError::Failed(_)));
+            for (_, route) in &keys {
+                route.stats.writes.fetch_add(1, Relaxed);
+            }
+            // First the copies: the connection may be gone. A store that refused has changed nothing.
+            if !refused {
+                let work = move |core: &mut Core| core.drop_copies(db, keys);
+                server.mailboxes[worker].send(Message::Work(Work(Box::new(work))));
+            }
+            let settled = Settled {
+                waiting: vec![(client, ticket)],
+                db,
+                key: Box::default(),
+                brought: Arc::new(brought),
+            };
+            server.mailboxes[worker].send(Message::Settled(Box::new(settled)));
+        });
+        Ok(())
+    }
+
+    /// Drops copies that the store no longer has so. Inside a turn.
+    pub fn drop_copies(&mut self, db: DbIndex, keys: Vec<(Box<[u8]>, Arc<Route>)>) {
+        let mut left = Vec::new();
+        for (key, route) in keys {
+            let hash = self.server.keyspace.hash(&key);
+            self.server.through.flights.overtake(&FlightKey { db: db.0, key: key.clone() }, hash);
+            let Some(locked) = lock_one(self.server.keyspace.open(db), hash) else {
+                left.push((key, route));
+                continue;
+            };
+            Db::new(&self.server.keyspace, db, locked, &mut self.local).remove(&Hashed { bytes: &key, hash });
+        }
+        if !left.is_empty() {
+            let work = move |core: &mut Core| core.drop_copies(db, left);
+            self.server.mailboxes[self.id].send(Message::Work(Work(Box::new(work))));
+        }
+    }
+
+    /// Runs a command on its keys, and something after it under the same locks.
+    fn run_and(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: &'static Row,
+        args: &Args<'_>,
+        hash: u64,
+        after: impl FnOnce(&mut Core, &mut larder_store::Held<'static>, DbIndex),
+    ) -> Outcome {
+        self.places.clear();
+        self.places.extend(places(&self.server.keyspace, conn.db, row, args, hash));
+        let Some(mut held) = self.hold() else {
+            conn.parked = Some(Parked::Busy);
+            return Outcome::Later;
+        };
+        let db = conn.db;
+        let outcome = self.run(conn, out, row, args, hash, Some(&mut held));
+        after(self, &mut held, db);
+        outcome
+    }
+
+    fn drop_lent<'r>(
+        &mut self,
+        held: &mut larder_store::Held<'static>,
+        db: DbIndex,
+        routed: impl IntoIterator<Item = &'r Routed>,
+    ) {
+        let keyspace = &self.server.keyspace;
+        for Routed { key, hash, .. } in routed {
+            let locked = held.lend_one(keyspace.place(db, *hash));
+            Db::new(keyspace, db, locked, &mut self.local).remove(&Hashed { bytes: key, hash: *hash });
+        }
+    }
+
+    /// Gives copies that were written the end that loaded ones have, unless the client gave them one.
+    fn end_lent<'r>(
+        &mut self,
+        held: &mut larder_store::Held<'static>,
+        db: DbIndex,
+        routed: impl IntoIterator<Item = &'r Routed>,
+    ) {
+        let keyspace = &self.server.keyspace;
+        for Routed { key, hash, route } in routed {
+            let random = self.local.random();
+            let (fresh, grace) = freshness::lifetime_ms(route, None, random);
+            let locked = held.lend_one(keyspace.place(db, *hash));
+            let mut keys = Db::new(keyspace, db, locked, &mut self.local);
+            let hashed = Hashed { bytes: key, hash: *hash };
+            if fresh == 0 {
+                keys.remove(&hashed);
+            } else if keys.deadline(&hashed) == Some(None) {
+                let end = Millis(keys.now().0.saturating_add(fresh).saturating_add(grace));
+                keys.set_deadline(&hashed, Some(end));
+            }
+        }
+    }
+}
+
+/// Whether a command only drops a copy, or has it end at another time.
+fn only_drops(row: &Row) -> bool {
+    matches!(row.spec.name, "del" | "unlink" | "getdel" | "expire" | "pexpire" | "expireat" | "pexpireat")
+}
+
+/// Whether the route of a key lets a command write it.
+fn allow(row: &Row, key: &[u8], route: &Route, is_in_multi: bool) -> Result<(), Error> {
+    let refused = |what: &str| {
+        let key = String::from_utf8_lossy(key);
+        Err(Error::custom(format!(
+            "ERR '{}' of key '{key}' is refused by its route {}: {what}",
+            row.name, route.pattern
+        )))
+    };
+    match route.writes {
+        Writes::Cache => Ok(()),
+        _ if matches!(row.spec.name, "expire" | "pexpire" | "expireat" | "pexpireat") => Ok(()),
+        Writes::Refuse if only_drops(row) => Ok(()),
+        Writes::Refuse => refused("it is read-only; write to its source, or set 'writes' of the route"),
+        Writes::Around if is_in_multi && !only_drops(row) => refused("it writes around, which MULTI cannot"),
+        Writes::Around => Ok(()),
+        Writes::Through if is_in_multi => refused("it writes through, which MULTI cannot wait for"),
+        Writes::Through => match row.spec.name {
+            "set" if route.set.is_some() => Ok(()),
+            "del" | "unlink" if route.del.is_some() => Ok(()),
+            _ => refused("it writes through, for which it has statements for SET and DEL at most"),
+        },
+    }
+}
+
+/// The statement by which a command changes the store, and what is bound to its names.
+fn statement_for(row: &Row, args: &Args<'_>, routed: &Routed) -> Result<(Template, Vec<Parameter>), Error> {
+    let Routed { key, route, .. } = routed;
+    let unfit = || Error::of("ERR the key is not of the types that the names of its route have");
+    let words = route.words_of(key).ok_or_else(unfit)?;
+    let statement = if row.spec.name == "set" { route.set.as_ref() } else { route.del.as_ref() };
+    let Some(statement) = statement else { return Err(Error::Syntax) };
+    if row.spec.name == "set" {
+        // NX, XX and GET ask for what the store holds, not the cache.
+        let plain = |word: &[u8]| {
+            [&b"ex"[..], b"px", b"exat", b"pxat", b"keepttl"]
+                .iter()
+                .any(|known| word.eq_ignore_ascii_case(known))
+        };
+        if args.from(3).any(|word| !plain(word) && !word.iter().all(u8::is_ascii_digit)) {
+            return Err(Error::of(
+                "ERR SET of a key that is written through takes EX, PX, EXAT, PXAT and KEEPTTL only",
+            ));
+        }
+    }
+    let bind = |name: &String| {
+        if name == "value" && row.spec.name == "set" {
+            let value = args.get(2);
+            return Some(parameter_of(value, ParameterType::Text).unwrap_or(Parameter::Bytes(value.into())));
+        }
+        let place = route.pattern.names().iter().position(|own| own.name == *name)?;
+        words.get(place).cloned()
+    };
+    let values: Option<Vec<Parameter>> = statement.names().iter().map(bind).collect();
+    Ok((statement.clone(), values.ok_or_else(unfit)?))
+}

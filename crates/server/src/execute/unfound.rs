@@ -1,0 +1,299 @@
+//! What a read did not find, or found too old, is fetched from its source; the connection is parked meanwhile, and asked again.
+//!
+//! A command runs first and is looked at afterwards: the store's lookups note what is missing (`Unfound`), so that a hit
+//! costs nothing. A read that missed has changed nothing, so its reply is dropped and it runs again once everything it misses is
+//! there. What was brought and is not in the keyspace by then (it was overtaken, or there is no room) is lent to that one
+//! run: put under its key and taken away again under the same locks, seen by nobody else.
+//!
+//! Read next: `landing.rs`, where what was fetched is kept; `through/mod.rs` for the whole.
+
+use super::exec::places;
+use super::{Core, Outcome, lock_one};
+use crate::connection::{Connection, Loading, Parked};
+use crate::registry::{Fetches, Row};
+use crate::through::{Brought, Lead, Waiting, fetch, keep};
+use larder_commands::Args;
+use larder_resp::{Output, Reply};
+use larder_source::freshness::{self, Age};
+use larder_source::{FlightKey, Joined, Route};
+use larder_store::{Db, DbIndex, Expire, Hashed, Millis};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A key that somebody is to wait for.
+pub(super) struct Wanted {
+    db: DbIndex,
+    key: Box<[u8]>,
+    route: Arc<Route>,
+    /// It is there, and too old.
+    is_old: bool,
+}
+
+/// What came of joining flights.
+enum Waits {
+    /// Nothing to wait for: the store has nothing, or the reply is right as it is.
+    No,
+    /// The connection is parked.
+    Yes,
+    /// A key is locked, or has come meanwhile: to be asked again at once.
+    Again,
+}
+
+impl Core {
+    /// Whether something that the command at hand did not find is to be fetched before it is answered. The short way: the
+    /// command then runs again the long way.
+    #[cold]
+    pub(super) fn must_fetch(&mut self, row: &Row) -> bool {
+        self.sort_unfound(row, None);
+        let must = !self.wanted.is_empty();
+        self.wanted.clear();
+        must
+    }
+
+    /// Turns what was noted into what is wanted; old copies that may be given meanwhile are fetched anew on the way.
+    fn sort_unfound(&mut self, row: &Row, settled: Option<&Loading>) {
+        let mut noted = std::mem::take(&mut self.local.unfound.keys);
+        for (db, key, end) in noted.drain(..) {
+            if row.fetches == Fetches::No || settled.is_some_and(|loading| loading.has(db, &key)) {
+                continue;
+            }
+            let Some(route) = self.routes.find(db.0, &key) else { continue };
+            if row.fetches == Fetches::IfAsked && !route.exists_loads {
+                continue;
+            }
+            let route = Arc::clone(route);
+            let is_old = match end {
+                None if route.parameters(&route.query, &key).is_none() => continue,
+                None => false,
+                Some(end) => match self.age_of(&route, end) {
+                    Age::Fresh => continue,
+                    Age::Renew => {
+                        self.renew(db, key, route);
+                        continue;
+                    }
+                    Age::Old => true,
+                },
+            };
+            self.wanted.push(Wanted { db, key, route, is_old });
+        }
+        // The memory is used again.
+        self.local.unfound.keys = noted;
+    }
+
+    fn age_of(&mut self, route: &Route, end: Millis) -> Age {
+        let random = self.local.random();
+        let age = freshness::age(route, self.local.now.0, end.0, route.stats.recent_ms(), random);
+        if age == Age::Renew && end.0.saturating_sub(route.grace().as_millis() as u64) <= self.local.now.0 {
+            route.stats.stale.fetch_add(1, Relaxed);
+        }
+        age
+    }
+
+    /// Has a copy that is there fetched anew; nobody waits for it.
+    fn renew(&mut self, db: DbIndex, key: Box<[u8]>, route: Arc<Route>) {
+        let hash = self.server.keyspace.hash(&key);
+        let flight_key = FlightKey { db: db.0, key: key.clone() };
+        let flights = &self.server.through.flights;
+        if let Some(flight) = flights.renew(flight_key, hash, &route, self.local.now.0, None) {
+            route.stats.renewed.fetch_add(1, Relaxed);
+            fetch(self.server, self.id, vec![Lead { flight, key, route }]);
+        }
+    }
+
+    /// After a command ran that did not find something: what becomes of it, unless its reply stands.
+    #[cold]
+    pub(super) fn after_unfound(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: &'static Row,
+        args: &Args<'_>,
+        hash: u64,
+    ) -> Option<Outcome> {
+        if conn.is_in_exec || conn.transaction.is_some() || row.fetches == Fetches::No {
+            self.local.unfound.keys.clear();
+            return None;
+        }
+        let mark = self.mark;
+        let missing: Vec<(DbIndex, Box<[u8]>)> = match &conn.loading {
+            Some(_) => {
+                let noted = self.local.unfound.keys.iter().filter(|(.., end)| end.is_none());
+                noted.map(|(db, key, _)| (*db, key.clone())).collect()
+            }
+            None => Vec::new(),
+        };
+        let loading = conn.loading.take();
+        self.sort_unfound(row, loading.as_deref());
+        conn.loading = loading;
+        match self.join_wanted(conn) {
+            Waits::No => {}
+            Waits::Yes => {
+                out.truncate(mark);
+                return Some(Outcome::Later);
+            }
+            Waits::Again => {
+                out.truncate(mark);
+                conn.parked = Some(Parked::Busy);
+                return Some(Outcome::Later);
+            }
+        }
+        let loading = conn.loading.as_deref()?;
+        let brought = |(db, key): &(DbIndex, Box<[u8]>)| loading.brought(*db, key).cloned();
+        let brought: Vec<Arc<Brought>> = missing.iter().filter_map(brought).collect();
+        let failure = brought.iter().find_map(|brought| match &**brought {
+            Brought::Failure(Some(text)) | Brought::Late(text) => Some(text.clone()),
+            _ => None,
+        });
+        if let Some(text) = failure {
+            out.truncate(mark);
+            self.count_error(text.as_bytes());
+            self.stats.by_command[row.id].failed.add(1);
+            Reply::new(out, conn.protocol).error(text.as_bytes());
+            return None;
+        }
+        if brought.iter().any(|brought| matches!(**brought, Brought::Value(_))) {
+            return self.run_with_lent(conn, out, row, args, hash);
+        }
+        None
+    }
+
+    /// Joins the flights of all that is wanted, and parks the connection for them.
+    fn join_wanted(&mut self, conn: &mut Connection) -> Waits {
+        let wanted = std::mem::take(&mut self.wanted);
+        if wanted.is_empty() {
+            return Waits::No;
+        }
+        let ticket = self.server.next_ticket();
+        let waiting = Waiting::new(self.id, conn.client.id, ticket);
+        let mut leads = Vec::new();
+        let (mut left, mut again) = (0, false);
+        let now = self.local.now.0;
+        for Wanted { db, key, route, is_old } in wanted {
+            let hash = self.server.keyspace.hash(&key);
+            // Under the lock, so that what lands meanwhile is either seen here or still in the air.
+            let Some(locked) = lock_one(self.server.keyspace.open(db), hash) else {
+                again = true;
+                continue;
+            };
+            let mut keys = Db::new(&self.server.keyspace, db, locked, &mut self.local);
+            let is_there = keys.exists(&Hashed { bytes: &key, hash });
+            if is_there && !is_old {
+                again = true;
+                continue;
+            }
+            let flight_key = FlightKey { db: db.0, key: key.clone() };
+            let flights = &self.server.through.flights;
+            let joined = if is_there {
+                flights
+                    .renew(flight_key, hash, &route, now, Some(waiting))
+                    .map_or(Joined::Follows, Joined::Leads)
+            } else {
+                route.stats.misses.fetch_add(1, Relaxed);
+                flights.join(flight_key, hash, &route, now, waiting)
+            };
+            match joined {
+                Joined::Leads(flight) => {
+                    left += 1;
+                    leads.push(Lead { flight, key, route });
+                }
+                Joined::Follows => {
+                    left += 1;
+                    route.stats.coalesced.fetch_add(1, Relaxed);
+                }
+                Joined::Absent => {
+                    route.stats.negative.fetch_add(1, Relaxed);
+                }
+            }
+        }
+        if left == 0 {
+            return if again { Waits::Again } else { Waits::No };
+        }
+        let loading = conn.loading.get_or_insert_default();
+        (loading.ticket, loading.left) = (ticket, left);
+        conn.parked = Some(Parked::Load(ticket));
+        conn.client.parked.store(true, Relaxed);
+        fetch(self.server, self.id, leads);
+        Waits::Yes
+    }
+
+    /// Runs a command on values that were brought for it and are not kept.
+    fn run_with_lent(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: &'static Row,
+        args: &Args<'_>,
+        hash: u64,
+    ) -> Option<Outcome> {
+        out.truncate(self.mark);
+        let keyspace = &self.server.keyspace;
+        self.places.clear();
+        self.places.extend(places(keyspace, conn.db, row, args, hash));
+        let Some(mut held) = self.hold() else {
+            conn.parked = Some(Parked::Busy);
+            return Some(Outcome::Later);
+        };
+        let brought = conn.loading.as_ref().map(|loading| loading.all.clone()).unwrap_or_default();
+        let mut lent = Vec::new();
+        for (db, key, value) in &brought {
+            let Brought::Value(value) = &**value else { continue };
+            let key = Hashed { bytes: key, hash: keyspace.hash(key) };
+            let place = keyspace.place(*db, key.hash);
+            if !self.places.contains(&place) {
+                continue;
+            }
+            let mut keys = Db::new(keyspace, *db, held.lend_one(place), &mut self.local);
+            if !keys.exists(&key) {
+                keep(&mut keys, &key, value, Expire::Clear, &self.limits);
+                lent.push((*db, key));
+            }
+        }
+        self.local.unfound.is_on = false;
+        let result = self.dispatch(conn, out, row, args, hash, Some(&mut held));
+        self.local.unfound.is_on = true;
+        for (db, key) in lent {
+            let locked = held.lend_one(keyspace.place(db, key.hash));
+            Db::new(keyspace, db, locked, &mut self.local).remove(&key);
+        }
+        if let Err(error) = result {
+            out.truncate(self.mark);
+            self.count_error(error.text());
+            self.stats.by_command[row.id].failed.add(1);
+            Reply::new(out, conn.protocol).error(error.text());
+        }
+        None
+    }
+
+    /// Before EXEC: has what its reads will miss fetched. A value that is not kept is a plain miss then.
+    pub(super) fn fetch_for_exec(&mut self, conn: &mut Connection) -> Option<Outcome> {
+        if conn.loading.take().is_some() {
+            return None;
+        }
+        let transaction = conn.transaction.take()?;
+        let mut wanted: Vec<Wanted> = Vec::new();
+        for (row, args, _) in transaction.commands() {
+            if row.fetches != Fetches::Yes {
+                continue;
+            }
+            for key in larder_commands::keys_of(row.spec, &args).unwrap_or_default() {
+                let key = args.get(key.index as usize);
+                let Some(route) = self.routes.find(conn.db.0, key) else { continue };
+                let is_known = wanted.iter().any(|known| *known.key == *key);
+                if !is_known && route.parameters(&route.query, key).is_some() {
+                    let route = Arc::clone(route);
+                    wanted.push(Wanted { db: conn.db, key: key.into(), route, is_old: false });
+                }
+            }
+        }
+        conn.transaction = Some(transaction);
+        // What is there is not wanted; a key that is locked is left to EXEC.
+        wanted.retain(|wanted| {
+            let hash = self.server.keyspace.hash(&wanted.key);
+            let Some(locked) = lock_one(self.server.keyspace.open(wanted.db), hash) else { return false };
+            let mut keys = Db::new(&self.server.keyspace, wanted.db, locked, &mut self.local);
+            !keys.exists(&Hashed { bytes: &wanted.key, hash })
+        });
+        self.wanted = wanted;
+        matches!(self.join_wanted(conn), Waits::Yes).then_some(Outcome::Later)
+    }
+}
