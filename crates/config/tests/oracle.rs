@@ -16,6 +16,8 @@ use std::time::Duration;
 /// Options of our own.
 const OURS: &[&str] = &[
     "threads",
+    "source",
+    "route",
     "hash-function",
     "log-format",
     "maxmemory-admission",

@@ -126,6 +126,8 @@ pub struct Connection {
     pub reply_mode: ReplyMode,
     /// Whether the answer it is parked for is not sent (CLIENT REPLY).
     pub answer_is_hidden: bool,
+    /// CLIENT LOAD: whether its reads fetch what is missing.
+    pub loads: bool,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
     /// MONITOR.
@@ -173,6 +175,7 @@ impl Connection {
             authenticated,
             reply_mode: ReplyMode::On,
             answer_is_hidden: false,
+            loads: true,
             no_touch: false,
             monitor: false,
             transaction: None,
@@ -231,6 +234,7 @@ impl Connection {
         self.db = DbIndex(0);
         self.authenticated = authenticated;
         self.reply_mode = ReplyMode::On;
+        self.loads = true;
         self.no_touch = false;
         self.monitor = false;
     }

@@ -88,6 +88,7 @@ fn start(mut plan: StartPlan) -> Result<ExitCode, String> {
     *server.listeners.lock() = listeners;
     *server.admin.lock() = Admin::start(server, &settings)?;
     let threads = spawn_workers(server, pollers)?;
+    through::follow(server);
     look_after_pages()?;
     // The workers' own buffers are part of what a server without data takes.
     server.startup_bytes.store(server.used_memory(), Relaxed);

@@ -27,7 +27,7 @@ pub use driver::{
 pub use flight::{FlightId, FlightKey, Flights, Joined, Landed};
 pub use pattern::{KEY_BYTES_MAX, KeyName, Pattern, parameter_of};
 pub use route::{OnError, ROUTES_MAX, Route, Routes, Writes};
-pub use shape::{Shape, Shaped, rows_by_key};
+pub use shape::{Shape, Shaped, rows_by_key, text_of};
 pub use source::{Secret, SourceSpec};
 pub use stats::RouteStats;
 pub use template::{Language, Misfit, Parameter, ParameterType, Piece, Template};

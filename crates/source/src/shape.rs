@@ -127,13 +127,13 @@ impl Shape {
                 rows.len()
             )),
         };
-        let column = || rows.iter().filter_map(|row| row.get(skipped).and_then(plain));
+        let column = || rows.iter().filter_map(|row| row.get(skipped).and_then(text_of));
         Ok(match self {
-            Shape::String => alone()?.first().and_then(plain).map(Shaped::String),
+            Shape::String => alone()?.first().and_then(text_of).map(Shaped::String),
             Shape::Hash => {
                 let fields = columns.iter().zip(alone()?);
                 let fields: Vec<_> = fields
-                    .filter_map(|(column, cell)| Some((column.name.clone().into_bytes(), plain(&cell)?)))
+                    .filter_map(|(column, cell)| Some((column.name.clone().into_bytes(), text_of(&cell)?)))
                     .collect();
                 (!fields.is_empty()).then_some(Shaped::Hash(fields))
             }
@@ -155,7 +155,7 @@ impl Shape {
                 let _ = first;
                 let member = |row: &Row| {
                     let (Some(member), Some(score)) =
-                        (row.get(skipped).and_then(plain), row.get(skipped + 1))
+                        (row.get(skipped).and_then(text_of), row.get(skipped + 1))
                     else {
                         return Ok(None);
                     };
@@ -213,7 +213,7 @@ fn may_be_number(kind: &ColumnKind) -> bool {
 }
 
 /// A cell as bytes; NULL is none.
-fn plain(cell: &Cell) -> Option<Vec<u8>> {
+pub fn text_of(cell: &Cell) -> Option<Vec<u8>> {
     match cell {
         Cell::Null => None,
         Cell::Boolean(truth) => Some(truth.to_string().into_bytes()),
@@ -297,7 +297,7 @@ pub fn rows_by_key(rows: Rows, names: usize) -> Vec<(Vec<Vec<u8>>, Vec<Row>)> {
     let mut places: std::collections::HashMap<Vec<Vec<u8>>, usize> = std::collections::HashMap::new();
     for row in rows.rows {
         let words: Vec<Vec<u8>> =
-            row.iter().take(names).map(|cell| plain(cell).unwrap_or_default()).collect();
+            row.iter().take(names).map(|cell| text_of(cell).unwrap_or_default()).collect();
         let place = *places.entry(words.clone()).or_insert_with(|| {
             groups.push((words, Vec::new()));
             groups.len() - 1

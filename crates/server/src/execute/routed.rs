@@ -27,6 +27,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Places for marks; keys that share one only drop a copy too many.
 const MARKS: usize = 4096;
 
+/// Buckets looked through at a time for copies to drop.
+const DROP_BUCKETS: usize = 64;
+
 /// Which write-through of a key began last.
 #[derive(Debug)]
 pub struct Marks {
@@ -241,6 +244,36 @@ impl Core {
         }
         if !left.is_empty() {
             let work = move |core: &mut Core| core.drop_copies(db, left);
+            self.server.mailboxes[self.id].send(Message::Work(Work(Box::new(work))));
+        }
+    }
+
+    /// Drops all copies of a route, some buckets at a time. Inside a turn.
+    pub fn drop_route(&mut self, route: &Arc<Route>, cursor: u64) {
+        let db = DbIndex(route.db);
+        if cursor == 0 {
+            let concerns = |key: &FlightKey| key.db == route.db && route.pattern.capture(&key.key).is_some();
+            self.server.through.flights.overtake_all(concerns);
+        }
+        let (keyspace, mut cursor) = (&self.server.keyspace, cursor);
+        let mut keys: Vec<(Box<[u8]>, Arc<Route>)> = Vec::new();
+        for _ in 0..DROP_BUCKETS {
+            cursor = keyspace.scan(db, cursor, self.local.now, &mut |item| {
+                if item.key().starts_with(route.pattern.prefix())
+                    && route.pattern.capture(item.key()).is_some()
+                {
+                    keys.push((item.key().into(), Arc::clone(route)));
+                }
+            });
+            if cursor == 0 {
+                break;
+            }
+        }
+        route.stats.invalidated.fetch_add(keys.len() as u64, Relaxed);
+        self.drop_copies(db, keys);
+        if cursor != 0 {
+            let route = Arc::clone(route);
+            let work = move |core: &mut Core| core.drop_route(&route, cursor);
             self.server.mailboxes[self.id].send(Message::Work(Work(Box::new(work))));
         }
     }

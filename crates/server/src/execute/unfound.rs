@@ -100,6 +100,19 @@ impl Core {
         }
     }
 
+    /// Has a key fetched anew, whether there is a copy or not. False where no route has it.
+    pub fn refresh(&mut self, db: DbIndex, key: &[u8]) -> bool {
+        let Some(route) = self.routes.find(db.0, key).cloned() else { return false };
+        if route.parameters(&route.query, key).is_none() {
+            return false;
+        }
+        // What is under way may have been asked before the change that the client knows of.
+        let hash = self.server.keyspace.hash(key);
+        self.server.through.flights.overtake(&FlightKey { db: db.0, key: key.into() }, hash);
+        self.renew(db, key.into(), route);
+        true
+    }
+
     /// After a command ran that did not find something: what becomes of it, unless its reply stands.
     #[cold]
     pub(super) fn after_unfound(
@@ -110,7 +123,7 @@ impl Core {
         args: &Args<'_>,
         hash: u64,
     ) -> Option<Outcome> {
-        if conn.is_in_exec || conn.transaction.is_some() || row.fetches == Fetches::No {
+        if !conn.loads || conn.is_in_exec || conn.transaction.is_some() || row.fetches == Fetches::No {
             self.local.unfound.keys.clear();
             return None;
         }
@@ -266,7 +279,7 @@ impl Core {
 
     /// Before EXEC: has what its reads will miss fetched. A value that is not kept is a plain miss then.
     pub(super) fn fetch_for_exec(&mut self, conn: &mut Connection) -> Option<Outcome> {
-        if conn.loading.take().is_some() {
+        if conn.loading.take().is_some() || !conn.loads {
             return None;
         }
         let transaction = conn.transaction.take()?;

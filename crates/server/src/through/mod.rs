@@ -9,9 +9,11 @@
 //! Read next: `larder_source`'s `route.rs` and `flight.rs` for what all this means.
 
 mod fetch;
+mod follow;
 mod keep;
 
 pub use fetch::{Lead, fetch};
+pub use follow::{Follower, Stop, drop_route, follow};
 pub use keep::keep;
 
 use crate::execute::Marks;
@@ -63,6 +65,8 @@ pub struct Through {
     /// Which writes began last.
     pub marks: Marks,
     runtime: OnceLock<Runtime>,
+    /// Sources whose changes are followed, by name.
+    followers: Mutex<BTreeMap<String, Stop>>,
 }
 
 impl Through {
@@ -79,6 +83,11 @@ impl Through {
     /// All sources, by name.
     pub fn sources(&self) -> Vec<Arc<Source>> {
         self.sources.lock().values().cloned().collect()
+    }
+
+    /// How a source is followed, if it is.
+    pub fn follower(&self, name: &str) -> Option<Arc<Follower>> {
+        self.followers.lock().get(name).map(|stop| Arc::clone(&stop.0))
     }
 
     /// The runtime on which stores are asked; started when it is first needed.
@@ -212,7 +221,7 @@ pub async fn check(source: &Source, route: &mut Route) -> Result<(), CheckError>
 /// # Errors
 /// What is wrong with it; nothing has changed then.
 pub fn change(
-    server: &Server,
+    server: &'static Server,
     work: impl FnOnce(&mut Vec<Arc<Route>>, &mut BTreeMap<String, Arc<Source>>) -> Result<(), String>,
 ) -> Result<(), String> {
     let through = &server.through;
@@ -237,6 +246,13 @@ pub fn change(
         let (old, new) = (before.find(key.db, &key.key), now.find(key.db, &key.key));
         !matches!((old, new), (Some(old), Some(new)) if Arc::ptr_eq(old, new))
     });
+    for route in before.all() {
+        if !now.all().iter().any(|kept| Arc::ptr_eq(kept, route)) {
+            // What it brought is no longer looked after.
+            drop_route(server, route);
+        }
+    }
+    follow(server);
     Ok(())
 }
 

@@ -279,6 +279,11 @@ pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option
     timeout(limit, work).await.ok()
 }
 
+/// Waits.
+pub async fn pause(time: Duration) {
+    sleep(time).await;
+}
+
 /// One who waits for a place; gone, it does not.
 struct Waiting<'s>(&'s AtomicUsize);
 

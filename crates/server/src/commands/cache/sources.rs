@@ -8,7 +8,7 @@ use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
 use crate::server::{Answer, Message, Server};
 use crate::through::{self, CheckError};
-use larder_commands::spec::{Arg, Flags, Group};
+use larder_commands::spec::{Arg, Flags, Group, KeyFlags, KeySpec};
 use larder_commands::{Args, Error, Spec};
 use larder_resp::{Output, Protocol, Reply};
 use larder_source::{Answer as Found, Request, Route, Shaped, SourceSpec};
@@ -51,6 +51,33 @@ pub(super) static ROUTE: HostCommand = HostCommand {
     run: HostRun::Host(route),
     subcommands: &[],
 };
+
+/// `CACHE REFRESH key [key ...]`
+pub(super) static REFRESH: HostCommand = HostCommand {
+    spec: Spec {
+        name: "refresh",
+        summary: "Has keys fetched anew from their sources, in the background.",
+        since: SINCE,
+        group: Group::Server,
+        complexity: "O(N) where N is the number of keys",
+        arity: -3,
+        flags: FLAGS,
+        acl: CATEGORIES,
+        keys: &[KeySpec::range(2, -1, 1, KeyFlags::RO.or(KeyFlags::ACCESS))],
+        args: &[Arg::key("key", 0).multiple()],
+        ..Spec::EMPTY
+    },
+    run: HostRun::Host(refresh),
+    subcommands: &[],
+};
+
+/// Copies stay until the new ones are there.
+fn refresh(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let db = host.conn.db;
+    let found = args.from(2).filter(|key| host.core.refresh(db, key)).count();
+    host.reply().count(found);
+    Ok(())
+}
 
 /// Makes a reply on the runtime of the sources, and has the connection answered with it.
 fn answer_later<F>(host: &mut Host<'_>, work: impl FnOnce(&'static Server) -> F) -> Result<(), Error>
@@ -99,14 +126,16 @@ fn source(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         }
         (b"info", [name]) => {
             let source = find_source(host, name)?;
-            write_source(&mut host.reply(), &source);
+            let server = host.server();
+            write_source(&mut host.reply(), server, &source);
             Ok(())
         }
         (b"list", []) => {
-            let sources = host.server().through.sources();
+            let server = host.server();
+            let sources = server.through.sources();
             let mut reply = host.reply();
             reply.array(sources.len());
-            sources.iter().for_each(|source| write_source(&mut reply, source));
+            sources.iter().for_each(|source| write_source(&mut reply, server, source));
             Ok(())
         }
         _ => Err(Error::of(
@@ -183,10 +212,11 @@ fn test_source(host: &mut Host<'_>, name: &str) -> Result<(), Error> {
     })
 }
 
-fn write_source(reply: &mut Reply<'_>, source: &Source) {
+fn write_source(reply: &mut Reply<'_>, server: &Server, source: &Source) {
     let lines = source.spec.describe();
     let (under_way, waiting) = source.load();
-    reply.map(lines.len() + 9);
+    let follower = server.through.follower(&source.spec.name);
+    reply.map(lines.len() + 12);
     text(reply, "name", &source.spec.name);
     for (name, value) in lines {
         text(reply, name, &value);
@@ -204,6 +234,14 @@ fn write_source(reply: &mut Reply<'_>, source: &Source) {
     ] {
         count(reply, name, counter.load(Relaxed));
     }
+    let feed = match &follower {
+        None => "off",
+        Some(follower) if follower.is_following.load(Relaxed) => "following",
+        Some(_) => "interrupted",
+    };
+    text(reply, "feed", feed);
+    count(reply, "feed_changes", follower.as_ref().map_or(0, |follower| follower.changes.load(Relaxed)));
+    count(reply, "feed_gaps", follower.as_ref().map_or(0, |follower| follower.gaps.load(Relaxed)));
 }
 
 fn route(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {

@@ -56,6 +56,7 @@ pub static CLIENT: HostCommand = HostCommand {
         &INFO,
         &KILL,
         &LIST,
+        &LOAD,
         &NO_EVICT,
         &NO_TOUCH,
         &PAUSE,
@@ -268,6 +269,23 @@ sub!(
             ("8.0.0", "Shows `io-thread`."),
         ],
         ..ADMIN_SUB
+    }
+);
+
+sub!(
+    LOAD,
+    |host, args| {
+        host.conn.loads = on_or_off(args, 2)?;
+        host.reply().ok();
+        Ok(())
+    },
+    Spec {
+        name: "load",
+        summary: "Has the connection's reads fetch what is missing from its source, or not.",
+        since: "7.2.0",
+        arity: 3,
+        args: ON_OFF,
+        ..SUB
     }
 );
 
