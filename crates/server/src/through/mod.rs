@@ -27,7 +27,7 @@ use larder_source_fetch::{FetchError, Source};
 use larder_sources::Runtime;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// Who waits for a flight: a connection, by its worker and what it is parked under.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,7 +64,6 @@ pub struct Through {
     pub flights: Flights<Waiting>,
     /// Which writes began last.
     pub marks: Marks,
-    runtime: OnceLock<Runtime>,
     /// Sources whose changes are followed, by name.
     followers: Mutex<BTreeMap<String, Stop>>,
 }
@@ -94,13 +93,8 @@ impl Through {
     ///
     /// # Errors
     /// The system gives no threads.
-    pub fn runtime(&self) -> Result<&Runtime, String> {
-        if let Some(runtime) = self.runtime.get() {
-            return Ok(runtime);
-        }
-        let runtime =
-            Runtime::start().map_err(|error| format!("cannot start threads for sources: {error}"))?;
-        Ok(self.runtime.get_or_init(|| runtime))
+    pub fn runtime(&self) -> Result<Runtime, String> {
+        Runtime::get().map_err(|failure| failure.text)
     }
 
     /// Puts routes and the sources they name into force. Sources whose line is the same stay as they are.
