@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
+/// Members that run on threads of their own beside the data path, with a runtime: what is below them counts for nobody above.
+const ASIDE: &[&str] = &["larder-source-fetch", "larder-sources"];
+
 /// Members of the workspace and the whole tree below them.
 #[derive(Debug, Default)]
 pub struct Metadata {
@@ -12,7 +15,7 @@ pub struct Metadata {
     pub member_imports: BTreeMap<String, BTreeSet<String>>,
     /// The same for dev-dependencies.
     pub member_dev_imports: BTreeMap<String, BTreeSet<String>>,
-    /// All that is linked into each member, by name.
+    /// All that is linked into each member, by name; but for what is linked only through [`ASIDE`].
     pub linked: BTreeMap<String, BTreeSet<String>>,
     /// What members name in their manifests and is no member itself.
     pub foreign: BTreeSet<String>,
@@ -65,7 +68,9 @@ fn digest(json: &Value, root: &Path) -> Metadata {
         let mut linked = BTreeSet::new();
         let mut open = vec![member];
         while let Some(id) = open.pop() {
-            open.extend(direct(id, false).into_iter().filter(|below| linked.insert(*below)));
+            if id == member || !ASIDE.contains(&name(id).as_str()) {
+                open.extend(direct(id, false).into_iter().filter(|below| linked.insert(*below)));
+            }
         }
         metadata.linked.insert(name(member), linked.into_iter().map(name).collect());
     }

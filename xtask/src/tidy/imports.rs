@@ -15,6 +15,24 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("larder-policy", &[]),
     ("larder-source", &[]),
     ("larder-source-fetch", &["larder-source"]),
+    ("larder-source-net", &["larder-source"]),
+    ("larder-source-http", DRIVERS_MAY_USE),
+    ("larder-source-mysql", DRIVERS_MAY_USE),
+    ("larder-source-postgres", DRIVERS_MAY_USE),
+    ("larder-source-redis", DRIVERS_MAY_USE),
+    ("larder-source-sqlite", DRIVERS_MAY_USE),
+    (
+        "larder-sources",
+        &[
+            "larder-source",
+            "larder-source-http",
+            "larder-source-mysql",
+            "larder-source-net",
+            "larder-source-postgres",
+            "larder-source-redis",
+            "larder-source-sqlite",
+        ],
+    ),
     ("larder-persist", &["larder-values"]),
     ("larder-store", &["larder-policy", "larder-table", "larder-values"]),
     ("larder-commands", &["larder-store", "larder-values", "larder-persist", "larder-resp"]),
@@ -26,6 +44,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "larder-persist",
             "larder-policy",
             "larder-resp",
+            "larder-source",
+            "larder-source-fetch",
+            "larder-sources",
             "larder-store",
             "larder-table",
             "larder-values",
@@ -35,6 +56,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("larder-testkit", &["larder-resp", "larder-server"]),
     ("xtask", &["larder-commands", "larder-config", "larder-testkit"]),
 ];
+
+/// What each driver of a store may use.
+const DRIVERS_MAY_USE: &[&str] = &["larder-source", "larder-source-net"];
 
 /// What tests of any member may use besides.
 const TESTS_MAY_USE: &str = "larder-testkit";
