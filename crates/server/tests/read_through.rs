@@ -75,7 +75,7 @@ fn texts(value: &Value) -> Vec<String> {
 
 /// How a missing value is shown.
 fn nil() -> String {
-    Value::NullBulk.text()
+    Value::NilBulk.text()
 }
 
 /// A counter of the only route, as CACHE ROUTE LIST tells it.
@@ -151,7 +151,7 @@ fn every_shape_is_fetched_and_answers_its_commands() {
     assert_eq!(run("TTL user:77").integer(), Some(-2));
     // What is no number is no key of the route.
     assert!(run("GET user:me").bytes().is_none());
-    assert_eq!(run("DBSIZE").integer(), Some(11));
+    assert_eq!(run("DBSIZE").integer(), Some(12));
 }
 
 #[test]
@@ -516,4 +516,80 @@ fn a_soft_time_limit_gives_the_old_copy_while_the_load_goes_on() {
 
 fn get_or_error(client: &mut Client, key: &str) -> String {
     client.command(&["GET", key]).unwrap().text()
+}
+
+#[test]
+fn changes_that_others_make_are_seen() {
+    let shop = Shop::new();
+    let route = name_with(&["ttl", "1h", "invalidate", "users.id"]);
+    let server = serve(2, &shop, &[&route]);
+    let mut client = server.client();
+    until("the feed is there", || feed_of(&mut client) == "following");
+    assert_eq!(get(&mut client, "user:1").as_deref(), Some("Ada"));
+    assert_eq!(get(&mut client, "user:2").as_deref(), Some("Grace"));
+    assert_eq!(get(&mut client, "user:9"), None);
+    shop.run("UPDATE users SET name = 'Augusta' WHERE id = 1");
+    until("a change is seen", || get(&mut client, "user:1").as_deref() == Some("Augusta"));
+    assert_eq!(get(&mut client, "user:2").as_deref(), Some("Grace"));
+    shop.run("DELETE FROM users WHERE id = 2; INSERT INTO users VALUES (9, 'Nine', NULL, 9)");
+    until("a row that went is seen", || get(&mut client, "user:2").is_none());
+    until("one that came is, too, though it was known to be absent", || get(&mut client, "user:9").is_some());
+    // A key that moves to another row's number: both are dropped.
+    assert_eq!(get(&mut client, "user:3").as_deref(), Some("Ann"));
+    shop.run("UPDATE users SET id = 4 WHERE id = 3");
+    until("both are seen", || get(&mut client, "user:3").is_none() && get(&mut client, "user:4").is_some());
+}
+
+fn feed_of(client: &mut Client) -> String {
+    let info = client.run("CACHE SOURCE INFO shop").unwrap();
+    info.pairs().iter().find(|(field, _)| field.text() == "feed").unwrap().1.text()
+}
+
+#[test]
+fn readers_agree_with_a_store_that_others_write() {
+    let shop = Shop::new();
+    let route = name_with(&["ttl", "1h", "invalidate", "users.id"]);
+    let server = serve(2, &shop, &[&route]);
+    until("the feed is there", || feed_of(&mut server.client()) == "following");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let store = Connection::open(&shop.path).unwrap();
+            store.busy_timeout(Duration::from_secs(10)).unwrap();
+            for n in 0..500 {
+                store
+                    .execute("UPDATE users SET name = ?1 WHERE id = ?2", (format!("n{n}"), 1 + n % 3))
+                    .unwrap();
+            }
+        });
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut client = server.client();
+                for n in 0..5000 {
+                    assert!(get(&mut client, &format!("user:{}", 1 + n % 3)).is_some());
+                }
+            });
+        }
+    });
+    let mut client = server.client();
+    for id in 1..=3 {
+        until("it is as the store", || get(&mut client, &format!("user:{id}")) == shop.name_of(id));
+    }
+}
+
+#[test]
+fn the_first_example_of_the_documentation_runs() {
+    let text =
+        std::fs::read_to_string(larder_testkit::server::repository_root().join("docs/READ-THROUGH.md"))
+            .unwrap();
+    let block = text.split("```sh demo\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let binary = std::env::var_os("LARDER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_larder").into());
+    let binary = PathBuf::from(binary).canonicalize().unwrap();
+    let has = |tool: &str| std::process::Command::new(tool).arg("--version").output().is_ok();
+    if !(has("sqlite3") && has("redis-cli")) {
+        assert!(std::env::var_os("CI").is_none(), "sqlite3 and redis-cli are not installed");
+        return;
+    }
+    let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let shown = std::process::Command::new("bash").args(["-c", block]).env("PATH", path).output().unwrap();
+    assert!(shown.status.success(), "{shown:?}");
 }
