@@ -101,21 +101,10 @@ impl Core {
             conn.client.parked.store(true, Relaxed);
             return Outcome::Later;
         }
-        if !self.routes.is_empty() && row.may_write() && row.in_multi != InMulti::Exec {
-            match self.before_write(conn, out, row, args, hash) {
-                Ok(None) => {}
-                Ok(Some(outcome)) => {
-                    if outcome == Outcome::Done {
-                        conn.loading = None;
-                        self.show_monitors(conn, row, args);
-                    }
-                    return outcome;
-                }
-                Err(error) => {
-                    conn.loading = None;
-                    return self.refuse(conn, out, Some(row), &error);
-                }
-            }
+        if !self.routes.is_empty()
+            && let Some(outcome) = self.ask_routes(conn, out, row, args, hash)
+        {
+            return outcome;
         }
         if in_multi == Some(InMulti::Kept) {
             self.keep_for_exec(conn, out, row, args, hash);
@@ -124,12 +113,6 @@ impl Core {
         // What EXEC carries out is shown before it, and what is asked again is not shown before it runs.
         let is_exec = row.in_multi == InMulti::Exec;
         let line = if is_exec { None } else { self.line_for_monitors(conn, row, args) };
-        if is_exec && !self.routes.is_empty() {
-            if let Some(outcome) = self.fetch_for_exec(conn) {
-                return outcome;
-            }
-            self.overtake_for_exec(conn);
-        }
         let outcome = self.run(conn, out, row, args, hash, None);
         if outcome == Outcome::Done {
             conn.loading = None;
@@ -140,6 +123,40 @@ impl Core {
             }
         }
         outcome
+    }
+
+    /// What routes have to say before a command runs or is kept for EXEC. `Some`: it is over, or waits.
+    fn ask_routes(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: &'static Row,
+        args: &Args<'_>,
+        hash: u64,
+    ) -> Option<Outcome> {
+        if row.in_multi == InMulti::Exec {
+            if let Some(outcome) = self.fetch_for_exec(conn) {
+                return Some(outcome);
+            }
+            self.overtake_for_exec(conn);
+            return None;
+        }
+        if !row.may_write() {
+            return None;
+        }
+        match self.before_write(conn, out, row, args, hash) {
+            Ok(None) => None,
+            Ok(Some(Outcome::Done)) => {
+                conn.loading = None;
+                self.show_monitors(conn, row, args);
+                Some(Outcome::Done)
+            }
+            Ok(later) => later,
+            Err(error) => {
+                conn.loading = None;
+                Some(self.refuse(conn, out, Some(row), &error))
+            }
+        }
     }
 
     /// Sees that there is room for what the command may store.
