@@ -11,6 +11,7 @@ pub mod known;
 pub mod run;
 pub mod server;
 pub mod stage;
+pub mod stores;
 pub mod transcript;
 pub mod value;
 

@@ -15,12 +15,21 @@ type Open = fn(&str, &Options) -> Result<Arc<dyn Driver>, Failure>;
 type Kind = (&'static str, &'static str, Option<Open>);
 
 /// Every kind of store there is a driver for.
-const KINDS: &[Kind] = &[("sqlite", "sqlite", SQLITE)];
+const KINDS: &[Kind] =
+    &[("sqlite", "sqlite", SQLITE), ("postgres", "postgres", POSTGRES), ("postgresql", "postgres", POSTGRES)];
 
-#[cfg(feature = "sqlite")]
-const SQLITE: Option<Open> = Some(larder_source_sqlite::open);
-#[cfg(not(feature = "sqlite"))]
-const SQLITE: Option<Open> = None;
+/// The driver of a feature, if it is built in.
+macro_rules! driver {
+    ($name:ident, $feature:literal, $open:path) => {
+        #[cfg(feature = $feature)]
+        const $name: Option<Open> = Some($open);
+        #[cfg(not(feature = $feature))]
+        const $name: Option<Open> = None;
+    };
+}
+
+driver!(SQLITE, "sqlite", larder_source_sqlite::open);
+driver!(POSTGRES, "postgres", larder_source_postgres::open);
 
 /// A driver for a source.
 ///

@@ -1,0 +1,362 @@
+//! Changes made by anybody, by logical replication: a publication of the tables and a slot, both named after the source.
+//!
+//! The slot keeps the server's log from the last confirmed position on. A position is confirmed only some seconds after it was told, so
+//! that a follower that is killed before it has noted the position can still go on from the one it noted before.
+//! Invariant: the slot is never older than the publication, since the server could not decode what lies between.
+
+use crate::Postgres;
+use crate::connection::{Connection, Trouble};
+use crate::message::{Body, Outbox, put_text};
+use crate::pgoutput::{Read, Reader};
+use larder_source::{Answer, Driver};
+use larder_source::{
+    Cell, Failure, FailureKind, Feed, Language, Limits, Position, Request, Rows, Template, Told, Work,
+};
+use larder_source_net::{refused, unreachable, unsupported};
+use std::convert::Infallible;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// How often the server is asked whether there is more: how old "nothing further" may be.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+/// How long after it was told a position is confirmed, and how often the publication is looked at.
+const CONFIRM_EVERY: Duration = Duration::from_secs(5);
+/// A server that has said nothing for so long, though it was asked, is gone.
+const SILENCE: Duration = Duration::from_secs(15);
+/// A change may be as large as a row can be.
+const MESSAGE_MAX: usize = 1 << 30;
+
+impl Feed for Postgres {
+    fn follow<'a>(
+        &'a self,
+        tables: &'a [String],
+        from: Option<Position>,
+        tell: &'a mut (dyn FnMut(Told) + Send),
+    ) -> Work<'a, Infallible> {
+        Box::pin(async move {
+            let from = from.and_then(|position| lsn(&position.0));
+            let publication = self.publish(tables).await?;
+            let mut connection = Connection::open(&self.server, true).await?;
+            let slot = self.slot(&mut connection, publication == Publication::New).await?;
+            let kept = from.filter(|&from| {
+                publication == Publication::Same && slot.confirmed.is_some_and(|confirmed| confirmed <= from)
+            });
+            if kept.is_none() {
+                tell(Told::Gap);
+            }
+            let start = kept.unwrap_or(0);
+            let command = format!(
+                "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {})",
+                identifier(&self.name),
+                lsn_text(start),
+                literal(&identifier(&self.name))
+            );
+            begin_copy(&mut connection, &command).await?;
+            tell(Told::Following);
+            let reached = start.max(slot.confirmed.unwrap_or(0));
+            Following {
+                driver: self,
+                connection,
+                tables,
+                reader: Reader::default(),
+                reached,
+                confirmed: reached,
+            }
+            .run(tell)
+            .await
+        })
+    }
+
+    fn remove(&self) -> Work<'_, ()> {
+        Box::pin(async move {
+            let slot = "SELECT pg_drop_replication_slot(slot_name)::text FROM pg_replication_slots \
+                WHERE slot_name = $name AND database = current_database()";
+            self.ask(slot, &self.name).await?;
+            let mut lease = self.take().await?;
+            let drop = format!("DROP PUBLICATION IF EXISTS {}", identifier(&self.name));
+            lease.simple(&drop).await.map_err(Trouble::plain)?;
+            lease.rest();
+            Ok(())
+        })
+    }
+}
+
+/// What became of the publication.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Publication {
+    Same,
+    /// It has other tables than before, so their changes may have been missed.
+    Altered,
+    New,
+}
+
+/// A slot: where it is, if it was there before.
+struct Slot {
+    confirmed: Option<u64>,
+}
+
+impl Postgres {
+    /// Asks the server something about ourselves: rows of texts.
+    async fn ask(&self, sql: &str, name: &str) -> Result<Rows, Failure> {
+        let statement = Template::parse(sql, Language::Sql).map_err(|misfit| refused(misfit.to_string()))?;
+        let parameters = [larder_source::Parameter::Text(name.into())];
+        let limits = Limits { rows: 100_000, bytes: 64 << 20 };
+        let request = Request { statement: &statement, parameters: &parameters, validator: None, limits };
+        match self.load(request).await? {
+            Answer::Rows { rows, .. } => Ok(rows),
+            Answer::Unchanged { .. } => Ok(Rows::default()),
+        }
+    }
+
+    /// Sees to it that the tables are published.
+    async fn publish(&self, tables: &[String]) -> Result<Publication, Failure> {
+        let level =
+            self.ask("SELECT setting FROM pg_settings WHERE name = 'wal_level' AND $name <> ''", &self.name);
+        if first_text(&level.await?).as_deref() != Some("logical") {
+            return Err(unsupported(
+                "PostgreSQL tells of changes only with wal_level = logical in its configuration",
+            ));
+        }
+        let wanted = wanted(tables);
+        let there =
+            self.ask("SELECT pubname::text FROM pg_publication WHERE pubname = $name", &self.name).await?;
+        let list =
+            wanted.iter().map(|(schema, table)| format!("{}.{}", identifier(schema), identifier(table)));
+        let list = list.collect::<Vec<_>>().join(", ");
+        let name = identifier(&self.name);
+        let (command, outcome) = if there.rows.is_empty() {
+            let command = format!(
+                "CREATE PUBLICATION {name} FOR TABLE {list} WITH (publish_via_partition_root = true)"
+            );
+            (command, Publication::New)
+        } else if self.published().await? == wanted {
+            return Ok(Publication::Same);
+        } else {
+            (format!("ALTER PUBLICATION {name} SET TABLE {list}"), Publication::Altered)
+        };
+        let mut lease = self.take().await?;
+        match lease.simple(&command).await {
+            Ok(()) => {
+                lease.rest();
+                Ok(outcome)
+            }
+            Err(trouble) => {
+                if matches!(trouble, Trouble::Answered(_)) {
+                    lease.rest();
+                }
+                Err(trouble.plain())
+            }
+        }
+    }
+
+    /// Which tables are published, in order.
+    async fn published(&self) -> Result<Vec<(String, String)>, Failure> {
+        let query =
+            "SELECT schemaname::text, tablename::text FROM pg_publication_tables WHERE pubname = $name";
+        let rows = self.ask(query, &self.name).await?;
+        let mut tables: Vec<_> =
+            rows.rows.iter().filter_map(|row| Some((cell_text(&row[0])?, cell_text(&row[1])?))).collect();
+        tables.sort_unstable();
+        Ok(tables)
+    }
+
+    /// Sees to it that the slot is there.
+    async fn slot(&self, connection: &mut Connection, is_to_be_new: bool) -> Result<Slot, Failure> {
+        let query = "SELECT coalesce(confirmed_flush_lsn::text, ''), coalesce(wal_status, ''), active::text, plugin::text, \
+            (database = current_database())::text FROM pg_replication_slots WHERE slot_name = $name";
+        let found = self.ask(query, &self.name).await?;
+        if let Some(row) = found.rows.first() {
+            let text = |at: usize| cell_text(&row[at]).unwrap_or_default();
+            if text(3) != "pgoutput" || text(4) != "true" {
+                return Err(refused(format!("the replication slot {} belongs to something else", self.name)));
+            }
+            if text(1) != "lost" && !is_to_be_new {
+                return Ok(Slot { confirmed: lsn(&text(0)) });
+            }
+            let drop = format!("DROP_REPLICATION_SLOT {} WAIT", identifier(&self.name));
+            if text(2) == "true" {
+                return Err(Failure::new(FailureKind::Busy, format!("the slot {} is in use", self.name)));
+            }
+            connection.simple(&drop).await.map_err(Trouble::plain)?;
+        }
+        let create =
+            format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput NOEXPORT_SNAPSHOT", identifier(&self.name));
+        connection.simple(&create).await.map_err(Trouble::plain)?;
+        Ok(Slot { confirmed: None })
+    }
+}
+
+/// Schemas and names of tables, in order, each once.
+fn wanted(tables: &[String]) -> Vec<(String, String)> {
+    let one = |table: &String| match table.split_once('.') {
+        Some((schema, table)) => (schema.to_owned(), table.to_owned()),
+        None => ("public".to_owned(), table.clone()),
+    };
+    let mut wanted: Vec<_> = tables.iter().map(one).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted
+}
+
+/// Sends a command after which both sides copy.
+async fn begin_copy(connection: &mut Connection, command: &str) -> Result<(), Failure> {
+    let mut out = Outbox::default();
+    out.message(b'Q', |body| put_text(body, command));
+    connection.send(&out).await?;
+    loop {
+        match connection.next().await? {
+            b'W' => {
+                connection.allow(MESSAGE_MAX);
+                return Ok(());
+            }
+            b'E' => {
+                let error = crate::message::ErrorFields::read(connection.body());
+                return Err(Trouble::Answered(error).plain());
+            }
+            _ => {}
+        }
+    }
+}
+
+struct Following<'a> {
+    driver: &'a Postgres,
+    connection: Connection,
+    tables: &'a [String],
+    reader: Reader,
+    /// Everything before has been told.
+    reached: u64,
+    confirmed: u64,
+}
+
+impl Following<'_> {
+    async fn run(mut self, tell: &mut (dyn FnMut(Told) + Send)) -> Result<Infallible, Failure> {
+        let mut ask_at = Instant::now();
+        let mut confirm_at = Instant::now() + CONFIRM_EVERY;
+        let mut to_confirm = self.confirmed;
+        let mut heard = Instant::now();
+        loop {
+            let now = Instant::now();
+            if now >= confirm_at {
+                confirm_at = now + CONFIRM_EVERY;
+                self.confirmed = to_confirm;
+                to_confirm = self.reached;
+                if self.driver.published().await? != wanted(self.tables) {
+                    return Err(unreachable("a table was dropped, or left the publication"));
+                }
+            }
+            if now >= ask_at {
+                ask_at = now + ASK_EVERY;
+                self.report().await?;
+            }
+            if now.duration_since(heard) > SILENCE {
+                return Err(unreachable("PostgreSQL has gone silent"));
+            }
+            // What has been read of a message so far stays when the time is over.
+            let Ok(tag) = timeout_at(ask_at, self.connection.next()).await else { continue };
+            heard = Instant::now();
+            match tag? {
+                b'd' => self.copied(tell)?,
+                b'E' => {
+                    let error = crate::message::ErrorFields::read(self.connection.body());
+                    return Err(Trouble::Answered(error).plain());
+                }
+                b'c' => return Err(unreachable("PostgreSQL ended the replication")),
+                _ => {}
+            }
+        }
+    }
+
+    /// Confirms a position, and asks for an answer.
+    async fn report(&mut self) -> Result<(), Failure> {
+        let mut out = Outbox::default();
+        let (written, confirmed) = (self.reached, self.confirmed);
+        out.message(b'd', |body| {
+            body.push(b'r');
+            for position in [written, confirmed, confirmed] {
+                body.extend_from_slice(&position.to_be_bytes());
+            }
+            // The time is for its statistics only.
+            body.extend_from_slice(&[0; 8]);
+            body.push(1);
+        });
+        self.connection.send(&out).await
+    }
+
+    fn copied(&mut self, tell: &mut (dyn FnMut(Told) + Send)) -> Result<(), Failure> {
+        let mut body = Body(self.connection.body());
+        match body.u8()? {
+            b'w' => {
+                body.bytes(24)?;
+                match self.reader.read(body.0)? {
+                    Read::Told(told) => told.into_iter().for_each(&mut *tell),
+                    Read::Committed(end) => {
+                        self.reached = self.reached.max(end);
+                        tell(Told::Reached(Position(lsn_text(self.reached))));
+                    }
+                }
+            }
+            b'k' => {
+                let end = body.u64()?;
+                if !self.reader.in_transaction {
+                    if end > self.reached {
+                        self.reached = end;
+                        tell(Told::Reached(Position(lsn_text(end))));
+                    }
+                    if !self.connection.has_more() {
+                        tell(Told::Idle);
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// `16/B374D848`
+fn lsn(text: &str) -> Option<u64> {
+    let (high, low) = text.split_once('/')?;
+    Some(u64::from(u32::from_str_radix(high, 16).ok()?) << 32 | u64::from(u32::from_str_radix(low, 16).ok()?))
+}
+
+fn lsn_text(lsn: u64) -> String {
+    format!("{:X}/{:X}", lsn >> 32, lsn & 0xffff_ffff)
+}
+
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn cell_text(cell: &Cell) -> Option<String> {
+    match cell {
+        Cell::Text(text) => String::from_utf8(text.to_vec()).ok(),
+        _ => None,
+    }
+}
+
+fn first_text(rows: &Rows) -> Option<String> {
+    cell_text(rows.rows.first()?.first()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_postgres_own() {
+        assert_eq!(lsn("16/B374D848"), Some(0x16_B374_D848));
+        assert_eq!(lsn_text(0x16_B374_D848), "16/B374D848");
+        assert_eq!((lsn("x"), lsn("1/2/3"), lsn("123456789/0")), (None, None, None));
+    }
+
+    #[test]
+    fn tables_have_schemas() {
+        let tables = ["users".to_owned(), "app.orders".to_owned(), "users".to_owned()];
+        let pair = |schema: &str, table: &str| (schema.to_owned(), table.to_owned());
+        assert_eq!(wanted(&tables), [pair("app", "orders"), pair("public", "users")]);
+    }
+}
