@@ -101,16 +101,14 @@ impl Core {
             conn.client.parked.store(true, Relaxed);
             return Outcome::Later;
         }
-        if !self.routes.is_empty()
-            && let Some(outcome) = self.ask_routes(conn, out, row, args, hash)
-        {
+        if let Some(outcome) = self.ask_routes(conn, out, row, args, hash) {
             return outcome;
         }
         if in_multi == Some(InMulti::Kept) {
             self.keep_for_exec(conn, out, row, args, hash);
             return Outcome::Done;
         }
-        // What EXEC carries out is shown before it, and what is asked again is not shown before it runs.
+        // What EXEC carries out is shown before it; what is asked again, once it runs.
         let is_exec = row.in_multi == InMulti::Exec;
         let line = if is_exec { None } else { self.line_for_monitors(conn, row, args) };
         let outcome = self.run(conn, out, row, args, hash, None);
@@ -134,6 +132,9 @@ impl Core {
         args: &Args<'_>,
         hash: u64,
     ) -> Option<Outcome> {
+        if self.routes.is_empty() {
+            return None;
+        }
         if row.in_multi == InMulti::Exec {
             if let Some(outcome) = self.fetch_for_exec(conn) {
                 return Some(outcome);

@@ -1,5 +1,8 @@
 //! The SQLite driver against SQLite files.
 
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use larder_source::{
     Answer, Cell, Change, ColumnKind, Driver, FailureKind, Language, Limits, Parameter, Position, Purpose,
     Request, Rows, Template, Told,
