@@ -10,7 +10,7 @@ pub fn check(metadata: &Metadata, sources: &[Source]) -> Vec<String> {
         let own = || sources.iter().filter(|source| source.path.starts_with(&format!("{folder}/")));
         let unused = dependencies.iter().filter(|name| {
             // The only package here whose library has another name.
-            let word = if name == "md-5" { "md5".to_owned() } else { name.replace('-', "_") };
+            let word = if name.as_str() == "md-5" { "md5".to_owned() } else { name.replace('-', "_") };
             !own().any(|source| !source.find_word(&word).is_empty())
         });
         problems.extend(unused.map(|name| format!("{folder}/Cargo.toml: nothing uses {name}")));

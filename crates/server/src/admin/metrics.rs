@@ -18,21 +18,21 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// The text of an answer.
 #[derive(Debug, Default)]
-struct Text {
+pub(super) struct Text {
     text: String,
     /// The family that is written.
     name: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub(super) enum Form {
     Counter,
     Gauge,
 }
 
 impl Text {
     /// Begins a family: all samples of one name.
-    fn family(&mut self, form: Form, name: &str, help: &str) {
+    pub(super) fn family(&mut self, form: Form, name: &str, help: &str) {
         let form = if form == Form::Counter { "counter" } else { "gauge" };
         self.name = name.to_owned();
         // Writing to a String cannot fail.
@@ -40,7 +40,7 @@ impl Text {
     }
 
     /// A sample of the family at hand.
-    fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
+    pub(super) fn sample(&mut self, labels: &[(&str, &str)], value: impl Display) {
         self.text.push_str(&self.name);
         for (at, (label, of)) in labels.iter().enumerate() {
             let _ = write!(self.text, "{}{label}=\"", if at == 0 { '{' } else { ',' });
@@ -89,6 +89,7 @@ pub(super) fn text(server: &'static Server) -> String {
     cache(server, &mut text);
     prefixes(server, &mut text);
     curve(server, &mut text);
+    super::sources::write(server, &mut text);
     text.text
 }
 

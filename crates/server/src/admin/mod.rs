@@ -6,6 +6,7 @@
 
 mod http;
 mod metrics;
+mod sources;
 
 use crate::listen::{resolve, tcp};
 use crate::server::Server;

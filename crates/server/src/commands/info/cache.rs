@@ -4,6 +4,7 @@ use super::Lines;
 use crate::cache_report::{MissRatioReport, Reads, Removals, ratio, shown};
 use crate::commands::cache::{PERCENTS, big_keys, one_hit_wonders};
 use crate::execute::Host;
+use crate::server::Server;
 
 /// Prefixes and keys told of.
 const NAMES: usize = 5;
@@ -59,6 +60,30 @@ pub(super) fn cache(host: &mut Host<'_>, lines: &mut Lines) {
         let text =
             format!("name={},db={},type={},bytes={}", plain(&big.key), big.db.0, big.type_name, big.bytes);
         lines.add(&format!("cache_bigkey_{rank}"), text);
+    }
+    through(host.server(), lines);
+}
+
+/// Sources and routes, where there are any.
+fn through(server: &Server, lines: &mut Lines) {
+    for (rank, source) in server.through.sources().iter().enumerate() {
+        let (under_way, waiting) = source.load();
+        let text = format!(
+            "name={},state={},under_way={under_way},waiting={waiting}",
+            plain(source.spec.name.as_bytes()),
+            source.state()
+        );
+        lines.add(&format!("cache_source_{rank}"), text);
+    }
+    for (rank, route) in server.through.routes().all().iter().enumerate() {
+        let mut text = format!("pattern={}", plain(route.pattern.text().as_bytes()));
+        for (name, count) in route.stats.counts() {
+            text.push_str(&format!(",{name}={count}"));
+        }
+        for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+            text.push_str(&format!(",load_usec_{name}={}", route.stats.micros_at(share)));
+        }
+        lines.add(&format!("cache_route_{rank}"), text);
     }
 }
 

@@ -1,0 +1,69 @@
+//! The figures of sources and routes for Prometheus. Their names and patterns are an administrator's, so they are labels.
+
+use super::metrics::{Form, Text};
+use crate::server::Server;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Writes the families of sources and routes; none where there are none.
+pub(super) fn write(server: &Server, text: &mut Text) {
+    let (sources, routes) = (server.through.sources(), server.through.routes());
+    if sources.is_empty() {
+        return;
+    }
+    text.family(
+        Form::Gauge,
+        "larder_source_up",
+        "Whether the source is asked: 0 where it is paused or left alone.",
+    );
+    for source in &sources {
+        text.sample(&[("source", &source.spec.name)], u8::from(source.state() == "closed"));
+    }
+    text.family(Form::Gauge, "larder_source_under_way", "Loads and writes that the source is working on.");
+    for source in &sources {
+        text.sample(&[("source", &source.spec.name)], source.load().0);
+    }
+    text.family(Form::Gauge, "larder_source_waiting", "Loads that wait for a connection of the source.");
+    for source in &sources {
+        text.sample(&[("source", &source.spec.name)], source.load().1);
+    }
+    text.family(Form::Counter, "larder_source_asked_total", "What the source was asked, by how it ended.");
+    for source in &sources {
+        let counts = &source.counts;
+        for (kind, counter) in [
+            ("asked", &counts.asked),
+            ("failed", &counts.failed),
+            ("retried", &counts.retried),
+            ("timed_out", &counts.timed_out),
+            ("refused", &counts.refused),
+        ] {
+            text.sample(&[("source", &source.spec.name), ("kind", kind)], counter.load(Relaxed));
+        }
+    }
+    text.family(
+        Form::Gauge,
+        "larder_source_feed_up",
+        "Whether the source's changes are followed, where a route asks for it.",
+    );
+    for source in &sources {
+        if let Some(follower) = server.through.follower(&source.spec.name) {
+            text.sample(&[("source", &source.spec.name)], u8::from(follower.is_following.load(Relaxed)));
+        }
+    }
+    text.family(Form::Counter, "larder_route_events_total", "What happened to keys of the route.");
+    for route in routes.all() {
+        for (kind, count) in route.stats.counts() {
+            text.sample(&[("route", route.pattern.text()), ("kind", kind)], count);
+        }
+    }
+    text.family(
+        Form::Gauge,
+        "larder_route_load_seconds",
+        "How long loads of the route took, since the start.",
+    );
+    for route in routes.all() {
+        for (quantile, share) in [("0.5", 0.5), ("0.99", 0.99)] {
+            let seconds = route.stats.micros_at(share) as f64 / 1e6;
+            text.sample(&[("route", route.pattern.text()), ("quantile", quantile)], seconds);
+        }
+    }
+}
