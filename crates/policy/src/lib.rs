@@ -46,5 +46,5 @@ pub mod sketch;
 pub mod svg;
 
 pub use hits::{Hits, Recording};
-pub use interface::{Entries, FIELD_BITS, FIELD_MAX, Policy, Ref, Scope, Seen, Step};
+pub use interface::{Entries, FIELD_BITS, FIELD_MAX, Glance, Passing, Policy, Ref, Scope, Seen, Shown, Step};
 pub use random::{Random, mix};

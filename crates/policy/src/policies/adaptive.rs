@@ -38,6 +38,8 @@ const MEMORY: f32 = 0.95;
 const LEAN: f32 = 3.0;
 /// Ages beyond this are taken back to it, so that no clock that wraps makes the old young.
 const AGE_MAX: u32 = 0xc000;
+/// Entries counted in one census.
+const SHOWN_MAX: usize = 64;
 /// Uses between two lessons, at least.
 const LESSON_USES_MIN: u64 = 2048;
 
@@ -62,6 +64,12 @@ fn pause_of(bin: usize) -> u32 {
 #[inline]
 fn class_of(field: u32) -> usize {
     (field >> 2 & 0x3f) as usize
+}
+
+/// Where class and age of an entry stand.
+#[inline]
+fn cell_of(field: u32, clock: u32) -> usize {
+    class_of(field) * BINS + bin_of(age_of(field, clock))
 }
 
 #[inline]
@@ -119,24 +127,22 @@ struct Ranks {
     clock: u32,
     /// Classes learned so far.
     learned: u32,
-    cells: Box<[f32]>,
+    cells: Box<[f32; CELLS]>,
     /// What ranks are multiplied by for the size, by half octaves.
     size_weights: [f32; 64],
 }
 
-impl Ranks {
-    /// Changes whenever a rank may have changed.
+impl Scale for Ranks {
     fn epoch(&self) -> u64 {
         u64::from(self.learned) << 32 | u64::from(self.clock)
     }
 
     #[inline]
-    fn of(&self, seen: &Seen) -> f32 {
-        let bytes = seen.bytes.max(1);
+    fn rank(&self, field: u32, _deadline: u64, bytes: impl FnOnce() -> u32) -> f32 {
+        let bytes = bytes().max(1);
         let octave = bytes.ilog2();
         let half = if octave > 0 { bytes >> (octave - 1) & 1 } else { 0 };
-        let cell = class_of(seen.field) * BINS + bin_of(age_of(seen.field, self.clock));
-        self.cells[cell] * self.size_weights[(octave * 2 + half) as usize]
+        self.cells[cell_of(field, self.clock)] * self.size_weights[(octave * 2 + half) as usize & 63]
     }
 }
 
@@ -164,7 +170,7 @@ impl Adaptive {
             ranks: Ranks {
                 clock: 0,
                 learned: 0,
-                cells: vec![0.0; CELLS].into(),
+                cells: Box::new([0.0; CELLS]),
                 size_weights: std::array::from_fn(weight),
             },
             has_asked: false,
@@ -185,16 +191,16 @@ impl Adaptive {
         self.ranks.clock = self.ranks.clock.wrapping_add(ticks as u32);
     }
 
-    /// Counts the entries that the hand saw, and some remembered names, for the time since the last count.
-    fn census(&mut self, entries: usize, shown: &[u32]) {
+    /// Counts the entries that the hand saw, by their cells, and some remembered names, for the time since the last count.
+    fn census(&mut self, entries: usize, shown: &[u16]) {
         let ticks = (self.uses - self.counted_at) as f32 / self.uses_a_tick as f32;
         self.counted_at = self.uses;
         if ticks == 0.0 {
             return;
         }
         let weight = ticks * entries as f32 / shown.len().max(1) as f32;
-        for field in shown {
-            self.room[class_of(*field) * BINS + bin_of(age_of(*field, self.ranks.clock))] += weight;
+        for cell in shown {
+            self.room[usize::from(*cell)] += weight;
         }
         let weight = ticks * self.ghosts.sets() as f32;
         for note in self.ghosts.sample(self.random.next() as usize >> 1) {
@@ -334,29 +340,24 @@ impl Policy for Adaptive {
         let len = entries.len();
         self.ghosts.fit(len);
         self.teach(len);
-        let mut shown = [0; 64];
-        let mut count = 0;
-        let clock = self.ranks.clock;
+        let (mut shown, mut count) = ([0; SHOWN_MAX], 0);
+        let ranks = &self.ranks;
         for _ in 0..4 {
-            let (ranks, epoch) = (&self.ranks, self.ranks.epoch());
-            let scale = Scale { rank: &|seen| ranks.of(seen), epoch };
-            let mut visit = |seen: &mut Seen| {
-                if age_of(seen.field, clock) > AGE_MAX {
-                    seen.field = aged(seen.field, clock);
-                }
+            let visit = |field| {
+                let age = age_of(field, ranks.clock);
                 if let Some(place) = shown.get_mut(count) {
-                    *place = seen.field;
+                    *place = cell_of(field, ranks.clock) as u16;
                     count += 1;
                 }
+                if age > AGE_MAX { aged(field, ranks.clock) } else { field }
             };
-            if self.sampler.walk(entries, &mut visit, &scale) > 0 {
+            if self.sampler.walk(entries, visit, ranks) {
                 break;
             }
         }
         self.census(len, &shown[..count]);
         self.sampler.lonely(entries);
-        let (ranks, epoch) = (&self.ranks, self.ranks.epoch());
-        let choice = self.sampler.choose(entries, &Scale { rank: &|seen| ranks.of(seen), epoch });
+        let choice = self.sampler.choose(entries, &self.ranks);
         if let Choice::Found(candidate, _) = choice
             && !candidate.seen.is_over
         {
@@ -378,11 +379,10 @@ impl Policy for Adaptive {
     fn observe(&mut self, entries: &mut dyn Entries) {
         let len = entries.len();
         self.teach(len);
-        let mut shown = [0; 64];
-        let mut count = 0;
-        self.sampler.observe(entries, &mut |seen| {
+        let (mut shown, mut count, clock) = ([0; SHOWN_MAX], 0, self.ranks.clock);
+        self.sampler.observe(entries, &mut |field| {
             if let Some(place) = shown.get_mut(count) {
-                *place = seen.field;
+                *place = cell_of(field, clock) as u16;
                 count += 1;
             }
         });

@@ -139,7 +139,7 @@ impl Core {
     /// may leave.
     fn evict(&mut self, limit: usize, time_max: Duration) -> bool {
         let start = clock::now();
-        let (mut evicted, mut in_vain) = (0u32, 0u32);
+        let (mut is_late, mut in_vain) = (false, 0u32);
         self.is_evicting = false;
         loop {
             let over = self.bytes_over(limit);
@@ -153,21 +153,15 @@ impl Core {
             }
             let mut freed = 0;
             while freed < over {
-                if evicted != 0
-                    && evicted.is_multiple_of(EVICTIONS_BETWEEN_LOOKS)
-                    && start.elapsed() >= time_max
-                    || in_vain > LOOKS_IN_VAIN_MAX
-                {
+                if is_late && start.elapsed() >= time_max || in_vain > LOOKS_IN_VAIN_MAX {
                     (self.is_evicting, self.over_limit) = (true, self.bytes_over(self.memory_limit()) > 0);
                     return true;
                 }
-                evicted = evicted.wrapping_add(1);
-                match self.evictor.evict_one(&self.server.keyspace, &mut self.local) {
-                    Evicted::Bytes(bytes) => {
-                        freed += bytes;
-                        in_vain = 0;
-                    }
-                    Evicted::NotYet => in_vain += 1,
+                is_late = true;
+                let (keyspace, local) = (&self.server.keyspace, &mut self.local);
+                match self.evictor.evict(keyspace, local, over - freed, EVICTIONS_BETWEEN_LOOKS) {
+                    Evicted::Bytes(bytes) => (freed, in_vain) = (freed + bytes, 0),
+                    Evicted::NotYet => in_vain += EVICTIONS_BETWEEN_LOOKS,
                     Evicted::Nothing => {
                         self.over_limit = self.bytes_over(self.memory_limit()) > 0;
                         return !self.over_limit;

@@ -53,7 +53,7 @@ impl Adoption {
     fn sample(&self, view: &mut View<'_, '_>) -> Vec<u64> {
         let mut fields = Vec::new();
         for place in 0..SAMPLE_PLACES {
-            view.walk(place << 26, &mut |_, seen| fields.push(seen.field));
+            view.walk(place << 26, &mut |glance| fields.push(glance.field));
         }
         fields.truncate(SAMPLES);
         let (part, now) = (view.part, Millis(view.now));
@@ -77,9 +77,9 @@ pub(super) fn adopt_some(
     for _ in 0..buckets {
         found.clear();
         view.stays = true;
-        adoption.next = view.walk(adoption.next, &mut |at, seen| {
-            if scope.has(&seen) {
-                found.push((at, seen));
+        adoption.next = view.walk(adoption.next, &mut |glance| {
+            if scope.has_one_until(glance.deadline) {
+                found.push((glance.at(), glance.seen()));
             }
         });
         for (at, seen) in &found {
