@@ -206,9 +206,17 @@ impl Raw {
     /// The entry is live.
     #[inline]
     pub(crate) unsafe fn shape(self) -> Shape {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise; a payload that is not boxed has a length of at least a byte, and what is boxed more.
         unsafe {
             let word = self.word().load(Relaxed);
+            let (key_len, len) = (usize::from(self.byte(WORD_BYTES)), usize::from(self.byte(WORD_BYTES + 1)));
+            if word & BOXED == 0 && key_len <= SHORT_MAX && len <= SHORT_MAX {
+                return Shape {
+                    key_len,
+                    inline_len: Some(len),
+                    form: (word >> FORM_SHIFT & FORM_MASK) as usize,
+                };
+            }
             let (key_len, key_width) = self.length(WORD_BYTES);
             let inline_len =
                 if word & BOXED == 0 { Some(self.length(WORD_BYTES + key_width).0) } else { None };
@@ -576,6 +584,14 @@ impl<'a, B> Entry<'a, B> {
                 (place, None) => PayloadRef::Boxed(place.cast::<B>().as_ref()),
             }
         }
+    }
+
+    /// Whether the payload is boxed.
+    #[inline]
+    #[must_use]
+    pub fn is_boxed(&self) -> bool {
+        // SAFETY: `new`'s promise.
+        unsafe { self.raw.is_boxed() }
     }
 
     /// Bytes the entry takes in the table, rounding and slot included; what a boxed payload points to is not.

@@ -171,7 +171,8 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
 
     /// Shows the used slots of entries at home in the bucket of `hash`. Answers where the next bucket's range begins, in
     /// units of 2^16 hashes.
-    pub(crate) fn for_each_at_home(&self, hash: u64, visit: &mut dyn FnMut(Slot)) -> u64 {
+    #[inline]
+    pub(crate) fn for_each_at_home(&self, hash: u64, visit: &mut impl FnMut(Slot)) -> u64 {
         let word = self.core.lookup(hash);
         let prefix_bits = self.core.prefix_bits(word.depth());
         let range = 1u64 << (POSITION_BITS - prefix_bits);
@@ -190,12 +191,13 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
         start + (tag << (POSITION_BITS - prefix_bits - TAG_BITS))
     }
 
+    #[inline]
     fn slots_at_home(
         &self,
         segment: Segment<'_>,
         word: SegmentRef,
         home: usize,
-        visit: &mut dyn FnMut(Slot),
+        visit: &mut impl FnMut(Slot),
     ) {
         for (bucket, displaced) in [(home, false), (word.after(home), true)] {
             let line = segment.bucket(bucket);

@@ -21,7 +21,7 @@
 use super::ghosts::Ghosts;
 use super::sampler::{Choice, Sampler, Scale};
 use crate::Hits;
-use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
+use crate::interface::{Entries, Glance, Policy, Ref, Scope, Seen, Step};
 use crate::random::{Random, mix};
 
 const BINS: usize = 32;
@@ -139,10 +139,17 @@ impl Scale for Ranks {
 
     #[inline]
     fn rank(&self, field: u32, _deadline: u64, bytes: impl FnOnce() -> u32) -> f32 {
-        let bytes = bytes().max(1);
-        let octave = bytes.ilog2();
-        let half = if octave > 0 { bytes >> (octave - 1) & 1 } else { 0 };
-        self.cells[cell_of(field, self.clock)] * self.size_weights[(octave * 2 + half) as usize & 63]
+        self.cells[cell_of(field, self.clock)] * self.weight(bytes())
+    }
+}
+
+impl Ranks {
+    #[inline]
+    fn weight(&self, bytes: u32) -> f32 {
+        let octave = (bytes | 1).ilog2();
+        // The bit after the first; a byte alone has none.
+        let half = bytes << 1 >> octave & 1;
+        self.size_weights[(octave * 2 + half) as usize & 63]
     }
 }
 
@@ -343,15 +350,17 @@ impl Policy for Adaptive {
         let (mut shown, mut count) = ([0; SHOWN_MAX], 0);
         let ranks = &self.ranks;
         for _ in 0..4 {
-            let visit = |field| {
-                let age = age_of(field, ranks.clock);
+            let judge = |glance: &Glance<'_>| {
+                let age = age_of(glance.field, ranks.clock);
+                let cell = class_of(glance.field) * BINS + bin_of(age);
                 if let Some(place) = shown.get_mut(count) {
-                    *place = cell_of(field, ranks.clock) as u16;
+                    *place = cell as u16;
                     count += 1;
                 }
-                if age > AGE_MAX { aged(field, ranks.clock) } else { field }
+                let field = if age > AGE_MAX { aged(glance.field, ranks.clock) } else { glance.field };
+                (field, ranks.cells[cell] * ranks.weight(glance.entry.bytes()))
             };
-            if self.sampler.walk(entries, visit, ranks) {
+            if self.sampler.walk(entries, ranks, judge) {
                 break;
             }
         }

@@ -269,7 +269,7 @@ impl Calendar {
                 continue;
             }
             let used = self.generation(seen.field, 0);
-            let is_oldest = self.period_of(used) == 0;
+            let is_oldest = self.periods.get(1).is_none_or(|next| self.age(next.first) < self.age(used));
             if seen.is_over || is_oldest && self.may_go(at, entries) {
                 return Step::Evict(at);
             }

@@ -102,14 +102,14 @@ impl Sampler {
         self.newest = None;
     }
 
-    /// Walks a bucket, showing each entry in scope to `visit` too, which answers its field as it is to be. Answers whether
+    /// Walks a bucket, having each entry in scope judged: its field as it is to be, and its rank on the scale. Answers whether
     /// there was one that may leave.
     #[inline]
     pub(super) fn walk(
         &mut self,
         entries: &mut dyn Entries,
-        mut visit: impl FnMut(u32) -> u32,
         scale: &impl Scale,
+        mut judge: impl FnMut(&Glance<'_>) -> (u32, f32),
     ) -> bool {
         self.rank_anew(scale);
         let (mut shown, mut found, mut is_newest) = (0, 0, false);
@@ -118,17 +118,14 @@ impl Sampler {
             if !self.scope.has_one_until(glance.deadline) {
                 return;
             }
-            let field = visit(glance.field);
+            let (field, rank) = judge(glance);
             if field != glance.field {
                 glance.entry.set_field(field);
             }
             found += 1;
             // The entry made last, alone in scope, is as if there were none.
             is_newest = found == 1 && self.newest.is_some_and(|newest| newest == glance.at());
-            let rank = match glance.is_over {
-                true => f32::NEG_INFINITY,
-                false => scale.rank(field, glance.deadline, || glance.entry.bytes()),
-            };
+            let rank = if glance.is_over { f32::NEG_INFINITY } else { rank };
             if rank < self.highest {
                 self.offer(glance, field, rank);
             }
@@ -219,15 +216,19 @@ impl Sampler {
         self.highest = f32::INFINITY;
     }
 
-    /// A whole step by rank alone.
+    /// A whole step by rank alone. `renew` answers what an entry's field is to be.
     pub(super) fn step(
         &mut self,
         entries: &mut dyn Entries,
-        mut visit: impl FnMut(u32) -> u32,
+        renew: impl Fn(u32) -> u32,
         scale: &impl Scale,
     ) -> Choice {
         for _ in 0..BUCKETS_MAX {
-            if self.walk(entries, &mut visit, scale) {
+            let judge = |glance: &Glance<'_>| {
+                let field = renew(glance.field);
+                (field, scale.rank(field, glance.deadline, || glance.entry.bytes()))
+            };
+            if self.walk(entries, scale, judge) {
                 break;
             }
         }

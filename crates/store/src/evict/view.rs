@@ -6,7 +6,7 @@ use crate::db::Item;
 use crate::field_ends::DbTable;
 use crate::object::Object;
 use larder_policy::{Entries, Glance, Passing, Ref, Scope, Seen, Shown};
-use larder_table::{Entry, Hand, PayloadRef, Shard, Spot};
+use larder_table::{Entry, Hand, Shard, Spot};
 
 /// A policy's part of the keyspace.
 pub(super) struct View<'a, 'k> {
@@ -44,10 +44,7 @@ pub(crate) fn seen(entry: &Entry<'_, Object>, now: u64) -> Seen {
 /// What an entry takes of the limit.
 #[inline]
 pub(crate) fn bytes_of(entry: &Entry<'_, Object>) -> u32 {
-    let bytes = match entry.payload() {
-        PayloadRef::Inline(_) => entry.size(),
-        PayloadRef::Boxed(_) => Item::new(*entry).memory(),
-    };
+    let bytes = if entry.is_boxed() { Item::new(*entry).memory() } else { entry.size() };
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
@@ -86,18 +83,19 @@ impl<'a, 'k> View<'a, 'k> {
         View { chosen, part, tables, now, entries, stays: false, is_stuck: false, busy, held: None }
     }
 
-    /// Finds the entry of a reference in the first database that has it, and locks its shard.
-    fn hold(&mut self, at: Ref) -> Option<Held<'k>> {
-        if self.held.as_ref().is_some_and(|held| held.at == at) {
-            return self.held.take();
+    /// Finds the entry of a reference in the first database that has it, and holds it.
+    fn hold(&mut self, at: Ref) -> Option<Entry<'_, Object>> {
+        if self.held.as_ref().is_none_or(|held| held.at != at) {
+            // What is held goes first: it may be in the same shard.
+            self.held = None;
+            match find(self.chosen, self.part, self.tables, at) {
+                Found::Held(held) => self.held = Some(held),
+                Found::Busy => self.busy.push(at),
+                Found::Gone => {}
+            }
         }
-        self.held = None;
-        match find(self.chosen, self.part, self.tables, at) {
-            Found::Held(held) => return Some(held),
-            Found::Busy => self.busy.push(at),
-            Found::Gone => {}
-        }
-        None
+        let held = self.held.as_ref()?;
+        held.shard.at(held.spot)
     }
 
     /// The entry that was looked at last, if it is the one of this reference.
@@ -116,18 +114,15 @@ impl<'a, 'k> View<'a, 'k> {
 
 impl Entries for View<'_, '_> {
     fn look(&mut self, at: Ref) -> Option<Seen> {
-        let held = self.hold(at)?;
-        let seen = held.shard.at(held.spot).map(|entry| seen(&entry, self.now));
-        self.held = Some(held);
-        seen
+        let now = self.now;
+        self.hold(at).map(|entry| seen(&entry, now))
     }
 
     fn set_field(&mut self, at: Ref, field: u32) {
-        if let Some(held) = self.hold(at)
-            && let Some(entry) = held.shard.at(held.spot)
-        {
+        if let Some(entry) = self.hold(at) {
             entry.set_access(field);
         }
+        self.held = None;
     }
 
     fn walk(&mut self, from: u32, show: &mut dyn FnMut(&Glance<'_>)) -> u32 {
