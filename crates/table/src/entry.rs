@@ -609,8 +609,16 @@ impl<'a, B> Entry<'a, B> {
 /// The entry is live.
 #[inline]
 pub(crate) unsafe fn size(raw: Raw, boxed_bytes: usize) -> usize {
-    // SAFETY: the caller's promise.
-    unsafe { charged(raw.shape().bytes(boxed_bytes)) + SLOT_BYTES }
+    // SAFETY: the caller's promise; as in `shape`.
+    unsafe {
+        let word = raw.word().load(Relaxed);
+        let (key_len, len) = (usize::from(raw.byte(WORD_BYTES)), usize::from(raw.byte(WORD_BYTES + 1)));
+        if word & BOXED == 0 && key_len <= SHORT_MAX && len <= SHORT_MAX {
+            let form = (word >> FORM_SHIFT & FORM_MASK) as usize;
+            return charged(WORD_BYTES + 2 + FORM_BYTES[form] + key_len + len) + SLOT_BYTES;
+        }
+        charged(raw.shape().bytes(boxed_bytes)) + SLOT_BYTES
+    }
 }
 
 #[cfg(test)]
