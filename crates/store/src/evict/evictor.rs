@@ -31,10 +31,29 @@ pub enum Evicted {
     Nothing,
 }
 
+/// Why room is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A command waits for it.
+    Command,
+    /// More is in use than the limit allows, and no command waits: its time was over, or the limit was lowered.
+    OverLimit,
+    /// Ahead of need.
+    Ahead,
+}
+
+impl Cause {
+    /// All of them, in the order of [`crate::stats::StoreStats::evicted_for`].
+    pub const ALL: [Cause; 3] = [Cause::Command, Cause::OverLimit, Cause::Ahead];
+}
+
 /// Finds and removes victims for one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Evictor {
     chosen: Option<Arc<Chosen>>,
+    /// What takes back the fields that a policy had which is not in force any more.
+    leaving: Option<Arc<Chosen>>,
+    cause: Cause,
     /// Which parts have not been told yet that something new is about to be made.
     unannounced: Vec<bool>,
     /// Which parts had nothing that may leave, when asked last.
@@ -45,7 +64,38 @@ pub struct Evictor {
     busy: Vec<Ref>,
 }
 
+impl Default for Evictor {
+    fn default() -> Self {
+        Evictor {
+            chosen: None,
+            leaving: None,
+            cause: Cause::Command,
+            unannounced: Vec::new(),
+            barren: Vec::new(),
+            any: None,
+            key: Vec::new(),
+            busy: Vec::new(),
+        }
+    }
+}
+
 impl Evictor {
+    /// Has evictions counted under a cause from now on.
+    pub fn count_for(&mut self, cause: Cause) {
+        self.cause = cause;
+    }
+
+    /// Gives the fields that a policy had back to Redis' clock, in [`Evictor::adopt`].
+    pub fn give_back(&mut self, leaving: Option<Arc<Chosen>>) {
+        self.leaving = leaving;
+    }
+
+    /// Whether fields are still to be given back.
+    #[must_use]
+    pub fn is_giving_back(&self) -> bool {
+        self.leaving.is_some()
+    }
+
     /// Evicts by a policy from now on.
     pub fn follow(&mut self, chosen: Option<Arc<Chosen>>) {
         if self.chosen.as_ref().map(Arc::as_ptr) == chosen.as_ref().map(Arc::as_ptr) {
@@ -80,11 +130,11 @@ impl Evictor {
     /// Removes keys, those the policy names, of the part of the keyspace that holds the most, until `bytes` are free or
     /// `count` keys were looked for. The caller holds no shard. O(1) amortised, a microsecond a key.
     pub fn evict(&mut self, keyspace: &Keyspace, local: &mut Local, bytes: usize, count: u32) -> Evicted {
-        let Evictor { chosen: Some(chosen), unannounced, barren, any, key, busy } = self else {
+        let Evictor { chosen: Some(chosen), cause, unannounced, barren, any, key, busy, .. } = self else {
             return Evicted::Nothing;
         };
         let tables: SmallVec<[_; 4]> = keyspace.numbered_tables().collect();
-        let mut freed = 0;
+        let (mut freed, before) = (0, local.stats.evicted.get());
         for _ in 0..count {
             let candidates = chosen.parts.iter().enumerate().filter(|(number, _)| !barren[*number]);
             let fullest = candidates.max_by_key(|(_, part)| part.entries.load(Relaxed));
@@ -116,13 +166,16 @@ impl Evictor {
                 break;
             }
         }
+        let evicted = local.stats.evicted.get() - before;
+        local.stats.evicted_for[*cause as usize].add(evicted);
         if freed > 0 { Evicted::Bytes(freed) } else { Evicted::NotYet }
     }
 
     /// Files some of the keys that were there before the policy was. True when all are, or others are at it. The caller
     /// holds no shard.
     pub fn adopt(&mut self, keyspace: &Keyspace, local: &mut Local) -> bool {
-        let Some(chosen) = &self.chosen else { return true };
+        let is_leaving = self.chosen.is_none();
+        let Some(chosen) = self.chosen.as_ref().or(self.leaving.as_ref()) else { return true };
         let tables: SmallVec<[_; 4]> = keyspace.numbered_tables().collect();
         let mut is_done = true;
         for (number, part) in chosen.parts.iter().enumerate() {
@@ -133,11 +186,14 @@ impl Evictor {
             self.busy.clear();
             let mut view =
                 View::new(chosen, number, &tables, local.now.0, part.entries.load(Relaxed), &mut self.busy);
-            is_done &= adopt_some(&mut state, &mut view, ADOPTED_BUCKETS, local.uses.has_fields());
+            is_done &= adopt_some(&mut state, &mut view, ADOPTED_BUCKETS, local);
             drop(state);
             for at in self.busy.drain(..) {
                 local.uses.missed(number, at);
             }
+        }
+        if is_done && is_leaving {
+            self.leaving = None;
         }
         is_done
     }
@@ -203,7 +259,7 @@ fn step<'k>(
     busy.clear();
     let mut view = View::new(chosen, number, tables, local.now.0, entries, busy);
     if state.adoption.is_some() {
-        adopt_some(&mut state, &mut view, ADOPTED_BUCKETS, local.uses.has_fields());
+        adopt_some(&mut state, &mut view, ADOPTED_BUCKETS, local);
     }
     let steps = (0..STEPS_MAX).map(|_| state.policy.step(&mut view));
     let step = steps.into_iter().find(|step| *step != Step::More).unwrap_or(Step::More);
