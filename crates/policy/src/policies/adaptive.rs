@@ -19,7 +19,7 @@
 //! Invariant: the work of a step is bounded; learning is spread over steps, a class at a time.
 
 use super::ghosts::Ghosts;
-use super::sampler::{Choice, Sampler, Scale};
+use super::sampler::{Choice, KEPT, Sampler, Scale};
 use crate::Hits;
 use crate::interface::{Entries, Glance, Policy, Ref, Scope, Seen, Step};
 use crate::random::{Random, mix};
@@ -38,6 +38,9 @@ const MEMORY: f32 = 0.95;
 const LEAN: f32 = 3.0;
 /// Ages beyond this are taken back to it, so that no clock that wraps makes the old young.
 const AGE_MAX: u32 = 0xc000;
+/// Of the candidates that policies are to keep so many parts are enough: since each step takes one and sees eight, what
+/// is behind the first of them hardly ever gets its turn.
+const KEPT_PART: usize = 3;
 /// Entries counted in one census.
 const SHOWN_MAX: usize = 64;
 /// Uses between two lessons, at least.
@@ -184,6 +187,7 @@ impl Adaptive {
             round: 0,
             random: Random::new(seed),
         };
+        policy.keep(KEPT);
         while policy.lesson < CLASSES {
             policy.learn();
         }
@@ -378,7 +382,7 @@ impl Policy for Adaptive {
     }
 
     fn keep(&mut self, candidates: usize) {
-        self.sampler.keep(candidates);
+        self.sampler.keep(candidates / KEPT_PART);
     }
 
     fn clock(&self) -> u32 {

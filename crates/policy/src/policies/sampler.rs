@@ -3,15 +3,16 @@
 //! Redis keeps the best of earlier samples as well; here a candidate's rank follows from its field alone, is taken anew when
 //! the scale changes, and the candidate is looked at again before it leaves. The order of hashes is random, so each bucket is
 //! a fair sample, and since the hand walks, none is passed over. An entry that is no candidate is not asked for its name.
-//! Invariant: the candidates are those of the lowest ranks seen, as many as are kept, the lowest last, and no two name the
-//! same entry.
+//! Invariant: the candidates are those of the lowest ranks seen, as many as are kept, and no two name the same entry.
 
 use crate::interface::{Entries, Glance, Ref, Scope, Seen, Step};
 
 /// Candidates kept from one choice to the next, unless [`Sampler::keep`] says otherwise.
-const KEPT: usize = 24;
+pub(super) const KEPT: usize = 24;
 /// Buckets walked in one step in search of candidates.
 const BUCKETS_MAX: usize = 8;
+/// Ranks compared at once.
+const LANES: usize = 8;
 
 /// A candidate.
 #[derive(Clone, Copy, Debug)]
@@ -135,29 +136,18 @@ impl Sampler {
     }
 
     fn rank_anew(&mut self, scale: &impl Scale) {
-        if self.epoch == scale.epoch() {
-            return;
-        }
-        self.epoch = scale.epoch();
-        for (rank, seen) in self.ranks.iter_mut().zip(&self.seen) {
-            *rank = rank_of(scale, seen);
-        }
-        // They are nearly in order as they are.
-        for end in 1..self.ranks.len() {
-            let mut at = end;
-            while at > 0 && self.ranks[at - 1] < self.ranks[at] {
-                self.ranks.swap(at - 1, at);
-                self.refs.swap(at - 1, at);
-                self.seen.swap(at - 1, at);
-                at -= 1;
+        if self.epoch != scale.epoch() {
+            self.epoch = scale.epoch();
+            for (rank, seen) in self.ranks.iter_mut().zip(&self.seen) {
+                *rank = rank_of(scale, seen);
             }
+            self.find_highest();
         }
-        self.find_highest();
     }
 
     fn find_highest(&mut self) {
         let is_full = self.ranks.len() >= self.kept;
-        self.highest = self.ranks.first().copied().filter(|_| is_full).unwrap_or(f32::INFINITY);
+        self.highest = if is_full { -lowest(&self.ranks, |rank| -rank) } else { f32::INFINITY };
     }
 
     /// Makes an entry of a rank below the highest a candidate, in the place of that if there is no room.
@@ -168,26 +158,20 @@ impl Sampler {
         // Without a way out on the way, so that many are compared at once.
         if self.refs.iter().fold(false, |any, known| any | (*known == at)) {
             if let Some(index) = self.refs.iter().position(|known| *known == at) {
-                self.drop_candidate(index);
+                (self.seen[index], self.ranks[index]) = (seen, rank);
+                self.find_highest();
             }
-        } else if self.newest == Some(at) {
             return;
         }
-        self.insert(at, seen, rank);
-    }
-
-    /// Puts a candidate in its place, behind those of higher ranks; the highest gives way where there is no room.
-    fn insert(&mut self, at: Ref, seen: Seen, rank: f32) {
-        let higher = self.ranks.iter().map(|known| usize::from(*known > rank)).sum();
-        if self.ranks.len() < self.kept {
-            self.ranks.insert(higher, rank);
-            self.refs.insert(higher, at);
-            self.seen.insert(higher, seen);
-        } else if let Some(place) = usize::checked_sub(higher, 1) {
-            self.ranks.copy_within(1..=place, 0);
-            self.refs.copy_within(1..=place, 0);
-            self.seen.copy_within(1..=place, 0);
-            (self.ranks[place], self.refs[place], self.seen[place]) = (rank, at, seen);
+        if self.newest == Some(at) {
+            return;
+        }
+        if self.refs.len() < self.kept {
+            self.refs.push(at);
+            self.ranks.push(rank);
+            self.seen.push(seen);
+        } else if let Some(index) = self.ranks.iter().position(|known| *known == self.highest) {
+            (self.refs[index], self.ranks[index], self.seen[index]) = (at, rank, seen);
         }
         self.find_highest();
     }
@@ -206,28 +190,30 @@ impl Sampler {
     pub(super) fn choose(&mut self, entries: &mut dyn Entries, scale: &impl Scale) -> Choice {
         self.rank_anew(scale);
         for _ in 0..self.kept {
-            let (Some(at), Some(known), Some(rank)) = (self.refs.pop(), self.seen.pop(), self.ranks.pop())
-            else {
-                break;
-            };
-            self.highest = f32::INFINITY;
+            let lowest = lowest(&self.ranks, |rank| rank);
+            let Some(index) = self.ranks.iter().position(|rank| *rank <= lowest) else { break };
+            let at = self.refs[index];
             match entries.look(at) {
                 Some(seen) if self.scope.has(&seen) && self.newest != Some(at) => {
+                    let known = self.seen[index];
                     if seen == known {
-                        return Choice::Found(Candidate { at, seen }, rank);
+                        self.drop_candidate(index);
+                        return Choice::Found(Candidate { at, seen }, rank_of(scale, &seen));
                     }
-                    self.insert(at, seen, rank_of(scale, &seen));
+                    (self.seen[index], self.ranks[index]) = (seen, rank_of(scale, &seen));
+                    self.find_highest();
                 }
-                _ => {}
+                _ => self.drop_candidate(index),
             }
         }
         if self.barren > 2 * entries.len() + 64 { Choice::Nothing } else { Choice::More }
     }
 
     fn drop_candidate(&mut self, index: usize) {
-        self.refs.remove(index);
-        self.ranks.remove(index);
-        self.seen.remove(index);
+        self.refs.swap_remove(index);
+        self.ranks.swap_remove(index);
+        self.seen.swap_remove(index);
+        self.highest = f32::INFINITY;
     }
 
     /// A whole step by rank alone. `renew` answers what an entry's field is to be.
@@ -256,6 +242,21 @@ impl Sampler {
             self.newest = None;
         }
     }
+}
+
+/// The least of some ranks by a measure; several are compared at once. Infinite for none.
+#[inline]
+fn lowest(ranks: &[f32], measure: impl Fn(f32) -> f32) -> f32 {
+    let less = |one: f32, other: f32| if one < other { one } else { other };
+    let mut least = [f32::INFINITY; LANES];
+    let (chunks, rest) = ranks.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (least, rank) in least.iter_mut().zip(chunk) {
+            *least = less(measure(*rank), *least);
+        }
+    }
+    let rest = rest.iter().fold(f32::INFINITY, |least, rank| less(measure(*rank), least));
+    least.into_iter().fold(rest, less)
 }
 
 /// What a choice came to.
