@@ -7,7 +7,7 @@
 //!
 //! Field, from the top: 16 bits number of the filing, bit 7 main region, 2 bits uses. A reference whose number is not the
 //! entry's is a leftover of a deletion, and dropped.
-//! Cost: sieve about 4.3 bytes an entry; s3fifo 0.5 for the small queue and 4 for the names of what left it.
+//! Cost: sieve about 4.6 bytes an entry; s3fifo 0.5 for the small queue and 4 for the names of what left it.
 
 use super::balance::Balance;
 use super::ghosts::Ghosts;
@@ -30,7 +30,7 @@ struct Numbered {
 
 impl Numbered {
     fn new() -> Self {
-        Numbered { rings: Rings::new(2), numbers: [(0, 0); 2] }
+        Numbered { rings: Rings::new(), numbers: [(0, 0); 2] }
     }
 
     /// Appends a reference; answers the bits of the field that hold its number.

@@ -142,7 +142,7 @@ impl WTinyLfu {
     pub fn new(scope: Scope, seed: u64) -> Self {
         WTinyLfu {
             scope,
-            window: Rings::new(1),
+            window: Rings::new(),
             sampler: Sampler::new(scope, seed as u32),
             sketch: Sketch::default(),
             random: Random::new(seed),
