@@ -45,6 +45,7 @@ pub(crate) struct Replay {
     pool: Vec<u8>,
     random: Random,
     with_ttl: bool,
+    protocol: Protocol,
     buffer: Vec<u8>,
     found: Replayed,
 }
@@ -74,13 +75,14 @@ impl Replay {
         keys: u32,
         object_bytes_max: u32,
         with_ttl: bool,
+        protocol: Protocol,
     ) -> Result<Replay> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut opened = Vec::new();
         for index in 0..connections.max(1) {
             let socket = endpoint.connect_nonblocking()?;
             epoll::add(&epoll, &socket, EventData::new_u64(index as u64), EventFlags::IN)?;
-            let replies = ReplyCounter::new(Protocol::Resp);
+            let replies = ReplyCounter::new(protocol);
             opened.push(Connection {
                 socket,
                 replies,
@@ -99,6 +101,7 @@ impl Replay {
             pool: (0..pool_bytes).map(|_| b'a' + random.below(26) as u8).collect(),
             random,
             with_ttl,
+            protocol,
             buffer: vec![0; 256 * 1024],
             found: Replayed {
                 requests: 0,
@@ -154,21 +157,34 @@ impl Replay {
     fn request(&mut self, current: &Current) -> Vec<u8> {
         let record = &current.record;
         let name = self.shape.name(u64::from(record.key));
-        match (record.operation, current.filling) {
-            (Operation::Get, false) => command(&[b"GET", &name]),
-            (Operation::Delete, _) => command(&[b"DEL", &name]),
-            (Operation::Expire, _) => command(&[b"EXPIRE", &name, record.ttl_seconds.to_string().as_bytes()]),
-            (Operation::Get, true) | (Operation::Set | Operation::Update, _) => {
-                let start = usize::try_from(self.random.below(POOL_SPREAD_BYTES as u64)).unwrap_or(0);
-                let value = self.pool.get(start..start + value_bytes(record, KEY_BYTES)).unwrap_or_default();
-                if record.operation == Operation::Update {
-                    command(&[b"SET", &name, value, b"KEEPTTL"])
-                } else if self.with_ttl && record.ttl_seconds > 0 {
-                    command(&[b"SET", &name, value, b"EX", record.ttl_seconds.to_string().as_bytes()])
-                } else {
-                    command(&[b"SET", &name, value])
-                }
+        let ttl = record.ttl_seconds.to_string();
+        let stores = match record.operation {
+            Operation::Get => current.filling,
+            Operation::Set | Operation::Update => true,
+            Operation::Delete | Operation::Expire => false,
+        };
+        let start = if stores {
+            usize::try_from(self.random.below(POOL_SPREAD_BYTES as u64)).unwrap_or(0)
+        } else {
+            0
+        };
+        let value = self.pool.get(start..start + value_bytes(record, KEY_BYTES)).unwrap_or_default();
+        let ends = self.with_ttl && record.ttl_seconds > 0;
+        match (self.protocol, record.operation) {
+            (Protocol::Memcached, Operation::Delete) => line(&[b"delete", &name]),
+            (Protocol::Memcached, Operation::Expire) => line(&[b"touch", &name, ttl.as_bytes()]),
+            (Protocol::Memcached, _) if stores => {
+                let (seconds, len) = (if ends { &ttl[..] } else { "0" }, value.len().to_string());
+                let head = line(&[b"set", &name, b"0", seconds.as_bytes(), len.as_bytes()]);
+                [&head, value, b"\r\n"].concat()
             }
+            (Protocol::Memcached, _) => line(&[b"get", &name]),
+            (Protocol::Resp, Operation::Delete) => command(&[b"DEL", &name]),
+            (Protocol::Resp, Operation::Expire) => command(&[b"EXPIRE", &name, ttl.as_bytes()]),
+            (Protocol::Resp, Operation::Update) => command(&[b"SET", &name, value, b"KEEPTTL"]),
+            (Protocol::Resp, _) if stores && ends => command(&[b"SET", &name, value, b"EX", ttl.as_bytes()]),
+            (Protocol::Resp, _) if stores => command(&[b"SET", &name, value]),
+            (Protocol::Resp, _) => command(&[b"GET", &name]),
         }
     }
 
@@ -257,6 +273,12 @@ impl Replay {
     }
 }
 
+/// A line of memcached's text protocol.
+fn line(words: &[&[u8]]) -> Vec<u8> {
+    [&words.join(&b' '), &b"\r\n"[..]].concat()
+}
+
+/// A command of Redis' protocol.
 fn command(words: &[&[u8]]) -> Vec<u8> {
     let mut request = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
@@ -338,7 +360,7 @@ mod tests {
         records.push(record(7, Operation::Delete));
         records.push(record(7, Operation::Get));
         records.push(record(8, Operation::Set));
-        let mut replay = Replay::connect(&endpoint, 8, 100, 200_016, false).unwrap();
+        let mut replay = Replay::connect(&endpoint, 8, 100, 200_016, false, Protocol::Resp).unwrap();
         let (first, rest) = records.split_at(150);
         replay.run(first).unwrap();
         replay.run(rest).unwrap();
@@ -347,5 +369,60 @@ mod tests {
         assert_eq!(found.latencies.count(), 303 + 101);
         let stored = stored.lock().unwrap();
         assert_eq!((stored.len(), stored["key:000000000007"]), (100, 200_000));
+    }
+
+    /// As [`serve`], in memcached's text protocol.
+    fn serve_memcached(stream: TcpStream, stored: &Stored) -> Option<()> {
+        let mut input = BufReader::new(stream);
+        loop {
+            let mut line = String::new();
+            (input.read_line(&mut line).ok()? > 0).then_some(())?;
+            let words: Vec<&str> = line.trim_end().split(' ').collect();
+            let reply = match words[..] {
+                ["get", key] => match stored.lock().ok()?.get(key) {
+                    Some(&n) => format!("VALUE {key} 0 {n}\r\n{}\r\nEND\r\n", "x".repeat(n)),
+                    None => "END\r\n".to_owned(),
+                },
+                ["set", key, "0", "0", len] => {
+                    let len = len.parse::<usize>().ok()?;
+                    let mut value = vec![0; len + 2];
+                    input.read_exact(&mut value).ok()?;
+                    stored.lock().ok()?.insert(key.to_owned(), len);
+                    "STORED\r\n".to_owned()
+                }
+                ["delete", key] => match stored.lock().ok()?.remove(key) {
+                    Some(_) => "DELETED\r\n".to_owned(),
+                    None => "NOT_FOUND\r\n".to_owned(),
+                },
+                _ => "ERROR\r\n".to_owned(),
+            };
+            input.get_mut().write_all(reply.as_bytes()).ok()?;
+        }
+    }
+
+    #[test]
+    fn memcached_is_asked_in_its_own_words() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Endpoint::loopback(listener.local_addr().unwrap().port());
+        let stored = Stored::default();
+        let shared = Arc::clone(&stored);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let stored = Arc::clone(&shared);
+                std::thread::spawn(move || serve_memcached(stream, &stored));
+            }
+        });
+        let record = |key, operation| Request { key, bytes: 5_016, second: 0, ttl_seconds: 9, operation };
+        let mut records: Vec<Request> = (0..300).map(|i| record(i % 100, Operation::Get)).collect();
+        records.push(record(7, Operation::Delete));
+        records.push(record(7, Operation::Get));
+        records.push(record(8, Operation::Set));
+        records.push(record(9, Operation::Delete));
+        let mut replay = Replay::connect(&endpoint, 8, 100, 5_016, false, Protocol::Memcached).unwrap();
+        replay.run(&records).unwrap();
+        let found = replay.found();
+        assert_eq!((found.requests, found.gets, found.misses, found.errors), (304, 301, 101, 0));
+        let stored = stored.lock().unwrap();
+        assert_eq!((stored.len(), stored["key:000000000007"]), (99, 5_000));
     }
 }

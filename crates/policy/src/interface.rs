@@ -1,5 +1,6 @@
 //! What policies and the holder of entries are to each other: see the crate's documentation for the reasons.
 
+use std::cell::Cell;
 use std::fmt;
 
 /// Names an entry: 32 bits of its key's hash, those below the bits that chose the policy's part of the keyspace.
@@ -35,6 +36,89 @@ impl Seen {
     }
 }
 
+/// An entry that a walk comes past: what is at hand, and the rest for those who ask.
+#[derive(Clone, Copy)]
+pub struct Glance<'a> {
+    /// The policy's own 24 bits.
+    pub field: u32,
+    /// When it ends; `u64::MAX` when it does not.
+    pub deadline: u64,
+    /// Whether its time has come already.
+    pub is_over: bool,
+    /// Tells the rest.
+    pub entry: &'a dyn Passing,
+}
+
+/// What a holder of entries tells of one that a walk comes past, where it is asked: each answer costs some.
+pub trait Passing {
+    /// Its name.
+    fn at(&self) -> Ref;
+
+    /// What it takes of the limit.
+    fn bytes(&self) -> u32;
+
+    /// Writes the policy's bits.
+    fn set_field(&self, field: u32);
+}
+
+impl Glance<'_> {
+    /// Its name.
+    #[must_use]
+    pub fn at(&self) -> Ref {
+        self.entry.at()
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        let Glance { field, deadline, is_over, entry } = *self;
+        Seen { field, bytes: entry.bytes(), deadline, is_over }
+    }
+}
+
+impl fmt::Debug for Glance<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Glance").field("at", &self.at()).field("seen", &self.seen()).finish()
+    }
+}
+
+/// An entry of which all is at hand, for holders that write fields after the walk.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    at: Ref,
+    seen: Seen,
+    written: Cell<Option<u32>>,
+}
+
+impl Shown {
+    /// The entry of this name that looks so.
+    #[must_use]
+    pub fn new(at: Ref, seen: Seen) -> Self {
+        Shown { at, seen, written: Cell::new(None) }
+    }
+
+    /// Shows it. Answers the field that was written, if one was.
+    pub fn to(&self, show: &mut dyn FnMut(&Glance<'_>)) -> Option<u32> {
+        let Seen { field, deadline, is_over, .. } = self.seen;
+        show(&Glance { field, deadline, is_over, entry: self });
+        self.written.take()
+    }
+}
+
+impl Passing for Shown {
+    fn at(&self) -> Ref {
+        self.at
+    }
+
+    fn bytes(&self) -> u32 {
+        self.seen.bytes
+    }
+
+    fn set_field(&self, field: u32) {
+        self.written.set(Some(field));
+    }
+}
+
 /// The holder of entries, as far as a policy needs it.
 pub trait Entries {
     /// Looks an entry up. `None` when it is gone, or cannot be had at the moment.
@@ -45,7 +129,7 @@ pub trait Entries {
 
     /// Shows about eight entries, a bucket, from a position in the order of references on; answers the position after
     /// them, 0 when the end was reached. Nothing is shown of what cannot be had at the moment.
-    fn walk(&mut self, from: u32, show: &mut dyn FnMut(Ref, Seen)) -> u32;
+    fn walk(&mut self, from: u32, show: &mut dyn FnMut(&Glance<'_>)) -> u32;
 
     /// Entries held.
     fn len(&self) -> usize;
@@ -71,7 +155,14 @@ impl Scope {
     #[inline]
     #[must_use]
     pub fn has(self, seen: &Seen) -> bool {
-        self == Scope::All || seen.is_timed()
+        self.has_one_until(seen.deadline)
+    }
+
+    /// Whether an entry that ends then may leave; `u64::MAX` for one that does not end.
+    #[inline]
+    #[must_use]
+    pub fn has_one_until(self, deadline: u64) -> bool {
+        self == Scope::All || deadline != u64::MAX
     }
 }
 

@@ -24,7 +24,7 @@
 //! reference is dropped: the table remembers which these were, and has them filed again ([`Policy::refile`]).
 //!
 //! **Cost.** The field is there in every entry whatever the policy, for OBJECT IDLETIME and FREQ. Beyond it: rings of references
-//! take 4.3 bytes an entry (lru, lrm, mru, fifo, lfu, sieve), names of what left 4 (adaptive, s3fifo), the sketch of
+//! take 4.6 bytes an entry (lru, lrm, mru, fifo, lfu, sieve), names of what left 4 (adaptive, s3fifo), the sketch of
 //! wtinylfu 2; random, ttl and gdsf nothing. Each step looks at some eight to sixteen entries and takes a few microseconds.
 //! A policy that is not chosen does not exist.
 //!
@@ -46,5 +46,5 @@ pub mod sketch;
 pub mod svg;
 
 pub use hits::{Hits, Recording};
-pub use interface::{Entries, FIELD_BITS, FIELD_MAX, Policy, Ref, Scope, Seen, Step};
+pub use interface::{Entries, FIELD_BITS, FIELD_MAX, Glance, Passing, Policy, Ref, Scope, Seen, Shown, Step};
 pub use random::{Random, mix};

@@ -1,12 +1,12 @@
-//! Queues of references: first in, first out, four bytes each, in chunks of two cache lines that queues hand to each other.
+//! Queues of references: first in, first out, four bytes each, in chunks of a cache line that queues hand to each other.
 //!
 //! Invariant: `len` is the number of references between head and tail; a chunk belongs to one queue or is free.
-//! Growing takes a page of 16 KiB at a time and copies nothing; [`Rings::shrink`] gives one back.
+//! Growing takes a page of 4 KiB at a time and copies nothing; [`Rings::shrink`] gives one back.
 
 use crate::interface::Ref;
 
-const CHUNK: usize = 30;
-const PAGE: usize = 128;
+const CHUNK: usize = 14;
+const PAGE: usize = 64;
 const NONE: u32 = u32::MAX;
 /// Stands for `before` in chunks that no queue has.
 const FREE: u32 = u32::MAX - 1;
@@ -63,7 +63,7 @@ impl Page {
 }
 
 /// Some queues over one store of chunks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Rings {
     pages: Vec<Box<Page>>,
     /// Pages with free chunks, the one to take from last.
@@ -75,10 +75,21 @@ pub struct Rings {
 }
 
 impl Rings {
-    /// So many empty queues.
+    /// Empty queues, numbered from 0; there is room for as many as the highest that was used.
     #[must_use]
-    pub fn new(queues: usize) -> Self {
-        Rings { pages: Vec::new(), open: Vec::new(), free: 0, queues: vec![EMPTY; queues], len: 0 }
+    pub fn new() -> Self {
+        Rings::default()
+    }
+
+    fn queue(&self, queue: usize) -> Queue {
+        self.queues.get(queue).copied().unwrap_or(EMPTY)
+    }
+
+    fn set_queue(&mut self, queue: usize, held: Queue) {
+        if queue >= self.queues.len() {
+            self.queues.resize(queue + 1, EMPTY);
+        }
+        self.queues[queue] = held;
     }
 
     /// References in all queues.
@@ -90,7 +101,7 @@ impl Rings {
     /// References in a queue.
     #[must_use]
     pub fn count(&self, queue: usize) -> usize {
-        self.queues[queue].len as usize
+        self.queue(queue).len as usize
     }
 
     /// Whether a queue has none.
@@ -144,9 +155,9 @@ impl Rings {
         self.free += 1;
     }
 
-    /// Gives the last page back where more than half of all chunks are free. What it held moves; some microseconds.
+    /// Gives the last page back where more than a quarter of all chunks are free. What it held moves; some microseconds.
     pub fn shrink(&mut self) {
-        if self.free < (self.pages.len() / 2 + PAGES_SPARE) * PAGE {
+        if self.free < (self.pages.len() / 4 + PAGES_SPARE) * PAGE {
             return;
         }
         let start = (self.pages.len() - 1) * PAGE;
@@ -187,7 +198,7 @@ impl Rings {
 
     /// Appends a reference to a queue.
     pub fn push(&mut self, queue: usize, at: Ref) {
-        let mut held = self.queues[queue];
+        let mut held = self.queue(queue);
         if held.last == NONE || held.last_end as usize == CHUNK {
             let chunk = self.take_chunk();
             if held.last == NONE {
@@ -201,13 +212,13 @@ impl Rings {
         self.chunk(held.last).refs[held.last_end as usize] = at.0;
         held.last_end += 1;
         held.len += 1;
-        self.queues[queue] = held;
+        self.set_queue(queue, held);
         self.len += 1;
     }
 
     /// Takes the oldest reference of a queue.
     pub fn pop(&mut self, queue: usize) -> Option<Ref> {
-        let mut held = self.queues[queue];
+        let mut held = self.queue(queue);
         if held.len == 0 {
             return None;
         }
@@ -224,13 +235,13 @@ impl Rings {
             (held.first, held.first_at) = (next, 0);
             self.chunk(next).before = NONE;
         }
-        self.queues[queue] = held;
+        self.set_queue(queue, held);
         Some(Ref(at))
     }
 
     /// Takes the newest reference of a queue.
     pub fn pop_newest(&mut self, queue: usize) -> Option<Ref> {
-        let mut held = self.queues[queue];
+        let mut held = self.queue(queue);
         if held.len == 0 {
             return None;
         }
@@ -247,13 +258,13 @@ impl Rings {
             (held.last, held.last_end) = (before, CHUNK as u32);
             self.chunk(before).next = NONE;
         }
-        self.queues[queue] = held;
+        self.set_queue(queue, held);
         Some(Ref(at))
     }
 
     /// Puts a reference before all others of a queue.
     pub fn push_oldest(&mut self, queue: usize, at: Ref) {
-        let mut held = self.queues[queue];
+        let mut held = self.queue(queue);
         if held.len == 0 {
             return self.push(queue, at);
         }
@@ -266,7 +277,7 @@ impl Rings {
         held.first_at -= 1;
         self.chunk(held.first).refs[held.first_at as usize] = at.0;
         held.len += 1;
-        self.queues[queue] = held;
+        self.set_queue(queue, held);
         self.len += 1;
     }
 }
@@ -280,7 +291,7 @@ mod tests {
     proptest! {
         #[test]
         fn queues_are_what_deques_are(operations in proptest::collection::vec((0usize..3, 0u8..8, 0u32..1000), 0..4000)) {
-            let mut rings = Rings::new(3);
+            let mut rings = Rings::new();
             let mut model = vec![VecDeque::new(); 3];
             for (queue, operation, value) in operations {
                 match operation {
@@ -309,12 +320,12 @@ mod tests {
 
         #[test]
         fn what_is_taken_out_makes_room_for_what_comes(count in 1usize..20_000) {
-            let mut rings = Rings::new(2);
+            let mut rings = Rings::new();
             for at in 0..count {
                 rings.push(0, Ref(at as u32));
             }
             let full = rings.memory();
-            prop_assert!(full <= count * 128 / 30 + 20_000, "{} for {}", full, count);
+            prop_assert!(full <= count * 64 / 14 * 101 / 100 + 6_000, "{} for {}", full, count);
             for at in 0..count * 3 {
                 let taken = rings.pop(at % 2).or_else(|| rings.pop(1 - at % 2)).unwrap();
                 rings.push(1, taken);
@@ -324,7 +335,7 @@ mod tests {
 
         #[test]
         fn pages_are_given_back(counts in proptest::collection::vec(0usize..30_000, 1..6), left in 1usize..50) {
-            let mut rings = Rings::new(8);
+            let mut rings = Rings::new();
             let mut model = vec![VecDeque::new(); 8];
             for count in counts {
                 for at in 0..count {

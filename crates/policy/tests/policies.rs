@@ -3,7 +3,7 @@
 use larder_policy::model::{Model, Room, Use};
 use larder_policy::policies::Kind;
 use larder_policy::sim::{Cache, Operation, Request, Subject, Trace, replay};
-use larder_policy::{Entries, Ref, Scope, Seen, Step};
+use larder_policy::{Entries, Glance, Ref, Scope, Seen, Shown, Step};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -140,6 +140,40 @@ fn memory_stays_within_the_budget_of_each_policy() {
     }
 }
 
+#[test]
+fn probation_takes_less_than_three_bytes_an_entry() {
+    let mut random = Random(4);
+    let trace = trace_of((0..900_000).map(|_| ((400_000.0 * random.share() * random.share()) as u64, 1)));
+    for kind in
+        [Kind::Lru, Kind::Lrm, Kind::Lfu, Kind::Fifo, Kind::Mru, Kind::Sieve, Kind::Random, Kind::Gdsf]
+    {
+        let room = Room { capacity: 120_000, keys: trace.keys, entries: 120_000 };
+        let memory = |policy| {
+            let mut cache = Cache::with(room, kind, Scope::All, policy);
+            for request in &trace.requests {
+                cache.access(Use { key: request.key, size: 1, next: 0, second: 0, end: u32::MAX });
+            }
+            cache.memory_an_entry()
+        };
+        let (plain, admitting) =
+            (memory(kind.make(Scope::All, 1)), memory(kind.make_admitting(Scope::All, 1)));
+        assert!(admitting < plain + 3.0 && admitting <= 8.0, "{kind:?}: {plain}, with probation {admitting}");
+    }
+}
+
+#[test]
+fn few_entries_take_little_memory() {
+    for kind in [Kind::Lru, Kind::Lrm, Kind::Fifo, Kind::Mru] {
+        let room = Room { capacity: 5_000, keys: 200_000, entries: 5_000 };
+        let mut cache = Cache::new(room, kind, Scope::All);
+        for key in 0..200_000 {
+            cache.access(Use { key, size: 1, next: 0, second: 0, end: u32::MAX });
+        }
+        let bytes = cache.memory_an_entry() * 5_000.0;
+        assert!(bytes < 80e3, "{kind:?}: {bytes} bytes for 5,000 entries");
+    }
+}
+
 /// A table of few entries that says what was asked of it.
 #[derive(Default)]
 struct Naive {
@@ -158,11 +192,13 @@ impl Entries for Naive {
         }
     }
 
-    fn walk(&mut self, from: u32, show: &mut dyn FnMut(Ref, Seen)) -> u32 {
+    fn walk(&mut self, from: u32, show: &mut dyn FnMut(&Glance<'_>)) -> u32 {
         let bucket: Vec<(u32, Seen)> =
             self.entries.range(from..).take(8).map(|(at, seen)| (*at, *seen)).collect();
         for (at, seen) in &bucket {
-            show(Ref(*at), *seen);
+            if let Some(field) = Shown::new(Ref(*at), *seen).to(show) {
+                self.set_field(Ref(*at), field);
+            }
         }
         if bucket.len() < 8 { 0 } else { bucket.last().map_or(0, |(at, _)| at.saturating_add(1)) }
     }

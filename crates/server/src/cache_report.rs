@@ -5,7 +5,7 @@
 
 use crate::memory_report::MemoryReport;
 use crate::server::Server;
-use larder_store::MissRatio;
+use larder_store::{Cause, MissRatio};
 
 /// Sizes for which the hit ratio is told, as multiples of today's.
 pub const TIMES: [f64; 17] =
@@ -118,8 +118,8 @@ impl Reads {
 /// Keys that left, by the reason, as they were counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Removals {
-    /// Room was needed.
-    pub evicted: u64,
+    /// Room was needed, in the order of [`Cause::ALL`].
+    pub evicted: [u64; 3],
     /// Their time had come, and a command met them.
     pub expired_on_access: u64,
     /// Their time had come, and the background removed them.
@@ -133,7 +133,8 @@ impl Removals {
     pub fn count(server: &Server) -> Removals {
         let on_access = server.sum(|stats| stats.store.expired_on_access.get());
         Removals {
-            evicted: server.sum(|stats| stats.store.evicted.get()),
+            evicted: Cause::ALL
+                .map(|cause| server.sum(|stats| stats.store.evicted_for[cause as usize].get())),
             expired_on_access: on_access,
             expired_by_sweep: server.sum(|stats| stats.store.expired.get()).saturating_sub(on_access),
             deleted: server.sum(|stats| stats.store.deleted.get()),
@@ -141,9 +142,12 @@ impl Removals {
     }
 
     /// Each with its name.
-    pub fn named(self) -> [(&'static str, u64); 4] {
+    pub fn named(self) -> [(&'static str, u64); 6] {
+        let [for_command, over_limit, ahead] = self.evicted;
         [
-            ("evicted", self.evicted),
+            ("evicted_for_command", for_command),
+            ("evicted_over_limit", over_limit),
+            ("evicted_ahead", ahead),
             ("expired_on_access", self.expired_on_access),
             ("expired_by_sweep", self.expired_by_sweep),
             ("deleted", self.deleted),

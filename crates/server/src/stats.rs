@@ -115,7 +115,7 @@ impl WorkerStats {
             &self.prefetch_batches,
             &self.prefetched,
         ];
-        counters.into_iter().for_each(Counter::reset);
+        counters.into_iter().chain(&store.evicted_for).for_each(Counter::reset);
         self.errors_by_code.reset();
         for command in &self.by_command {
             command.durations.reset();

@@ -253,6 +253,100 @@ fn evicted_keys_are_told_of() {
     assert_eq!(integer(&mut client, "DBSIZE") as u64, 20_000 - evicted);
 }
 
+/// Evicted keys by what room was made for: a command, the limit, ahead of need.
+fn evicted_for(client: &mut Client) -> [u64; 3] {
+    let info = client.run("INFO cache").unwrap().text().to_string();
+    ["for_command", "over_limit", "ahead"].map(|cause| {
+        let name = format!("cache_removed_evicted_{cause}:");
+        info.lines().find_map(|line| line.strip_prefix(&name)).unwrap().trim().parse().unwrap()
+    })
+}
+
+#[test]
+fn evictions_are_counted_by_what_room_was_made_for() {
+    let server = larder(1, &["--maxmemory", "16mb", "--maxmemory-policy", "allkeys-lru"]);
+    let mut client = server.client();
+    fill(&mut client, "key", 0..30_000, None);
+    let [for_command, over_limit, ahead] = evicted_for(&mut client);
+    let evicted = figure(&mut client, "evicted_keys");
+    assert_eq!(for_command + over_limit + ahead, evicted);
+    assert!(for_command > 0 && ahead > 0, "{for_command} {ahead}");
+    // Nobody waits when the limit is lowered.
+    ok(&mut client, "CONFIG SET maxmemory 8mb");
+    until("the limit is kept", || figure(&mut client, "used_memory") <= 8 << 20);
+    let [_, later, _] = evicted_for(&mut client);
+    assert!(later > over_limit + 4_000, "{over_limit} before, {later} after");
+    let evicted = figure(&mut client, "evicted_keys");
+    assert_eq!(evicted_for(&mut client).iter().sum::<u64>(), evicted);
+    ok(&mut client, "CONFIG RESETSTAT");
+    assert_eq!(evicted_for(&mut client), [0; 3]);
+}
+
+#[test]
+fn idle_times_are_told_when_there_is_no_policy_any_more() {
+    for threads in [1, 2] {
+        let server = larder(threads, &["--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"]);
+        let mut client = server.client();
+        for (from, to) in [
+            ("allkeys-lru", "noeviction"),
+            ("allkeys-lfu", "noeviction"),
+            ("allkeys-adaptive", "noeviction"),
+            ("allkeys-s3fifo", "allkeys-random"),
+        ] {
+            ok(&mut client, "FLUSHALL");
+            ok(&mut client, &format!("CONFIG SET maxmemory-policy {from}"));
+            fill(&mut client, "key", 0..3_000, None);
+            ok(&mut client, &format!("CONFIG SET maxmemory-policy {to}"));
+            // Used meanwhile or not, none was idle for long.
+            client.run("GET key:7").unwrap();
+            until("idle times are told", || {
+                (0..3_000)
+                    .all(|key| (0..60).contains(&integer(&mut client, &format!("OBJECT IDLETIME key:{key}"))))
+            });
+            std::thread::sleep(std::time::Duration::from_millis(2_100));
+            client.run("GET key:8").unwrap();
+            assert!(integer(&mut client, "OBJECT IDLETIME key:8") <= 1, "{from}");
+            assert!(integer(&mut client, "OBJECT IDLETIME key:9") >= 2, "{from}");
+        }
+        // And where there is no limit any more.
+        ok(&mut client, "FLUSHALL");
+        ok(&mut client, "CONFIG SET maxmemory-policy allkeys-adaptive");
+        fill(&mut client, "key", 0..3_000, None);
+        ok(&mut client, "CONFIG SET maxmemory 0");
+        until("idle times are told", || {
+            (0..3_000)
+                .all(|key| (0..60).contains(&integer(&mut client, &format!("OBJECT IDLETIME key:{key}"))))
+        });
+        ok(&mut client, "CONFIG SET maxmemory 64mb");
+    }
+}
+
+#[test]
+fn hot_and_big_keys_are_told_of_in_the_database_they_are_in() {
+    let server = larder(1, &[]);
+    let mut client = server.client();
+    ok(&mut client, &format!("SET hot {}", "v".repeat(100_000)));
+    for _ in 0..20_000 {
+        client.run("STRLEN hot").unwrap();
+    }
+    let database = |client: &mut Client, command: &str| {
+        let reply = client.run(command).unwrap();
+        let key = reply.items().unwrap()[0].items().unwrap();
+        let at = key.iter().position(|word| word.text() == "db").unwrap();
+        assert!(key.iter().any(|word| word.text() == "hot"), "{key:?}");
+        key[at + 1].integer().unwrap()
+    };
+    for command in ["CACHE HOTKEYS", "CACHE BIGKEYS"] {
+        assert_eq!(database(&mut client, command), 0, "{command}");
+    }
+    ok(&mut client, "SWAPDB 0 3");
+    for command in ["CACHE HOTKEYS", "CACHE BIGKEYS"] {
+        assert_eq!(database(&mut client, command), 3, "{command}");
+    }
+    ok(&mut client, "SWAPDB 3 5");
+    assert_eq!(database(&mut client, "CACHE BIGKEYS"), 5);
+}
+
 #[test]
 fn keys_set_together_need_not_end_together() {
     let server = larder(1, &[]);

@@ -9,7 +9,7 @@ use crate::effects::Event;
 use crate::evict::bytes_of;
 use crate::field_ends::DbTable;
 use crate::insight::{Found, bytes_of as bytes_apart};
-use crate::keyspace::{Database, DbIndex, Hashed, Keyspace, Locked};
+use crate::keyspace::{Database, DbIndex, Hashed, Keyspace, Locked, TableNumber};
 use crate::local::{Local, Millis};
 use crate::object::{Object, Type, encoding_of, next_due_of, size_of_value};
 use crate::sizes::Replacing;
@@ -443,7 +443,7 @@ impl<'t> Db<'t> {
     fn tell_read(&mut self, key: &Hashed<'_>) {
         let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key);
         let found = found.map(|occupied| Found::of(&occupied.view()));
-        self.local.insight.read(self.index, key, found, self.local.now);
+        self.local.insight.read(TableNumber(self.table.number), key, found, self.local.now);
     }
 
     /// Tells what a key holds that was written.
@@ -453,7 +453,7 @@ impl<'t> Db<'t> {
         let shard = self.locked.shard(self.table.shard_of(key.hash));
         if let Some(entry) = shard.find(key.hash, key.bytes) {
             let found = Found::of(&entry);
-            self.local.insight.wrote(self.index, key, found, self.local.now);
+            self.local.insight.wrote(TableNumber(self.table.number), key, found, self.local.now);
         } else {
             self.local.insight.passed();
         }

@@ -30,6 +30,10 @@ pub const LOCK_ATTEMPTS: u32 = 200;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct DbIndex(pub u32);
 
+/// The number of a table. SWAPDB changes which database it is, so what is remembered of keys is remembered by this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableNumber(pub u32);
+
 /// A key and its hash, computed once per command.
 #[derive(Debug, Clone, Copy)]
 pub struct Hashed<'a> {
@@ -332,6 +336,11 @@ impl Keyspace {
     }
 
     /// The database that a table is at the moment.
+    pub fn database_of_table(&self, table: TableNumber) -> DbIndex {
+        self.database_of(table.0)
+    }
+
+    /// The database that a table is at the moment.
     pub(crate) fn database_of(&self, table: u32) -> DbIndex {
         let is_it = |db: &u32| self.table_of[*db as usize].load(Ordering::Relaxed) == table;
         DbIndex(Some(table).filter(is_it).or_else(|| (0..self.databases()).find(is_it)).unwrap_or(table))
@@ -526,7 +535,7 @@ impl Keyspace {
         }
         table.sizes.clear();
         let (contents, field_ends) = (table.detach_all(), table.field_ends.detach());
-        self.insight.flushed(db, self.is_empty());
+        self.insight.flushed(TableNumber(table.number), self.is_empty());
         Some(Garbage::Database(Flushed { contents, field_ends }))
     }
 

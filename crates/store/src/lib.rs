@@ -30,7 +30,7 @@ pub use collection::{Edited, PACKED_BYTES_MAX};
 pub use db::{Db, EditIntegerError, Elsewhere, Expire, Item, Value, WrongType};
 pub use discard::{LazyFree, Removal};
 pub use effects::{Effect, Effects, Event, EventClass, Listener};
-pub use evict::{Choice, Chosen, Evicted, Evictor, Kind, Scope, Uses};
+pub use evict::{Cause, Choice, Chosen, Evicted, Evictor, Kind, Scope, Uses};
 pub use followed::{Followed, Waiting, Watch};
 pub use held::Held;
 pub use insight::{
@@ -39,6 +39,7 @@ pub use insight::{
 };
 pub use keyspace::{
     Database, DbIndex, Flushed, Garbage, Hashed, Keyspace, KeyspaceMemory, LOCK_ATTEMPTS, Locked, Place,
+    TableNumber,
 };
 pub use larder_policy::policies::levels::uses_of;
 pub use local::{Access, Local, Millis, Unfound};

@@ -415,7 +415,7 @@ mod tests {
                 let mut evictor = crate::Evictor::default();
                 evictor
                     .follow(keyspace.choose_policy(Some(crate::Choice { kind, scope, admission: false }), 8));
-                evictor.evict_one(keyspace, local);
+                evictor.evict(keyspace, local, 1, 1);
             }
             step => with_key(keyspace, ONE, local, key, |db, key| edit(db, key, step)),
         }

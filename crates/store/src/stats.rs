@@ -48,6 +48,8 @@ pub struct StoreStats {
     pub deleted: Counter,
     /// Keys removed to make room.
     pub evicted: Counter,
+    /// The same by what room was made for, in the order of [`crate::Cause::ALL`].
+    pub evicted_for: [Counter; 3],
     /// Changes made to the data.
     pub changes: Counter,
     /// Objects handed to background freeing.

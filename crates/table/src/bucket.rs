@@ -149,6 +149,10 @@ impl Bucket {
     /// A bit for each slot whose entry lives here because its home, the bucket before, was full.
     #[inline]
     pub(crate) fn displaced(&self) -> u32 {
+        // Most buckets have none.
+        if (0..SLOTS).fold(0, |any, index| any | self.get(index).0) & DISPLACED == 0 {
+            return 0;
+        }
         (0..SLOTS).map(|index| u32::from(self.get(index).is_displaced()) << index).sum()
     }
 

@@ -206,9 +206,17 @@ impl Raw {
     /// The entry is live.
     #[inline]
     pub(crate) unsafe fn shape(self) -> Shape {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise; a payload that is not boxed has a length of at least a byte, and what is boxed more.
         unsafe {
             let word = self.word().load(Relaxed);
+            let (key_len, len) = (usize::from(self.byte(WORD_BYTES)), usize::from(self.byte(WORD_BYTES + 1)));
+            if word & BOXED == 0 && key_len <= SHORT_MAX && len <= SHORT_MAX {
+                return Shape {
+                    key_len,
+                    inline_len: Some(len),
+                    form: (word >> FORM_SHIFT & FORM_MASK) as usize,
+                };
+            }
             let (key_len, key_width) = self.length(WORD_BYTES);
             let inline_len =
                 if word & BOXED == 0 { Some(self.length(WORD_BYTES + key_width).0) } else { None };
@@ -578,6 +586,14 @@ impl<'a, B> Entry<'a, B> {
         }
     }
 
+    /// Whether the payload is boxed.
+    #[inline]
+    #[must_use]
+    pub fn is_boxed(&self) -> bool {
+        // SAFETY: `new`'s promise.
+        unsafe { self.raw.is_boxed() }
+    }
+
     /// Bytes the entry takes in the table, rounding and slot included; what a boxed payload points to is not.
     #[inline]
     #[must_use]
@@ -593,8 +609,16 @@ impl<'a, B> Entry<'a, B> {
 /// The entry is live.
 #[inline]
 pub(crate) unsafe fn size(raw: Raw, boxed_bytes: usize) -> usize {
-    // SAFETY: the caller's promise.
-    unsafe { charged(raw.shape().bytes(boxed_bytes)) + SLOT_BYTES }
+    // SAFETY: the caller's promise; as in `shape`.
+    unsafe {
+        let word = raw.word().load(Relaxed);
+        let (key_len, len) = (usize::from(raw.byte(WORD_BYTES)), usize::from(raw.byte(WORD_BYTES + 1)));
+        if word & BOXED == 0 && key_len <= SHORT_MAX && len <= SHORT_MAX {
+            let form = (word >> FORM_SHIFT & FORM_MASK) as usize;
+            return charged(WORD_BYTES + 2 + FORM_BYTES[form] + key_len + len) + SLOT_BYTES;
+        }
+        charged(raw.shape().bytes(boxed_bytes)) + SLOT_BYTES
+    }
 }
 
 #[cfg(test)]

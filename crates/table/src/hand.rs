@@ -6,6 +6,7 @@
 use crate::bucket::{Pattern, SLOTS, Slot, TAG_BITS};
 use crate::directory::tag_of;
 use crate::entry::{Entry, Raw};
+use crate::occupied::Occupied;
 use crate::segment::{Segment, SegmentRef};
 use crate::shard::Shard;
 use crate::table::Table;
@@ -13,6 +14,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// Empty places that one step of the hand passes over: empty shards cost 1, empty buckets 4.
 const SKIPS_MAX: usize = 64;
+/// Entries of a bucket that are asked for before the first is shown.
+const AT_ONCE: usize = 2 * SLOTS;
 /// How often a shard that another thread holds is asked for.
 const LOCK_ATTEMPTS: usize = 100;
 /// A shard that another thread holds is passed over in so many parts, as a power of two.
@@ -29,12 +32,38 @@ pub struct Hand {
     pub timed_only: bool,
 }
 
-impl<B: Send + Sync + 'static> Shard<'_, B> {
+/// Where an entry was found. It is looked at again before it is believed.
+#[derive(Clone, Copy, Debug)]
+pub struct Spot {
+    hash: u64,
+    word: SegmentRef,
+    index: usize,
+    raw: Raw,
+}
+
+impl Spot {
+    /// The whole hash of the entry's key.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
     /// An entry whose hash begins with the first `bits` of `hash`, which belongs to this shard; the first of several.
     /// With it the whole hash. O(1) while `bits` are as many as the table uses to find an entry, which they are up to
     /// some hundred million entries for 32; more buckets are looked through above.
     #[must_use]
     pub fn find_by_prefix(&self, hash: u64, bits: u32) -> Option<(u64, Entry<'_, B>)> {
+        let spot = self.spot_by_prefix(hash, bits)?;
+        // SAFETY: the spot was just found in this shard: it is of a live entry with a payload of type B.
+        Some((spot.hash, unsafe { Entry::new(spot.raw) }))
+    }
+
+    /// As [`Shard::find_by_prefix`], to come back to the entry without another search.
+    #[must_use]
+    pub fn spot_by_prefix(&self, hash: u64, bits: u32) -> Option<Spot> {
         let word = self.core.lookup(hash);
         if word.is_vacant() {
             return None;
@@ -52,28 +81,60 @@ impl<B: Send + Sync + 'static> Shard<'_, B> {
             let pattern = Pattern::new(tag, displaced);
             // SAFETY: the lock is held.
             for at in crate::bucket::bits(unsafe { line.matches(pattern) }) {
-                if let Some(found) = self.if_begins(line.get(at), hash, bits) {
-                    return Some(found);
+                if let Some((hash, raw)) = self.if_begins(line.get(at), hash, bits) {
+                    return Some(Spot { hash, word: segment.reference(), index: bucket * SLOTS + at, raw });
                 }
             }
         }
-        let listed = (0..segment.overflow_len()).map(|at| segment.get(segment.slots() + at));
-        listed.filter(|slot| slot.tag() == tag).find_map(|slot| self.if_begins(slot, hash, bits))
+        (segment.slots()..segment.slots() + segment.overflow_len()).find_map(|index| {
+            let slot = Some(segment.get(index)).filter(|slot| slot.tag() == tag)?;
+            let (hash, raw) = self.if_begins(slot, hash, bits)?;
+            Some(Spot { hash, word: segment.reference(), index, raw })
+        })
     }
 
-    /// The entry of a slot, if its hash begins with these bits.
-    fn if_begins(&self, slot: Slot, hash: u64, bits: u32) -> Option<(u64, Entry<'_, B>)> {
+    /// The entry at a spot, if it is still there.
+    #[inline]
+    #[must_use]
+    pub fn at(&self, spot: Spot) -> Option<Entry<'_, B>> {
+        // SAFETY: the spot is of a live entry of this shard, with a payload of type B; changing it takes `&mut self`.
+        self.has(spot).then(|| unsafe { Entry::new(spot.raw) })
+    }
+
+    /// The entry at a spot, to change or remove it, if it is still there.
+    #[inline]
+    #[must_use]
+    pub fn at_mut(&mut self, spot: Spot) -> Option<Occupied<'_, 't, B>> {
+        self.has(spot).then(|| Occupied::new(self, spot.hash, spot.word, spot.index, spot.raw))
+    }
+
+    /// Whether the slot of a spot, in whichever shard that was found, is in this shard and has an entry at the same address.
+    #[inline]
+    fn has(&self, spot: Spot) -> bool {
+        let Spot { hash, word, index, raw } = spot;
+        if self.core.inner.shard_of(hash) != self.index() {
+            return false;
+        }
+        let Some(segment) = self.core.segment(hash).filter(|segment| segment.reference() == word) else {
+            return false;
+        };
+        index < segment.slots() + segment.overflow_len()
+            && Some(segment.get(index)).is_some_and(|slot| !slot.is_empty() && slot.entry() == raw.0)
+    }
+
+    /// The entry of a slot, and its hash, if that begins with these bits.
+    fn if_begins(&self, slot: Slot, hash: u64, bits: u32) -> Option<(u64, Raw)> {
         if slot.is_empty() {
             return None;
         }
-        // SAFETY: used slots point to live entries with payloads of type B; the lock is held and `self` is borrowed.
-        let entry = unsafe { Entry::new(Raw(slot.entry())) };
-        let own = self.core.inner.hasher.hash(entry.key());
-        begins(own, hash, bits).then_some((own, entry))
+        let raw = Raw(slot.entry());
+        // SAFETY: used slots point to live entries; the lock is held.
+        let own = self.core.inner.hasher.hash(unsafe { raw.key() });
+        begins(own, hash, bits).then_some((own, raw))
     }
 
-    /// As [`Shard::find_by_prefix`], where the bits are fewer than those that tell a bucket.
-    fn find_in_range(&self, hash: u64, bits: u32) -> Option<(u64, Entry<'_, B>)> {
+    /// As [`Shard::spot_by_prefix`], where the bits are fewer than those that tell a bucket.
+    fn find_in_range(&self, hash: u64, bits: u32) -> Option<Spot> {
         let mut position = clear_below(hash, bits) >> (u64::BITS - POSITION_BITS);
         loop {
             let start = position << (u64::BITS - POSITION_BITS);
@@ -81,8 +142,13 @@ impl<B: Send + Sync + 'static> Shard<'_, B> {
             let next = self.for_each_at_home(start, &mut |slot| {
                 found = found.or_else(|| self.if_begins(slot, hash, bits));
             });
-            if found.is_some() || next >> POSITION_BITS != 0 {
-                return found;
+            if let Some((hash, raw)) = found {
+                // SAFETY: the entry is live; the lock is held.
+                let (word, index, raw) = self.core.find(hash, unsafe { raw.key() })?;
+                return Some(Spot { hash, word, index, raw });
+            }
+            if next >> POSITION_BITS != 0 {
+                return None;
             }
             let start = next << (u64::BITS - POSITION_BITS);
             if !begins(start, hash, bits) || self.core.inner.shard_of(start) != self.index() {
@@ -105,7 +171,8 @@ impl<B: Send + Sync + 'static> Shard<'_, B> {
 
     /// Shows the used slots of entries at home in the bucket of `hash`. Answers where the next bucket's range begins, in
     /// units of 2^16 hashes.
-    pub(crate) fn for_each_at_home(&self, hash: u64, visit: &mut dyn FnMut(Slot)) -> u64 {
+    #[inline]
+    pub(crate) fn for_each_at_home(&self, hash: u64, visit: &mut impl FnMut(Slot)) -> u64 {
         let word = self.core.lookup(hash);
         let prefix_bits = self.core.prefix_bits(word.depth());
         let range = 1u64 << (POSITION_BITS - prefix_bits);
@@ -124,16 +191,19 @@ impl<B: Send + Sync + 'static> Shard<'_, B> {
         start + (tag << (POSITION_BITS - prefix_bits - TAG_BITS))
     }
 
+    #[inline]
     fn slots_at_home(
         &self,
         segment: Segment<'_>,
         word: SegmentRef,
         home: usize,
-        visit: &mut dyn FnMut(Slot),
+        visit: &mut impl FnMut(Slot),
     ) {
         for (bucket, displaced) in [(home, false), (word.after(home), true)] {
-            for slot in (0..SLOTS).map(|at| segment.bucket(bucket).get(at)) {
-                if !slot.is_empty() && slot.is_displaced() == displaced {
+            let line = segment.bucket(bucket);
+            // Used slots come first.
+            for slot in (0..SLOTS).map(|at| line.get(at)).take_while(|slot| !slot.is_empty()) {
+                if slot.is_displaced() == displaced {
                     visit(slot);
                 }
             }
@@ -163,8 +233,9 @@ impl<B: Send + Sync + 'static> Table<B> {
         })
     }
 
-    /// One step of a hand over all entries: visits those at home in the next bucket that has any, with their hashes, and
-    /// answers where the one after it begins; `None` at the end. An entry may be visited again where a bucket began
+    /// One step of a hand over all entries: visits those at home in the next bucket that has any, with the hash at which the
+    /// hand came upon the bucket, of the same shard as theirs, and answers where the bucket after it begins; `None` at the
+    /// end. An entry may be visited again where a bucket began
     /// before `hash`. A shard that is locked is passed over in parts, unless the hand stays: then what is answered is where
     /// that shard stops it. A step passes over a
     /// bounded stretch of empty space, so it may visit nothing. `visit` runs under the shard's lock and must not lock a
@@ -190,21 +261,25 @@ impl<B: Send + Sync + 'static> Table<B> {
                     guard.segment_after(start)
                 } else {
                     skipped += 4;
-                    let is_wanted = |slot: Slot| !hand.timed_only || slot.is_timed();
-                    guard.for_each_at_home(start, &mut |slot| {
-                        if is_wanted(slot) {
-                            crate::prefetch(slot.entry().as_ptr());
-                        }
-                    });
-                    guard.for_each_at_home(start, &mut |slot| {
-                        if !is_wanted(slot) {
+                    // What is in memory far away is asked for all at once.
+                    let (mut slots, mut len, mut others) = ([Slot::EMPTY; AT_ONCE], 0, Vec::new());
+                    let next = guard.for_each_at_home(start, &mut |slot| {
+                        if hand.timed_only && !slot.is_timed() {
                             return;
                         }
+                        crate::prefetch(slot.entry().as_ptr());
+                        match slots.get_mut(len) {
+                            Some(place) => (*place, len) = (slot, len + 1),
+                            None => others.push(slot),
+                        }
+                    });
+                    for slot in slots.iter().take(len).chain(&others) {
                         // SAFETY: used slots point to live entries with payloads of type B; the lock is held.
                         let entry = unsafe { Entry::new(Raw(slot.entry())) };
                         count += 1;
-                        visit(self.hash(entry.key()), &entry);
-                    })
+                        visit(start, &entry);
+                    }
+                    next
                 }
             } else if hand.stays {
                 return Some(start);

@@ -51,7 +51,7 @@ pub use arena::keep_pages;
 pub use detach::Detached;
 pub use entry::{ACCESS_MAX, Entry, KINDS, NewEntry, Payload, PayloadRef, Removed};
 pub use epoch::{Epochs, Participant};
-pub use hand::Hand;
+pub use hand::{Hand, Spot};
 pub use hash::Hasher;
 pub use occupied::{DeadlineChange, Occupied};
 pub use shard::Shard;

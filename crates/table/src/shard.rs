@@ -188,7 +188,7 @@ impl<'t> Core<'t> {
     }
 
     #[inline(always)]
-    fn find(&self, hash: u64, key: &[u8]) -> Option<(SegmentRef, usize, Raw)> {
+    pub(crate) fn find(&self, hash: u64, key: &[u8]) -> Option<(SegmentRef, usize, Raw)> {
         debug_assert_eq!(self.inner.shard_of(hash), self.index, "a hash of another shard");
         let segment = self.segment(hash)?;
         let tag = tag_of(hash, self.prefix_bits(segment.reference().depth()));

@@ -64,6 +64,47 @@ proptest! {
     }
 
     #[test]
+    fn a_spot_is_of_its_entry_or_of_none(
+        shard_bits in 0u8..6,
+        keys in 1u32..2000,
+        bits in 0u32..=64,
+        pick in any::<usize>(),
+        removed in proptest::collection::vec(any::<usize>(), 0..40),
+    ) {
+        let (table, by_hash) = table(shard_bits, keys);
+        let hashes: Vec<u64> = by_hash.keys().copied().collect();
+        let hash = hashes[pick % hashes.len()];
+        let spot = table.lock(table.shard_of(hash)).spot_by_prefix(hash, bits.max(u32::from(shard_bits)));
+        let spot = spot.expect("the entry is there");
+        let wanted = spot.hash();
+        prop_assert!(begins(wanted, hash, bits.max(u32::from(shard_bits))));
+        let mut shard = table.lock(table.shard_of(wanted));
+        prop_assert_eq!(shard.at(spot).map(|entry| entry.key().to_vec()), by_hash.get(&wanted).cloned());
+        for other in removed.iter().map(|pick| hashes[pick % hashes.len()]).filter(|other| *other != wanted) {
+            if table.shard_of(other) == table.shard_of(wanted)
+                && let Some(entry) = shard.find_mut(other, &by_hash[&other])
+            {
+                entry.remove();
+            }
+        }
+        // It may have moved to another slot. Whatever is found by the spot is the entry.
+        if let Some(entry) = shard.at(spot) {
+            prop_assert_eq!(entry.key(), &by_hash[&wanted][..]);
+        }
+        if let Some(entry) = shard.at_mut(spot) {
+            entry.remove();
+            prop_assert!(shard.find(wanted, &by_hash[&wanted]).is_none());
+        }
+        prop_assert!(shard.at(spot).is_none());
+        let elsewhere = (0..table.shards()).find(|other| *other != table.shard_of(wanted));
+        drop(shard);
+        if let Some(other) = elsewhere {
+            prop_assert!(table.lock(other).at(spot).is_none());
+        }
+        (0..table.shards()).for_each(|shard| table.lock(shard).check());
+    }
+
+    #[test]
     fn a_walk_shows_every_entry_that_is_not_held(
         shard_bits in 0u8..6,
         keys in 0u32..3000,
@@ -77,9 +118,13 @@ proptest! {
         let mut shown = BTreeMap::new();
         let (mut at, mut steps) = (Some(start), 0);
         while let Some(hash) = at {
-            at = table.walk(hash, Hand { stays: false, timed_only }, &mut |own, entry| {
+            let mut is_near = true;
+            at = table.walk(hash, Hand { stays: false, timed_only }, &mut |lowest, entry| {
+                let own = table.hash(entry.key());
+                is_near &= lowest >> 16 >= hash >> 16 && table.shard_of(lowest) == table.shard_of(own);
                 shown.insert(own, entry.key().to_vec());
             });
+            prop_assert!(is_near, "what is shown is where it is said to be");
             prop_assert!(at.is_none_or(|next| next > hash), "the hand goes on");
             steps += 1;
             prop_assert!(steps < 70_000, "and comes to the end");

@@ -237,7 +237,9 @@ fn metrics_are_those_of_info(client: &mut Client, port: u16, exact: &Count) {
         ("larder_connected_clients", "connected_clients"),
         ("larder_memory_max_bytes", "maxmemory"),
         ("larder_memory_startup_bytes", "used_memory_startup"),
-        ("larder_keys_removed_total{reason=\"evicted\"}", "evicted_keys"),
+        ("larder_keys_removed_total{reason=\"evicted_for_command\"}", "cache_removed_evicted_for_command"),
+        ("larder_keys_removed_total{reason=\"evicted_over_limit\"}", "cache_removed_evicted_over_limit"),
+        ("larder_keys_removed_total{reason=\"evicted_ahead\"}", "cache_removed_evicted_ahead"),
         ("larder_keys_removed_total{reason=\"deleted\"}", "cache_removed_deleted"),
         ("larder_cache_followed_keys", "cache_keys_followed"),
     ] {

@@ -14,6 +14,7 @@ use crate::compare::{Context, progress};
 use crate::outcome::micros;
 use crate::peers::{Kind, Launch};
 use crate::replay::{KEY_BYTES, Replay, Replayed};
+use crate::template::Protocol;
 use crate::trace::footprint_bytes;
 use larder_policy::sim::{RECORD_BYTES, Trace, next_record, open_kvt1};
 
@@ -113,7 +114,8 @@ fn native(rig: &Rig, args: &TraceArgs, trace: &Trace, launch: &Launch) -> Result
     let mut replays = Vec::new();
     for contender in &mut contenders {
         let endpoint = contender.server.endpoint();
-        let replay = Replay::connect(&endpoint, args.trace_connections, trace.keys, largest, args.trace_ttl)?;
+        let (connections, ttl) = (args.trace_connections, args.trace_ttl);
+        let replay = Replay::connect(&endpoint, connections, trace.keys, largest, ttl, Protocol::Resp)?;
         replays.push((replay, 0u64));
         contender.server.pause()?;
     }

@@ -19,9 +19,9 @@
 //! Invariant: the work of a step is bounded; learning is spread over steps, a class at a time.
 
 use super::ghosts::Ghosts;
-use super::sampler::{Choice, Sampler, Scale};
+use super::sampler::{Choice, KEPT, Sampler, Scale};
 use crate::Hits;
-use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
+use crate::interface::{Entries, Glance, Policy, Ref, Scope, Seen, Step};
 use crate::random::{Random, mix};
 
 const BINS: usize = 32;
@@ -38,6 +38,11 @@ const MEMORY: f32 = 0.95;
 const LEAN: f32 = 3.0;
 /// Ages beyond this are taken back to it, so that no clock that wraps makes the old young.
 const AGE_MAX: u32 = 0xc000;
+/// Of the candidates that policies are to keep so many parts are enough: since each step takes one and sees eight, what
+/// is behind the first of them hardly ever gets its turn.
+const KEPT_PART: usize = 3;
+/// Entries counted in one census.
+const SHOWN_MAX: usize = 64;
 /// Uses between two lessons, at least.
 const LESSON_USES_MIN: u64 = 2048;
 
@@ -62,6 +67,12 @@ fn pause_of(bin: usize) -> u32 {
 #[inline]
 fn class_of(field: u32) -> usize {
     (field >> 2 & 0x3f) as usize
+}
+
+/// Where class and age of an entry stand.
+#[inline]
+fn cell_of(field: u32, clock: u32) -> usize {
+    class_of(field) * BINS + bin_of(age_of(field, clock))
 }
 
 #[inline]
@@ -119,24 +130,29 @@ struct Ranks {
     clock: u32,
     /// Classes learned so far.
     learned: u32,
-    cells: Box<[f32]>,
+    cells: Box<[f32; CELLS]>,
     /// What ranks are multiplied by for the size, by half octaves.
     size_weights: [f32; 64],
 }
 
-impl Ranks {
-    /// Changes whenever a rank may have changed.
+impl Scale for Ranks {
     fn epoch(&self) -> u64 {
         u64::from(self.learned) << 32 | u64::from(self.clock)
     }
 
     #[inline]
-    fn of(&self, seen: &Seen) -> f32 {
-        let bytes = seen.bytes.max(1);
-        let octave = bytes.ilog2();
-        let half = if octave > 0 { bytes >> (octave - 1) & 1 } else { 0 };
-        let cell = class_of(seen.field) * BINS + bin_of(age_of(seen.field, self.clock));
-        self.cells[cell] * self.size_weights[(octave * 2 + half) as usize]
+    fn rank(&self, field: u32, _deadline: u64, bytes: impl FnOnce() -> u32) -> f32 {
+        self.cells[cell_of(field, self.clock)] * self.weight(bytes())
+    }
+}
+
+impl Ranks {
+    #[inline]
+    fn weight(&self, bytes: u32) -> f32 {
+        let octave = (bytes | 1).ilog2();
+        // The bit after the first; a byte alone has none.
+        let half = bytes << 1 >> octave & 1;
+        self.size_weights[(octave * 2 + half) as usize & 63]
     }
 }
 
@@ -164,13 +180,14 @@ impl Adaptive {
             ranks: Ranks {
                 clock: 0,
                 learned: 0,
-                cells: vec![0.0; CELLS].into(),
+                cells: Box::new([0.0; CELLS]),
                 size_weights: std::array::from_fn(weight),
             },
             has_asked: false,
             round: 0,
             random: Random::new(seed),
         };
+        policy.keep(KEPT);
         while policy.lesson < CLASSES {
             policy.learn();
         }
@@ -185,16 +202,16 @@ impl Adaptive {
         self.ranks.clock = self.ranks.clock.wrapping_add(ticks as u32);
     }
 
-    /// Counts the entries that the hand saw, and some remembered names, for the time since the last count.
-    fn census(&mut self, entries: usize, shown: &[u32]) {
+    /// Counts the entries that the hand saw, by their cells, and some remembered names, for the time since the last count.
+    fn census(&mut self, entries: usize, shown: &[u16]) {
         let ticks = (self.uses - self.counted_at) as f32 / self.uses_a_tick as f32;
         self.counted_at = self.uses;
         if ticks == 0.0 {
             return;
         }
         let weight = ticks * entries as f32 / shown.len().max(1) as f32;
-        for field in shown {
-            self.room[class_of(*field) * BINS + bin_of(age_of(*field, self.ranks.clock))] += weight;
+        for cell in shown {
+            self.room[usize::from(*cell)] += weight;
         }
         let weight = ticks * self.ghosts.sets() as f32;
         for note in self.ghosts.sample(self.random.next() as usize >> 1) {
@@ -334,29 +351,26 @@ impl Policy for Adaptive {
         let len = entries.len();
         self.ghosts.fit(len);
         self.teach(len);
-        let mut shown = [0; 64];
-        let mut count = 0;
-        let clock = self.ranks.clock;
+        let (mut shown, mut count) = ([0; SHOWN_MAX], 0);
+        let ranks = &self.ranks;
         for _ in 0..4 {
-            let (ranks, epoch) = (&self.ranks, self.ranks.epoch());
-            let scale = Scale { rank: &|seen| ranks.of(seen), epoch };
-            let mut visit = |seen: &mut Seen| {
-                if age_of(seen.field, clock) > AGE_MAX {
-                    seen.field = aged(seen.field, clock);
-                }
+            let judge = |glance: &Glance<'_>| {
+                let age = age_of(glance.field, ranks.clock);
+                let cell = class_of(glance.field) * BINS + bin_of(age);
                 if let Some(place) = shown.get_mut(count) {
-                    *place = seen.field;
+                    *place = cell as u16;
                     count += 1;
                 }
+                let field = if age > AGE_MAX { aged(glance.field, ranks.clock) } else { glance.field };
+                (field, ranks.cells[cell] * ranks.weight(glance.entry.bytes()))
             };
-            if self.sampler.walk(entries, &mut visit, &scale) > 0 {
+            if self.sampler.walk(entries, ranks, judge) {
                 break;
             }
         }
         self.census(len, &shown[..count]);
         self.sampler.lonely(entries);
-        let (ranks, epoch) = (&self.ranks, self.ranks.epoch());
-        let choice = self.sampler.choose(entries, &Scale { rank: &|seen| ranks.of(seen), epoch });
+        let choice = self.sampler.choose(entries, &self.ranks);
         if let Choice::Found(candidate, _) = choice
             && !candidate.seen.is_over
         {
@@ -368,7 +382,7 @@ impl Policy for Adaptive {
     }
 
     fn keep(&mut self, candidates: usize) {
-        self.sampler.keep(candidates);
+        self.sampler.keep(candidates / KEPT_PART);
     }
 
     fn clock(&self) -> u32 {
@@ -378,11 +392,10 @@ impl Policy for Adaptive {
     fn observe(&mut self, entries: &mut dyn Entries) {
         let len = entries.len();
         self.teach(len);
-        let mut shown = [0; 64];
-        let mut count = 0;
-        self.sampler.observe(entries, &mut |seen| {
+        let (mut shown, mut count, clock) = ([0; SHOWN_MAX], 0, self.ranks.clock);
+        self.sampler.observe(entries, &mut |field| {
             if let Some(place) = shown.get_mut(count) {
-                *place = seen.field;
+                *place = cell_of(field, clock) as u16;
                 count += 1;
             }
         });

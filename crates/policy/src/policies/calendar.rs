@@ -13,7 +13,7 @@
 //!
 //! Field, from the top: 14 bits generation of the last use, 10 bits ring. A reference that comes out of another ring than
 //! the entry says is a leftover of a deletion, and dropped.
-//! Cost: 4.3 bytes an entry. Invariants: periods ascend, each has a ring of its own, the last is the current one;
+//! Cost: 4.6 bytes an entry. Invariants: periods ascend, each has a ring of its own, the last is the current one;
 //! no entry that is filed was used more than [`AGE_MAX`] generations ago by its field.
 
 use super::leftovers_max;
@@ -32,8 +32,8 @@ const TIDY_LOOKS: usize = 64;
 /// References moved in one step where periods are joined, and with each entry that is made.
 const JOIN_LOOKS: usize = 64;
 const JOIN_LOOKS_MADE: usize = 4;
-/// Rings that are to be free: with fewer, periods are joined.
-const FREE_MIN: usize = 256;
+/// Entries made in a generation, at least, where that leaves enough of them.
+const ENTRIES_A_GENERATION: usize = 32;
 /// An entry used longer ago than so many generations looks as if it was so many, so that no clock that wraps makes it young.
 const AGE_MAX: u32 = CLOCK_MASK / 4 * 3;
 /// A generation lasts at least this part of the time that the oldest period is ago, as a divisor.
@@ -53,10 +53,11 @@ pub enum Order {
 }
 
 impl Order {
-    /// Generations in the time in which all entries are made anew.
-    fn generations(self) -> usize {
+    /// Generations in the time in which all of so many entries are made anew.
+    fn generations(self, entries: usize) -> usize {
         match self {
-            Order::Lru | Order::Lrm => 512,
+            // Where entries are few, as few as tell their order to half a percent.
+            Order::Lru | Order::Lrm => (entries / ENTRIES_A_GENERATION).clamp(256, 512),
             // What is made later stands later in its ring, and that is all that counts.
             Order::Fifo | Order::Mru => 8,
         }
@@ -122,7 +123,7 @@ impl Calendar {
         Calendar {
             order,
             scope,
-            rings: Rings::new(RINGS),
+            rings: Rings::new(),
             periods: VecDeque::from([Period { ring: 0, first: 0, second: 0 }]),
             free: (1..RINGS as u16).rev().collect(),
             now: 0,
@@ -189,7 +190,8 @@ impl Calendar {
     /// Begins a generation when so many entries were made that it is time.
     fn turn(&mut self) {
         self.made += 1;
-        if self.made * self.order.generations() >= self.entries.max(self.expected / 2) {
+        let entries = self.entries.max(self.expected / 2);
+        if self.made * self.order.generations(entries) >= entries {
             self.begin();
         }
     }
@@ -208,7 +210,8 @@ impl Calendar {
     /// Joins old periods while too few rings are free: each of two by two gives its references to the one after it,
     /// but for those used since, which are filed under that.
     fn join(&mut self, entries: &mut dyn Entries, looks: usize) {
-        if self.free.len() >= FREE_MIN {
+        let held = self.entries.max(self.expected / 2);
+        if self.periods.len() <= self.order.generations(held).max(256) * 3 / 2 {
             return;
         }
         // The newer half of the periods stays as fine as it was made.
@@ -269,7 +272,7 @@ impl Calendar {
                 continue;
             }
             let used = self.generation(seen.field, 0);
-            let is_oldest = self.period_of(used) == 0;
+            let is_oldest = self.periods.get(1).is_none_or(|next| self.age(next.first) < self.age(used));
             if seen.is_over || is_oldest && self.may_go(at, entries) {
                 return Step::Evict(at);
             }

@@ -2,17 +2,17 @@
 //!
 //! Redis keeps the best of earlier samples as well; here a candidate's rank follows from its field alone, is taken anew when
 //! the scale changes, and the candidate is looked at again before it leaves. The order of hashes is random, so each bucket is
-//! a fair sample, and since the hand walks, none is passed over.
+//! a fair sample, and since the hand walks, none is passed over. An entry that is no candidate is not asked for its name.
 //! Invariant: the candidates are those of the lowest ranks seen, as many as are kept, and no two name the same entry.
 
-use crate::interface::{Entries, Ref, Scope, Seen, Step};
+use crate::interface::{Entries, Glance, Ref, Scope, Seen, Step};
 
 /// Candidates kept from one choice to the next, unless [`Sampler::keep`] says otherwise.
-const KEPT: usize = 24;
-/// Entries a bucket may show.
-const SHOWN_MAX: usize = 16;
+pub(super) const KEPT: usize = 24;
 /// Buckets walked in one step in search of candidates.
 const BUCKETS_MAX: usize = 8;
+/// Ranks compared at once.
+const LANES: usize = 8;
 
 /// A candidate.
 #[derive(Clone, Copy, Debug)]
@@ -21,18 +21,19 @@ pub(super) struct Candidate {
     pub(super) seen: Seen,
 }
 
-/// The scale of ranks: how an entry is ranked at the moment, and a number that changes whenever that of an entry that is as
-/// it was may.
-pub(super) struct Scale<'a> {
-    pub(super) rank: &'a dyn Fn(&Seen) -> f32,
-    pub(super) epoch: u64,
+/// The scale of ranks: how an entry is ranked at the moment.
+pub(super) trait Scale {
+    /// The rank of an entry that is not over. Its size is asked for where it counts.
+    fn rank(&self, field: u32, deadline: u64, bytes: impl FnOnce() -> u32) -> f32;
+
+    /// A number that changes whenever the rank of an entry that is as it was may.
+    fn epoch(&self) -> u64;
 }
 
-impl Scale<'_> {
-    /// What is over goes first.
-    fn of(&self, seen: &Seen) -> f32 {
-        if seen.is_over { f32::NEG_INFINITY } else { (self.rank)(seen) }
-    }
+/// What is over goes first.
+#[inline]
+fn rank_of(scale: &impl Scale, seen: &Seen) -> f32 {
+    if seen.is_over { f32::NEG_INFINITY } else { scale.rank(seen.field, seen.deadline, || seen.bytes) }
 }
 
 /// The hand and the candidates.
@@ -101,63 +102,59 @@ impl Sampler {
         self.newest = None;
     }
 
-    /// Walks a bucket, showing it to `visit` too, which may change the fields. Answers how many entries in scope it showed
-    /// that may leave.
+    /// Walks a bucket, having each entry in scope judged: its field as it is to be, and its rank on the scale. Answers whether
+    /// there was one that may leave.
+    #[inline]
     pub(super) fn walk(
         &mut self,
         entries: &mut dyn Entries,
-        visit: &mut dyn FnMut(&mut Seen),
-        scale: &Scale<'_>,
-    ) -> usize {
+        scale: &impl Scale,
+        mut judge: impl FnMut(&Glance<'_>) -> (u32, f32),
+    ) -> bool {
         self.rank_anew(scale);
-        let (mut shown, mut found, mut others) = (0, 0, 0);
-        let mut bucket = [None; SHOWN_MAX];
-        let (scope, newest) = (self.scope, self.newest);
-        self.hand = entries.walk(self.hand, &mut |at, mut seen| {
+        let (mut shown, mut found, mut is_newest) = (0, 0, false);
+        self.hand = entries.walk(self.hand, &mut |glance| {
             shown += 1;
-            if !scope.has(&seen) {
+            if !self.scope.has_one_until(glance.deadline) {
                 return;
             }
-            let field = seen.field;
-            visit(&mut seen);
-            if let Some(place) = bucket.get_mut(found) {
-                *place = Some((at, seen, field != seen.field));
+            let (field, rank) = judge(glance);
+            if field != glance.field {
+                glance.entry.set_field(field);
             }
             found += 1;
             // The entry made last, alone in scope, is as if there were none.
-            others += usize::from(newest != Some(at));
-        });
-        for (at, seen, is_changed) in bucket.into_iter().take(found).flatten() {
-            if is_changed {
-                entries.set_field(at, seen.field);
+            is_newest = found == 1 && self.newest.is_some_and(|newest| newest == glance.at());
+            let rank = if glance.is_over { f32::NEG_INFINITY } else { rank };
+            if rank < self.highest {
+                self.offer(glance, field, rank);
             }
-            self.offer(at, seen, scale.of(&seen));
-        }
-        self.barren = if others > 0 { 0 } else { self.barren + shown.max(1) };
-        others
+        });
+        let may_leave = found > usize::from(is_newest);
+        self.barren = if may_leave { 0 } else { self.barren + shown.max(1) };
+        may_leave
     }
 
-    fn rank_anew(&mut self, scale: &Scale<'_>) {
-        if self.epoch != scale.epoch {
-            self.epoch = scale.epoch;
+    fn rank_anew(&mut self, scale: &impl Scale) {
+        if self.epoch != scale.epoch() {
+            self.epoch = scale.epoch();
             for (rank, seen) in self.ranks.iter_mut().zip(&self.seen) {
-                *rank = scale.of(seen);
+                *rank = rank_of(scale, seen);
             }
             self.find_highest();
         }
     }
 
     fn find_highest(&mut self) {
-        let highest =
-            |ranks: &[f32]| ranks.iter().fold(f32::NEG_INFINITY, |highest, rank| highest.max(*rank));
-        self.highest = if self.ranks.len() < self.kept { f32::INFINITY } else { highest(&self.ranks) };
+        let is_full = self.ranks.len() >= self.kept;
+        self.highest = if is_full { -lowest(&self.ranks, |rank| -rank) } else { f32::INFINITY };
     }
 
-    /// Makes an entry a candidate if there is room or one of a higher rank, which makes room.
-    fn offer(&mut self, at: Ref, seen: Seen, rank: f32) {
-        if rank >= self.highest {
-            return;
-        }
+    /// Makes an entry of a rank below the highest a candidate, in the place of that if there is no room.
+    #[inline(never)]
+    fn offer(&mut self, glance: &Glance<'_>, field: u32, rank: f32) {
+        let at = glance.at();
+        let seen = Seen { field, ..glance.seen() };
         // Without a way out on the way, so that many are compared at once.
         if self.refs.iter().fold(false, |any, known| any | (*known == at)) {
             if let Some(index) = self.refs.iter().position(|known| *known == at) {
@@ -180,33 +177,30 @@ impl Sampler {
     }
 
     /// Looks at a bucket without choosing.
-    pub(super) fn observe(&mut self, entries: &mut dyn Entries, visit: &mut dyn FnMut(&Seen)) -> usize {
-        let mut found = 0;
+    pub(super) fn observe(&mut self, entries: &mut dyn Entries, visit: &mut dyn FnMut(u32)) {
         let scope = self.scope;
-        self.hand = entries.walk(self.hand, &mut |_, seen| {
-            if scope.has(&seen) {
-                visit(&seen);
-                found += 1;
+        self.hand = entries.walk(self.hand, &mut |glance| {
+            if scope.has_one_until(glance.deadline) {
+                visit(glance.field);
             }
         });
-        found
     }
 
     /// The candidate of the lowest rank that is still as it was seen. What is over goes first.
-    pub(super) fn choose(&mut self, entries: &mut dyn Entries, scale: &Scale<'_>) -> Choice {
+    pub(super) fn choose(&mut self, entries: &mut dyn Entries, scale: &impl Scale) -> Choice {
         self.rank_anew(scale);
         for _ in 0..self.kept {
-            let lowest = self.ranks.iter().fold(f32::INFINITY, |lowest, rank| lowest.min(*rank));
+            let lowest = lowest(&self.ranks, |rank| rank);
             let Some(index) = self.ranks.iter().position(|rank| *rank <= lowest) else { break };
             let at = self.refs[index];
             match entries.look(at) {
                 Some(seen) if self.scope.has(&seen) && self.newest != Some(at) => {
                     let known = self.seen[index];
-                    if seen.field == known.field && seen.bytes == known.bytes {
+                    if seen == known {
                         self.drop_candidate(index);
-                        return Choice::Found(Candidate { at, seen }, scale.of(&seen));
+                        return Choice::Found(Candidate { at, seen }, rank_of(scale, &seen));
                     }
-                    (self.seen[index], self.ranks[index]) = (seen, scale.of(&seen));
+                    (self.seen[index], self.ranks[index]) = (seen, rank_of(scale, &seen));
                     self.find_highest();
                 }
                 _ => self.drop_candidate(index),
@@ -222,15 +216,19 @@ impl Sampler {
         self.highest = f32::INFINITY;
     }
 
-    /// A whole step by rank alone.
+    /// A whole step by rank alone. `renew` answers what an entry's field is to be.
     pub(super) fn step(
         &mut self,
         entries: &mut dyn Entries,
-        visit: &mut dyn FnMut(&mut Seen),
-        scale: &Scale<'_>,
+        renew: impl Fn(u32) -> u32,
+        scale: &impl Scale,
     ) -> Choice {
         for _ in 0..BUCKETS_MAX {
-            if self.walk(entries, visit, scale) > 0 {
+            let judge = |glance: &Glance<'_>| {
+                let field = renew(glance.field);
+                (field, scale.rank(field, glance.deadline, || glance.entry.bytes()))
+            };
+            if self.walk(entries, scale, judge) {
                 break;
             }
         }
@@ -244,6 +242,21 @@ impl Sampler {
             self.newest = None;
         }
     }
+}
+
+/// The least of some ranks by a measure; several are compared at once. Infinite for none.
+#[inline]
+fn lowest(ranks: &[f32], measure: impl Fn(f32) -> f32) -> f32 {
+    let less = |one: f32, other: f32| if one < other { one } else { other };
+    let mut least = [f32::INFINITY; LANES];
+    let (chunks, rest) = ranks.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (least, rank) in least.iter_mut().zip(chunk) {
+            *least = less(measure(*rank), *least);
+        }
+    }
+    let rest = rest.iter().fold(f32::INFINITY, |least, rank| less(measure(*rank), least));
+    least.into_iter().fold(rest, less)
 }
 
 /// What a choice came to.

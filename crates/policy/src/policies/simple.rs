@@ -60,14 +60,20 @@ impl Policy for Chance {
         let (mut chosen, mut found, mut shown) = (None, 0, 0usize);
         let (scope, random, newest) = (self.scope, &mut self.random, self.newest);
         let is_last = entries.len() <= 1;
-        self.hand = entries.walk(from, &mut |at, seen| {
+        self.hand = entries.walk(from, &mut |glance| {
             shown += 1;
-            if scope.has(&seen) && (newest != Some(at) || is_last) {
-                found += 1;
-                if random.below(found) == 0 {
-                    chosen = Some(at);
-                }
+            if !scope.has_one_until(glance.deadline) {
+                return;
             }
+            // Who is not chosen is not asked for its name.
+            if random.below(found + 1) == 0 {
+                let at = glance.at();
+                if newest == Some(at) && !is_last {
+                    return;
+                }
+                chosen = Some(at);
+            }
+            found += 1;
         });
         self.barren = if found > 0 { 0 } else { self.barren + shown.max(1) };
         match chosen {
@@ -79,6 +85,21 @@ impl Policy for Chance {
 
     fn memory(&self) -> usize {
         size_of::<Self>()
+    }
+}
+
+/// Who ends first is ranked lowest.
+struct Ends;
+
+impl Scale for Ends {
+    fn epoch(&self) -> u64 {
+        0
+    }
+
+    #[inline]
+    fn rank(&self, _field: u32, deadline: u64, _bytes: impl FnOnce() -> u32) -> f32 {
+        // Milliseconds since 1970 lose their last bits in a rank; the order within a minute does not matter here.
+        deadline as f32
     }
 }
 
@@ -122,9 +143,7 @@ impl Policy for EndsFirst {
     }
 
     fn step(&mut self, entries: &mut dyn Entries) -> Step {
-        // Milliseconds since 1970 lose their last bits in a rank; the order within a minute does not matter here.
-        let scale = Scale { rank: &|seen| seen.deadline as f32, epoch: 0 };
-        self.sampler.step(entries, &mut |_| {}, &scale).step()
+        self.sampler.step(entries, |field| field, &Ends).step()
     }
 
     fn keep(&mut self, candidates: usize) {
@@ -164,12 +183,19 @@ impl Worth {
         *mean = if *mean == 0.0 { bytes as f32 } else { *mean + (bytes as f32 - *mean) / 1024.0 };
         (self.clock as u64 as u32 & 0xffff) << 8 | 1
     }
+}
+
+impl Scale for Worth {
+    fn epoch(&self) -> u64 {
+        self.clock as u64
+    }
 
     /// In steps more than what left last.
-    fn of(&self, seen: &Seen) -> f32 {
-        let behind = (self.clock as u64 as u32).wrapping_sub(seen.field >> 8) & 0xffff;
-        let uses = (seen.field & 0xff) as f32;
-        uses / seen.bytes.max(1) as f32 / self.step - behind as f32
+    #[inline]
+    fn rank(&self, field: u32, _deadline: u64, bytes: impl FnOnce() -> u32) -> f32 {
+        let behind = (self.clock as u64 as u32).wrapping_sub(field >> 8) & 0xffff;
+        let uses = (field & 0xff) as f32;
+        uses / bytes().max(1) as f32 / self.step - behind as f32
     }
 }
 
@@ -226,9 +252,7 @@ impl Policy for Gdsf {
         if self.worth.step == 0.0 {
             self.worth.step = 1.0 / self.worth.bytes_mean.max(1.0) / STEPS;
         }
-        let worth = &self.worth;
-        let scale = Scale { rank: &|seen| worth.of(seen), epoch: worth.clock as u64 };
-        let choice = self.sampler.step(entries, &mut |_| {}, &scale);
+        let choice = self.sampler.step(entries, |field| field, &self.worth);
         if let Choice::Found(candidate, lowest) = choice
             && !candidate.seen.is_over
         {

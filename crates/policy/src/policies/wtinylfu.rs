@@ -87,6 +87,28 @@ impl Sketch {
     }
 }
 
+/// What entries of the main region are worth at a moment.
+struct Worth {
+    clock: u32,
+    halvings: u32,
+}
+
+impl Scale for Worth {
+    fn epoch(&self) -> u64 {
+        u64::from(self.halvings) << 32 | u64::from(self.clock)
+    }
+
+    #[inline]
+    fn rank(&self, field: u32, _deadline: u64, _bytes: impl FnOnce() -> u32) -> f32 {
+        let age = self.clock.wrapping_sub(field >> 8) & 0xffff;
+        if field & MAIN == 0 {
+            // Not a candidate: the window has its own way out.
+            return f32::MAX;
+        }
+        (field & USES) as f32 - age as f32 / 65_536.0
+    }
+}
+
 /// The policy.
 #[derive(Debug)]
 pub struct WTinyLfu {
@@ -120,7 +142,7 @@ impl WTinyLfu {
     pub fn new(scope: Scope, seed: u64) -> Self {
         WTinyLfu {
             scope,
-            window: Rings::new(1),
+            window: Rings::new(),
             sampler: Sampler::new(scope, seed as u32),
             sketch: Sketch::default(),
             random: Random::new(seed),
@@ -199,17 +221,8 @@ impl WTinyLfu {
 
     fn victim(&mut self, entries: &mut dyn Entries) -> Choice {
         let (clock, halvings) = (self.clock, self.halvings);
-        let worth = |seen: &Seen| {
-            let age = clock.wrapping_sub(seen.field >> 8) & 0xffff;
-            if seen.field & MAIN == 0 {
-                // Not a candidate: the window has its own way out.
-                return f32::MAX;
-            }
-            (seen.field & USES) as f32 - age as f32 / 65_536.0
-        };
         self.sampler.lonely(entries);
-        let scale = Scale { rank: &worth, epoch: u64::from(halvings) << 32 | u64::from(clock) };
-        self.sampler.step(entries, &mut |seen| seen.field = Self::renewed(seen.field, halvings), &scale)
+        self.sampler.step(entries, |field| Self::renewed(field, halvings), &Worth { clock, halvings })
     }
 
     /// The candidate goes into the main region.
@@ -351,7 +364,8 @@ impl Policy for WTinyLfu {
     fn observe(&mut self, entries: &mut dyn Entries) {
         let scope = self.scope;
         self.window.shrink();
-        self.bytes.look(entries, &mut |seen| scope.has(seen).then(|| region(seen.field)));
+        self.bytes
+            .look(entries, &mut |glance| scope.has_one_until(glance.deadline).then(|| region(glance.field)));
         if !self.is_cluttered(entries.len()) {
             return;
         }

@@ -4,7 +4,7 @@
 //! holds at most its capacity; `used` is the sum of sizes held.
 
 use crate::hits::Hits;
-use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
+use crate::interface::{Entries, Glance, Policy, Ref, Scope, Seen, Shown, Step};
 use crate::model::{Model, Room, Use};
 use crate::policies::Kind;
 use crate::random::Random;
@@ -67,7 +67,7 @@ impl Entries for Table {
         }
     }
 
-    fn walk(&mut self, from: u32, show: &mut dyn FnMut(Ref, Seen)) -> u32 {
+    fn walk(&mut self, from: u32, show: &mut dyn FnMut(&Glance<'_>)) -> u32 {
         let keys = self.slots.len() as u32;
         let from = if from < keys { from } else { from % keys.max(1) };
         let mut shown = 0;
@@ -77,7 +77,9 @@ impl Entries for Table {
             while word != 0 {
                 let at = (word_at * 64) as u32 + word.trailing_zeros();
                 word &= word - 1;
-                show(Ref(at), self.seen(at));
+                if let Some(field) = Shown::new(Ref(at), self.seen(at)).to(show) {
+                    self.slots[at as usize].field = field;
+                }
                 shown += 1;
                 if shown == BUCKET {
                     return at + 1;

@@ -7,7 +7,7 @@
 use super::Core;
 use crate::{alloc, clock};
 use larder_config::{MaxmemoryPolicy, MemoryOrPercent, Settings};
-use larder_store::{Access, Choice, Evicted, Kind, Scope};
+use larder_store::{Access, Cause, Choice, Evicted, Kind, Scope};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -57,8 +57,10 @@ impl Core {
         self.until_memory_check = MEMORY_CHECK_EVERY;
         self.evictor.arriving();
         let limit = self.memory_limit();
+        self.evictor.count_for(Cause::Command);
         let has_room = self.evict(limit, eviction_time(self.settings.maxmemory_eviction_tenacity()));
         self.is_evicting |= self.evictor.has_policy() && self.bytes_over(headroom_below(limit)) > 0;
+        self.is_evicting |= self.evictor.is_giving_back();
         has_room
     }
 
@@ -76,7 +78,13 @@ impl Core {
         while !is_filed && start.elapsed() < time_max {
             is_filed = self.evictor.adopt(&self.server.keyspace, &mut self.local);
         }
-        self.evict(target, time_max.saturating_sub(start.elapsed()));
+        // What is over the limit goes first, and is counted apart from what leaves ahead of need.
+        self.evictor.count_for(Cause::OverLimit);
+        self.evict(limit, time_max.saturating_sub(start.elapsed()));
+        if self.evictor.has_policy() && !self.is_evicting {
+            self.evictor.count_for(Cause::Ahead);
+            self.evict(target, time_max.saturating_sub(start.elapsed()));
+        }
         self.is_evicting |= !is_filed;
     }
 
@@ -106,6 +114,9 @@ impl Core {
         let seed = self.local.random();
         self.local.uses.follow(chosen.clone(), seed);
         self.evictor.follow(chosen);
+        let leaving = self.server.keyspace.policy_leaving();
+        self.is_evicting |= leaving.is_some();
+        self.evictor.give_back(leaving);
         self.look_after_policy(false);
         self.local.access = match choice {
             _ if self.local.uses.has_fields() => Access::Policy,
@@ -139,7 +150,7 @@ impl Core {
     /// may leave.
     fn evict(&mut self, limit: usize, time_max: Duration) -> bool {
         let start = clock::now();
-        let (mut evicted, mut in_vain) = (0u32, 0u32);
+        let (mut is_late, mut in_vain) = (false, 0u32);
         self.is_evicting = false;
         loop {
             let over = self.bytes_over(limit);
@@ -153,21 +164,15 @@ impl Core {
             }
             let mut freed = 0;
             while freed < over {
-                if evicted != 0
-                    && evicted.is_multiple_of(EVICTIONS_BETWEEN_LOOKS)
-                    && start.elapsed() >= time_max
-                    || in_vain > LOOKS_IN_VAIN_MAX
-                {
+                if is_late && start.elapsed() >= time_max || in_vain > LOOKS_IN_VAIN_MAX {
                     (self.is_evicting, self.over_limit) = (true, self.bytes_over(self.memory_limit()) > 0);
                     return true;
                 }
-                evicted = evicted.wrapping_add(1);
-                match self.evictor.evict_one(&self.server.keyspace, &mut self.local) {
-                    Evicted::Bytes(bytes) => {
-                        freed += bytes;
-                        in_vain = 0;
-                    }
-                    Evicted::NotYet => in_vain += 1,
+                is_late = true;
+                let (keyspace, local) = (&self.server.keyspace, &mut self.local);
+                match self.evictor.evict(keyspace, local, over - freed, EVICTIONS_BETWEEN_LOOKS) {
+                    Evicted::Bytes(bytes) => (freed, in_vain) = (freed + bytes, 0),
+                    Evicted::NotYet => in_vain += EVICTIONS_BETWEEN_LOOKS,
                     Evicted::Nothing => {
                         self.over_limit = self.bytes_over(self.memory_limit()) > 0;
                         return !self.over_limit;

@@ -5,7 +5,7 @@
 
 use super::view::View;
 use super::{Chosen, State};
-use crate::local::Millis;
+use crate::local::{Access, Local, Millis};
 use larder_policy::{Entries, Ref, Seen};
 use larder_values::lru;
 use smallvec::SmallVec;
@@ -32,11 +32,17 @@ pub(super) struct Adoption {
     next: u32,
     /// Idle times of some entries, ascending, ms.
     samples: Option<Vec<u64>>,
+    /// When it began, Unix ms.
+    began_ms: u64,
 }
+
+/// Where fields go back to Redis' clock, one that says so of a use since shortly before that began is believed: the key
+/// was used meanwhile.
+const CLOCK_SLACK_MS: u64 = 2000;
 
 impl Adoption {
     pub(super) fn new(before: Before) -> Self {
-        Adoption { before, next: 0, samples: None }
+        Adoption { before, next: 0, samples: None, began_ms: u64::MAX }
     }
 
     fn idle_ms(&self, part: usize, field: u32, now: Millis) -> u64 {
@@ -53,7 +59,7 @@ impl Adoption {
     fn sample(&self, view: &mut View<'_, '_>) -> Vec<u64> {
         let mut fields = Vec::new();
         for place in 0..SAMPLE_PLACES {
-            view.walk(place << 26, &mut |_, seen| fields.push(seen.field));
+            view.walk(place << 26, &mut |glance| fields.push(glance.field));
         }
         fields.truncate(SAMPLES);
         let (part, now) = (view.part, Millis(view.now));
@@ -64,22 +70,20 @@ impl Adoption {
 }
 
 /// Files the entries of some buckets, as far as shards can be had. True when all are.
-pub(super) fn adopt_some(
-    state: &mut State,
-    view: &mut View<'_, '_>,
-    buckets: usize,
-    has_fields: bool,
-) -> bool {
+pub(super) fn adopt_some(state: &mut State, view: &mut View<'_, '_>, buckets: usize, local: &Local) -> bool {
     let Some(mut adoption) = state.adoption.take() else { return true };
     let samples = adoption.samples.take().unwrap_or_else(|| adoption.sample(view));
     let (part, now, scope) = (view.part, Millis(view.now), view.chosen.choice.scope);
+    adoption.began_ms = adoption.began_ms.min(now.0);
+    let clock_ms_max = now.0 - adoption.began_ms + CLOCK_SLACK_MS;
+    let has_fields = local.uses.has_fields();
     let mut found: SmallVec<[(Ref, Seen); 32]> = SmallVec::new();
     for _ in 0..buckets {
         found.clear();
         view.stays = true;
-        adoption.next = view.walk(adoption.next, &mut |at, seen| {
-            if scope.has(&seen) {
-                found.push((at, seen));
+        adoption.next = view.walk(adoption.next, &mut |glance| {
+            if scope.has_one_until(glance.deadline) {
+                found.push((glance.at(), glance.seen()));
             }
         });
         for (at, seen) in &found {
@@ -88,7 +92,11 @@ pub(super) fn adopt_some(
             let field = state.policy.adopt(*at, *seen, later as f32 / samples.len().max(1) as f32);
             match adoption.before {
                 _ if has_fields => view.set_field(*at, field),
-                // From a policy that had the fields to one that leaves them to Redis' clock.
+                // From a policy that had the fields to one that leaves them to Redis' clock, or to its counters.
+                Before::Policy(_) if !matches!(local.access, Access::Lru) => {
+                    view.set_field(*at, local.access_of_new());
+                }
+                Before::Policy(_) if lru::idle_ms(lru::clock_at(now.0), seen.field) <= clock_ms_max => {}
                 Before::Policy(_) => view.set_field(*at, lru::clock_at(now.0.saturating_sub(idle))),
                 Before::Clock => {}
             }

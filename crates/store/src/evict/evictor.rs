@@ -1,7 +1,7 @@
 //! Removes what policies choose, for one worker.
 
 use super::adoption::adopt_some;
-use super::view::View;
+use super::view::{Found, Held, View, find};
 use super::{Chosen, Part};
 use crate::discard::{Removal, discard};
 use crate::effects::Event;
@@ -31,10 +31,29 @@ pub enum Evicted {
     Nothing,
 }
 
+/// Why room is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A command waits for it.
+    Command,
+    /// More is in use than the limit allows, and no command waits: its time was over, or the limit was lowered.
+    OverLimit,
+    /// Ahead of need.
+    Ahead,
+}
+
+impl Cause {
+    /// All of them, in the order of [`crate::stats::StoreStats::evicted_for`].
+    pub const ALL: [Cause; 3] = [Cause::Command, Cause::OverLimit, Cause::Ahead];
+}
+
 /// Finds and removes victims for one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Evictor {
     chosen: Option<Arc<Chosen>>,
+    /// What takes back the fields that a policy had which is not in force any more.
+    leaving: Option<Arc<Chosen>>,
+    cause: Cause,
     /// Which parts have not been told yet that something new is about to be made.
     unannounced: Vec<bool>,
     /// Which parts had nothing that may leave, when asked last.
@@ -45,7 +64,38 @@ pub struct Evictor {
     busy: Vec<Ref>,
 }
 
+impl Default for Evictor {
+    fn default() -> Self {
+        Evictor {
+            chosen: None,
+            leaving: None,
+            cause: Cause::Command,
+            unannounced: Vec::new(),
+            barren: Vec::new(),
+            any: None,
+            key: Vec::new(),
+            busy: Vec::new(),
+        }
+    }
+}
+
 impl Evictor {
+    /// Has evictions counted under a cause from now on.
+    pub fn count_for(&mut self, cause: Cause) {
+        self.cause = cause;
+    }
+
+    /// Gives the fields that a policy had back to Redis' clock, in [`Evictor::adopt`].
+    pub fn give_back(&mut self, leaving: Option<Arc<Chosen>>) {
+        self.leaving = leaving;
+    }
+
+    /// Whether fields are still to be given back.
+    #[must_use]
+    pub fn is_giving_back(&self) -> bool {
+        self.leaving.is_some()
+    }
+
     /// Evicts by a policy from now on.
     pub fn follow(&mut self, chosen: Option<Arc<Chosen>>) {
         if self.chosen.as_ref().map(Arc::as_ptr) == chosen.as_ref().map(Arc::as_ptr) {
@@ -77,96 +127,55 @@ impl Evictor {
         self.barren.fill(false);
     }
 
-    /// Removes one key, the one the policy names, of the part of the keyspace that holds the most. The caller holds no
-    /// shard. O(1) amortised, a few microseconds.
-    pub fn evict_one(&mut self, keyspace: &Keyspace, local: &mut Local) -> Evicted {
-        let Some(chosen) = self.chosen.clone() else { return Evicted::Nothing };
-        let tables: SmallVec<[_; 4]> = keyspace.numbered_tables().collect();
-        let candidates = chosen.parts.iter().enumerate().filter(|(number, _)| !self.barren[*number]);
-        let fullest = candidates.max_by_key(|(_, part)| part.entries.load(Relaxed));
-        let Some((number, part)) = fullest else {
-            return self.evict_any(keyspace, &chosen, &tables, local);
-        };
-        match self.step(&chosen, (number, part), &tables, local) {
-            Step::Evict(at) => remove(keyspace, &chosen, number, &tables, at, local, &mut self.key),
-            Step::More => Evicted::NotYet,
-            Step::Nothing => {
-                self.barren[number] = true;
-                Evicted::NotYet
-            }
-        }
-    }
-
-    /// Has the policy of a part choose.
-    fn step(
-        &mut self,
-        chosen: &Chosen,
-        (number, part): (usize, &Part),
-        tables: &[(u32, &DbTable)],
-        local: &mut Local,
-    ) -> Step {
-        let mut state = part.state.lock();
-        if std::mem::take(&mut self.unannounced[number]) {
-            state.policy.arriving();
-        }
-        local.uses.absorbed_by(number, &mut state);
-        let entries = part.entries.load(Relaxed);
-        self.busy.clear();
-        let now = local.now.0;
-        let mut view = View::new(chosen, number, tables, now, entries, &mut self.busy);
-        if state.adoption.is_some() {
-            adopt_some(&mut state, &mut view, ADOPTED_BUCKETS, local.uses.has_fields());
-        }
-        let steps = (0..STEPS_MAX).map(|_| state.policy.step(&mut view));
-        let step = steps.into_iter().find(|step| *step != Step::More).unwrap_or(Step::More);
-        if let Step::Evict(_) = step {
-            part.entries.store(entries.saturating_sub(1), Relaxed);
-        }
-        drop(state);
-        for at in self.busy.drain(..) {
-            local.uses.missed(number, at);
-        }
-        step
-    }
-
-    /// No policy names a victim. Where there are keys that may leave nevertheless, such as those that are not filed
-    /// yet, any of them does.
-    fn evict_any(
-        &mut self,
-        keyspace: &Keyspace,
-        chosen: &Chosen,
-        tables: &[(u32, &DbTable)],
-        local: &mut Local,
-    ) -> Evicted {
-        self.barren.fill(false);
-        let Some(any) = &mut self.any else { return Evicted::Nothing };
-        if !may_any_leave(chosen, tables) {
+    /// Removes keys, those the policy names, of the part of the keyspace that holds the most, until `bytes` are free or
+    /// `count` keys were looked for. The caller holds no shard. O(1) amortised, a microsecond a key.
+    pub fn evict(&mut self, keyspace: &Keyspace, local: &mut Local, bytes: usize, count: u32) -> Evicted {
+        let Evictor { chosen: Some(chosen), cause, unannounced, barren, any, key, busy, .. } = self else {
             return Evicted::Nothing;
-        }
-        let parts = chosen.parts.len();
-        let first = local.random() as usize % parts;
-        for number in (0..parts).map(|step| (first + step) % parts) {
-            let entries = chosen.parts[number].entries.load(Relaxed);
-            self.busy.clear();
-            let now = local.now.0;
-            let mut view = View::new(chosen, number, tables, now, entries, &mut self.busy);
-            for _ in 0..STEPS_MAX {
-                match any.step(&mut view) {
-                    Step::Evict(at) => {
-                        return remove(keyspace, chosen, number, tables, at, local, &mut self.key);
+        };
+        let tables: SmallVec<[_; 4]> = keyspace.numbered_tables().collect();
+        let (mut freed, before) = (0, local.stats.evicted.get());
+        for _ in 0..count {
+            let candidates = chosen.parts.iter().enumerate().filter(|(number, _)| !barren[*number]);
+            let fullest = candidates.max_by_key(|(_, part)| part.entries.load(Relaxed));
+            let evicted = match fullest {
+                Some((number, part)) => {
+                    let is_new = std::mem::take(&mut unannounced[number]);
+                    match step(chosen, (number, part), is_new, &tables, local, busy) {
+                        Stepped::Found(held) => remove(keyspace, held, local, key),
+                        Stepped::Named(at) => remove_named(keyspace, chosen, number, &tables, at, local, key),
+                        Stepped::More => Evicted::NotYet,
+                        Stepped::Nothing => {
+                            barren[number] = true;
+                            Evicted::NotYet
+                        }
                     }
-                    Step::More => {}
-                    Step::Nothing => break,
                 }
+                None => {
+                    barren.fill(false);
+                    evict_any(keyspace, chosen, any.as_deref_mut(), &tables, local, (key, busy))
+                }
+            };
+            match evicted {
+                Evicted::Bytes(more) => freed += more,
+                Evicted::NotYet => {}
+                Evicted::Nothing if freed == 0 => return Evicted::Nothing,
+                Evicted::Nothing => break,
+            }
+            if freed >= bytes {
+                break;
             }
         }
-        Evicted::NotYet
+        let evicted = local.stats.evicted.get() - before;
+        local.stats.evicted_for[*cause as usize].add(evicted);
+        if freed > 0 { Evicted::Bytes(freed) } else { Evicted::NotYet }
     }
 
     /// Files some of the keys that were there before the policy was. True when all are, or others are at it. The caller
     /// holds no shard.
     pub fn adopt(&mut self, keyspace: &Keyspace, local: &mut Local) -> bool {
-        let Some(chosen) = &self.chosen else { return true };
+        let is_leaving = self.chosen.is_none();
+        let Some(chosen) = self.chosen.as_ref().or(self.leaving.as_ref()) else { return true };
         let tables: SmallVec<[_; 4]> = keyspace.numbered_tables().collect();
         let mut is_done = true;
         for (number, part) in chosen.parts.iter().enumerate() {
@@ -177,11 +186,14 @@ impl Evictor {
             self.busy.clear();
             let mut view =
                 View::new(chosen, number, &tables, local.now.0, part.entries.load(Relaxed), &mut self.busy);
-            is_done &= adopt_some(&mut state, &mut view, ADOPTED_BUCKETS, local.uses.has_fields());
+            is_done &= adopt_some(&mut state, &mut view, ADOPTED_BUCKETS, local);
             drop(state);
             for at in self.busy.drain(..) {
                 local.uses.missed(number, at);
             }
+        }
+        if is_done && is_leaving {
+            self.leaving = None;
         }
         is_done
     }
@@ -217,8 +229,90 @@ fn may_any_leave(chosen: &Chosen, tables: &[(u32, &DbTable)]) -> bool {
     tables.iter().any(|(_, table)| (0..table.shards()).any(|shard| may_leave(table, shard)))
 }
 
+/// What a policy came to.
+enum Stepped<'k> {
+    /// This one leaves, which is at hand.
+    Found(Held<'k>),
+    /// The one of this name does.
+    Named(Ref),
+    /// Nothing found yet.
+    More,
+    /// Nothing may leave.
+    Nothing,
+}
+
+/// Has the policy of a part choose. `is_new`: something is about to be made that needs room.
+fn step<'k>(
+    chosen: &Chosen,
+    (number, part): (usize, &Part),
+    is_new: bool,
+    tables: &[(u32, &'k DbTable)],
+    local: &mut Local,
+    busy: &mut Vec<Ref>,
+) -> Stepped<'k> {
+    let mut state = part.state.lock();
+    if is_new {
+        state.policy.arriving();
+    }
+    local.uses.absorbed_by(number, &mut state);
+    let entries = part.entries.load(Relaxed);
+    busy.clear();
+    let mut view = View::new(chosen, number, tables, local.now.0, entries, busy);
+    if state.adoption.is_some() {
+        adopt_some(&mut state, &mut view, ADOPTED_BUCKETS, local);
+    }
+    let steps = (0..STEPS_MAX).map(|_| state.policy.step(&mut view));
+    let step = steps.into_iter().find(|step| *step != Step::More).unwrap_or(Step::More);
+    let stepped = match step {
+        Step::Evict(at) => {
+            part.entries.store(entries.saturating_sub(1), Relaxed);
+            view.into_held(at).map_or(Stepped::Named(at), Stepped::Found)
+        }
+        Step::More => Stepped::More,
+        Step::Nothing => Stepped::Nothing,
+    };
+    drop(state);
+    for at in busy.drain(..) {
+        local.uses.missed(number, at);
+    }
+    stepped
+}
+
+/// No policy names a victim. Where there are keys that may leave nevertheless, such as those that are not filed
+/// yet, any of them does.
+fn evict_any(
+    keyspace: &Keyspace,
+    chosen: &Chosen,
+    any: Option<&mut (dyn Policy + 'static)>,
+    tables: &[(u32, &DbTable)],
+    local: &mut Local,
+    (key, busy): (&mut Vec<u8>, &mut Vec<Ref>),
+) -> Evicted {
+    let Some(any) = any else { return Evicted::Nothing };
+    if !may_any_leave(chosen, tables) {
+        return Evicted::Nothing;
+    }
+    let parts = chosen.parts.len();
+    let first = local.random() as usize % parts;
+    for number in (0..parts).map(|step| (first + step) % parts) {
+        let entries = chosen.parts[number].entries.load(Relaxed);
+        busy.clear();
+        let mut view = View::new(chosen, number, tables, local.now.0, entries, busy);
+        for _ in 0..STEPS_MAX {
+            match any.step(&mut view) {
+                Step::Evict(at) => {
+                    return remove_named(keyspace, chosen, number, tables, at, local, key);
+                }
+                Step::More => {}
+                Step::Nothing => break,
+            }
+        }
+    }
+    Evicted::NotYet
+}
+
 /// Removes the key of a reference. One that cannot be had at the moment is filed again.
-fn remove(
+fn remove_named(
     keyspace: &Keyspace,
     chosen: &Chosen,
     part: usize,
@@ -227,32 +321,37 @@ fn remove(
     local: &mut Local,
     key: &mut Vec<u8>,
 ) -> Evicted {
-    for (number, table) in tables {
-        let (prefix, bits) = chosen.prefix(part, *number, at);
-        let Some(mut guard) = table.try_lock_for_a_moment(table.shard_of(prefix)) else {
+    match find(chosen, part, tables, at) {
+        Found::Held(held) => remove(keyspace, held, local, key),
+        Found::Busy => {
             local.uses.made_later(part, at);
-            return Evicted::NotYet;
-        };
-        let Some((hash, entry)) = guard.find_by_prefix(prefix, bits) else { continue };
-        key.clear();
-        key.extend_from_slice(entry.key());
-        let (cause, event) = match entry.deadline() {
-            Some(deadline) if deadline <= local.now.0 => (Removal::Expired, Event::EXPIRED),
-            _ => (Removal::Evicted, Event::EVICTED),
-        };
-        let Some(occupied) = guard.find_mut(hash, key) else { continue };
-        let removed = table.evict(local, hash, key, occupied);
-        let db = keyspace.database_of(*number);
-        local.insight.removed(hash, cause, local.now);
-        let bytes = removed.size + removed.boxed.as_ref().map_or(0, Object::bytes);
-        if cause == Removal::Expired {
-            crate::db::expired(local, db, key);
-        } else {
-            local.stats.evicted.add(1);
-            local.effects.changed(db, key, event);
+            Evicted::NotYet
         }
-        discard(local, removed.boxed, cause);
-        return Evicted::Bytes(bytes);
+        Found::Gone => Evicted::NotYet,
     }
-    Evicted::NotYet
+}
+
+/// Removes the key at hand.
+fn remove(keyspace: &Keyspace, held: Held<'_>, local: &mut Local, key: &mut Vec<u8>) -> Evicted {
+    let Held { table: (number, table), mut shard, spot, .. } = held;
+    let Some(occupied) = shard.at_mut(spot) else { return Evicted::NotYet };
+    let entry = occupied.view();
+    key.clear();
+    key.extend_from_slice(entry.key());
+    let (cause, event) = match entry.deadline() {
+        Some(deadline) if deadline <= local.now.0 => (Removal::Expired, Event::EXPIRED),
+        _ => (Removal::Evicted, Event::EVICTED),
+    };
+    let removed = table.evict(local, spot.hash(), key, occupied);
+    let db = keyspace.database_of(number);
+    local.insight.removed(spot.hash(), cause, local.now);
+    let bytes = removed.size + removed.boxed.as_ref().map_or(0, Object::bytes);
+    if cause == Removal::Expired {
+        crate::db::expired(local, db, key);
+    } else {
+        local.stats.evicted.add(1);
+        local.effects.changed(db, key, event);
+    }
+    discard(local, removed.boxed, cause);
+    Evicted::Bytes(bytes)
 }

@@ -49,6 +49,11 @@ impl Marks {
         let (shift, width) = self.clock?;
         let used = field >> shift & mask(width);
         let newest = self.marks.back()?.0;
+        // The clock goes on between two marks.
+        let ahead = used.wrapping_sub(newest) & mask(width);
+        if ahead > 0 && ahead < mask(width) / 8 {
+            return Some(0);
+        }
         let behind = |clock: u32| newest.wrapping_sub(clock) & mask(width);
         let at = self.marks.partition_point(|(clock, _)| behind(*clock) > behind(used));
         // A use while the clock stood where this mark says was before the next mark; another was before this one.
@@ -94,6 +99,17 @@ mod tests {
             assert!(told.abs_diff(u64::from(idle)) <= u64::from(idle) / 50, "{told} for {idle}");
         }
         assert!(marks.marks.len() <= MARKS_MAX);
+    }
+
+    #[test]
+    fn a_use_since_the_last_mark_was_just_now() {
+        let mut marks = Marks::new(Recording::Clock);
+        marks.note(0, Millis(0));
+        marks.note(5, Millis(1_000_000));
+        let (shift, _) = Recording::Clock.clock_bits().unwrap_or_default();
+        assert_eq!(marks.idle_ms(7 << shift, Millis(1_000_500)), Some(0));
+        assert_eq!(marks.idle_ms(5 << shift, Millis(1_000_500)), Some(0));
+        assert_eq!(marks.idle_ms(4 << shift, Millis(1_000_500)), Some(500));
     }
 
     #[test]

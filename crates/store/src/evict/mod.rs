@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-pub use evictor::{Evicted, Evictor};
+pub use evictor::{Cause, Evicted, Evictor};
 pub use larder_policy::Scope;
 pub use larder_policy::policies::Kind;
 pub use uses::Uses;
@@ -138,6 +138,8 @@ impl Chosen {
 #[derive(Debug, Default)]
 pub(crate) struct Eviction {
     chosen: Mutex<Option<Arc<Chosen>>>,
+    /// Of a policy that is not in force any more, with none after it: what takes back the keys' fields.
+    leaving: Mutex<Option<Arc<Chosen>>>,
 }
 
 impl Keyspace {
@@ -156,6 +158,14 @@ impl Keyspace {
                 _ => Some(Before::Clock),
             };
             *chosen = choice.map(|choice| Arc::new(Chosen::new(choice, self.workers(), before.as_ref())));
+            *self.eviction.leaving.lock() = match (&*chosen, before) {
+                (None, Some(before @ Before::Policy(_))) => {
+                    // A policy that has no use for fields leaves them to Redis' clock.
+                    let none = Choice { kind: Kind::Random, scope: Scope::All, admission: false };
+                    Some(Arc::new(Chosen::new(none, self.workers(), Some(&before))))
+                }
+                _ => None,
+            };
             if let Some(chosen) = &*chosen {
                 chosen.recount(self);
             }
@@ -166,6 +176,12 @@ impl Keyspace {
             chosen.parts.iter().for_each(|part| part.state.lock().policy.keep(candidates));
         }
         chosen.clone()
+    }
+
+    /// Of a policy that is not in force any more, with none after it: what gives the keys' fields back to Redis' clock,
+    /// for [`Evictor::give_back`].
+    pub fn policy_leaving(&self) -> Option<Arc<Chosen>> {
+        self.eviction.leaving.lock().clone()
     }
 
     /// Has the policy in force count entries anew, and see that a second has passed where it has. There will be

@@ -119,7 +119,7 @@ fn keys(keyspace: &Keyspace) -> BTreeMap<(u32, Vec<u8>), bool> {
 /// Evicts one key, in so many looks at most. Answers whether one left.
 fn evict(keyspace: &Keyspace, local: &mut Local, evictor: &mut Evictor) -> bool {
     for _ in 0..20_000 {
-        match evictor.evict_one(keyspace, local) {
+        match evictor.evict(keyspace, local, 1, 1) {
             Evicted::Bytes(bytes) => {
                 assert!(bytes > 0);
                 return true;

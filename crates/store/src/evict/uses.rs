@@ -127,9 +127,6 @@ impl Uses {
             self.notes.push(Note::Made { part: part as u32, at });
             return;
         };
-        if let Some(hits) = self.hits.get_mut(part) {
-            state.policy.absorb(hits);
-        }
         let field = state.policy.created(at, bytes_of(entry));
         if self.has_fields {
             entry.set_access(field);

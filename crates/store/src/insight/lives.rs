@@ -32,7 +32,7 @@ struct Life {
     made_ms: u64,
     bytes: u32,
     prefixes: [u32; LEVELS],
-    db: u32,
+    table: u32,
     is_read: bool,
 }
 
@@ -138,15 +138,15 @@ impl Lives {
     }
 
     /// A key was stored, or given another value.
-    pub fn wrote(&mut self, hash: u64, bytes: u32, prefixes: [u32; LEVELS], db: u32, now_ms: u64) {
-        let fresh = Life { made_ms: now_ms, bytes, prefixes, db, is_read: false };
+    pub fn wrote(&mut self, hash: u64, bytes: u32, prefixes: [u32; LEVELS], table: u32, now_ms: u64) {
+        let fresh = Life { made_ms: now_ms, bytes, prefixes, table, is_read: false };
         let life = self.lives.entry(hash).or_insert(fresh);
-        (life.bytes, life.prefixes, life.db) = (bytes, prefixes, db);
+        (life.bytes, life.prefixes, life.table) = (bytes, prefixes, table);
     }
 
     /// A key was read.
-    pub fn read(&mut self, hash: u64, bytes: u32, prefixes: [u32; LEVELS], db: u32) {
-        let before = Life { made_ms: 0, bytes, prefixes, db, is_read: true };
+    pub fn read(&mut self, hash: u64, bytes: u32, prefixes: [u32; LEVELS], table: u32) {
+        let before = Life { made_ms: 0, bytes, prefixes, table, is_read: true };
         self.lives.entry(hash).or_insert(before).is_read = true;
     }
 
@@ -212,9 +212,9 @@ impl Lives {
     }
 
     /// A database was emptied; answers the keys that had records.
-    pub fn flushed(&mut self, db: u32) -> Vec<u64> {
+    pub fn flushed(&mut self, table: u32) -> Vec<u64> {
         let gone: Vec<u64> =
-            self.lives.iter().filter(|(_, life)| life.db == db).map(|(hash, _)| *hash).collect();
+            self.lives.iter().filter(|(_, life)| life.table == table).map(|(hash, _)| *hash).collect();
         for hash in &gone {
             self.lives.remove(hash);
         }

@@ -16,7 +16,7 @@ mod prefix;
 
 use crate::db::Item;
 use crate::discard::Removal;
-use crate::keyspace::{DbIndex, Hashed};
+use crate::keyspace::{Hashed, TableNumber};
 use crate::local::Millis;
 use crate::object::Object;
 use larder_table::Entry;
@@ -152,19 +152,19 @@ impl Insight {
     /// Tells of a read of a key, which found what is there.
     #[cold]
     #[inline(never)]
-    pub(crate) fn read(&mut self, db: DbIndex, key: &Hashed<'_>, found: Option<Found>, now: Millis) {
+    pub(crate) fn read(&mut self, table: TableNumber, key: &Hashed<'_>, found: Option<Found>, now: Millis) {
         let Some(panel) = self.panel.take() else { return self.rest_for_long() };
         let traffic = if found.is_some() { Traffic::HIT } else { Traffic::MISS };
-        self.tell(&panel, db, key, found, traffic, now);
+        self.tell(&panel, table, key, found, traffic, now);
         self.panel = Some(panel);
     }
 
     /// Tells of a write of a key, and what it holds from then on.
     #[cold]
     #[inline(never)]
-    pub(crate) fn wrote(&mut self, db: DbIndex, key: &Hashed<'_>, found: Found, now: Millis) {
+    pub(crate) fn wrote(&mut self, table: TableNumber, key: &Hashed<'_>, found: Found, now: Millis) {
         let Some(panel) = self.panel.take() else { return self.rest_for_long() };
-        self.tell(&panel, db, key, Some(found), Traffic::WRITE, now);
+        self.tell(&panel, table, key, Some(found), Traffic::WRITE, now);
         self.panel = Some(panel);
     }
 
@@ -183,7 +183,7 @@ impl Insight {
     fn tell(
         &mut self,
         panel: &Panel,
-        db: DbIndex,
+        table: TableNumber,
         key: &Hashed<'_>,
         found: Option<Found>,
         traffic: Traffic,
@@ -205,10 +205,10 @@ impl Insight {
         if let Some(found) = found
             && found.value > self.large_min
         {
-            thread.note_large(db, key.bytes, found.value as u64);
+            thread.note_large(table, key.bytes, found.value as u64);
         }
         if is_sample {
-            self.until_sample = thread.sample(db, key, traffic);
+            self.until_sample = thread.sample(table, key, traffic);
         }
         if is_followed {
             let kind = match found {
@@ -216,7 +216,7 @@ impl Insight {
                 Some(_) => Kind::Found,
                 None => Kind::Missed,
             };
-            let note = Note::new(key, db, kind, found.map(|found| (found.memory, found.deadline)), now);
+            let note = Note::new(key, table, kind, found.map(|found| (found.memory, found.deadline)), now);
             if thread.note(note) {
                 panel.take_over(&mut thread, std::mem::take(&mut self.turns), Some(self.threshold));
             }
@@ -257,7 +257,7 @@ impl Insight {
         };
         let key = Hashed { bytes: b"", hash };
         let mut thread = panel.thread(self.worker);
-        if thread.note(Note::new(&key, DbIndex(0), kind, None, now)) {
+        if thread.note(Note::new(&key, TableNumber(0), kind, None, now)) {
             panel.take_over(&mut thread, 0, None);
         }
     }

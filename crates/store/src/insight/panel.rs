@@ -5,7 +5,7 @@
 
 use super::lives::{End, Ended, Kept, Lives};
 use super::prefix::{LEVELS, PREFIX_BYTES_MAX, hash_of, prefixes};
-use crate::keyspace::{DbIndex, Hashed};
+use crate::keyspace::{Hashed, TableNumber};
 use crate::local::Millis;
 use crate::stats::StoreStats;
 use larder_policy::Random;
@@ -99,13 +99,19 @@ pub(super) struct Note {
     at_ms: u64,
     deadline_ms: u64,
     bytes: u32,
-    db: u32,
+    table: u32,
     prefixes: [u32; LEVELS],
     kind: Kind,
 }
 
 impl Note {
-    pub fn new(key: &Hashed<'_>, db: DbIndex, kind: Kind, found: Option<(usize, u64)>, now: Millis) -> Note {
+    pub fn new(
+        key: &Hashed<'_>,
+        table: TableNumber,
+        kind: Kind,
+        found: Option<(usize, u64)>,
+        now: Millis,
+    ) -> Note {
         let (bytes, deadline_ms) = found.unwrap_or_default();
         let mut of_key = [0; LEVELS];
         // Of a key that is read the record knows them.
@@ -116,7 +122,7 @@ impl Note {
                 .for_each(|(place, prefix)| *place = short_hash(prefix));
         }
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        Note { hash: key.hash, at_ms: now.0, deadline_ms, bytes, db: db.0, prefixes: of_key, kind }
+        Note { hash: key.hash, at_ms: now.0, deadline_ms, bytes, table: table.0, prefixes: of_key, kind }
     }
 }
 
@@ -178,10 +184,10 @@ impl Thread {
     }
 
     /// Takes an access as a sample, and says after how many the next is due.
-    pub fn sample(&mut self, db: DbIndex, key: &Hashed<'_>, traffic: Traffic) -> u32 {
+    pub fn sample(&mut self, table: TableNumber, key: &Hashed<'_>, traffic: Traffic) -> u32 {
         self.samples += 1;
         self.credit += i64::from(self.samples.is_multiple_of(SAMPLES_A_NOTE));
-        self.keys.add(key.hash, db.0, key.bytes, self.period);
+        self.keys.add(key.hash, table.0, key.bytes, self.period);
         for prefix in prefixes(key.bytes) {
             if let Some(of_prefix) = self.prefixes.add(hash_of(prefix), 0, prefix, self.period) {
                 of_prefix.add(traffic, self.period);
@@ -199,12 +205,12 @@ impl Thread {
     }
 
     /// Notes a value that is larger than the least known.
-    pub fn note_large(&mut self, db: DbIndex, key: &[u8], bytes: u64) {
+    pub fn note_large(&mut self, table: TableNumber, key: &[u8], bytes: u64) {
         if key.len() > KEY_BYTES_MAX {
             return;
         }
         self.name.clear();
-        self.name.extend_from_slice(&db.0.to_le_bytes());
+        self.name.extend_from_slice(&table.0.to_le_bytes());
         self.name.extend_from_slice(key);
         self.large.largest(&self.name, bytes);
     }
@@ -275,7 +281,7 @@ impl Followed {
     }
 
     fn take(&mut self, note: &Note) {
-        let Note { hash, at_ms, bytes, db, prefixes, .. } = *note;
+        let Note { hash, at_ms, bytes, table, prefixes, .. } = *note;
         if !self.shards.follows(hash) {
             return;
         }
@@ -300,9 +306,9 @@ impl Followed {
             return;
         }
         match note.kind {
-            Kind::Found => self.lives.read(hash, bytes, prefixes, db),
+            Kind::Found => self.lives.read(hash, bytes, prefixes, table),
             Kind::Missed | Kind::Lost => self.lives.lost(hash),
-            Kind::Wrote => self.lives.wrote(hash, bytes, prefixes, db, at_ms),
+            Kind::Wrote => self.lives.wrote(hash, bytes, prefixes, table, at_ms),
             Kind::Left(end) => self.lives.left(hash, end, at_ms),
         }
     }
@@ -337,7 +343,7 @@ pub struct Panel {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HotKey {
     /// Its database.
-    pub db: DbIndex,
+    pub table: TableNumber,
     /// The key.
     pub key: Vec<u8>,
     /// Reads and writes of it among the last few million accesses, estimated from samples.
@@ -503,10 +509,10 @@ impl Panel {
     }
 
     /// A database was emptied; `all` where nothing is left in any other either.
-    pub(crate) fn flushed(&self, db: DbIndex, all: bool) {
+    pub(crate) fn flushed(&self, table: TableNumber, all: bool) {
         self.catch_up();
         let mut followed = self.followed.lock();
-        for hash in followed.lives.flushed(db.0) {
+        for hash in followed.lives.flushed(table.0) {
             followed.shards.removed(hash);
         }
         if all {
@@ -558,7 +564,7 @@ impl Panel {
                 *sum = (sum.0 + one.count, sum.1 + one.over);
             }
         }
-        let key = |((db, key), (accesses, over))| HotKey { db: DbIndex(db), key, accesses, over };
+        let key = |((db, key), (accesses, over))| HotKey { table: TableNumber(db), key, accesses, over };
         let mut found: Vec<HotKey> = sums.into_iter().map(key).collect();
         // What a key had for certain decides: a name that has just come has the count of the one before it.
         found.sort_unstable_by(|a, b| (b.accesses - b.over, &a.key).cmp(&(a.accesses - a.over, &b.key)));
@@ -569,7 +575,7 @@ impl Panel {
     /// Keys whose values are among the largest, as far as was seen, the largest first, with the bytes they had. Who asks
     /// looks them up: they may have changed or gone.
     #[must_use]
-    pub fn large_keys(&self) -> Vec<(DbIndex, Vec<u8>, u64)> {
+    pub fn large_keys(&self) -> Vec<(TableNumber, Vec<u8>, u64)> {
         let mut found: HashMap<Box<[u8]>, u64> = HashMap::new();
         for thread in &self.threads {
             for one in thread.lock().large.heaviest(LARGE_MAX) {
@@ -578,8 +584,8 @@ impl Panel {
             }
         }
         let key = |(name, bytes): (Box<[u8]>, u64)| {
-            let (db, key) = name.split_first_chunk::<4>()?;
-            Some((DbIndex(u32::from_le_bytes(*db)), key.to_vec(), bytes))
+            let (table, key) = name.split_first_chunk::<4>()?;
+            Some((TableNumber(u32::from_le_bytes(*table)), key.to_vec(), bytes))
         };
         let mut keys: Vec<_> = found.into_iter().filter_map(key).collect();
         keys.sort_unstable_by(|a, b| (b.2, &a.1).cmp(&(a.2, &b.1)));
@@ -587,8 +593,8 @@ impl Panel {
     }
 
     /// Forgets a key that was said to be large, or corrects its size.
-    pub fn correct_large(&self, db: DbIndex, key: &[u8], bytes: Option<u64>) {
-        let name = [&db.0.to_le_bytes()[..], key].concat();
+    pub fn correct_large(&self, table: TableNumber, key: &[u8], bytes: Option<u64>) {
+        let name = [&table.0.to_le_bytes()[..], key].concat();
         for thread in &self.threads {
             let mut thread = thread.lock();
             match bytes {

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::db::{Db, Expire};
-use crate::keyspace::Keyspace;
+use crate::keyspace::{DbIndex, Keyspace, TableNumber};
 use crate::local::Local;
 use crate::stats::StoreStats;
 use larder_policy::{Random, mix};
@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use std::collections::HashMap;
 
 const ONE: DbIndex = DbIndex(0);
+const TABLE: TableNumber = TableNumber(0);
 const START: u64 = 1_700_000_000_000;
 
 struct Stage {
@@ -213,8 +214,8 @@ fn large_values_are_found_however_they_grow() {
     assert_eq!(names[2..], [&b"s7"[..], b"s2999", b"s2998"]);
     assert!(large[0].2 >= 1_900_000, "{}", large[0].2);
     // What went is forgotten by who looked it up, and others take the places.
-    stage.panel().correct_large(ONE, b"list", None);
-    stage.panel().correct_large(ONE, b"s7", Some(5000));
+    stage.panel().correct_large(TABLE, b"list", None);
+    stage.panel().correct_large(TABLE, b"s7", Some(5000));
     let large = stage.panel().large_keys();
     assert_eq!((&large[0].1[..], &large[1].1[..]), (&b"grown"[..], &b"s7"[..]));
     assert_eq!(large[1].2, 5000);
@@ -367,12 +368,12 @@ fn the_curve_is_within_two_points_on_the_traces() {
                 Operation::Get => {
                     local.stats.hits.add(1);
                     if local.insight.wants(key.hash) {
-                        local.insight.read(ONE, &key, Some(found), local.now);
+                        local.insight.read(TABLE, &key, Some(found), local.now);
                     }
                 }
                 Operation::Set | Operation::Update | Operation::Expire => {
                     if local.insight.wants(key.hash) {
-                        local.insight.wrote(ONE, &key, found, local.now);
+                        local.insight.wrote(TABLE, &key, found, local.now);
                     }
                 }
                 Operation::Delete => local.insight.removed(key.hash, Removal::Deleted, local.now),

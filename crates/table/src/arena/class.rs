@@ -109,6 +109,9 @@ impl Class {
 /// Bytes charged for an object of `bytes`: its class's size, or the request rounded to 8 beyond the classes.
 #[inline]
 pub(crate) fn charged(bytes: usize) -> usize {
+    if bytes <= FINE_BYTES_MAX {
+        return bytes.next_multiple_of(8).max(OBJECT_BYTES_MIN);
+    }
     match Class::of(bytes) {
         Some(class) => class.bytes(),
         None => bytes.next_multiple_of(8),

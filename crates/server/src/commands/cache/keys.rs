@@ -53,14 +53,16 @@ pub(super) static BIGKEYS: HostCommand = HostCommand {
 
 fn hotkeys(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let wanted = count_asked(args, COUNT_DEFAULT, COUNT_MAX)?;
-    let (found, whole) = host.server().keyspace.insight.hot_keys(wanted);
+    let keyspace = &host.server().keyspace;
+    let (found, whole) = keyspace.insight.hot_keys(wanted);
+    let databases: Vec<DbIndex> = found.iter().map(|hot| keyspace.database_of_table(hot.table)).collect();
     let mut reply = host.reply();
     reply.array(found.len());
-    for hot in found {
+    for (hot, db) in found.into_iter().zip(databases) {
         reply.map(5);
         reply.bulk(b"key");
         reply.bulk(&hot.key);
-        count(&mut reply, "db", hot.db.0.into());
+        count(&mut reply, "db", db.0.into());
         count(&mut reply, "accesses", hot.accesses);
         count(&mut reply, "error_max", hot.over);
         double(&mut reply, "share", ratio(hot.accesses, whole));
@@ -84,7 +86,8 @@ pub(crate) struct BigKey {
 pub(crate) fn big_keys(core: &mut Core, wanted: usize) -> Vec<BigKey> {
     let keyspace = &core.server.keyspace;
     let mut found = Vec::new();
-    for (db, key, _) in keyspace.insight.large_keys() {
+    for (table, key, _) in keyspace.insight.large_keys() {
+        let db = keyspace.database_of_table(table);
         if db.0 >= keyspace.databases() {
             continue;
         }
@@ -96,7 +99,7 @@ pub(crate) fn big_keys(core: &mut Core, wanted: usize) -> Vec<BigKey> {
             (type_name, bytes, size, item.value_bytes())
         });
         drop(at);
-        keyspace.insight.correct_large(db, &key, now.map(|(.., value)| value as u64));
+        keyspace.insight.correct_large(table, &key, now.map(|(.., value)| value as u64));
         if let Some((type_name, bytes, size, _)) = now {
             found.push(BigKey { db, key, type_name, bytes, size });
         }

@@ -51,10 +51,8 @@ pub(super) fn cache(host: &mut Host<'_>, lines: &mut Lines) {
     let (hot, whole) = insight.hot_keys(NAMES);
     for (rank, hot) in hot.iter().enumerate() {
         let share = shown(ratio(hot.accesses, whole));
-        lines.add(
-            &format!("cache_hotkey_{rank}"),
-            format!("name={},db={},share={share}", plain(&hot.key), hot.db.0),
-        );
+        let db = server.keyspace.database_of_table(hot.table).0;
+        lines.add(&format!("cache_hotkey_{rank}"), format!("name={},db={db},share={share}", plain(&hot.key)));
     }
     for (rank, big) in big_keys(host.core, NAMES).iter().enumerate() {
         let text =
