@@ -32,6 +32,7 @@
 mod arena;
 mod audit;
 mod bucket;
+mod compact;
 mod deadline;
 mod detach;
 mod directory;
@@ -48,6 +49,7 @@ mod sync;
 mod table;
 
 pub use arena::keep_pages;
+pub use compact::{Compacted, Position};
 pub use detach::Detached;
 pub use entry::{ACCESS_MAX, Entry, KINDS, NewEntry, Payload, PayloadRef, Removed};
 pub use epoch::{Epochs, Participant};
