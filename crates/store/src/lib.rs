@@ -48,4 +48,4 @@ pub use stats::{Counter, StoreStats};
 pub use string::{INLINE_BYTES_MAX, Str};
 pub use world::{Exclusive, Turn, World};
 
-pub use larder_table::{Epochs, Hasher, Participant, WINDOW_MAX, keep_pages};
+pub use larder_table::{blocks, Epochs, Hasher, Participant, WINDOW_MAX, keep_pages};

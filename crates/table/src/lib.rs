@@ -31,6 +31,7 @@
 
 mod arena;
 mod audit;
+pub mod blocks;
 mod bucket;
 mod compact;
 mod deadline;

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 use larder_table::{
-    Compacted, DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Removed, Shard, Table, TableConfig,
+    Compacted, DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Removed, Shard, Table,
+    TableConfig,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@
 mod class;
 mod pool;
 mod span;
-mod sys;
+pub(crate) mod sys;
 
 pub(crate) use class::{charged, charged_lines};
 pub(crate) use sys::{Mapped, Zeroed};
