@@ -206,7 +206,13 @@ impl Counted {
     ///
     /// # Safety
     /// As `GlobalAlloc::realloc`.
-    unsafe fn realloc_block(&self, block: *mut u8, layout: Layout, new_size: usize, will_be: bool) -> *mut u8 {
+    unsafe fn realloc_block(
+        &self,
+        block: *mut u8,
+        layout: Layout,
+        new_size: usize,
+        will_be: bool,
+    ) -> *mut u8 {
         if will_be && is_block(&layout) && blocks::usable(layout.size()) == blocks::usable(new_size) {
             return block;
         }

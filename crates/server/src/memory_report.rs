@@ -121,7 +121,7 @@ fn percent(part: usize, whole: usize) -> f64 {
 }
 
 /// Resident memory and what of it belongs to no file, as the kernel tells; zero where it doesn't.
-fn resident() -> (usize, usize) {
+pub(crate) fn resident() -> (usize, usize) {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let mut pages = text.split_ascii_whitespace().skip(1).map(|word| word.parse::<usize>().unwrap_or(0));
     let (all, of_files) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));

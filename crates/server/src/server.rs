@@ -6,6 +6,7 @@
 use crate::admin::Admin;
 use crate::blocked::Blocked;
 use crate::clients::{Client, Clients};
+use crate::defrag::Defrag;
 use crate::execute::{Core, Debts, Settled};
 use crate::latency::LatencyMonitor;
 use crate::listen::Listeners;
@@ -14,6 +15,7 @@ use crate::pubsub::{Delivery, PubSub};
 use crate::rates::Sampler;
 use crate::reaper::Reaper;
 use crate::registry::Registry;
+use crate::resident::Resident;
 use crate::slowlog::SlowLog;
 use crate::stats::WorkerStats;
 use crate::through::Through;
@@ -184,6 +186,12 @@ pub struct Server {
     pub sampler: Sampler,
     /// How long memory in use has been above its limit.
     pub over_limit: OverLimit,
+    /// Active defragmentation.
+    pub defrag: Defrag,
+    /// How long it has been at work.
+    pub defrag_times: OverLimit,
+    /// Resident memory, where the limit is held against it.
+    pub resident: Resident,
     /// The most memory ever in use, in bytes.
     peak_bytes: AtomicUsize,
     /// When the peak was reached, in milliseconds of Unix time.
@@ -241,6 +249,9 @@ impl Server {
             replication_id: random_hex(40),
             sampler: Sampler::default(),
             over_limit: OverLimit::default(),
+            defrag: Defrag::default(),
+            defrag_times: OverLimit::default(),
+            resident: Resident::default(),
             peak_bytes: AtomicUsize::new(0),
             peak_ms: AtomicU64::new(now.0),
             startup_bytes: AtomicUsize::new(0),

@@ -20,6 +20,17 @@ pub struct Position {
     slot: usize,
 }
 
+/// What a step of compaction does after a boxed payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It goes on.
+    On,
+    /// It ends, and the next one goes on behind this entry.
+    Pause,
+    /// It ends, and the next one begins with this entry again.
+    Again,
+}
+
 /// What a step of compaction did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compacted {
@@ -34,13 +45,13 @@ pub struct Compacted {
 impl<B: Send + Sync + 'static> Shard<'_, B> {
     /// One step of moving the shard's entries together: looks at the next `slots` slots from `position` on, the shard's
     /// first where that is `None`, and answers where to go on, `None` at the end. `visit` is shown each boxed payload and
-    /// may say by `false` that this is enough for a step.
+    /// says what is next.
     pub fn compact(
         &mut self,
         position: Option<Position>,
         slots: usize,
         done: &mut Compacted,
-        visit: &mut dyn FnMut(&mut B) -> bool,
+        visit: &mut dyn FnMut(&mut B) -> Next,
     ) -> Option<Position> {
         let mut at = position.unwrap_or(Position { hash: self.core.start(), slot: 0 });
         let mut left = slots.max(1);
@@ -51,19 +62,19 @@ impl<B: Send + Sync + 'static> Shard<'_, B> {
                 continue;
             };
             let end = segment.slots() + segment.overflow_len();
-            let mut goes_on = true;
-            while at.slot < end && left > 0 && goes_on {
+            let mut next = Next::On;
+            while at.slot < end && left > 0 && next == Next::On {
                 let slot = segment.get(at.slot);
                 if !slot.is_empty() {
-                    goes_on = self.settle_entry(segment, at.slot, slot, done, visit);
+                    next = self.settle_entry(segment, at.slot, slot, done, visit);
                 }
-                at.slot += 1;
+                at.slot += usize::from(next != Next::Again);
                 left -= 1;
             }
             if at.slot >= end {
                 at = Position { hash: self.core.following(at.hash)?, slot: 0 };
             }
-            if !goes_on {
+            if next != Next::On {
                 break;
             }
         }
@@ -77,15 +88,15 @@ impl<B: Send + Sync + 'static> Shard<'_, B> {
         index: usize,
         slot: Slot,
         done: &mut Compacted,
-        visit: &mut dyn FnMut(&mut B) -> bool,
-    ) -> bool {
+        visit: &mut dyn FnMut(&mut B) -> Next,
+    ) -> Next {
         let core = &self.core;
         let raw = move_entry(core, segment, index, slot, done);
         // SAFETY: used slots point to live entries, and the shard is borrowed exclusively by the caller; a boxed payload is of
         // type B.
         unsafe {
             let (place, inline_len) = raw.payload();
-            inline_len.is_some() || visit(place.cast::<B>().as_mut())
+            if inline_len.is_some() { Next::On } else { visit(place.cast::<B>().as_mut()) }
         }
     }
 }

@@ -50,7 +50,7 @@ mod sync;
 mod table;
 
 pub use arena::keep_pages;
-pub use compact::{Compacted, Position};
+pub use compact::{Compacted, Next, Position};
 pub use detach::Detached;
 pub use entry::{ACCESS_MAX, Entry, KINDS, NewEntry, Payload, PayloadRef, Removed};
 pub use epoch::{Epochs, Participant};

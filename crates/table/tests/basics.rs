@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 use larder_table::{
-    Compacted, DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Shard, Table, TableConfig,
+    Compacted, DeadlineChange, Epochs, Hasher, NewEntry, Next, Payload, PayloadRef, Shard, Table, TableConfig,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -378,7 +378,7 @@ fn compact_all(table: &Table<Boxed>) -> usize {
     for shard in 0..table.shards() {
         let mut at = None;
         loop {
-            at = table.lock(shard).compact(at, 64, &mut done, &mut |_| true);
+            at = table.lock(shard).compact(at, 64, &mut done, &mut |_| Next::On);
             if at.is_none() {
                 break;
             }

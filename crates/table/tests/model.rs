@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 use larder_table::{
-    Compacted, DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Removed, Shard, Table,
+    Compacted, DeadlineChange, Epochs, Hasher, NewEntry, Next, Payload, PayloadRef, Removed, Shard, Table,
     TableConfig,
 };
 use proptest::prelude::*;
@@ -155,7 +155,7 @@ impl Pair {
                     *boxed = Arc::new(boxed.to_vec());
                     made.push(Arc::clone(boxed));
                     seen += 1;
-                    seen % 5 != 0
+                    if seen % 5 == 0 { Next::Pause } else { Next::On }
                 };
                 position = table.lock(shard).compact(position, slots, &mut done, &mut visit);
                 if position.is_none() {

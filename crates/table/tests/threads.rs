@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 use larder_table::{
-    Compacted, DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Shard, Table, TableConfig,
+    Compacted, DeadlineChange, Epochs, Hasher, NewEntry, Next, Payload, PayloadRef, Shard, Table, TableConfig,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -124,7 +124,7 @@ fn threads_do_not_disturb_each_other() {
                                 });
                                 let mut visit = |boxed: &mut Boxed| {
                                     *boxed = Arc::new(**boxed);
-                                    true
+                                    Next::On
                                 };
                                 let shard = random.below(table.shards() as u64) as usize;
                                 let (mut done, mut at) = (Compacted::default(), None);

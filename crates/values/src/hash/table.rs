@@ -250,6 +250,16 @@ impl Table {
         self.slab.heap_bytes() + self.index.heap_bytes() + self.deadlines.heap_bytes()
     }
 
+    /// Moves memory that lies badly; see [`crate::collection::Collection::settle`].
+    pub(super) fn move_blocks(
+        &mut self,
+        mover: &mut crate::mover::Mover<'_>,
+        position: usize,
+        budget: usize,
+    ) -> usize {
+        crate::index::move_both(&mut self.slab, &mut self.index, mover, position, budget)
+    }
+
     /// Frees about `budget` fields; true when nothing is left.
     pub(super) fn free_step(&mut self, budget: usize) -> bool {
         self.deadlines.free_step(budget) && self.index.free_step(budget) && self.slab.free_step(budget)

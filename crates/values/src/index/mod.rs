@@ -22,6 +22,25 @@ use foldhash::quality::FoldHasher;
 use std::hash::Hasher as _;
 use std::sync::OnceLock;
 
+/// Settles a slab and then an index; see [`crate::collection::Collection::settle`].
+pub fn move_both(
+    slab: &mut Slab,
+    index: &mut Index,
+    mover: &mut crate::mover::Mover<'_>,
+    position: usize,
+    budget: usize,
+) -> usize {
+    let end = slab.blocks_end();
+    if position < end {
+        let next = slab.move_blocks(mover, position, budget);
+        return if next == 0 { end } else { next };
+    }
+    match index.move_blocks(mover, position - end, budget) {
+        0 => 0,
+        next => end + next,
+    }
+}
+
 /// The seed until one is set. Not nought, with which the function does not tell `a` from `aa`.
 const SEED_UNTOLD: u64 = 0x243f_6a88_85a3_08d3;
 

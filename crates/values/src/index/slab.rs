@@ -10,6 +10,7 @@
 //! size with free blocks in a page has that page in its queue. `check` walks over all.
 
 use super::chunks::Chunks;
+use crate::mover::Mover;
 
 /// Bytes of a unit.
 const UNIT: usize = 4;
@@ -248,6 +249,30 @@ impl Slab {
             }
         }
         false
+    }
+
+    /// Moves the memory of pages and long records of about `budget` records from `position` on; see
+    /// [`crate::collection::Collection::settle`].
+    pub fn move_blocks(&mut self, mover: &mut Mover<'_>, position: usize, budget: usize) -> usize {
+        let (mut at, mut seen) = (position, 0);
+        while seen < budget {
+            if let Some(page) = self.pages.get_mut(at) {
+                mover.vec(&mut page.bytes);
+                seen += usize::from(page.live).max(1);
+            } else if at - self.pages.len() < self.apart.len() {
+                mover.slice(self.apart.get_mut(at - self.pages.len()));
+                seen += 1;
+            } else {
+                return 0;
+            }
+            at += 1;
+        }
+        at
+    }
+
+    /// Steps of `move_blocks` there are.
+    pub fn blocks_end(&self) -> usize {
+        self.pages.len() + self.apart.len()
     }
 
     /// Panics if an invariant does not hold.

@@ -11,6 +11,7 @@ use super::Draws;
 use super::bucket::SLOTS;
 use super::chunks::Chunks;
 use super::segment::{BUCKETS_MAX, DEPTH_MAX, POSITION_BITS, Place, Segment};
+use crate::mover::Mover;
 
 /// Two halves with at most so many elements together become one segment again.
 const JOIN_MAX: usize = 400;
@@ -60,6 +61,22 @@ impl Index {
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         self.bucket_bytes + self.directory.capacity() * size_of::<u32>() + self.segments.heap_bytes()
+    }
+
+    /// Moves the memory of segments of about `budget` elements from `position` on; see
+    /// [`crate::collection::Collection::settle`].
+    pub fn move_blocks(&mut self, mover: &mut Mover<'_>, position: usize, budget: usize) -> usize {
+        let (mut at, mut seen) = (position, 0);
+        while at < self.segments.len() {
+            if seen >= budget {
+                return at;
+            }
+            let segment = self.segments.get_mut(at);
+            segment.move_blocks(mover);
+            seen += segment.len().max(1);
+            at += 1;
+        }
+        0
     }
 
     /// The element of this hash that `eq` accepts.

@@ -68,6 +68,26 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
+    /// Moves memory that lies badly, a block of chunks after the other; see [`crate::collection::Collection::settle`].
+    pub(super) fn move_blocks(
+        &mut self,
+        mover: &mut crate::mover::Mover<'_>,
+        position: usize,
+        budget: usize,
+    ) -> usize {
+        let (mut at, mut seen) = (position, 0);
+        while let Some(block) = self.blocks.get_mut(at) {
+            if seen >= budget {
+                return at;
+            }
+            mover.vec(&mut block.chunks);
+            block.chunks.iter_mut().for_each(|chunk| chunk.move_blocks(mover));
+            seen += block.count;
+            at += 1;
+        }
+        0
+    }
+
     /// Elements in all chunks.
     #[inline]
     pub(super) fn len(&self) -> usize {

@@ -29,6 +29,16 @@ pub(super) struct Place {
 }
 
 impl Quick {
+    /// Moves memory that lies badly; see [`crate::collection::Collection::settle`].
+    pub(super) fn move_blocks(
+        &mut self,
+        mover: &mut crate::mover::Mover<'_>,
+        position: usize,
+        budget: usize,
+    ) -> usize {
+        self.chunks.move_blocks(mover, position, budget)
+    }
+
     /// A list without chunks.
     pub(super) fn new(limit: Limit) -> Quick {
         Quick { chunks: Chunks::default(), limit }

@@ -100,6 +100,16 @@ impl Table {
         self.slab.heap_bytes() + self.index.heap_bytes()
     }
 
+    /// Moves memory that lies badly; see [`crate::collection::Collection::settle`].
+    pub(super) fn move_blocks(
+        &mut self,
+        mover: &mut crate::mover::Mover<'_>,
+        position: usize,
+        budget: usize,
+    ) -> usize {
+        crate::index::move_both(&mut self.slab, &mut self.index, mover, position, budget)
+    }
+
     /// Frees about `budget` members; true when nothing is left.
     pub fn free_step(&mut self, budget: usize) -> bool {
         // Both, so that neither is left for one long step.

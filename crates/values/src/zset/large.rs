@@ -164,6 +164,16 @@ impl Large {
         self.records.free(record);
     }
 
+    /// Moves memory that lies badly; see [`crate::collection::Collection::settle`].
+    pub(super) fn move_blocks(
+        &mut self,
+        mover: &mut crate::mover::Mover<'_>,
+        position: usize,
+        budget: usize,
+    ) -> usize {
+        crate::index::move_both(&mut self.records, &mut self.index, mover, position, budget)
+    }
+
     /// Frees about `budget` members; true when nothing is left.
     pub(super) fn free_step(&mut self, budget: usize) -> bool {
         if !self.tree.is_empty() {
