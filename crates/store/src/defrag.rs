@@ -127,7 +127,7 @@ mod tests {
         for i in 0..2000u32 {
             let key = i.to_le_bytes();
             let locked = keyspace.lock_many(DbIndex(1), &[keyspace.hash(&key)]);
-            let db = Db::new(&keyspace, DbIndex(1), locked, &mut local);
+            let mut db = Db::new(&keyspace, DbIndex(1), locked, &mut local);
             let key = db.key(&key);
             assert_eq!(
                 db.peek(&key).and_then(|item| item.string().ok().map(|text| text.to_vec())),

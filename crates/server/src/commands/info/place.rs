@@ -81,8 +81,8 @@ pub(super) fn memory(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add("used_memory_startup", report.startup);
     lines.add("used_memory_dataset", report.dataset());
     lines.add("used_memory_dataset_perc", format!("{:.2}%", report.dataset_percent()));
-    lines.add("allocator_allocated", report.allocated);
-    lines.add("allocator_active", report.used);
+    lines.add("allocator_allocated", report.used);
+    lines.add("allocator_active", report.active);
     lines.add("allocator_resident", report.anonymous);
     lines.add("allocator_muzzy", 0);
     both(lines, "total_system_memory", system_bytes());
