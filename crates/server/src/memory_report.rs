@@ -55,9 +55,7 @@ impl MemoryReport {
             keyspace,
             rss,
             anonymous,
-            active: used
-                + keyspace.spans.saturating_sub(in_spans)
-                + blocks.slabs.saturating_sub(blocks.live),
+            active: used + keyspace.spans.saturating_sub(in_spans) + blocks.slabs.saturating_sub(blocks.live),
             keys: server.keyspace.indexes().map(|db| server.keyspace.len(db)).sum(),
         }
     }
