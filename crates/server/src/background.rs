@@ -155,7 +155,7 @@ impl Background {
             server.sampler.sample(now, || {
                 server.end_pause(now);
                 server.over_limit.note(now, server.is_over_limit());
-                server.defrag.decide(server, &server.settings());
+                server.defrag.decide(server, &server.settings(), now);
                 server.defrag_times.note(now, server.defrag.percent() != 0);
                 crate::rates::totals(server.stats.iter().map(|stats| &**stats))
             });

@@ -1,35 +1,55 @@
 //! `maxmemory-rss`: the limit held against resident memory, so that a container is not killed below its limit.
 //!
-//! Evicting does not make memory non-resident at once: what leaves are single entries of spans that others still lie in. So
-//! what is resident beyond what is in use is taken for an overhead and subtracted from the limit, and is looked at
-//! again when resident memory has grown, or once in [`PATIENCE_MS`]: meanwhile eviction keeps memory in use below the smaller
-//! limit, which stops growth, while memory is defragmented and given back. Only what that does not give back is evicted for.
+//! What is resident beyond what is in use is taken for an overhead and subtracted from the limit, so that memory in use may grow
+//! by what is left and no further. Close to the limit memory is moved together and given back, before any key has to leave.
+//! Above it keys leave; but evicting does not make memory non-resident at once, for what leaves are single entries of
+//! spans that others still lie in. So the overhead is looked at again only when resident memory has grown, or has not fallen
+//! for [`PATIENCE_MS`]: meanwhile memory is given back, and only what that does not yield is evicted for.
+//! Invariant: resident memory is read at most once in [`READ_EVERY_MS`], whoever asks.
 
 use crate::memory_report::resident;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Resident memory is read at most so often, milliseconds.
 const READ_EVERY_MS: u64 = 10;
-/// How long defragmentation has to show an effect before more is evicted, milliseconds.
+/// How long resident memory may stay as it is before more is evicted, milliseconds.
 const PATIENCE_MS: u64 = 1000;
-/// Growth that is noticed at once, bytes.
-const GROWTH: usize = 1 << 20;
+/// A change that is noticed, bytes.
+const NOTICED: usize = 1 << 20;
+/// The part of the limit below it, as a divisor, in which memory is given back.
+const CLOSE_PART: usize = 16;
+
+/// How resident memory stands to its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// There is room, or no limit.
+    None,
+    /// It will be reached soon.
+    Close,
+    /// It is reached.
+    Over,
+}
 
 /// What is known of resident memory.
 #[derive(Debug, Default)]
 pub struct Resident {
     read_ms: AtomicU64,
-    over: AtomicBool,
-    /// Resident beyond what is in use, as of `since_ms`, when `bytes` were resident.
-    overhead: AtomicUsize,
+    /// What was resident then.
     bytes: AtomicUsize,
+    /// Resident beyond what was in use, as of `since_ms`, when `noted` bytes were resident.
+    overhead: AtomicUsize,
+    noted: AtomicUsize,
     since_ms: AtomicU64,
 }
 
 impl Resident {
-    /// Whether more than the limit was resident when it was last looked at.
-    pub fn is_over(&self) -> bool {
-        self.over.load(Relaxed)
+    /// How resident memory stood to its limit when it was read last.
+    pub fn pressure(&self, limit: usize) -> Pressure {
+        match self.bytes.load(Relaxed) {
+            bytes if bytes > limit => Pressure::Over,
+            bytes if bytes > limit - limit / CLOSE_PART => Pressure::Close,
+            _ => Pressure::None,
+        }
     }
 
     /// The limit for memory in use, of which there are `used` bytes, that keeps resident memory below `limit`.
@@ -41,29 +61,25 @@ impl Resident {
         limit.saturating_sub(self.overhead.load(Relaxed))
     }
 
-    /// The option was switched off.
+    /// The option was switched on or off.
     pub fn forget(&self) {
-        self.over.store(false, Relaxed);
+        self.bytes.store(0, Relaxed);
         self.overhead.store(0, Relaxed);
     }
 
     fn note(&self, limit: usize, used: usize, resident: usize, now_ms: u64) {
-        let over = resident > limit;
-        let was_over = self.over.swap(over, Relaxed);
-        if !over {
-            // What is in use may grow by what is left, and no further.
+        let before = self.bytes.swap(resident, Relaxed);
+        let noted = self.noted.load(Relaxed);
+        let has_grown = resident > noted + NOTICED;
+        let has_fallen = resident + NOTICED < noted;
+        let has_waited = now_ms.saturating_sub(self.since_ms.load(Relaxed)) >= PATIENCE_MS;
+        if resident <= limit || before <= limit || has_grown || has_waited && !has_fallen {
             self.overhead.store(resident.saturating_sub(used), Relaxed);
-            self.bytes.store(resident, Relaxed);
-            self.since_ms.store(now_ms, Relaxed);
+        } else if !has_fallen {
             return;
         }
-        let grown = resident > self.bytes.load(Relaxed) + GROWTH;
-        let waited = now_ms.saturating_sub(self.since_ms.load(Relaxed)) >= PATIENCE_MS;
-        if !was_over || grown || waited {
-            self.overhead.store(resident.saturating_sub(used), Relaxed);
-            self.bytes.store(resident, Relaxed);
-            self.since_ms.store(now_ms, Relaxed);
-        }
+        self.noted.store(resident, Relaxed);
+        self.since_ms.store(now_ms, Relaxed);
     }
 }
 
@@ -71,31 +87,44 @@ impl Resident {
 mod tests {
     use super::*;
 
-    fn allowed(it: &Resident) -> usize {
-        1000usize.saturating_sub(it.overhead.load(Relaxed))
+    const MB: usize = 1 << 20;
+
+    /// The overhead after so many megabytes were in use and resident.
+    fn note(it: &Resident, used: usize, resident: usize, now_ms: u64) -> usize {
+        it.note(1000 * MB, used * MB, resident * MB, now_ms);
+        it.overhead.load(Relaxed) / MB
     }
 
     #[test]
     fn eviction_waits_for_memory_that_is_being_given_back() {
-        const MB: usize = 1 << 20;
         let it = Resident::default();
-        it.note(1000 * MB, 700 * MB, 900 * MB, 5);
-        assert!(!it.is_over());
-        assert_eq!(it.overhead.load(Relaxed), 200 * MB);
-        it.note(1000 * MB, 800 * MB, 1100 * MB, 20);
-        assert!(it.is_over());
-        assert_eq!(it.overhead.load(Relaxed), 300 * MB);
-        // A hundred went, and nothing is less resident: that is no reason to evict more, yet.
-        it.note(1000 * MB, 700 * MB, 1100 * MB, 40);
-        assert_eq!(it.overhead.load(Relaxed), 300 * MB);
-        it.note(1000 * MB, 700 * MB, 1110 * MB, 60);
-        assert_eq!(it.overhead.load(Relaxed), 410 * MB);
-        it.note(1000 * MB, 600 * MB, 1110 * MB, 60 + PATIENCE_MS);
-        assert_eq!(it.overhead.load(Relaxed), 510 * MB);
-        it.note(1000 * MB, 600 * MB, 650 * MB, 3000);
-        assert!(!it.is_over());
-        assert_eq!(it.overhead.load(Relaxed), 50 * MB);
+        assert_eq!(note(&it, 700, 900, 5), 200);
+        assert_eq!(it.pressure(1000 * MB), Pressure::None);
+        assert_eq!(note(&it, 700, 950, 10), 250);
+        assert_eq!(it.pressure(1000 * MB), Pressure::Close);
+        assert_eq!(note(&it, 800, 1100, 20), 300);
+        assert_eq!(it.pressure(1000 * MB), Pressure::Over);
+        // A hundred left, and nothing is less resident: that is no reason to evict more, yet.
+        assert_eq!(note(&it, 700, 1100, 40), 300);
+        assert_eq!(note(&it, 700, 1110, 60), 410);
+        assert_eq!(note(&it, 600, 1110, 60 + PATIENCE_MS), 510);
+        // As long as resident memory falls there is no hurry.
+        for step in 1..=10 {
+            assert_eq!(note(&it, 500, 1110 - 5 * step, 60 + (1 + step as u64) * PATIENCE_MS - 1), 510);
+        }
+        assert_eq!(note(&it, 500, 1060, 60 + 12 * PATIENCE_MS), 560);
+        assert_eq!(note(&it, 600, 650, 20_000), 50);
+        assert_eq!(it.pressure(1000 * MB), Pressure::None);
+    }
+
+    #[test]
+    fn what_is_resident_leaves_so_much_less_for_use() {
+        let it = Resident::default();
+        let limit = it.limit(usize::MAX / 2, 0, 100);
+        assert!(limit < usize::MAX / 2, "this process is resident");
+        assert_eq!(it.limit(usize::MAX / 2, 0, 100), limit);
         it.forget();
-        assert_eq!(allowed(&it), 1000);
+        assert_eq!(it.limit(usize::MAX / 2, 0, 100), usize::MAX / 2);
+        assert_eq!(it.limit(1, usize::MAX, 200), 1, "an overhead below nought");
     }
 }

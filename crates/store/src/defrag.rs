@@ -5,7 +5,7 @@
 
 use crate::keyspace::Keyspace;
 use larder_table::{Compacted, Next, Position};
-use larder_values::mover::Mover;
+use larder_values::mover::{Mover, Resume};
 
 /// Slots looked at in a step.
 const SLOTS: usize = 64;
@@ -21,7 +21,7 @@ pub struct DefragCursor {
     shard: usize,
     position: Option<Position>,
     /// Where in the value of the entry at `position`.
-    value: usize,
+    value: Resume,
 }
 
 /// What steps of defragmentation did, as INFO tells it.
@@ -39,7 +39,7 @@ pub struct Defragged {
 
 impl Keyspace {
     /// One step over the shards of `worker` of `workers`. `is_sparse` says of an address and a number of bytes whether such a block
-    /// should move; a value is moved in parts of about `elements_max` elements. True when the worker is through with its shards, and
+    /// should move; a step passes over about `elements_max` elements of large values. True when the worker is through with its shards, and
     /// the cursor is at the beginning again.
     pub fn defrag_step(
         &self,
@@ -61,26 +61,27 @@ impl Keyspace {
         // One that is locked, or empty, is left for the next time round.
         let guard = if table.shard_len(shard) == 0 { None } else { table.try_lock(shard) };
         let Some(mut guard) = guard else {
-            *cursor = DefragCursor { shard: cursor.shard + 1, position: None, value: 0, ..*cursor };
+            *cursor =
+                DefragCursor { shard: cursor.shard + 1, position: None, value: Resume::START, ..*cursor };
             return false;
         };
-        let mut mover = Mover::new(is_sparse);
+        let mut mover = Mover::new(is_sparse, elements_max.max(1), STEP_BYTES);
         let (mut entries, mut keys_moved) = (Compacted::default(), 0);
         let mut value = cursor.value;
         let next = guard.compact(cursor.position, SLOTS, &mut entries, &mut |object| {
             let before = mover.moved;
-            value = object.move_blocks(&mut mover, value, elements_max.max(1));
+            value = object.move_blocks(&mut mover, value);
             keys_moved += u64::from(mover.moved > before);
             match value {
-                0 if mover.bytes < STEP_BYTES => Next::On,
-                0 => Next::Pause,
+                Resume::START if mover.is_spent() => Next::Pause,
+                Resume::START => Next::On,
                 _ => Next::Again,
             }
         });
         drop(guard);
         *cursor = match next {
             Some(position) => DefragCursor { position: Some(position), value, ..*cursor },
-            None => DefragCursor { shard: cursor.shard + 1, position: None, value: 0, ..*cursor },
+            None => DefragCursor { shard: cursor.shard + 1, position: None, value: Resume::START, ..*cursor },
         };
         let (moved, stayed) = (entries.moved as u64, entries.stayed as u64);
         let key_hits = moved.max(keys_moved);

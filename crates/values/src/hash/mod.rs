@@ -15,7 +15,7 @@ mod view;
 
 use crate::collection::Collection;
 pub use crate::collection::PackedLimits;
-use crate::mover::Mover;
+use crate::mover::{Mover, Resume};
 use crate::packed::{Element, Packed, PackedBuf};
 pub use table::Table;
 pub use view::{Found, HashView};
@@ -370,13 +370,13 @@ impl Collection for Hash {
         }
     }
 
-    fn move_blocks(&mut self, mover: &mut Mover<'_>, position: usize, budget: usize) -> usize {
+    fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
         match &mut self.form {
             Form::Pairs(buffer) | Form::Triples(buffer) => {
                 buffer.move_blocks(mover);
-                0
+                Resume::START
             }
-            Form::Table(table) => table.move_blocks(mover, position, budget),
+            Form::Table(table) => table.move_blocks(mover, from),
         }
     }
 

@@ -9,6 +9,7 @@
 use super::deadlines::{Deadlines, MOMENT_MAX};
 use super::{Before, End};
 use crate::index::{Index, Slab, hash_of};
+use crate::mover::{Mover, Resume};
 
 /// Bytes of an end in a record.
 const END_BYTES: usize = 6;
@@ -250,14 +251,9 @@ impl Table {
         self.slab.heap_bytes() + self.index.heap_bytes() + self.deadlines.heap_bytes()
     }
 
-    /// Moves memory that lies badly; see [`crate::collection::Collection::settle`].
-    pub(super) fn move_blocks(
-        &mut self,
-        mover: &mut crate::mover::Mover<'_>,
-        position: usize,
-        budget: usize,
-    ) -> usize {
-        crate::index::move_both(&mut self.slab, &mut self.index, mover, position, budget)
+    /// See [`crate::collection::Collection::move_blocks`].
+    pub(super) fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
+        crate::index::move_both(&mut self.slab, &mut self.index, mover, from)
     }
 
     /// Frees about `budget` fields; true when nothing is left.

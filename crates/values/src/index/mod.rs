@@ -17,27 +17,22 @@ mod bucket;
 
 mod chunks;
 
+use crate::mover::{Mover, Resume};
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
 use std::hash::Hasher as _;
 use std::sync::OnceLock;
 
-/// Settles a slab and then an index; see [`crate::collection::Collection::settle`].
-pub fn move_both(
-    slab: &mut Slab,
-    index: &mut Index,
-    mover: &mut crate::mover::Mover<'_>,
-    position: usize,
-    budget: usize,
-) -> usize {
+/// Moves the memory of a slab and then of an index; see [`crate::collection::Collection::move_blocks`].
+pub fn move_both(slab: &mut Slab, index: &mut Index, mover: &mut Mover<'_>, from: Resume) -> Resume {
     let end = slab.blocks_end();
-    if position < end {
-        let next = slab.move_blocks(mover, position, budget);
-        return if next == 0 { end } else { next };
+    let at = slab.move_blocks(mover, from.index());
+    if at < end {
+        return Resume::at(at);
     }
-    match index.move_blocks(mover, position - end, budget) {
-        0 => 0,
-        next => end + next,
+    match index.move_blocks(mover, at - end) {
+        Some(segment) => Resume::at(end + segment),
+        None => Resume::START,
     }
 }
 

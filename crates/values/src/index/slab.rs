@@ -251,26 +251,24 @@ impl Slab {
         false
     }
 
-    /// Moves the memory of pages and long records of about `budget` records from `position` on; see
-    /// [`crate::collection::Collection::settle`].
-    pub fn move_blocks(&mut self, mover: &mut Mover<'_>, position: usize, budget: usize) -> usize {
-        let (mut at, mut seen) = (position, 0);
-        while seen < budget {
+    /// Moves the memory of pages and long records from number `from` on until the mover is spent; the number to go on with, which is
+    /// `blocks_end` or more at the end.
+    pub fn move_blocks(&mut self, mover: &mut Mover<'_>, from: usize) -> usize {
+        let (mut at, end) = (from, self.blocks_end());
+        while at < end && !mover.is_spent() {
             if let Some(page) = self.pages.get_mut(at) {
                 mover.vec(&mut page.bytes);
-                seen += usize::from(page.live).max(1);
-            } else if at - self.pages.len() < self.apart.len() {
-                mover.slice(self.apart.get_mut(at - self.pages.len()));
-                seen += 1;
+                mover.pass(usize::from(page.live));
             } else {
-                return 0;
+                mover.slice(self.apart.get_mut(at - self.pages.len()));
+                mover.pass(1);
             }
             at += 1;
         }
         at
     }
 
-    /// Steps of `move_blocks` there are.
+    /// How many blocks `move_blocks` counts.
     pub fn blocks_end(&self) -> usize {
         self.pages.len() + self.apart.len()
     }

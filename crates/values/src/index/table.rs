@@ -63,20 +63,19 @@ impl Index {
         self.bucket_bytes + self.directory.capacity() * size_of::<u32>() + self.segments.heap_bytes()
     }
 
-    /// Moves the memory of segments of about `budget` elements from `position` on; see
-    /// [`crate::collection::Collection::settle`].
-    pub fn move_blocks(&mut self, mover: &mut Mover<'_>, position: usize, budget: usize) -> usize {
-        let (mut at, mut seen) = (position, 0);
+    /// Moves the memory of segments from number `from` on until the mover is spent; the number to go on with, if it was.
+    pub fn move_blocks(&mut self, mover: &mut Mover<'_>, from: usize) -> Option<usize> {
+        let mut at = from;
         while at < self.segments.len() {
-            if seen >= budget {
-                return at;
+            if mover.is_spent() {
+                return Some(at);
             }
             let segment = self.segments.get_mut(at);
             segment.move_blocks(mover);
-            seen += segment.len().max(1);
+            mover.pass(segment.len());
             at += 1;
         }
-        0
+        None
     }
 
     /// The element of this hash that `eq` accepts.

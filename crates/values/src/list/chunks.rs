@@ -7,6 +7,7 @@
 //! `bytes` are the sums. Which chunks are compressed is settled after a change, by [`Chunks::settle`].
 
 use super::chunk::Chunk;
+use crate::mover::{Mover, Resume};
 use crate::packed::PackedBuf;
 use std::collections::VecDeque;
 
@@ -68,24 +69,19 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    /// Moves memory that lies badly, a block of chunks after the other; see [`crate::collection::Collection::settle`].
-    pub(super) fn move_blocks(
-        &mut self,
-        mover: &mut crate::mover::Mover<'_>,
-        position: usize,
-        budget: usize,
-    ) -> usize {
-        let (mut at, mut seen) = (position, 0);
+    /// See [`crate::collection::Collection::move_blocks`].
+    pub(super) fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
+        let mut at = from.index();
         while let Some(block) = self.blocks.get_mut(at) {
-            if seen >= budget {
-                return at;
+            if mover.is_spent() {
+                return Resume::at(at);
             }
             mover.vec(&mut block.chunks);
             block.chunks.iter_mut().for_each(|chunk| chunk.move_blocks(mover));
-            seen += block.count;
+            mover.pass(block.count);
             at += 1;
         }
-        0
+        Resume::START
     }
 
     /// Elements in all chunks.

@@ -16,7 +16,7 @@ mod tests;
 mod view;
 
 use crate::collection::Collection;
-use crate::mover::Mover;
+use crate::mover::{Mover, Resume};
 use crate::packed::{Element, Packed, PackedBuf};
 pub use limit::Limit;
 pub use quick::Quick;
@@ -355,13 +355,13 @@ impl Collection for List {
         }
     }
 
-    fn move_blocks(&mut self, mover: &mut Mover<'_>, position: usize, budget: usize) -> usize {
+    fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
         match &mut self.0 {
             Form::Packed(packed) => {
                 packed.move_blocks(mover);
-                0
+                Resume::START
             }
-            Form::Quick(quick) => quick.move_blocks(mover, position, budget),
+            Form::Quick(quick) => quick.move_blocks(mover, from),
         }
     }
 

@@ -10,6 +10,7 @@
 use super::chunk::Chunk;
 use super::chunks::{At, Changed, Chunks};
 use super::{End, Limit, Side};
+use crate::mover::{Mover, Resume};
 use crate::packed::{Cursor, Element, LISTPACK_OVERHEAD_BYTES, Packed, PackedBuf};
 
 /// A list of many chunks, or of one that is too large to be packed.
@@ -29,14 +30,9 @@ pub(super) struct Place {
 }
 
 impl Quick {
-    /// Moves memory that lies badly; see [`crate::collection::Collection::settle`].
-    pub(super) fn move_blocks(
-        &mut self,
-        mover: &mut crate::mover::Mover<'_>,
-        position: usize,
-        budget: usize,
-    ) -> usize {
-        self.chunks.move_blocks(mover, position, budget)
+    /// See [`crate::collection::Collection::move_blocks`].
+    pub(super) fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
+        self.chunks.move_blocks(mover, from)
     }
 
     /// A list without chunks.

@@ -27,7 +27,7 @@ pub use load::{Loader, are_distinct};
 mod tests;
 
 use crate::collection::{Collection, PackedLimits};
-use crate::mover::Mover;
+use crate::mover::{Mover, Resume};
 use crate::number;
 use crate::packed::{Element, LISTPACK_OVERHEAD_BYTES, PackedBuf};
 
@@ -362,17 +362,17 @@ impl Collection for Set {
         }
     }
 
-    fn move_blocks(&mut self, mover: &mut Mover<'_>, position: usize, budget: usize) -> usize {
+    fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
         match &mut self.form {
             Form::Ints(ints) => {
                 ints.move_blocks(mover);
-                0
+                Resume::START
             }
             Form::Packed(packed) => {
                 packed.move_blocks(mover);
-                0
+                Resume::START
             }
-            Form::Table(table) => table.move_blocks(mover, position, budget),
+            Form::Table(table) => table.move_blocks(mover, from),
         }
     }
 

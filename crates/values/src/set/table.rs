@@ -3,6 +3,7 @@
 //! Invariant: the index holds a reference to every record of the slab, and no two records are alike.
 
 use crate::index::{Index, Slab, hash_of};
+use crate::mover::{Mover, Resume};
 
 /// Members in no order.
 #[derive(Debug, Clone, Default)]
@@ -100,14 +101,9 @@ impl Table {
         self.slab.heap_bytes() + self.index.heap_bytes()
     }
 
-    /// Moves memory that lies badly; see [`crate::collection::Collection::settle`].
-    pub(super) fn move_blocks(
-        &mut self,
-        mover: &mut crate::mover::Mover<'_>,
-        position: usize,
-        budget: usize,
-    ) -> usize {
-        crate::index::move_both(&mut self.slab, &mut self.index, mover, position, budget)
+    /// See [`crate::collection::Collection::move_blocks`].
+    pub(super) fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
+        crate::index::move_both(&mut self.slab, &mut self.index, mover, from)
     }
 
     /// Frees about `budget` members; true when nothing is left.

@@ -32,7 +32,7 @@ pub use range::{Entries, EntriesBackwards};
 pub use trim::{Deleted, References, Trim, TrimTo};
 
 use crate::collection::Collection;
-use crate::mover::Mover;
+use crate::mover::{Mover, Resume};
 use node::Node;
 use std::collections::BTreeMap;
 
@@ -337,17 +337,17 @@ impl Collection for Stream {
         false
     }
 
-    /// Nodes are passed over by number: a step of a stream of a hundred thousand costs a few hundred microseconds.
-    fn move_blocks(&mut self, mover: &mut Mover<'_>, position: usize, budget: usize) -> usize {
-        let (mut at, mut seen) = (position, 0);
-        for node in self.nodes.values_mut().skip(position) {
-            if seen >= budget {
-                return at;
+    fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
+        // A place is the id of a node's first entry. 0-0 is none, so it cannot be mistaken for the start.
+        let first = StreamId { ms: (from.0 >> 64) as u64, seq: from.0 as u64 };
+        for (id, node) in self.nodes.range_mut(first..) {
+            if mover.is_spent() {
+                return Resume(u128::from(id.ms) << 64 | u128::from(id.seq));
             }
-            seen += node.move_blocks(mover);
-            at += 1;
+            let entries = node.move_blocks(mover);
+            mover.pass(entries);
         }
-        0
+        Resume::START
     }
 
     fn duplicate(&self) -> Stream {

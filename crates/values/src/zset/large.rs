@@ -7,6 +7,7 @@
 use super::compare_scores;
 use super::tree::{Among, Item, Tree};
 use crate::index::{Index, Slab, hash_of};
+use crate::mover::{Mover, Resume};
 use std::cmp::Ordering;
 
 /// Bytes of the score in front of a record.
@@ -164,14 +165,9 @@ impl Large {
         self.records.free(record);
     }
 
-    /// Moves memory that lies badly; see [`crate::collection::Collection::settle`].
-    pub(super) fn move_blocks(
-        &mut self,
-        mover: &mut crate::mover::Mover<'_>,
-        position: usize,
-        budget: usize,
-    ) -> usize {
-        crate::index::move_both(&mut self.records, &mut self.index, mover, position, budget)
+    /// See [`crate::collection::Collection::move_blocks`].
+    pub(super) fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
+        crate::index::move_both(&mut self.records, &mut self.index, mover, from)
     }
 
     /// Frees about `budget` members; true when nothing is left.

@@ -19,7 +19,7 @@ mod view;
 mod tests;
 
 use crate::collection::{Collection, PackedLimits};
-use crate::mover::Mover;
+use crate::mover::{Mover, Resume};
 use crate::packed::{Element, Packed, PackedBuf};
 pub use bounds::{BadBound, LexRange, ScoreRange};
 pub use edit::{Add, Outcome, Rule};
@@ -214,13 +214,13 @@ impl Collection for ZSet {
         }
     }
 
-    fn move_blocks(&mut self, mover: &mut Mover<'_>, position: usize, budget: usize) -> usize {
+    fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
         match &mut self.form {
             Form::Packed(buf) => {
                 buf.move_blocks(mover);
-                0
+                Resume::START
             }
-            Form::Large(large) => large.move_blocks(mover, position, budget),
+            Form::Large(large) => large.move_blocks(mover, from),
         }
     }
 

@@ -85,6 +85,17 @@ pub(super) fn threads(host: &mut Host<'_>, lines: &mut Lines) {
     }
 }
 
+fn defragmentation(host: &mut Host<'_>, lines: &mut Lines) {
+    let server = host.server();
+    let (current_ms, total_ms) = server.defrag_times.times(host.core.local.now.0);
+    lines.add("active_defrag_hits", server.sum(|stats| stats.defrag_hits.get()));
+    lines.add("active_defrag_misses", server.sum(|stats| stats.defrag_misses.get()));
+    lines.add("active_defrag_key_hits", server.sum(|stats| stats.defrag_key_hits.get()));
+    lines.add("active_defrag_key_misses", server.sum(|stats| stats.defrag_key_misses.get()));
+    lines.add("total_active_defrag_time", total_ms);
+    lines.add("current_active_defrag_time", current_ms);
+}
+
 pub(super) fn stats(host: &mut Host<'_>, lines: &mut Lines) {
     let server = host.server();
     let rates = server.sampler.rates();
@@ -118,13 +129,7 @@ pub(super) fn stats(host: &mut Host<'_>, lines: &mut Lines) {
         &["latest_fork_usec", "total_forks", "migrate_cached_sockets", "slave_expires_tracked_keys"],
         0,
     );
-    let (current_ms, total_ms) = server.defrag_times.times(host.core.local.now.0);
-    lines.add("active_defrag_hits", server.sum(|stats| stats.defrag_hits.get()));
-    lines.add("active_defrag_misses", server.sum(|stats| stats.defrag_misses.get()));
-    lines.add("active_defrag_key_hits", server.sum(|stats| stats.defrag_key_hits.get()));
-    lines.add("active_defrag_key_misses", server.sum(|stats| stats.defrag_key_misses.get()));
-    lines.add("total_active_defrag_time", total_ms);
-    lines.add("current_active_defrag_time", current_ms);
+    defragmentation(host, lines);
     lines.add_all(
         &[
             "tracking_total_keys",
