@@ -1,7 +1,8 @@
 //! `maxmemory-rss`: the limit held against resident memory, so that a container is not killed below its limit.
 //!
 //! What is resident beyond what is in use is taken for an overhead and subtracted from the limit, so that memory in use may grow
-//! by what is left and no further. Close to the limit memory is moved together and given back, before any key has to leave.
+//! by what is left and no further. Since writing values of other sizes makes memory resident though no more is in use, what is
+//! aimed at is a sixteenth below the limit. Close to that memory is moved together and given back, before any key has to leave.
 //! Above it keys leave; but evicting does not make memory non-resident at once, for what leaves are single entries of
 //! spans that others still lie in. So the overhead is looked at again only when resident memory has grown, or has not fallen
 //! for [`PATIENCE_MS`]: meanwhile memory is given back, and only what that does not yield is evicted for.
@@ -15,9 +16,11 @@ const READ_EVERY_MS: u64 = 10;
 /// How long resident memory may stay as it is before more is evicted, milliseconds.
 const PATIENCE_MS: u64 = 1000;
 /// A change that is noticed, bytes.
-const NOTICED: usize = 1 << 20;
-/// The part of the limit below it, as a divisor, in which memory is given back.
-const CLOSE_PART: usize = 16;
+const NOTICED: usize = 256 << 10;
+/// The part of the limit that is left free, as a divisor.
+const FREE_PART: usize = 16;
+/// The part of it from which on memory is given back.
+const CLOSE_PART: usize = 8;
 
 /// How resident memory stands to its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +49,7 @@ impl Resident {
     /// How resident memory stood to its limit when it was read last.
     pub fn pressure(&self, limit: usize) -> Pressure {
         match self.bytes.load(Relaxed) {
-            bytes if bytes > limit => Pressure::Over,
+            bytes if bytes > aim(limit) => Pressure::Over,
             bytes if bytes > limit - limit / CLOSE_PART => Pressure::Close,
             _ => Pressure::None,
         }
@@ -56,9 +59,9 @@ impl Resident {
     pub fn limit(&self, limit: usize, used: usize, now_ms: u64) -> usize {
         if now_ms.saturating_sub(self.read_ms.load(Relaxed)) >= READ_EVERY_MS {
             self.read_ms.store(now_ms, Relaxed);
-            self.note(limit, used, resident().0, now_ms);
+            self.note(aim(limit), used, resident().0, now_ms);
         }
-        limit.saturating_sub(self.overhead.load(Relaxed))
+        aim(limit).saturating_sub(self.overhead.load(Relaxed))
     }
 
     /// The option was switched on or off.
@@ -67,13 +70,13 @@ impl Resident {
         self.overhead.store(0, Relaxed);
     }
 
-    fn note(&self, limit: usize, used: usize, resident: usize, now_ms: u64) {
+    fn note(&self, aim: usize, used: usize, resident: usize, now_ms: u64) {
         let before = self.bytes.swap(resident, Relaxed);
         let noted = self.noted.load(Relaxed);
         let has_grown = resident > noted + NOTICED;
         let has_fallen = resident + NOTICED < noted;
         let has_waited = now_ms.saturating_sub(self.since_ms.load(Relaxed)) >= PATIENCE_MS;
-        if resident <= limit || before <= limit || has_grown || has_waited && !has_fallen {
+        if resident <= aim || before <= aim || has_grown || has_waited && !has_fallen {
             self.overhead.store(resident.saturating_sub(used), Relaxed);
         } else if !has_fallen {
             return;
@@ -81,6 +84,11 @@ impl Resident {
         self.noted.store(resident, Relaxed);
         self.since_ms.store(now_ms, Relaxed);
     }
+}
+
+/// How much may be resident in the long run.
+fn aim(limit: usize) -> usize {
+    limit - limit / FREE_PART
 }
 
 #[cfg(test)]
@@ -99,9 +107,11 @@ mod tests {
     fn eviction_waits_for_memory_that_is_being_given_back() {
         let it = Resident::default();
         assert_eq!(note(&it, 700, 900, 5), 200);
-        assert_eq!(it.pressure(1000 * MB), Pressure::None);
+        assert_eq!(it.pressure(1100 * MB), Pressure::None);
+        assert_eq!(it.pressure(1020 * MB), Pressure::Close);
         assert_eq!(note(&it, 700, 950, 10), 250);
-        assert_eq!(it.pressure(1000 * MB), Pressure::Close);
+        assert_eq!(it.pressure(1020 * MB), Pressure::Close);
+        assert_eq!(it.pressure(1000 * MB), Pressure::Over);
         assert_eq!(note(&it, 800, 1100, 20), 300);
         assert_eq!(it.pressure(1000 * MB), Pressure::Over);
         // A hundred left, and nothing is less resident: that is no reason to evict more, yet.
@@ -120,11 +130,11 @@ mod tests {
     #[test]
     fn what_is_resident_leaves_so_much_less_for_use() {
         let it = Resident::default();
-        let limit = it.limit(usize::MAX / 2, 0, 100);
-        assert!(limit < usize::MAX / 2, "this process is resident");
-        assert_eq!(it.limit(usize::MAX / 2, 0, 100), limit);
+        let limit = it.limit(1 << 40, 0, 100);
+        assert!(limit < aim(1 << 40), "this process is resident");
+        assert_eq!(it.limit(1 << 40, 0, 100), limit);
         it.forget();
-        assert_eq!(it.limit(usize::MAX / 2, 0, 100), usize::MAX / 2);
-        assert_eq!(it.limit(1, usize::MAX, 200), 1, "an overhead below nought");
+        assert_eq!(it.limit(1 << 40, 0, 100), aim(1 << 40));
+        assert_eq!(it.limit(1 << 40, usize::MAX, 200), aim(1 << 40), "an overhead below nought");
     }
 }

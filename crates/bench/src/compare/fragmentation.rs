@@ -20,7 +20,7 @@ use crate::random::Random;
 /// A key's length.
 const KEY_BYTES: usize = 16;
 /// Payload of each shape before it is overwritten.
-const PAYLOAD_BYTES: u64 = 400_000_000;
+const PAYLOAD_BYTES: u64 = 300_000_000;
 /// So many times the payload is written over it.
 const TIMES: u64 = 10;
 /// Bytes of requests under way.
