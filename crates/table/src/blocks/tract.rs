@@ -80,7 +80,7 @@ pub(super) fn tract_of(block: *mut u8) -> *mut Tract {
 /// The tract is ours.
 #[inline]
 pub(super) unsafe fn slab_of(tract: *mut Tract, address: usize, class: Class) -> *mut Slab {
-    let unit = (address % TRACT_BYTES & !(class.slab_bytes() - 1)) / UNIT_BYTES;
+    let unit = ((address % TRACT_BYTES) & !(class.slab_bytes() - 1)) / UNIT_BYTES;
     // SAFETY: `unit` < `UNITS`, so the record lies in the tract's head, which the caller says is there.
     unsafe { &raw mut (*tract).slabs[unit] }
 }
