@@ -409,6 +409,22 @@ options! {
             "How slowly the counter of a key's uses grows, under an LFU policy without a limit; with one the policy counts exactly.";
         Memory "lfu-decay-time" lfu_decay_time: u32, int(0, I32_MAX), "1" "minutes", []
             "How long until the counter of a key's uses goes down by one, under an LFU policy without a limit.";
+        Memory "maxmemory-rss" maxmemory_rss: bool, Kind::Bool, "no", []
+            "Hold maxmemory against resident memory, too: memory is given back first, then keys are evicted.";
+        Memory "activedefrag" activedefrag: bool, Kind::Bool, "no", []
+            "Move entries and values together in the background, to give memory back of which little is used.";
+        Memory "active-defrag-cycle-min" active_defrag_cycle_min: u32, int(1, 99), "1" "percent", []
+            "Least time for moving values together.";
+        Memory "active-defrag-cycle-max" active_defrag_cycle_max: u32, int(1, 99), "25" "percent", []
+            "Most time for moving values together.";
+        Memory "active-defrag-ignore-bytes" active_defrag_ignore_bytes: u64, memory(1), "104857600" "bytes", []
+            "Waste that is not worth the work.";
+        Memory "active-defrag-threshold-lower" active_defrag_threshold_lower: u32, int(0, 1000), "10" "percent", []
+            "Waste at which the work begins.";
+        Memory "active-defrag-threshold-upper" active_defrag_threshold_upper: u32, int(0, 1000), "100" "percent", []
+            "Waste at which it is done with most effort.";
+        Memory "active-defrag-max-scan-fields" active_defrag_max_scan_fields: u64, int(1, i64::MAX), "1000", []
+            "Elements of one value moved in a step.";
         Memory "active-expire-effort" active_expire_effort: u32, int(1, 10), "1", []
             "How long a worker removes expired keys before it serves its clients again: 0.3 milliseconds at 1, 1 at 10.";
         Memory "lazyfree-lazy-eviction" lazyfree_lazy_eviction: bool, Kind::Bool, "no", []
@@ -517,8 +533,6 @@ options! {
             "Who may use MODULE.";
         Memory "maxmemory-clients": MemoryOrPercent, Kind::MemoryOrPercent, "0" "bytes", []
             "Most memory of all clients together; 0 for no limit.";
-        Memory "activedefrag": bool, Kind::Bool, "no", []
-            "Move values together to give memory back.";
         Memory "activerehashing": bool, Kind::Bool, "yes", []
             "Tables grow in small steps at all times.";
         Memory "jemalloc-bg-thread": bool, Kind::Bool, "no", []
@@ -641,12 +655,6 @@ options! {
         General "aof-rewrite-cpulist" / "aof_rewrite_cpulist": Text, Kind::Text, "", [IMMUTABLE] "Cores for rewriting the append-only file.";
         General "bgsave-cpulist" / "bgsave_cpulist": Text, Kind::Text, "", [IMMUTABLE] "Cores for writing snapshots.";
         Features "vset-force-single-threaded-execution": bool, Kind::Bool, "no", [] "Run vector set commands on one thread.";
-        Memory "active-defrag-cycle-min": u32, int(1, 99), "1" "percent", [] "Least time for moving values together.";
-        Memory "active-defrag-cycle-max": u32, int(1, 99), "25" "percent", [] "Most time for moving values together.";
-        Memory "active-defrag-ignore-bytes": u64, memory(1), "104857600" "bytes", [] "Waste that is not worth the work.";
-        Memory "active-defrag-threshold-lower": u32, int(0, 1000), "10" "percent", [] "Waste at which the work begins.";
-        Memory "active-defrag-threshold-upper": u32, int(0, 1000), "100" "percent", [] "Waste at which it is done with most effort.";
-        Memory "active-defrag-max-scan-fields": u64, int(1, i64::MAX), "1000", [] "Elements of one value moved in a step.";
         Cluster "cluster-config-file": Text, Kind::Text, "nodes.conf", [IMMUTABLE] "File with the state of the cluster.";
         Cluster "cluster-node-timeout": u64, ENTRIES_SIGNED, "15000" "milliseconds", [] "Silence after which a node is down.";
         Cluster "cluster-port": u16, PORT, "0", [IMMUTABLE] "Port of the cluster bus.";

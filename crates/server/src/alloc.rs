@@ -1,4 +1,5 @@
-//! The process' allocator: mimalloc, with every byte counted.
+//! The process' allocator: mimalloc, with every byte counted, and blocks of middling size from the table's crate,
+//! which knows how to keep them together.
 //!
 //! INFO's `used_memory` and `maxmemory` need a figure that is true at any moment and cheap to ask
 //! for. Each thread counts in one of a few padded slots; the sum over the slots is what the
@@ -7,10 +8,12 @@
 #![expect(unsafe_code, reason = "an allocator is unsafe by its nature")]
 
 use crossbeam_utils::CachePadded;
+use larder_store::blocks;
 use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::Relaxed};
 
 /// mimalloc with counted bytes.
@@ -43,15 +46,32 @@ thread_local! {
     static SLOT: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
+/// The calling thread's slot.
 #[inline]
-fn count(bytes: isize) {
-    let slot = SLOT.with(|slot| {
+fn slot() -> usize {
+    SLOT.with(|slot| {
         if slot.get() == usize::MAX {
             slot.set(NEXT_SLOT.fetch_add(1, Relaxed) % SLOTS);
         }
         slot.get()
-    });
-    COUNTS[slot].fetch_add(bytes, Relaxed);
+    })
+}
+
+#[inline]
+fn count(bytes: isize) {
+    COUNTS[slot()].fetch_add(bytes, Relaxed);
+}
+
+/// Whether a block of `bytes` should move, for it lies where little else does; see [`blocks::is_sparse`]. The block
+/// that the calling thread allocates next for as many bytes lies better.
+pub fn is_sparse(block: *const u8, bytes: usize) -> bool {
+    blocks::is_sparse(slot(), block, bytes)
+}
+
+/// Whether blocks of this layout are served by us.
+#[inline]
+fn is_block(layout: &Layout) -> bool {
+    blocks::serves(layout.size(), layout.align())
 }
 
 /// Bytes the allocator holds for us now.
@@ -71,6 +91,7 @@ pub fn own_bytes() -> isize {
 
 /// Gives pages that hold nothing back to the system.
 pub fn purge() {
+    blocks::release(true);
     // SAFETY: mi_collect may be called at any time from any thread.
     unsafe { libmimalloc_sys::mi_collect(true) }
 }
@@ -101,10 +122,21 @@ unsafe fn usable(block: *mut u8) -> isize {
     unsafe { libmimalloc_sys::mi_usable_size(block.cast::<c_void>()) as isize }
 }
 
-// SAFETY: every call is handed on to mimalloc unchanged; counting touches no block.
+/// A block of our own.
+#[inline]
+fn take_block(bytes: usize) -> *mut u8 {
+    count(blocks::usable(bytes) as isize);
+    blocks::alloc(slot(), bytes).as_ptr()
+}
+
+// SAFETY: every call is handed on to mimalloc unchanged, or to our blocks if its layout is theirs: who frees names the
+// layout with which a block was allocated. Counting touches no block.
 unsafe impl GlobalAlloc for Counted {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if is_block(&layout) {
+            return take_block(layout.size());
+        }
         if !PREPARED.load(Relaxed) {
             prepare();
         }
@@ -118,6 +150,12 @@ unsafe impl GlobalAlloc for Counted {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if is_block(&layout) {
+            let block = take_block(layout.size());
+            // SAFETY: the block is ours and as large as asked for.
+            unsafe { block.write_bytes(0, layout.size()) };
+            return block;
+        }
         if !PREPARED.load(Relaxed) {
             prepare();
         }
@@ -131,6 +169,12 @@ unsafe impl GlobalAlloc for Counted {
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if is_block(&layout) {
+            count(-(blocks::usable(layout.size()) as isize));
+            // SAFETY: allocated above with this layout; the caller is done with it.
+            unsafe { blocks::free(NonNull::new_unchecked(block), layout.size()) };
+            return;
+        }
         // SAFETY: `block` is live until mimalloc gets it.
         unsafe {
             count(-usable(block));
@@ -140,6 +184,11 @@ unsafe impl GlobalAlloc for Counted {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let will_be_block = blocks::serves(new_size, layout.align());
+        if is_block(&layout) || will_be_block {
+            // SAFETY: the caller's promise.
+            return unsafe { self.realloc_block(block, layout, new_size, will_be_block) };
+        }
         // SAFETY: `block` is live before the call; after it, either `moved` is live or, when it is
         // null, `block` still is and its count stays.
         unsafe {
@@ -147,6 +196,34 @@ unsafe impl GlobalAlloc for Counted {
             let moved = MiMalloc.realloc(block, layout, new_size);
             if !moved.is_null() {
                 count(usable(moved) - before);
+            }
+            moved
+        }
+    }
+}
+
+impl Counted {
+    /// Changes the size of a block that is one of ours or becomes one.
+    ///
+    /// # Safety
+    /// As `GlobalAlloc::realloc`.
+    unsafe fn realloc_block(
+        &self,
+        block: *mut u8,
+        layout: Layout,
+        new_size: usize,
+        will_be: bool,
+    ) -> *mut u8 {
+        if will_be && is_block(&layout) && blocks::usable(layout.size()) == blocks::usable(new_size) {
+            return block;
+        }
+        // SAFETY: the caller promises that the new size makes a layout; the old block is live and not the new one, and each is at
+        // least as large as the smaller of the sizes.
+        unsafe {
+            let moved = self.alloc(Layout::from_size_align_unchecked(new_size, layout.align()));
+            if !moved.is_null() {
+                moved.copy_from_nonoverlapping(block, layout.size().min(new_size));
+                self.dealloc(block, layout);
             }
             moved
         }
@@ -170,5 +247,23 @@ mod tests {
         // Other tests allocate meanwhile, far less than this.
         assert!(during >= before + 9_000_000, "{before} {during}");
         assert!(after + 9_000_000 <= during, "{during} {after}");
+    }
+
+    #[test]
+    fn what_grows_and_shrinks_through_all_sizes_keeps_its_contents_and_is_uncounted() {
+        let mut bytes: Vec<u8> = Vec::new();
+        for round in 0..200_000u32 {
+            bytes.push(round as u8);
+        }
+        while bytes.len() > 100 {
+            bytes.truncate(bytes.len() * 9 / 10);
+            bytes.shrink_to_fit();
+            assert!(bytes.iter().enumerate().all(|(at, byte)| *byte == at as u8));
+        }
+        assert!(vec![0u8; 5000].iter().all(|byte| *byte == 0));
+        let before = own_bytes();
+        drop((vec![1u8; 1500], vec![1u64; 4000], bytes));
+        // Two blocks of ours were counted in and out again; what else was freed is the vector.
+        assert!((0..200).contains(&(before - own_bytes())), "{before} {}", own_bytes());
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::clock;
 use crate::connection::{Connection, Parked};
+use crate::defrag::Defragmenter;
 use crate::execute::Core;
 use crate::slots::Slots;
 use larder_config::Settings;
@@ -41,6 +42,7 @@ pub struct Background {
     expire_backlog: bool,
     evict_backlog: bool,
     expired_connections: Vec<u64>,
+    defragmenter: Defragmenter,
 }
 
 impl Background {
@@ -57,6 +59,7 @@ impl Background {
             expire_backlog: false,
             evict_backlog: false,
             expired_connections: Vec::new(),
+            defragmenter: Defragmenter::new(worker, workers),
         }
     }
 
@@ -79,6 +82,7 @@ impl Background {
         }
         let until_answer = self.time_to_answer(core);
         let idle = self.time_to_sweep(core, expire_period);
+        let idle = self.defragmenter.time_to_next(core).map_or(idle, |until| until.min(idle));
         until_answer.map_or(idle, |until| until.min(idle))
     }
 
@@ -126,6 +130,9 @@ impl Background {
             core.close_turn();
         }
         self.evict_backlog = core.is_evicting();
+        if core.server.defrag.percent() != 0 {
+            self.defragmenter.run(core);
+        }
     }
 
     fn run_due(&mut self, core: &mut Core, connections: &Slots, now: u64) {
@@ -148,6 +155,8 @@ impl Background {
             server.sampler.sample(now, || {
                 server.end_pause(now);
                 server.over_limit.note(now, server.is_over_limit());
+                server.defrag.decide(server, &server.settings(), now);
+                server.defrag_times.note(now, server.defrag.percent() != 0);
                 crate::rates::totals(server.stats.iter().map(|stats| &**stats))
             });
         }

@@ -182,7 +182,7 @@ mod tests {
             keyspace: KeyspaceMemory::default(),
             rss: 0,
             anonymous: 0,
-            allocated: 0,
+            active: 0,
             keys: 3,
         };
         // Of 100 bytes 25 are there without data; of the other 75 the data has 55.

@@ -28,8 +28,8 @@ pub struct MemoryReport {
     pub rss: usize,
     /// Resident and not of a file: heap, tables, stacks.
     pub anonymous: usize,
-    /// Of `used`, what holds something: free places in the tables' pages left out.
-    pub allocated: usize,
+    /// `used` with the free places in the pages of tables and in slabs of blocks: what defragmentation could set free.
+    pub active: usize,
     /// Keys in all databases.
     pub keys: usize,
 }
@@ -44,6 +44,7 @@ impl MemoryReport {
         let clients = server.clients.all().iter().map(|client| client.memory.load(Relaxed)).sum();
         let in_spans = (keyspace.entries + keyspace.index).saturating_sub(keyspace.outside);
         let (rss, anonymous) = resident();
+        let blocks = larder_store::blocks::memory();
         MemoryReport {
             used,
             peak,
@@ -54,7 +55,7 @@ impl MemoryReport {
             keyspace,
             rss,
             anonymous,
-            allocated: used.saturating_sub(keyspace.spans.saturating_sub(in_spans)),
+            active: used + keyspace.spans.saturating_sub(in_spans) + blocks.slabs.saturating_sub(blocks.live),
             keys: server.keyspace.indexes().map(|db| server.keyspace.len(db)).sum(),
         }
     }
@@ -79,14 +80,14 @@ impl MemoryReport {
         self.used.saturating_sub(self.startup).checked_div(self.keys).unwrap_or(0)
     }
 
-    /// Held by allocator and tables for each byte that holds something.
+    /// Pages that hold something, for each byte held.
     pub fn fragmentation_of_allocator(&self) -> Ratio {
-        Ratio::of(self.used, self.allocated)
+        Ratio::of(self.active, self.used)
     }
 
-    /// Resident heap for each byte held.
+    /// Resident heap for each byte of those.
     pub fn resident_of_allocator(&self) -> Ratio {
-        Ratio::of(self.anonymous, self.used)
+        Ratio::of(self.anonymous, self.active)
     }
 
     /// Resident bytes of all kinds for each byte of resident heap.
@@ -121,7 +122,7 @@ fn percent(part: usize, whole: usize) -> f64 {
 }
 
 /// Resident memory and what of it belongs to no file, as the kernel tells; zero where it doesn't.
-fn resident() -> (usize, usize) {
+pub(crate) fn resident() -> (usize, usize) {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let mut pages = text.split_ascii_whitespace().skip(1).map(|word| word.parse::<usize>().unwrap_or(0));
     let (all, of_files) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));

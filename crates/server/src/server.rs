@@ -6,6 +6,7 @@
 use crate::admin::Admin;
 use crate::blocked::Blocked;
 use crate::clients::{Client, Clients};
+use crate::defrag::Defrag;
 use crate::execute::{Core, Debts, Settled};
 use crate::latency::LatencyMonitor;
 use crate::listen::Listeners;
@@ -14,6 +15,7 @@ use crate::pubsub::{Delivery, PubSub};
 use crate::rates::Sampler;
 use crate::reaper::Reaper;
 use crate::registry::Registry;
+use crate::resident::Resident;
 use crate::slowlog::SlowLog;
 use crate::stats::WorkerStats;
 use crate::through::Through;
@@ -91,28 +93,28 @@ pub struct Pause {
     pub writes_only: AtomicBool,
 }
 
-/// How long memory in use has been above `maxmemory`, as worker 0 finds it ten times a second.
+/// How long something has been so, as worker 0 finds it ten times a second.
 #[derive(Debug, Default)]
-pub struct OverLimit {
+pub struct HowLong {
     /// Since when, in milliseconds of Unix time; 0 for not.
     since_ms: AtomicU64,
     /// How long it was before, in milliseconds.
     past_ms: AtomicU64,
 }
 
-impl OverLimit {
-    /// Notes how it is at `now_ms`.
-    pub fn note(&self, now_ms: u64, over: bool) {
+impl HowLong {
+    /// Notes whether it is so at `now_ms`.
+    pub fn note(&self, now_ms: u64, is_so: bool) {
         let since = self.since_ms.load(Relaxed);
-        if over && since == 0 {
+        if is_so && since == 0 {
             self.since_ms.store(now_ms, Relaxed);
-        } else if !over && since != 0 {
+        } else if !is_so && since != 0 {
             self.past_ms.fetch_add(now_ms.saturating_sub(since), Relaxed);
             self.since_ms.store(0, Relaxed);
         }
     }
 
-    /// For how long it has been at `now_ms`, and how long it was in all, in milliseconds.
+    /// For how long it has been so at `now_ms`, and for how long in all, in milliseconds.
     pub fn times(&self, now_ms: u64) -> (u64, u64) {
         let since = self.since_ms.load(Relaxed);
         let current = if since == 0 { 0 } else { now_ms.saturating_sub(since) };
@@ -183,7 +185,13 @@ pub struct Server {
     /// What happens in a second.
     pub sampler: Sampler,
     /// How long memory in use has been above its limit.
-    pub over_limit: OverLimit,
+    pub over_limit: HowLong,
+    /// Active defragmentation.
+    pub defrag: Defrag,
+    /// How long it has been at work.
+    pub defrag_times: HowLong,
+    /// Resident memory, where the limit is held against it.
+    pub resident: Resident,
     /// The most memory ever in use, in bytes.
     peak_bytes: AtomicUsize,
     /// When the peak was reached, in milliseconds of Unix time.
@@ -240,7 +248,10 @@ impl Server {
             run_id: random_hex(40),
             replication_id: random_hex(40),
             sampler: Sampler::default(),
-            over_limit: OverLimit::default(),
+            over_limit: HowLong::default(),
+            defrag: Defrag::default(),
+            defrag_times: HowLong::default(),
+            resident: Resident::default(),
             peak_bytes: AtomicUsize::new(0),
             peak_ms: AtomicU64::new(now.0),
             startup_bytes: AtomicUsize::new(0),

@@ -187,6 +187,7 @@ fn look_after_pages() -> Result<(), String> {
         .spawn(move || {
             loop {
                 larder_store::keep_pages(PAGES_AT_A_TIME);
+                larder_store::blocks::release(false);
             }
         })
         .map(drop)

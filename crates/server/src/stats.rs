@@ -38,6 +38,14 @@ pub struct WorkerStats {
     pub expire_nanos: Counter,
     /// Slices of active expiry that ended before all due keys were gone.
     pub expire_cuts: Counter,
+    /// Blocks that defragmentation moved, and those that lay well; keys of which something moved, and the others.
+    pub defrag_hits: Counter,
+    /// See above.
+    pub defrag_misses: Counter,
+    /// See above.
+    pub defrag_key_hits: Counter,
+    /// See above.
+    pub defrag_key_misses: Counter,
     /// Windows of requests whose memory was prefetched.
     pub prefetch_batches: Counter,
     /// Requests in them that have a key.
@@ -82,6 +90,10 @@ impl WorkerStats {
             query_limit_closes: Counter::default(),
             expire_nanos: Counter::default(),
             expire_cuts: Counter::default(),
+            defrag_hits: Counter::default(),
+            defrag_misses: Counter::default(),
+            defrag_key_hits: Counter::default(),
+            defrag_key_misses: Counter::default(),
             prefetch_batches: Counter::default(),
             prefetched: Counter::default(),
             errors_by_code: ErrorCounts::default(),
@@ -112,6 +124,10 @@ impl WorkerStats {
             &self.query_limit_closes,
             &self.expire_nanos,
             &self.expire_cuts,
+            &self.defrag_hits,
+            &self.defrag_misses,
+            &self.defrag_key_hits,
+            &self.defrag_key_misses,
             &self.prefetch_batches,
             &self.prefetched,
         ];

@@ -10,6 +10,7 @@
 
 mod collection;
 mod db;
+mod defrag;
 mod discard;
 mod effects;
 mod evict;
@@ -28,6 +29,7 @@ mod world;
 
 pub use collection::{Edited, PACKED_BYTES_MAX};
 pub use db::{Db, EditIntegerError, Elsewhere, Expire, Item, Value, WrongType};
+pub use defrag::{DefragCursor, Defragged};
 pub use discard::{LazyFree, Removal};
 pub use effects::{Effect, Effects, Event, EventClass, Listener};
 pub use evict::{Cause, Choice, Chosen, Evicted, Evictor, Kind, Scope, Uses};
@@ -49,4 +51,4 @@ pub use stats::{Counter, StoreStats};
 pub use string::{INLINE_BYTES_MAX, Str};
 pub use world::{Exclusive, Turn, World};
 
-pub use larder_table::{Epochs, Hasher, Participant, WINDOW_MAX, keep_pages};
+pub use larder_table::{Epochs, Hasher, Participant, WINDOW_MAX, blocks, keep_pages};

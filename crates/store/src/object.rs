@@ -10,6 +10,7 @@ use larder_table::PayloadRef;
 use larder_values::collection::Collection;
 use larder_values::hash::{FORM_TRIPLES, Hash};
 use larder_values::list::List;
+use larder_values::mover::{Mover, Resume};
 use larder_values::stream::Stream;
 use larder_values::zset::ZSet;
 use std::ops::RangeInclusive;
@@ -136,6 +137,20 @@ macro_rules! types {
                 match self {
                     Object::Blob(_) => true,
                     $(Object::$variant(value) => value.free_step(budget),)*
+                }
+            }
+
+            /// Moves memory that lies badly, from a place on until the mover is spent; where to go on, the start at the end.
+            /// A string that a reply holds stays.
+            pub(crate) fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
+                match self {
+                    Object::Blob(blob) => {
+                        if let Some(bytes) = Arc::get_mut(blob) {
+                            mover.vec(bytes);
+                        }
+                        Resume::START
+                    }
+                    $(Object::$variant(value) => value.move_blocks(mover, from),)*
                 }
             }
 

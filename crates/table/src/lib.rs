@@ -31,7 +31,9 @@
 
 mod arena;
 mod audit;
+pub mod blocks;
 mod bucket;
+mod compact;
 mod deadline;
 mod detach;
 mod directory;
@@ -48,6 +50,7 @@ mod sync;
 mod table;
 
 pub use arena::keep_pages;
+pub use compact::{Compacted, Next, Position};
 pub use detach::Detached;
 pub use entry::{ACCESS_MAX, Entry, KINDS, NewEntry, Payload, PayloadRef, Removed};
 pub use epoch::{Epochs, Participant};

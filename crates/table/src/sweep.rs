@@ -336,7 +336,7 @@ impl<'a, 't> Scout<'a, 't> {
 impl Core<'_> {
     /// Where the range after that of the segment of `hash` begins; `None` behind the last.
     #[inline]
-    fn following(&self, hash: u64) -> Option<u64> {
+    pub(crate) fn following(&self, hash: u64) -> Option<u64> {
         let depth = self.lookup(hash).depth();
         if depth == 0 {
             return None;

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 use larder_table::{
-    DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Removed, Shard, Table, TableConfig,
+    Compacted, DeadlineChange, Epochs, Hasher, NewEntry, Next, Payload, PayloadRef, Removed, Shard, Table,
+    TableConfig,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -49,6 +50,10 @@ enum Op {
         slice: usize,
     },
     Release,
+    /// Moves entries together, some slots at a time.
+    Compact {
+        slots: usize,
+    },
 }
 
 const KEYS: u16 = 900;
@@ -87,6 +92,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => (0..KEYS).prop_map(|key| Op::Rewrite { key }),
         1 => (1usize..500).prop_map(|slice| Op::Detach { slice }),
         1 => Just(Op::Release),
+        3 => prop_oneof![1usize..20, Just(10_000)].prop_map(|slots| Op::Compact { slots }),
     ];
     prop::collection::vec(op, 1..30)
 }
@@ -134,7 +140,31 @@ impl Pair {
             Op::Release => {
                 self.table.release_unused();
             }
+            Op::Compact { slots } => self.compact(*slots),
         }
+    }
+
+    /// Moves everything together, and replaces each boxed value by a copy on the way.
+    fn compact(&mut self, slots: usize) {
+        let Self { table, made, .. } = self;
+        let (mut done, mut seen) = (Compacted::default(), 0);
+        for shard in 0..table.shards() {
+            let mut position = None;
+            loop {
+                let mut visit = |boxed: &mut Boxed| {
+                    *boxed = Arc::new(boxed.to_vec());
+                    made.push(Arc::clone(boxed));
+                    seen += 1;
+                    if seen % 5 == 0 { Next::Pause } else { Next::On }
+                };
+                position = table.lock(shard).compact(position, slots, &mut done, &mut visit);
+                if position.is_none() {
+                    break;
+                }
+            }
+        }
+        assert_eq!(done.moved + done.stayed, self.model.len());
+        assert_eq!(seen, self.model.values().filter(|stored| stored.boxed).count());
     }
 
     fn with<R>(&mut self, key: &[u8], act: impl FnOnce(&mut Shard<'_, Boxed>, u64) -> R) -> R {

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
 use larder_table::{
-    DeadlineChange, Epochs, Hasher, NewEntry, Payload, PayloadRef, Shard, Table, TableConfig,
+    Compacted, DeadlineChange, Epochs, Hasher, NewEntry, Next, Payload, PayloadRef, Shard, Table, TableConfig,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -122,6 +122,15 @@ fn threads_do_not_disturb_each_other() {
                                 table.lock(shard).expire_due(now, 10, &mut |_, _, removed| {
                                     assert!(removed.deadline.unwrap() <= now);
                                 });
+                                let mut visit = |boxed: &mut Boxed| {
+                                    *boxed = Arc::new(**boxed);
+                                    Next::On
+                                };
+                                let shard = random.below(table.shards() as u64) as usize;
+                                let (mut done, mut at) = (Compacted::default(), None);
+                                for _ in 0..random.below(10) {
+                                    at = table.lock(shard).compact(at, 50, &mut done, &mut visit);
+                                }
                             }
                         }
                     })

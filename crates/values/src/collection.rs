@@ -5,6 +5,8 @@
 //! into a spare buffer for an edit and writes them back. A large one is a structure of its own.
 //! Invariant: whatever a form shows by OBJECT ENCODING is decided here by Redis' rules, not by where the bytes lie.
 
+use crate::mover::{Mover, Resume};
+
 /// Up to which size a collection keeps its small form, as Redis' options say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackedLimits {
@@ -66,6 +68,10 @@ pub trait Collection: Sized + Send + Sync + 'static {
 
     /// Frees about `budget` elements; true when nothing is left but itself.
     fn free_step(&mut self, budget: usize) -> bool;
+
+    /// Moves memory that lies where little else does, from a place on until the mover is spent. Answers where to go on, the start
+    /// when it came to the end. A place that is not there any more is the end.
+    fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume;
 
     /// A copy that shares nothing with it. O(elements).
     fn duplicate(&self) -> Self;

@@ -40,6 +40,7 @@ pub mod lru;
 
 pub mod index;
 
+pub mod mover;
 pub mod set;
 
 #[doc(hidden)]

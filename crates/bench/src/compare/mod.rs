@@ -5,6 +5,7 @@ mod big_values;
 mod collections;
 mod eviction;
 mod expiry;
+mod fragmentation;
 mod handover;
 mod latency;
 mod memory;
@@ -135,6 +136,8 @@ pub(crate) enum Suite {
     Trace,
     /// Misses under memory limits, by policy.
     Eviction,
+    /// Resident memory after values were overwritten with others of other sizes.
+    Fragmentation,
 }
 
 /// What a suite needs.
@@ -186,6 +189,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
             Suite::RedisBenchmark => redis_benchmark::run(&cx)?,
             Suite::Trace => trace_suite::run(&cx, &args.trace, &args.servers.peers_dir)?,
             Suite::Eviction => eviction::run(&cx, &args.eviction)?,
+            Suite::Fragmentation => fragmentation::run(&cx)?,
         }
     }
     Ok(())

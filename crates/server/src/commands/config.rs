@@ -221,6 +221,9 @@ fn apply(server: &'static Server, before: &Settings, change: Change) -> Result<(
     if changed("cache-insight") {
         server.keyspace.insight.reset();
     }
+    if changed("maxmemory-rss") {
+        server.resident.forget();
+    }
     server.set_settings(change.settings);
     Ok(())
 }
@@ -268,6 +271,7 @@ fn resetstat(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
     server.sampler.reset();
     server.keyspace.insight.reset_counts();
     server.over_limit.reset();
+    server.defrag_times.reset();
     host.reply().ok();
     Ok(())
 }

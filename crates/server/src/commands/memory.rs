@@ -208,8 +208,8 @@ fn stats(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
     add("dataset.bytes", Bytes(report.dataset()));
     add("dataset.percentage", Ratio(report.dataset_percent()));
     add("peak.percentage", Ratio(report.peak_percent()));
-    add("allocator.allocated", Bytes(report.allocated));
-    add("allocator.active", Bytes(report.used));
+    add("allocator.allocated", Bytes(report.used));
+    add("allocator.active", Bytes(report.active));
     add("allocator.resident", Bytes(report.anonymous));
     add("allocator.muzzy", Bytes(0));
     for (name, bytes_name, ratio) in [
@@ -333,7 +333,7 @@ mod tests {
             keyspace: KeyspaceMemory::default(),
             rss: 105 << 20,
             anonymous: 100 << 20,
-            allocated: 95 << 20,
+            active: 102 << 20,
             keys: 1000,
         }
     }

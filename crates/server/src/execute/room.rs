@@ -202,7 +202,13 @@ impl Core {
     fn bytes_over(&mut self, limit: usize) -> usize {
         self.local.free_spent();
         self.hand_garbage_over();
-        let over = self.server.used_memory().saturating_sub(limit);
+        let used = self.server.used_memory();
+        let limit = if self.settings.maxmemory_rss() && limit != usize::MAX {
+            self.server.resident.limit(limit, used, self.local.now.0)
+        } else {
+            limit
+        };
+        let over = used.saturating_sub(limit);
         if over == 0 { 0 } else { over.saturating_sub(self.server.reaper.pending_value_bytes()) }
     }
 }

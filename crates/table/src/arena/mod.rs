@@ -7,7 +7,7 @@
 mod class;
 mod pool;
 mod span;
-mod sys;
+pub(crate) mod sys;
 
 pub(crate) use class::{charged, charged_lines};
 pub(crate) use sys::{Mapped, Zeroed};
@@ -25,6 +25,9 @@ use std::time::Duration;
 
 /// Spans given back together when contents are freed as a whole: a megabyte.
 const SPANS_AT_A_TIME: usize = 64;
+
+/// Spans with room for a class that are compared when an object may move.
+const COMPARED: usize = 32;
 
 /// How long a round of keeping waits for work.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -258,6 +261,25 @@ impl Arena {
         }
     }
 
+    /// Where an object of a slab should move to, so that its span gets empty: memory for it in a fuller span of its class.
+    /// `None` when the object lies well, which is when moving objects together would not set a span free.
+    ///
+    /// # Safety
+    /// `alloc` of this arena returned `object` for these `bytes` and `purpose`; it is live.
+    pub(crate) unsafe fn better_place(
+        &self,
+        object: NonNull<u8>,
+        bytes: usize,
+        purpose: Use,
+    ) -> Option<NonNull<u8>> {
+        let class = purpose.class(bytes).filter(|class| class.units().is_none())?;
+        let mut held = self.hold();
+        // SAFETY: the lock is held, and the object's span is live as long as it is.
+        let place = unsafe { held.state().take_better(Span::of(object), class) }?;
+        add(self.counter(purpose), class.bytes());
+        Some(place)
+    }
+
     /// Asks for the record that freeing an object will write. The object may lie outside the spans.
     #[inline]
     pub(crate) fn prefetch_record(&self, object: NonNull<u8>) {
@@ -378,6 +400,41 @@ impl State {
                 unlink(&mut self.slabs[class.index()], span, |span| &raw mut (*span).room);
             }
             object
+        }
+    }
+
+    /// Takes an object from the fullest of the spans of a class that have room, if `from` is one of the emptier of them and
+    /// together they have room for all that is in one.
+    ///
+    /// # Safety
+    /// As `take`; `from` is a live slab of `class`, which is not of runs.
+    unsafe fn take_better(&mut self, from: *mut Span, class: Class) -> Option<NonNull<u8>> {
+        // SAFETY: spans on the lists are live and have room.
+        unsafe {
+            if Span::is_full(from, class) {
+                return None;
+            }
+            let (mut spans, mut live, mut room) = (0, 0, 0);
+            let mut fullest: *mut Span = null_mut();
+            // By address where two are as full, so that neither gives to the other in turn.
+            let rank = |span: *mut Span| ((*span).live(), std::cmp::Reverse(span.addr()));
+            for span in listed(self.slabs[class.index()], |span| &span.room.next).take(COMPARED) {
+                spans += 1;
+                live += (*span).live();
+                room += Span::bytes(span) / class.bytes() - (*span).live();
+                if fullest.is_null() || rank(span) > rank(fullest) {
+                    fullest = span;
+                }
+            }
+            let objects = SPAN_BYTES / class.bytes();
+            if fullest.is_null() || fullest == from || room < objects || (*from).live() * spans > live {
+                return None;
+            }
+            let object = Span::take(fullest, class);
+            if Span::is_full(fullest, class) {
+                unlink(&mut self.slabs[class.index()], fullest, |span| &raw mut (*span).room);
+            }
+            Some(object)
         }
     }
 

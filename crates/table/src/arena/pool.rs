@@ -31,6 +31,8 @@ const READY_SHARE: usize = 32;
 const READY_MAX: usize = 8 * SPANS;
 /// Idle spans beyond those to be ready that are not worth giving back: a block, and a share of those in use.
 const IDLE_SHARE: usize = 256;
+/// The part of a huge page that must be free for it to be split when memory is asked for.
+const PART_WORTHWHILE: usize = 16;
 /// Rounds without work after which a kernel that had no huge page is asked again.
 const REFUSED_ROUNDS: u32 = 20;
 
@@ -399,7 +401,17 @@ impl Pool {
     /// of huge pages only where most of one is free, for the rest of it becomes small pages.
     fn give_back_idle<'a>(&'a self, state: MutexGuard<'a, State>, enough: usize) -> MutexGuard<'a, State> {
         let state = self.give_back(state, &Block::is_free, enough);
-        let worthwhile = |block: &Block| !block.huge || block.idle().count_ones() as usize >= SPANS / 2;
+        self.give_back_parts(state, enough, SPANS / 2)
+    }
+
+    /// As `give_back_idle`, of huge pages where at least `parts` spans of one are free.
+    fn give_back_parts<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        enough: usize,
+        parts: usize,
+    ) -> MutexGuard<'a, State> {
+        let worthwhile = |block: &Block| !block.huge || block.idle().count_ones() as usize >= parts;
         let mut state = self.give_back(state, &worthwhile, enough);
         state.keeper.stuck = state.idle;
         state
@@ -436,11 +448,12 @@ impl Pool {
         state
     }
 
-    /// Gives everything back that is idle and can be; returns how many bytes.
+    /// Gives everything back that is idle and can be; returns how many bytes. Huge pages of which but little is free stay whole.
     pub(crate) fn release_unused(&self) -> usize {
         let state = self.state.lock();
         let before = state.idle;
-        let state = self.give_back_idle(state, 0);
+        let state = self.give_back(state, &Block::is_free, 0);
+        let state = self.give_back_parts(state, 0, SPANS / PART_WORTHWHILE);
         before.saturating_sub(state.idle) * SPAN_BYTES
     }
 }

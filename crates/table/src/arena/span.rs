@@ -186,6 +186,12 @@ impl Span {
         self.live == 0
     }
 
+    /// Objects that are out.
+    #[inline]
+    pub(crate) fn live(&self) -> usize {
+        usize::from(self.live)
+    }
+
     /// Whether every object of a slab is out.
     ///
     /// # Safety

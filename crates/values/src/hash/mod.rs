@@ -15,6 +15,7 @@ mod view;
 
 use crate::collection::Collection;
 pub use crate::collection::PackedLimits;
+use crate::mover::{Mover, Resume};
 use crate::packed::{Element, Packed, PackedBuf};
 pub use table::Table;
 pub use view::{Found, HashView};
@@ -366,6 +367,16 @@ impl Collection for Hash {
         match &mut self.form {
             Form::Pairs(_) | Form::Triples(_) => true,
             Form::Table(table) => table.free_step(budget),
+        }
+    }
+
+    fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
+        match &mut self.form {
+            Form::Pairs(buffer) | Form::Triples(buffer) => {
+                buffer.move_blocks(mover);
+                Resume::START
+            }
+            Form::Table(table) => table.move_blocks(mover, from),
         }
     }
 

@@ -9,6 +9,7 @@
 use super::deadlines::{Deadlines, MOMENT_MAX};
 use super::{Before, End};
 use crate::index::{Index, Slab, hash_of};
+use crate::mover::{Mover, Resume};
 
 /// Bytes of an end in a record.
 const END_BYTES: usize = 6;
@@ -248,6 +249,11 @@ impl Table {
 
     pub(super) fn heap_bytes(&self) -> usize {
         self.slab.heap_bytes() + self.index.heap_bytes() + self.deadlines.heap_bytes()
+    }
+
+    /// See [`crate::collection::Collection::move_blocks`].
+    pub(super) fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
+        crate::index::move_both(&mut self.slab, &mut self.index, mover, from)
     }
 
     /// Frees about `budget` fields; true when nothing is left.

@@ -195,6 +195,7 @@ proptest! {
         let mut pair = Pair { now: 1000, limits, ..Pair::default() };
         for step in steps {
             pair.take(step);
+            crate::mover::shake(&mut pair.hash, 2);
             pair.check();
         }
         let copy = pair.hash.duplicate();

@@ -17,10 +17,24 @@ mod bucket;
 
 mod chunks;
 
+use crate::mover::{Mover, Resume};
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
 use std::hash::Hasher as _;
 use std::sync::OnceLock;
+
+/// Moves the memory of a slab and then of an index; see [`crate::collection::Collection::move_blocks`].
+pub fn move_both(slab: &mut Slab, index: &mut Index, mover: &mut Mover<'_>, from: Resume) -> Resume {
+    let end = slab.blocks_end();
+    let at = slab.move_blocks(mover, from.index());
+    if at < end {
+        return Resume::at(at);
+    }
+    match index.move_blocks(mover, at - end) {
+        Some(segment) => Resume::at(end + segment),
+        None => Resume::START,
+    }
+}
 
 /// The seed until one is set. Not nought, with which the function does not tell `a` from `aa`.
 const SEED_UNTOLD: u64 = 0x243f_6a88_85a3_08d3;

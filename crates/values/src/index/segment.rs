@@ -67,6 +67,11 @@ impl Segment {
         }
     }
 
+    /// Moves its buckets if they lie badly.
+    pub(super) fn move_blocks(&mut self, mover: &mut crate::mover::Mover<'_>) {
+        mover.slice(&mut self.buckets);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.len as usize
     }

@@ -10,6 +10,7 @@
 //! size with free blocks in a page has that page in its queue. `check` walks over all.
 
 use super::chunks::Chunks;
+use crate::mover::Mover;
 
 /// Bytes of a unit.
 const UNIT: usize = 4;
@@ -248,6 +249,28 @@ impl Slab {
             }
         }
         false
+    }
+
+    /// Moves the memory of pages and long records from number `from` on until the mover is spent; the number to go on with, which is
+    /// `blocks_end` or more at the end.
+    pub fn move_blocks(&mut self, mover: &mut Mover<'_>, from: usize) -> usize {
+        let (mut at, end) = (from, self.blocks_end());
+        while at < end && !mover.is_spent() {
+            if let Some(page) = self.pages.get_mut(at) {
+                mover.vec(&mut page.bytes);
+                mover.pass(usize::from(page.live));
+            } else {
+                mover.slice(self.apart.get_mut(at - self.pages.len()));
+                mover.pass(1);
+            }
+            at += 1;
+        }
+        at
+    }
+
+    /// How many blocks `move_blocks` counts.
+    pub fn blocks_end(&self) -> usize {
+        self.pages.len() + self.apart.len()
     }
 
     /// Panics if an invariant does not hold.

@@ -11,6 +11,7 @@ use super::Draws;
 use super::bucket::SLOTS;
 use super::chunks::Chunks;
 use super::segment::{BUCKETS_MAX, DEPTH_MAX, POSITION_BITS, Place, Segment};
+use crate::mover::Mover;
 
 /// Two halves with at most so many elements together become one segment again.
 const JOIN_MAX: usize = 400;
@@ -60,6 +61,21 @@ impl Index {
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         self.bucket_bytes + self.directory.capacity() * size_of::<u32>() + self.segments.heap_bytes()
+    }
+
+    /// Moves the memory of segments from number `from` on until the mover is spent; the number to go on with, if it was.
+    pub fn move_blocks(&mut self, mover: &mut Mover<'_>, from: usize) -> Option<usize> {
+        let mut at = from;
+        while at < self.segments.len() {
+            if mover.is_spent() {
+                return Some(at);
+            }
+            let segment = self.segments.get_mut(at);
+            segment.move_blocks(mover);
+            mover.pass(segment.len());
+            at += 1;
+        }
+        None
     }
 
     /// The element of this hash that `eq` accepts.

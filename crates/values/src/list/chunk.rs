@@ -59,6 +59,11 @@ impl Chunk {
         Chunk { bytes: packed, count: 1, form: Form::Open, plain }
     }
 
+    /// Moves its memory if that lies badly.
+    pub(super) fn move_blocks(&mut self, mover: &mut crate::mover::Mover<'_>) {
+        self.bytes.move_blocks(mover);
+    }
+
     /// How many elements it has.
     #[inline]
     pub(super) fn count(&self) -> usize {

@@ -7,6 +7,7 @@
 //! `bytes` are the sums. Which chunks are compressed is settled after a change, by [`Chunks::settle`].
 
 use super::chunk::Chunk;
+use crate::mover::{Mover, Resume};
 use crate::packed::PackedBuf;
 use std::collections::VecDeque;
 
@@ -68,6 +69,21 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
+    /// See [`crate::collection::Collection::move_blocks`].
+    pub(super) fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
+        let mut at = from.index();
+        while let Some(block) = self.blocks.get_mut(at) {
+            if mover.is_spent() {
+                return Resume::at(at);
+            }
+            mover.vec(&mut block.chunks);
+            block.chunks.iter_mut().for_each(|chunk| chunk.move_blocks(mover));
+            mover.pass(block.count);
+            at += 1;
+        }
+        Resume::START
+    }
+
     /// Elements in all chunks.
     #[inline]
     pub(super) fn len(&self) -> usize {

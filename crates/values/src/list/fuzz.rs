@@ -2,6 +2,7 @@
 
 use super::{End, Limit, List, Side};
 use crate::collection::Collection;
+use crate::mover::shake;
 use std::collections::VecDeque;
 
 type Model = VecDeque<Vec<u8>>;
@@ -18,6 +19,7 @@ pub fn fuzz_changes(bytes: &[u8]) {
             // The store lets go of a list that has become empty.
             list = List::empty();
         } else {
+            shake(&mut list, 1 + usize::from(change[3] % 8));
             list.check();
         }
     }

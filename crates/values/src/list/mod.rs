@@ -16,6 +16,7 @@ mod tests;
 mod view;
 
 use crate::collection::Collection;
+use crate::mover::{Mover, Resume};
 use crate::packed::{Element, Packed, PackedBuf};
 pub use limit::Limit;
 pub use quick::Quick;
@@ -351,6 +352,16 @@ impl Collection for List {
                 true
             }
             Form::Quick(quick) => quick.free_step(budget),
+        }
+    }
+
+    fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
+        match &mut self.0 {
+            Form::Packed(packed) => {
+                packed.move_blocks(mover);
+                Resume::START
+            }
+            Form::Quick(quick) => quick.move_blocks(mover, from),
         }
     }
 

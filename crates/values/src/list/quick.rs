@@ -10,6 +10,7 @@
 use super::chunk::Chunk;
 use super::chunks::{At, Changed, Chunks};
 use super::{End, Limit, Side};
+use crate::mover::{Mover, Resume};
 use crate::packed::{Cursor, Element, LISTPACK_OVERHEAD_BYTES, Packed, PackedBuf};
 
 /// A list of many chunks, or of one that is too large to be packed.
@@ -29,6 +30,11 @@ pub(super) struct Place {
 }
 
 impl Quick {
+    /// See [`crate::collection::Collection::move_blocks`].
+    pub(super) fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
+        self.chunks.move_blocks(mover, from)
+    }
+
     /// A list without chunks.
     pub(super) fn new(limit: Limit) -> Quick {
         Quick { chunks: Chunks::default(), limit }

@@ -4,6 +4,7 @@
 
 use super::element::{Element, end_of};
 use super::{COUNT_UNKNOWN, Cursor, HEADER_BYTES, Packed};
+use crate::mover::Mover;
 
 /// Packed elements in a buffer of their own. An empty one holds no memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,6 +63,11 @@ impl PackedBuf {
     /// Makes room for `bytes` more, and no more than that.
     pub fn reserve_exact(&mut self, bytes: usize) {
         self.0.reserve_exact(bytes + if self.0.is_empty() { HEADER_BYTES } else { 0 });
+    }
+
+    /// Moves its memory if that lies badly.
+    pub fn move_blocks(&mut self, mover: &mut Mover<'_>) {
+        mover.vec(&mut self.0);
     }
 
     /// Gives spare room back.

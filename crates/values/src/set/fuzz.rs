@@ -3,6 +3,7 @@
 use super::{Limits, Set};
 use crate::collection::PackedLimits;
 use crate::index::Draws;
+use crate::mover::shake;
 use crate::packed::Element;
 use std::collections::BTreeSet;
 
@@ -21,6 +22,7 @@ pub fn fuzz_changes(bytes: &[u8]) {
     let (mut set, mut model) = (Set::empty(), Model::new());
     for change in changes.as_chunks::<3>().0 {
         apply(&mut set, &mut model, *change, &limits);
+        shake(&mut set, 1 + usize::from(change[2] % 8));
         set.check();
     }
     let mut seen = Vec::new();

@@ -22,6 +22,13 @@ pub struct Ints<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IntsBuf(Vec<u8>);
 
+impl IntsBuf {
+    /// Moves its memory if that lies badly.
+    pub(super) fn move_blocks(&mut self, mover: &mut crate::mover::Mover<'_>) {
+        mover.vec(&mut self.0);
+    }
+}
+
 /// The least width that holds an integer.
 fn width_of(value: i64) -> usize {
     if i16::try_from(value).is_ok() {

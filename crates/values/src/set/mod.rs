@@ -27,6 +27,7 @@ pub use load::{Loader, are_distinct};
 mod tests;
 
 use crate::collection::{Collection, PackedLimits};
+use crate::mover::{Mover, Resume};
 use crate::number;
 use crate::packed::{Element, LISTPACK_OVERHEAD_BYTES, PackedBuf};
 
@@ -358,6 +359,20 @@ impl Collection for Set {
         match &mut self.form {
             Form::Table(table) => table.free_step(budget),
             _ => true,
+        }
+    }
+
+    fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
+        match &mut self.form {
+            Form::Ints(ints) => {
+                ints.move_blocks(mover);
+                Resume::START
+            }
+            Form::Packed(packed) => {
+                packed.move_blocks(mover);
+                Resume::START
+            }
+            Form::Table(table) => table.move_blocks(mover, from),
         }
     }
 

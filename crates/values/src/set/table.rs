@@ -3,6 +3,7 @@
 //! Invariant: the index holds a reference to every record of the slab, and no two records are alike.
 
 use crate::index::{Index, Slab, hash_of};
+use crate::mover::{Mover, Resume};
 
 /// Members in no order.
 #[derive(Debug, Clone, Default)]
@@ -98,6 +99,11 @@ impl Table {
     /// Bytes it holds.
     pub fn heap_bytes(&self) -> usize {
         self.slab.heap_bytes() + self.index.heap_bytes()
+    }
+
+    /// See [`crate::collection::Collection::move_blocks`].
+    pub(super) fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
+        crate::index::move_both(&mut self.slab, &mut self.index, mover, from)
     }
 
     /// Frees about `budget` members; true when nothing is left.

@@ -32,6 +32,7 @@ pub use range::{Entries, EntriesBackwards};
 pub use trim::{Deleted, References, Trim, TrimTo};
 
 use crate::collection::Collection;
+use crate::mover::{Mover, Resume};
 use node::Node;
 use std::collections::BTreeMap;
 
@@ -334,6 +335,19 @@ impl Collection for Stream {
             }
         }
         false
+    }
+
+    fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
+        // A place is the id of a node's first entry. 0-0 is none, so it cannot be mistaken for the start.
+        let first = StreamId { ms: (from.0 >> 64) as u64, seq: from.0 as u64 };
+        for (id, node) in self.nodes.range_mut(first..) {
+            if mover.is_spent() {
+                return Resume(u128::from(id.ms) << 64 | u128::from(id.seq));
+            }
+            let entries = node.move_blocks(mover);
+            mover.pass(entries);
+        }
+        Resume::START
     }
 
     fn duplicate(&self) -> Stream {

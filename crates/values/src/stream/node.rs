@@ -97,6 +97,12 @@ pub(super) struct Found<'a> {
 }
 
 impl Node {
+    /// Moves its memory if that lies badly; how many entries it has.
+    pub(super) fn move_blocks(&mut self, mover: &mut crate::mover::Mover<'_>) -> usize {
+        mover.vec(&mut self.buffer);
+        (self.live + self.deleted).max(1) as usize
+    }
+
     /// A node that begins with an entry; `words` are its fields and values in turn.
     pub(super) fn new<'w>(id: StreamId, words: impl ExactSizeIterator<Item = &'w [u8]> + Clone) -> Node {
         let mut node = Node::with_names(id, words.clone().step_by(2));

@@ -248,6 +248,7 @@ proptest! {
         stream.create_group(b"g", StreamId::MIN, Some(0));
         for step in steps {
             model.step(&mut stream, step);
+            crate::mover::shake(&mut stream, 2);
             model.compare(&stream);
         }
         let mut steps = 0;

@@ -2,6 +2,7 @@
 
 use super::{Add, Outcome, ZSet, sort_pairs};
 use crate::collection::{Collection, PackedLimits};
+use crate::mover::shake;
 use std::collections::BTreeMap;
 
 /// Takes three bytes a change: what, which member, which score.
@@ -11,6 +12,7 @@ pub fn fuzz_changes(bytes: &[u8]) {
     let (mut set, mut model) = (ZSet::new(Vec::new()), BTreeMap::new());
     for change in changes.as_chunks::<3>().0 {
         apply(&mut set, &mut model, *change, limits);
+        shake(&mut set, 1 + usize::from(change[2] % 8));
     }
     set.check();
     let mut pairs: Vec<(Vec<u8>, f64)> = model.into_iter().collect();

@@ -7,6 +7,7 @@
 use super::compare_scores;
 use super::tree::{Among, Item, Tree};
 use crate::index::{Index, Slab, hash_of};
+use crate::mover::{Mover, Resume};
 use std::cmp::Ordering;
 
 /// Bytes of the score in front of a record.
@@ -162,6 +163,11 @@ impl Large {
         let hash_at = |record| hash_of(member_of(records.get(record)));
         self.index.remove(hash, |other| other == record, hash_at);
         self.records.free(record);
+    }
+
+    /// See [`crate::collection::Collection::move_blocks`].
+    pub(super) fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
+        crate::index::move_both(&mut self.records, &mut self.index, mover, from)
     }
 
     /// Frees about `budget` members; true when nothing is left.

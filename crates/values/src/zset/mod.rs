@@ -19,6 +19,7 @@ mod view;
 mod tests;
 
 use crate::collection::{Collection, PackedLimits};
+use crate::mover::{Mover, Resume};
 use crate::packed::{Element, Packed, PackedBuf};
 pub use bounds::{BadBound, LexRange, ScoreRange};
 pub use edit::{Add, Outcome, Rule};
@@ -210,6 +211,16 @@ impl Collection for ZSet {
         match &mut self.form {
             Form::Packed(_) => true,
             Form::Large(large) => large.free_step(budget),
+        }
+    }
+
+    fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
+        match &mut self.form {
+            Form::Packed(buf) => {
+                buf.move_blocks(mover);
+                Resume::START
+            }
+            Form::Large(large) => large.move_blocks(mover, from),
         }
     }
 

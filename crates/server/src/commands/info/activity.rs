@@ -85,6 +85,17 @@ pub(super) fn threads(host: &mut Host<'_>, lines: &mut Lines) {
     }
 }
 
+fn defragmentation(host: &mut Host<'_>, lines: &mut Lines) {
+    let server = host.server();
+    let (current_ms, total_ms) = server.defrag_times.times(host.core.local.now.0);
+    lines.add("active_defrag_hits", server.sum(|stats| stats.defrag_hits.get()));
+    lines.add("active_defrag_misses", server.sum(|stats| stats.defrag_misses.get()));
+    lines.add("active_defrag_key_hits", server.sum(|stats| stats.defrag_key_hits.get()));
+    lines.add("active_defrag_key_misses", server.sum(|stats| stats.defrag_key_misses.get()));
+    lines.add("total_active_defrag_time", total_ms);
+    lines.add("current_active_defrag_time", current_ms);
+}
+
 pub(super) fn stats(host: &mut Host<'_>, lines: &mut Lines) {
     let server = host.server();
     let rates = server.sampler.rates();
@@ -115,17 +126,12 @@ pub(super) fn stats(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add("pubsub_patterns", server.pubsub.count(Kind::Pattern));
     lines.add("pubsubshard_channels", server.pubsub.count(Kind::Shard));
     lines.add_all(
+        &["latest_fork_usec", "total_forks", "migrate_cached_sockets", "slave_expires_tracked_keys"],
+        0,
+    );
+    defragmentation(host, lines);
+    lines.add_all(
         &[
-            "latest_fork_usec",
-            "total_forks",
-            "migrate_cached_sockets",
-            "slave_expires_tracked_keys",
-            "active_defrag_hits",
-            "active_defrag_misses",
-            "active_defrag_key_hits",
-            "active_defrag_key_misses",
-            "total_active_defrag_time",
-            "current_active_defrag_time",
             "tracking_total_keys",
             "tracking_total_items",
             "tracking_total_prefixes",

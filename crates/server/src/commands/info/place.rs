@@ -81,8 +81,8 @@ pub(super) fn memory(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add("used_memory_startup", report.startup);
     lines.add("used_memory_dataset", report.dataset());
     lines.add("used_memory_dataset_perc", format!("{:.2}%", report.dataset_percent()));
-    lines.add("allocator_allocated", report.allocated);
-    lines.add("allocator_active", report.used);
+    lines.add("allocator_allocated", report.used);
+    lines.add("allocator_active", report.active);
     lines.add("allocator_resident", report.anonymous);
     lines.add("allocator_muzzy", 0);
     both(lines, "total_system_memory", system_bytes());
@@ -128,7 +128,7 @@ pub(super) fn memory(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add_all(&["mem_cluster_links", "mem_aof_buffer"], 0);
     lines.add("mem_allocator", "mimalloc");
     lines.add("mem_overhead_db_hashtable_rehashing", 0);
-    lines.add("active_defrag_running", 0);
+    lines.add("active_defrag_running", server.defrag.percent());
     lines.add("lazyfree_pending_objects", server.reaper.pending());
     let freed = server.sum(|stats| stats.store.lazy_freed.get());
     lines.add("lazyfreed_objects", freed.saturating_sub(server.reaper.pending() as u64));
