@@ -279,7 +279,7 @@ fn overwrite(client: &mut Client, keys: std::ops::Range<usize>, round: usize) {
         let mut bytes = Vec::new();
         for key in batch {
             let base = [20, 400, 90, 3000][round % 4];
-            let value = vec![*key as u8; base + (key * 40_503 >> 7) % (2 * base)];
+            let value = vec![*key as u8; base + ((key * 40_503) >> 7) % (2 * base)];
             bytes.extend(encode(&[b"SET", format!("key:{key}").as_bytes(), &value]));
         }
         let replies = client.pipeline_raw(&bytes, batch.len()).unwrap();
