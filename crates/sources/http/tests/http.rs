@@ -1,5 +1,7 @@
 //! The HTTP driver against a small origin.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 #[path = "../../follower.rs"]
 mod follower;
 

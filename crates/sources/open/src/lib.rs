@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_told_with_what_is() {
-        let failure = opener("gopher").err().expect("there is none");
+        let failure = opener("gopher").expect_err("there is none");
         assert_eq!(failure.kind, FailureKind::Unsupported);
         for (scheme, ..) in KINDS.iter().filter(|(.., open)| open.is_some()) {
             assert!(failure.text.contains(scheme), "{failure}");

@@ -1,5 +1,7 @@
 //! The PostgreSQL driver against PostgreSQL.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 #[path = "../../follower.rs"]
 mod follower;
 

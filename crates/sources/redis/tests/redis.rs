@@ -1,5 +1,7 @@
 //! The driver against redis-server.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 #[path = "../../follower.rs"]
 mod follower;
 

@@ -1,5 +1,7 @@
 //! The SQLite driver against SQLite files.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use larder_source::{
     Answer, Cell, Change, ColumnKind, Driver, FailureKind, Language, Limits, Parameter, Position, Purpose,
     Request, Rows, Template, Told,
