@@ -15,8 +15,15 @@ type Open = fn(&str, &Options) -> Result<Arc<dyn Driver>, Failure>;
 type Kind = (&'static str, &'static str, Option<Open>);
 
 /// Every kind of store there is a driver for.
-const KINDS: &[Kind] =
-    &[("sqlite", "sqlite", SQLITE), ("postgres", "postgres", POSTGRES), ("postgresql", "postgres", POSTGRES)];
+const KINDS: &[Kind] = &[
+    ("sqlite", "sqlite", SQLITE),
+    ("postgres", "postgres", POSTGRES),
+    ("postgresql", "postgres", POSTGRES),
+    ("http", "http", HTTP),
+    ("https", "http", HTTP),
+    ("redis", "redis", REDIS),
+    ("rediss", "redis", REDIS),
+];
 
 /// The driver of a feature, if it is built in.
 macro_rules! driver {
@@ -30,6 +37,8 @@ macro_rules! driver {
 
 driver!(SQLITE, "sqlite", larder_source_sqlite::open);
 driver!(POSTGRES, "postgres", larder_source_postgres::open);
+driver!(HTTP, "http", larder_source_http::open);
+driver!(REDIS, "redis", larder_source_redis::open);
 
 /// A driver for a source.
 ///
@@ -75,7 +84,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_told_with_what_is() {
-        let Err(failure) = opener("gopher") else { panic!("there is none") };
+        let failure = opener("gopher").expect_err("there is none");
         assert_eq!(failure.kind, FailureKind::Unsupported);
         for (scheme, ..) in KINDS.iter().filter(|(.., open)| open.is_some()) {
             assert!(failure.text.contains(scheme), "{failure}");
