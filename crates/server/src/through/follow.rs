@@ -137,14 +137,14 @@ fn invalidate(server: &'static Server, source: &str, change: &Change) {
             continue;
         }
         for (table, columns) in &route.invalidate {
-            if !is_table(table, &change.table) {
+            if !concerns(table, change) {
                 continue;
             }
             let rows = [change.before.as_ref(), change.after.as_ref()];
             let mut keys: Vec<Box<[u8]>> = Vec::new();
             let mut is_told = true;
             for row in rows.into_iter().flatten() {
-                match key_of(route, columns, row) {
+                match key_of(route, table, columns, row) {
                     Some(key) if !keys.iter().any(|known| **known == *key) => keys.push(key.into()),
                     Some(_) => {}
                     None => is_told = false,
@@ -165,12 +165,36 @@ fn invalidate(server: &'static Server, source: &str, change: &Change) {
     }
 }
 
+/// Whether a change is of what a route names: a table, or for a store of keys the beginning of its keys.
+fn concerns(named: &str, change: &Change) -> bool {
+    let row = change.after.as_ref().or(change.before.as_ref());
+    match row.and_then(key_told) {
+        Some(key) => key.starts_with(named.as_bytes()),
+        None => is_table(named, &change.table),
+    }
+}
+
+/// The key that changed, where the store is one of keys.
+fn key_told(row: &Named) -> Option<Vec<u8>> {
+    match (&*row.names, &*row.row) {
+        ([name], [cell]) if name == "key" => larder_source::text_of(cell),
+        _ => None,
+    }
+}
+
 /// Whether a table that a store tells is the one that a route names, with or without its schema.
 fn is_table(named: &str, told: &str) -> bool {
     named == told || told.rsplit_once('.').is_some_and(|(_, bare)| bare == named)
 }
 
-fn key_of(route: &Route, columns: &[String], row: &Named) -> Option<Vec<u8>> {
+fn key_of(route: &Route, table: &str, columns: &[String], row: &Named) -> Option<Vec<u8>> {
+    if let (Some(key), [column]) = (key_told(row), columns)
+        && column == "key"
+    {
+        // What stands behind the beginning is what the pattern's name stands for.
+        let value = key.strip_prefix(table.as_bytes())?;
+        return Some(route.pattern.key_of(&[value.to_vec()]));
+    }
     let value = |column: &String| {
         let place = row.names.iter().position(|name| name.eq_ignore_ascii_case(column))?;
         larder_source::text_of(row.row.get(place)?)

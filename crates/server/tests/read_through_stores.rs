@@ -1,0 +1,248 @@
+//! Read-through from stores that are servers: PostgreSQL, a Redis-compatible server, an HTTP origin; gone, back, and changed by others.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod scenario;
+
+use larder_testkit::stores::{self, PASSWORD, Store};
+use larder_testkit::{Client, Server};
+use scenario::{larder, ok, until};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::thread;
+
+fn get(client: &mut Client, key: &str) -> String {
+    client.command(&["GET", key]).unwrap().text()
+}
+
+fn nothing(client: &mut Client, key: &str) -> bool {
+    client.command(&["GET", key]).unwrap().bytes().is_none()
+}
+
+fn feed_of(client: &mut Client, source: &str) -> String {
+    let info = client.run(&format!("CACHE SOURCE INFO {source}")).unwrap();
+    info.pairs().iter().find(|(field, _)| field.text() == "feed").unwrap().1.text()
+}
+
+/// A server with a source `shop` over PostgreSQL and a route on its users.
+fn over_postgres(store: &Store, options: &[&str]) -> (Server, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
+    let (url, password) = (store.url(), password.to_str().unwrap().to_owned());
+    let query = "SELECT name FROM users WHERE id = $id";
+    let mut all = vec!["--source", "shop", &url, "password-file", &password, "timeout", "2s", "retries", "0"];
+    all.extend(["--route", "user:<id>", "shop", "as", "string", "query", query]);
+    all.extend(["batch", "SELECT id, name FROM users WHERE id = ANY($id)"]);
+    all.extend(options);
+    (larder(2, &all), folder)
+}
+
+fn fill(store: &Store) {
+    store.sql(
+        "DROP TABLE IF EXISTS users; CREATE TABLE users (id int PRIMARY KEY, name text NOT NULL); \
+         INSERT INTO users SELECT n, 'name' || n FROM generate_series(1, 100) n",
+    );
+}
+
+#[test]
+fn postgres_is_read_written_followed_and_survived() {
+    let Some(mut store) = stores::postgres() else { return };
+    fill(&store);
+    let through = "INSERT INTO users VALUES ($id, $value) ON CONFLICT (id) DO UPDATE SET name = $value";
+    let (server, _folder) = over_postgres(
+        &store,
+        &[
+            "invalidate",
+            "users.id",
+            "stale-if-error",
+            "1h",
+            "ttl",
+            "500ms",
+            "jitter",
+            "0",
+            "refresh-ahead",
+            "no",
+            "negative-ttl",
+            "0",
+            "writes",
+            "through",
+            "set",
+            through,
+            "del",
+            "DELETE FROM users WHERE id = $id",
+        ],
+    );
+    let mut client = server.client();
+    until("the feed is there", || feed_of(&mut client, "shop") == "following");
+    // The store says that id is a number: what is none is missing, and not asked for.
+    assert_eq!(get(&mut client, "user:7"), "name7");
+    assert!(nothing(&mut client, "user:x") && nothing(&mut client, "user:7 OR true"));
+    let names = client.run("MGET user:1 user:2 user:300 user:3").unwrap();
+    let names: Vec<_> = names.items().unwrap().iter().map(|name| name.bytes().map(<[u8]>::to_vec)).collect();
+    assert_eq!((names[0].as_deref(), names[2].as_deref()), (Some(&b"name1"[..]), None));
+    store.sql("UPDATE users SET name = 'changed' WHERE id = 7");
+    until("a change by others is seen", || get(&mut client, "user:7") == "changed");
+    ok(&mut client, "SET user:8 written");
+    assert_eq!(store.sql("SELECT name FROM users WHERE id = 8").trim(), "written");
+    assert_eq!(get(&mut client, "user:8"), "written");
+    store.sql("TRUNCATE users");
+    until("a table that is emptied is seen", || nothing(&mut client, "user:8"));
+    fill_again(&store);
+    until("it is filled again", || get(&mut client, "user:9") == "again9");
+    // Down: old copies are given, others are told; writes fail; back, all is as before.
+    store.kill();
+    thread::sleep(std::time::Duration::from_millis(600));
+    assert_eq!(get(&mut client, "user:9"), "again9");
+    assert!(get(&mut client, "user:10").starts_with("SOURCEDOWN source 'shop': "));
+    assert!(client.run("SET user:9 x").unwrap().text().starts_with("SOURCEDOWN source 'shop': "));
+    store.run().unwrap();
+    until("it is asked again", || get(&mut client, "user:10") == "again10");
+    store.sql("UPDATE users SET name = 'later' WHERE id = 10");
+    until("changes are seen again", || get(&mut client, "user:10") == "later");
+}
+
+fn fill_again(store: &Store) {
+    store.sql("INSERT INTO users SELECT n, 'again' || n FROM generate_series(1, 100) n");
+}
+
+#[test]
+fn readers_agree_with_postgres_once_its_changes_have_come() {
+    let Some(store) = stores::postgres() else { return };
+    fill(&store);
+    let (server, _folder) = over_postgres(&store, &["invalidate", "users.id", "ttl", "1h"]);
+    until("the feed is there", || feed_of(&mut server.client(), "shop") == "following");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..60 {
+                store.sql(&format!("UPDATE users SET name = 'n{n}-' || id WHERE id % 7 = {}", n % 7));
+            }
+        });
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut client = server.client();
+                for n in 0..20_000 {
+                    assert!(!get(&mut client, &format!("user:{}", 1 + n % 100)).starts_with("LOADFAIL"));
+                }
+            });
+        }
+    });
+    let mut client = server.client();
+    let all = store.sql("SELECT id || '=' || name FROM users ORDER BY id");
+    for (id, name) in all.lines().filter_map(|line| line.split_once('=')) {
+        until("it is as the store", || get(&mut client, &format!("user:{id}")) == name);
+    }
+}
+
+#[test]
+fn a_server_of_our_kind_is_a_source_and_this_one_a_near_cache() {
+    let origin = larder(1, &[]);
+    let mut far = origin.client();
+    far.run("HSET u:1 name Ada age 36").unwrap();
+    ok(&mut far, "SET s:1 far");
+    let url = format!("redis://{}", origin.address());
+    let server = larder(
+        2,
+        &[
+            "--source",
+            "far",
+            &url,
+            "--route",
+            "u:<id>",
+            "far",
+            "as",
+            "hash",
+            "query",
+            "HGETALL u:$id",
+            "--route",
+            "s:<id>",
+            "far",
+            "as",
+            "string",
+            "query",
+            "GET s:$id",
+            "writes",
+            "through",
+            "set",
+            "SET s:$id $value",
+        ],
+    );
+    let mut near = server.client();
+    assert_eq!(near.run("HGET u:1 name").unwrap().text(), "Ada");
+    assert_eq!(get(&mut near, "s:1"), "far");
+    assert!(nothing(&mut near, "s:2"));
+    ok(&mut near, "SET s:2 written");
+    assert_eq!(far.run("GET s:2").unwrap().text(), "written");
+    assert_eq!(get(&mut near, "s:2"), "written");
+    assert!(near.run("HGET u:2 name").unwrap().bytes().is_none());
+}
+
+/// An origin that answers as its paths say: /users/N, nothing at /users/0.
+fn origin() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            thread::spawn(move || {
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                loop {
+                    let mut first = String::new();
+                    if reader.read_line(&mut first).unwrap_or(0) == 0 {
+                        return;
+                    }
+                    let mut header = String::from("x");
+                    while header.trim() != "" {
+                        header.clear();
+                        if reader.read_line(&mut header).unwrap_or(0) == 0 {
+                            return;
+                        }
+                    }
+                    let path = first.split(' ').nth(1).unwrap_or("/").to_owned();
+                    let (status, body) = match path.rsplit('/').next() {
+                        Some("0") => ("404 Not Found", String::new()),
+                        Some(id) => ("200 OK", format!("{{\"path\":\"{path}\",\"id\":\"{id}\"}}")),
+                        None => ("400 Bad Request", String::new()),
+                    };
+                    let answer = format!(
+                        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nCache-Control: max-age=30\r\n\r\n{body}",
+                        body.len()
+                    );
+                    if stream.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    format!("http://{address}/api")
+}
+
+#[test]
+fn an_http_origin_is_a_source() {
+    let url = origin();
+    let server = larder(
+        1,
+        &[
+            "--source",
+            "web",
+            &url,
+            "--route",
+            "page:<id>",
+            "web",
+            "as",
+            "string",
+            "query",
+            "GET /users/$id",
+            "ttl",
+            "1h",
+        ],
+    );
+    let mut client = server.client();
+    assert_eq!(get(&mut client, "page:7"), r#"{"path":"/api/users/7","id":"7"}"#);
+    assert!(nothing(&mut client, "page:0"));
+    assert_eq!(get(&mut client, "page:a/b c"), r#"{"path":"/api/users/a%2Fb%20c","id":"a%2Fb%20c"}"#);
+    let ttl = client.run("TTL page:7").unwrap().integer().unwrap();
+    assert!((20..=30).contains(&ttl), "as long as the origin says: {ttl}");
+}
