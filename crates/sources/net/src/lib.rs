@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod base64;
 mod options;
 mod place;
 mod pool;
@@ -14,6 +15,7 @@ pub mod sql;
 mod tls;
 mod wire;
 
+pub use base64::{base64, unbase64};
 pub use options::{Options, Secret, TlsMode};
 pub use place::{Place, decode, encode};
 pub use pool::{Lease, Pool, Pooled};

@@ -15,8 +15,15 @@ type Open = fn(&str, &Options) -> Result<Arc<dyn Driver>, Failure>;
 type Kind = (&'static str, &'static str, Option<Open>);
 
 /// Every kind of store there is a driver for.
-const KINDS: &[Kind] =
-    &[("sqlite", "sqlite", SQLITE), ("postgres", "postgres", POSTGRES), ("postgresql", "postgres", POSTGRES)];
+const KINDS: &[Kind] = &[
+    ("sqlite", "sqlite", SQLITE),
+    ("postgres", "postgres", POSTGRES),
+    ("postgresql", "postgres", POSTGRES),
+    ("http", "http", HTTP),
+    ("https", "http", HTTP),
+    ("redis", "redis", REDIS),
+    ("rediss", "redis", REDIS),
+];
 
 /// The driver of a feature, if it is built in.
 macro_rules! driver {
@@ -30,6 +37,8 @@ macro_rules! driver {
 
 driver!(SQLITE, "sqlite", larder_source_sqlite::open);
 driver!(POSTGRES, "postgres", larder_source_postgres::open);
+driver!(HTTP, "http", larder_source_http::open);
+driver!(REDIS, "redis", larder_source_redis::open);
 
 /// A driver for a source.
 ///
