@@ -1,5 +1,8 @@
 //! The driver against redis-server.
 
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 #[path = "../../follower.rs"]
 mod follower;
 
