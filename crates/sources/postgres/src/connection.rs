@@ -144,6 +144,11 @@ impl Connection {
                 b'Z' => return Ok(()),
                 b'R' => match body.u32()? {
                     0 => {}
+                    3 if !self.wire.is_safe() => {
+                        let what = "the store asks for the password as it is, over a connection that is not encrypted; \
+                                    add sslmode=verify-full to the URL, or have the store use scram-sha-256";
+                        return Err(refused(what));
+                    }
                     3 => answer = Some(format!("{}\0", password()?)),
                     5 => answer = Some(format!("{}\0", md5_answer(&server.user, password()?, body.array()?))),
                     10 => {

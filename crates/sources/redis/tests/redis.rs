@@ -1,6 +1,7 @@
 //! The driver against redis-server.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 #[path = "../../follower.rs"]
 mod follower;
