@@ -144,6 +144,7 @@ impl Background {
             self.last_turn_ms = now;
             self.look_at_connections(core, connections);
             core.server.used_memory();
+            core.look_after_routes();
             if self.worker == 0 {
                 let second = now / 1000;
                 core.look_after_policy(second != self.last_second);

@@ -372,7 +372,8 @@ impl Core {
         self.follow_policy();
         self.routes = self.server.through.routes();
         self.local.unfound.is_on = !self.routes.is_empty();
-        self.local.unfound.ahead_ms = self.routes.attention_ms();
+        self.local.unfound.firsts = self.routes.firsts();
+        self.look_after_routes();
         self.local.insight.switch(self.settings.cache_insight());
         if self.id == 0 {
             let limit = if self.settings.cache_insight() { self.memory_limit() } else { 0 };

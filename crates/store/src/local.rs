@@ -38,6 +38,8 @@ pub struct Unfound {
     pub is_on: bool,
     /// A key that ends within so many milliseconds is noted when it is read.
     pub ahead_ms: u64,
+    /// The first bytes that keys of interest have, a bit for each.
+    pub firsts: [u64; 4],
     /// The keys noted since somebody looked, each with its end if it is there.
     pub keys: Vec<(DbIndex, Box<[u8]>, Option<Millis>)>,
 }
@@ -45,7 +47,10 @@ pub struct Unfound {
 impl Unfound {
     #[cold]
     pub(crate) fn note(&mut self, db: DbIndex, key: &[u8], end: Option<Millis>) {
-        self.keys.push((db, key.into(), end));
+        let Some(first) = key.first() else { return };
+        if self.firsts[usize::from(first >> 6)] >> (first & 63) & 1 != 0 {
+            self.keys.push((db, key.into(), end));
+        }
     }
 }
 

@@ -40,6 +40,11 @@ enum Waits {
 }
 
 impl Core {
+    /// Notes how close to their ends copies need a look at present. Some times a second.
+    pub fn look_after_routes(&mut self) {
+        self.local.unfound.ahead_ms = self.routes.attention_ms();
+    }
+
     /// Whether something that the command at hand did not find is to be fetched before it is answered. The short way: the
     /// command then runs again the long way.
     #[cold]
