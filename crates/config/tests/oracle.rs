@@ -22,6 +22,7 @@ const OURS: &[&str] = &[
     "log-format",
     "maxmemory-admission",
     "maxmemory-max-entry",
+    "maxmemory-rss",
     "ttl-jitter-percent",
     "cache-insight",
     "admin-port",

@@ -380,7 +380,8 @@ impl Core {
             self.server.keyspace.insight.fit(limit);
         }
         // Another limit may be below what is in use: the background looks, without waiting for a write.
-        self.is_evicting = self.is_limited;
+        // A policy that ends has the background give fields back.
+        self.is_evicting |= self.is_limited;
         let slower_than = self.settings.slowlog_log_slower_than();
         self.slow_nanos_min =
             u64::try_from(slower_than).map_or(u64::MAX, |micros| micros.saturating_mul(1000));

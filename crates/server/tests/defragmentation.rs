@@ -145,7 +145,9 @@ fn holes_are_closed_while_clients_read_and_write() {
         }
         assert!(figure(&mut client, "active_defrag_key_hits") > 100);
         assert!(figure(&mut client, "total_active_defrag_time") > 0);
-        assert!(info(&mut client, "allocator_frag_ratio").parse::<f64>().unwrap() < 2.0);
+        await_that("the ratio to fall", || {
+            info(&mut client, "allocator_frag_ratio").parse::<f64>().unwrap() < 2.0
+        });
         ok(&mut client, "CONFIG SET activedefrag no");
         await_that("work to end", || figure(&mut client, "active_defrag_running") == 0);
         ok(&mut client, "CONFIG RESETSTAT");

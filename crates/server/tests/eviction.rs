@@ -267,6 +267,10 @@ fn evictions_are_counted_by_what_room_was_made_for() {
     let server = larder(1, &["--maxmemory", "16mb", "--maxmemory-policy", "allkeys-lru"]);
     let mut client = server.client();
     fill(&mut client, "key", 0..30_000, None);
+    // More at once than is kept free: the commands make room themselves.
+    let large = "v".repeat(100_000);
+    let burst: Vec<u8> = (0..40).flat_map(|key| encode(&["SET", &format!("large:{key}"), &large])).collect();
+    client.pipeline_raw(&burst, 40).unwrap();
     let [for_command, over_limit, ahead] = evicted_for(&mut client);
     let evicted = figure(&mut client, "evicted_keys");
     assert_eq!(for_command + over_limit + ahead, evicted);

@@ -351,6 +351,14 @@ fn writes_are_refused_passed_by_or_put_through() {
     assert!(client.run("TTL t:7").unwrap().integer().unwrap() > 900);
     client.run("DEL t:7").unwrap();
     assert_eq!((shop.name_of(7), get(&mut client, "t:7")), (None, None));
+    // What only has the copy end at another time changes nothing in the store.
+    for (line, key) in
+        [("EXPIRE t:1 100", "t:1"), ("GETEX t:1 EX 100", "t:1"), ("GETEX user:2 EX 100", "user:2")]
+    {
+        assert!(!client.run(line).unwrap().text().starts_with("ERR"), "{line}");
+        assert!(client.run(&format!("TTL {key}")).unwrap().integer().unwrap() <= 100, "{line}");
+    }
+    assert_eq!((shop.name_of(1).as_deref(), shop.name_of(2).as_deref()), (Some("name49"), Some("Grace")));
     // The store says no: the client sees it, and the copy is as the store.
     shop.run("CREATE TRIGGER no BEFORE UPDATE ON users WHEN NEW.name = 'bad' BEGIN SELECT RAISE(ABORT, 'not that name'); END");
     let error = client.run("SET t:1 bad").unwrap().text();

@@ -10,7 +10,9 @@ use larder_testkit::{Client, Server};
 use scenario::{larder, ok, until};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
+use std::time::{Duration, Instant};
 
 fn get(client: &mut Client, key: &str) -> String {
     client.command(&["GET", key]).unwrap().text()
@@ -96,7 +98,7 @@ fn postgres_is_read_written_followed_and_survived() {
     until("it is filled again", || get(&mut client, "user:9") == "again9");
     // Down: old copies are given, others are told; writes fail; back, all is as before.
     store.kill();
-    thread::sleep(std::time::Duration::from_millis(600));
+    thread::sleep(Duration::from_millis(600));
     assert_eq!(get(&mut client, "user:9"), "again9");
     assert!(get(&mut client, "user:10").starts_with("SOURCEDOWN source 'shop': "));
     assert!(client.run("SET user:9 x").unwrap().text().starts_with("SOURCEDOWN source 'shop': "));
@@ -181,7 +183,10 @@ fn a_server_of_our_kind_is_a_source_and_this_one_a_near_cache() {
     assert!(near.run("HGET u:2 name").unwrap().bytes().is_none());
 }
 
-/// An origin that answers as its paths say: /users/N, nothing at /users/0.
+/// Requests that origins were sent for paths that begin with /api/slow.
+static SLOW: AtomicUsize = AtomicUsize::new(0);
+
+/// An origin that answers as its paths say: /users/N, nothing at /users/0, and /slow/N after 200 ms.
 fn origin() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -203,6 +208,10 @@ fn origin() -> String {
                         }
                     }
                     let path = first.split(' ').nth(1).unwrap_or("/").to_owned();
+                    if path.starts_with("/api/slow") {
+                        SLOW.fetch_add(1, Relaxed);
+                        thread::sleep(Duration::from_millis(200));
+                    }
                     let (status, body) = match path.rsplit('/').next() {
                         Some("0") => ("404 Not Found", String::new()),
                         Some(id) => ("200 OK", format!("{{\"path\":\"{path}\",\"id\":\"{id}\"}}")),
@@ -220,6 +229,33 @@ fn origin() -> String {
         }
     });
     format!("http://{address}/api")
+}
+
+/// A thousand clients that miss a key at once are one request, and others are served meanwhile. How long it takes is printed, and
+/// decides nothing.
+#[test]
+fn a_stampede_is_one_question() {
+    let url = origin();
+    let route = ["slow:<id>", "web", "as", "string", "query", "GET /slow/$id"];
+    let server = larder(2, &[&["--source", "web", &url, "--route"][..], &route].concat());
+    let mut clients: Vec<Client> = (0..1000).map(|_| server.client()).collect();
+    let start = Instant::now();
+    for client in &mut clients {
+        client.send(&["GET", "slow:7"]).unwrap();
+    }
+    let mut other = server.client();
+    let (mut others, mut slowest) = (0, Duration::ZERO);
+    while start.elapsed() < Duration::from_millis(150) {
+        let asked = Instant::now();
+        ok(&mut other, "SET elsewhere 1");
+        (others, slowest) = (others + 1, slowest.max(asked.elapsed()));
+    }
+    for client in &mut clients {
+        assert_eq!(client.read().unwrap().text(), r#"{"path":"/api/slow/7","id":"7"}"#);
+    }
+    println!("all answered after {:?}; {others} others, the slowest in {slowest:?}", start.elapsed());
+    assert_eq!(SLOW.load(Relaxed), 1);
+    assert!(others > 0);
 }
 
 #[test]

@@ -203,7 +203,7 @@ fn write(cx: &mut Ctx<'_>, args: &Args<'_>, steps: &Steps) -> Result<(), Error> 
     let key = cx.key(args, 1);
     let written = steps.iter().filter(|step| !matches!(step.action, Action::Get));
     let needed = written.map(|step| step.field.bytes_needed()).max().unwrap_or(0);
-    let (answers, changes, grown) = cx.db.edit_string(&key, |bytes| {
+    let (answers, changes) = cx.db.edit_string(&key, |bytes| {
         // The string grows for all steps before the first runs, even if none then fits its field.
         let grown = bytes.len() < needed;
         if grown {
@@ -217,15 +217,14 @@ fn write(cx: &mut Ctx<'_>, args: &Args<'_>, steps: &Steps) -> Result<(), Error> 
             answers.push(answer);
         }
         // Stored even when the same: as in Redis, the value is raw from then on.
-        ((answers, changes, grown), true)
+        ((answers, changes), true)
     })?;
     if changes > 0 {
         cx.db.changed(&key, Event::SETBIT);
         // Redis counts every field written as a change of its own.
         cx.db.local.effects.changed_many(changes - 1);
-    } else if grown {
-        cx.db.notify(&key, Event::TOUCHED);
     }
+    // A string that grew and took no value is no change to who watches it, as in Redis.
     answer(cx, &answers);
     Ok(())
 }

@@ -81,6 +81,9 @@ impl Core {
             self.server.through.flights.overtake_all(|_| true);
             return Ok(None);
         }
+        if only_ends(row) {
+            return Ok(None);
+        }
         let routed = self.routed_keys(conn.db, row, args);
         if routed.is_empty() {
             return Ok(None);
@@ -92,8 +95,10 @@ impl Core {
         if conn.transaction.is_some() {
             return Ok(None);
         }
-        if routed.iter().any(|routed| routed.route.writes == Writes::Through) {
-            return self.write_through(conn, out, row, args, hash, &routed);
+        let through: Vec<&Routed> =
+            routed.iter().filter(|routed| routed.route.writes == Writes::Through).collect();
+        if !through.is_empty() {
+            return self.write_through(conn, out, row, args, hash, &through);
         }
         if routed.iter().any(|routed| routed.route.writes == Writes::Around) && !only_drops(row) {
             return Ok(Some(self.run_and(conn, out, row, args, hash, |core, held, db| {
@@ -143,7 +148,7 @@ impl Core {
         row: &'static Row,
         args: &Args<'_>,
         hash: u64,
-        routed: &[Routed],
+        routed: &[&Routed],
     ) -> Result<Option<Outcome>, Error> {
         let written = conn.loading.as_ref().and_then(|loading| {
             loading.all.iter().find_map(|(.., brought)| match &**brought {
@@ -167,8 +172,8 @@ impl Core {
                 let marks_of = &core.server.through.marks;
                 let (last, others): (Vec<_>, Vec<_>) =
                     routed.iter().zip(marks).partition(|(routed, mark)| marks_of.is_last(routed.hash, *mark));
-                core.drop_lent(held, db, others.iter().map(|(routed, _)| *routed));
-                core.end_lent(held, db, last.iter().map(|(routed, _)| *routed));
+                core.drop_lent(held, db, others.iter().map(|(routed, _)| **routed));
+                core.end_lent(held, db, last.iter().map(|(routed, _)| **routed));
             }))),
         }
     }
@@ -178,7 +183,7 @@ impl Core {
         conn: &mut Connection,
         row: &'static Row,
         args: &Args<'_>,
-        routed: &[Routed],
+        routed: &[&Routed],
     ) -> Result<(), Error> {
         let Some(first) = routed.first() else { return Ok(()) };
         if routed.iter().any(|other| other.route.source != first.route.source) {
@@ -337,9 +342,14 @@ impl Core {
     }
 }
 
-/// Whether a command only drops a copy, or has it end at another time.
+/// Whether a command only has a copy end at another time: no change to what it is a copy of.
+fn only_ends(row: &Row) -> bool {
+    matches!(row.spec.name, "expire" | "pexpire" | "expireat" | "pexpireat" | "getex")
+}
+
+/// Whether a command only drops a copy.
 fn only_drops(row: &Row) -> bool {
-    matches!(row.spec.name, "del" | "unlink" | "getdel" | "expire" | "pexpire" | "expireat" | "pexpireat")
+    matches!(row.spec.name, "del" | "unlink" | "getdel")
 }
 
 /// Whether the route of a key lets a command write it.
@@ -353,7 +363,6 @@ fn allow(row: &Row, key: &[u8], route: &Route, is_in_multi: bool) -> Result<(), 
     };
     match route.writes {
         Writes::Cache => Ok(()),
-        _ if matches!(row.spec.name, "expire" | "pexpire" | "expireat" | "pexpireat") => Ok(()),
         Writes::Refuse if only_drops(row) => Ok(()),
         Writes::Refuse => refused("it is read-only; write to its source, or set 'writes' of the route"),
         Writes::Around if is_in_multi && !only_drops(row) => refused("it writes around, which MULTI cannot"),
