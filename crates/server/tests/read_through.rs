@@ -203,7 +203,7 @@ fn requests_behind_one_that_waits_are_answered_in_order() {
 #[test]
 fn what_the_store_has_not_is_known_for_a_while() {
     let shop = Shop::new();
-    let route = name_with(&["negative-ttl", "300ms"]);
+    let route = name_with(&["negative-ttl", "2s"]);
     let server = serve(1, &shop, &[&route]);
     let mut client = server.client();
     for _ in 0..5 {
@@ -223,13 +223,13 @@ fn what_the_store_has_not_is_known_for_a_while() {
 fn copies_end_and_old_ones_are_given_as_the_route_says() {
     let shop = Shop::new();
     let route =
-        name_with(&["ttl", "300ms", "jitter", "0", "refresh-ahead", "no", "stale-while-revalidate", "60s"]);
+        name_with(&["ttl", "1s", "jitter", "0", "refresh-ahead", "no", "stale-while-revalidate", "60s"]);
     let server = serve(1, &shop, &[&route]);
     let mut client = server.client();
     assert_eq!(get(&mut client, "user:1").as_deref(), Some("Ada"));
     shop.run("UPDATE users SET name = 'Augusta' WHERE id = 1");
     assert_eq!(get(&mut client, "user:1").as_deref(), Some("Ada"), "it is fresh");
-    thread::sleep(Duration::from_millis(400));
+    thread::sleep(Duration::from_millis(1200));
     assert_eq!(get(&mut client, "user:1").as_deref(), Some("Ada"), "old, and given while it is fetched anew");
     until("it is renewed", || get(&mut client, "user:1").as_deref() == Some("Augusta"));
     assert!(counted(&mut client, "stale_served") >= 1);
