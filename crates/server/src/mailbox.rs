@@ -93,6 +93,11 @@ mod queue {
             self.queue.pop()
         }
 
+        /// How many messages wait.
+        pub fn len(&self) -> usize {
+            self.queue.len()
+        }
+
         /// Whether no message waits.
         pub fn is_empty(&self) -> bool {
             self.queue.is_empty()

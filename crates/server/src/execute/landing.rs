@@ -3,7 +3,7 @@
 use super::{Core, lock_one};
 use crate::server::{Message, Work};
 use crate::through::{Brought, Waiting, keep};
-use larder_source::{FlightId, FlightKey, Landed, freshness};
+use larder_source::{FlightId, FlightKey, freshness};
 use larder_store::{Db, DbIndex, Expire, Hashed, Millis};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -63,7 +63,7 @@ impl Core {
             _ => {}
         }
         drop(keys);
-        self.settle(landed, db, key, Arc::new(brought));
+        self.tell(landed.waiters, db, key, Arc::new(brought));
     }
 
     /// Tells those who wait for a flight that it takes long.
@@ -72,10 +72,6 @@ impl Core {
         let Some(key) = flights.key_of(flight) else { return };
         let waiting = flights.release(flight);
         self.tell(waiting, DbIndex(key.db), key, Arc::new(Brought::Late(text)));
-    }
-
-    fn settle(&mut self, landed: Landed<Waiting>, db: DbIndex, key: FlightKey, brought: Arc<Brought>) {
-        self.tell(landed.waiters, db, key, brought);
     }
 
     fn tell(&mut self, waiters: Vec<Waiting>, db: DbIndex, key: FlightKey, brought: Arc<Brought>) {

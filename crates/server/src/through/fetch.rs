@@ -111,10 +111,12 @@ async fn run(mut owed: Owed, source: &Source) {
             },
         }
     };
-    let flights = std::mem::take(&mut owed.flights);
-    for ((flight, _), cargo) in flights.into_iter().zip(cargos) {
+    owed.flights.reverse();
+    for cargo in cargos {
+        let Some((flight, _)) = owed.flights.pop() else { break };
         owed.land(flight, cargo);
     }
+    // A flight that got nothing lands when the rest is dropped.
 }
 
 /// Gives those who wait for a flight what there is of old; it goes on without them.

@@ -21,7 +21,9 @@ impl Worker {
         let server = self.server;
         let mailbox = &server.mailboxes[self.core.id];
         mailbox.open();
-        while let Some(message) = mailbox.take() {
+        // What is sent meanwhile, by work that goes on in pieces for one, waits for the next look.
+        for _ in 0..mailbox.len() {
+            let Some(message) = mailbox.take() else { break };
             self.obey(message);
         }
     }
