@@ -97,6 +97,7 @@ fn start(mut plan: StartPlan) -> Result<ExitCode, String> {
             tracing::error!("a worker ended by a panic");
         }
     }
+    through::leave(server);
     *server.admin.lock() = None;
     remove_files(&settings);
     tracing::info!("the server has stopped");

@@ -5,9 +5,9 @@
 
 mod scenario;
 
-use larder_testkit::stores::{self, PASSWORD, Store};
+use larder_testkit::stores::{self, DATABASE, PASSWORD, Store, USER};
 use larder_testkit::{Client, Server};
-use scenario::{larder, ok, until};
+use scenario::{SOON, is_ok, larder, ok, signal, until};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -96,6 +96,9 @@ fn postgres_is_read_written_followed_and_survived() {
     // Two rows before, and a hundred now: once all are told nothing drops a copy any more.
     until("all changes are told", || info_of(&mut client, "feed_changes").parse::<u32>().unwrap() >= 102);
     until("it is filled again", || get(&mut client, "user:9") == "again9");
+    // What was loaded within 'settle' of a change is dropped once more.
+    thread::sleep(Duration::from_millis(200));
+    until("there is a copy", || get(&mut client, "user:9") == "again9");
     // Down: old copies are given, others are told; writes fail; back, all is as before.
     store.kill();
     thread::sleep(Duration::from_millis(600));
@@ -138,6 +141,106 @@ fn readers_agree_with_postgres_once_its_changes_have_come() {
     for (id, name) in all.lines().filter_map(|line| line.split_once('=')) {
         until("it is as the store", || get(&mut client, &format!("user:{id}")) == name);
     }
+}
+
+/// Has a role of its own, which may be told of changes or not.
+fn over_postgres_as_app(store: &Store, options: &[&str]) -> (Server, tempfile::TempDir) {
+    store.sql(&format!(
+        "CREATE ROLE app LOGIN REPLICATION PASSWORD '{PASSWORD}'; ALTER TABLE users OWNER TO app; \
+         GRANT CREATE ON DATABASE {DATABASE} TO app; GRANT CREATE ON SCHEMA public TO app"
+    ));
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
+    let (url, password) = (store.url().replace(&format!("{USER}@"), "app@"), password.to_str().unwrap());
+    let query = "SELECT name FROM users WHERE id = $id";
+    let mut all = vec!["--source", "shop", &url, "password-file", password, "timeout", "2s", "retries", "0"];
+    all.extend(["--route", "user:<id>", "shop", "as", "string", "query", query, "ttl", "1h"]);
+    all.extend(["invalidate", "users.id"]);
+    all.extend(options);
+    (larder(2, &all), folder)
+}
+
+fn cut_feed(store: &Store) {
+    store.sql("ALTER ROLE app NOREPLICATION; SELECT pg_terminate_backend(pid) FROM pg_stat_replication");
+}
+
+#[test]
+fn copies_are_passed_by_while_changes_are_not_told() {
+    let Some(mut store) = stores::postgres() else { return };
+    fill(&store);
+    let (server, _folder) = over_postgres_as_app(&store, &["feed-down", "bypass"]);
+    let mut client = server.client();
+    until("the feed is there", || info_of(&mut client, "feed") == "following");
+    assert_eq!(get(&mut client, "user:1"), "name1");
+    assert!(nothing(&mut client, "user:101"));
+    let asked = info_of(&mut client, "asked");
+    assert_eq!(get(&mut client, "user:1"), "name1");
+    assert_eq!(info_of(&mut client, "asked"), asked);
+    cut_feed(&store);
+    until("the feed is gone", || info_of(&mut client, "feed") == "interrupted");
+    store.sql("UPDATE users SET name = 'unheard' WHERE id = 1; INSERT INTO users VALUES (101, 'new')");
+    // Looked at some times a second; from then on every read sees what the store has.
+    until("copies are passed by", || get(&mut client, "user:1") == "unheard");
+    until("and what was absent", || get(&mut client, "user:101") == "new");
+    for n in 0..20 {
+        store.sql(&format!("UPDATE users SET name = 'n{n}' WHERE id = 1"));
+        assert_eq!(get(&mut client, "user:1"), format!("n{n}"));
+    }
+    store.kill();
+    // There is a copy, and nobody knows whether it is old.
+    assert!(get(&mut client, "user:1").starts_with("SOURCEDOWN"));
+    store.run().unwrap();
+    store.sql("ALTER ROLE app REPLICATION");
+    until("the feed is back", || info_of(&mut client, "feed") == "following");
+    until("copies are given", || {
+        let asked = info_of(&mut client, "asked");
+        get(&mut client, "user:1") == "n19" && info_of(&mut client, "asked") == asked
+    });
+}
+
+#[test]
+fn copies_are_given_for_as_long_as_the_route_says_while_changes_are_not_told() {
+    let Some(store) = stores::postgres() else { return };
+    fill(&store);
+    let (server, _folder) = over_postgres_as_app(&store, &["feed-down", "2s"]);
+    let mut client = server.client();
+    until("the feed is there", || info_of(&mut client, "feed") == "following");
+    assert_eq!(get(&mut client, "user:1"), "name1");
+    cut_feed(&store);
+    let start = Instant::now();
+    until("the feed is gone", || info_of(&mut client, "feed") == "interrupted");
+    store.sql("UPDATE users SET name = 'unheard' WHERE id = 1");
+    let first = get(&mut client, "user:1");
+    assert!(first == "name1" || start.elapsed() > Duration::from_secs(2), "{first}");
+    until("copies are passed by", || get(&mut client, "user:1") == "unheard");
+    assert!(start.elapsed() >= Duration::from_secs(2));
+}
+
+#[test]
+fn nothing_stays_in_the_store_once_nobody_follows() {
+    let Some(store) = stores::postgres() else { return };
+    fill(&store);
+    let left = || {
+        store
+            .sql("SELECT (SELECT count(*) FROM pg_replication_slots) + (SELECT count(*) FROM pg_publication)")
+    };
+    let (mut server, _folder) = over_postgres(&store, &["invalidate", "users.id"]);
+    let mut client = server.client();
+    until("the feed is there", || info_of(&mut client, "feed") == "following");
+    assert_eq!(left().trim(), "2");
+    ok(&mut client, "CACHE ROUTE DEL user:<id>");
+    until("they are gone with the route", || left().trim() == "0");
+    let query = "SELECT name FROM users WHERE id = $id";
+    let words = ["user:<id>", "shop", "as", "string", "query", query, "invalidate", "users.id"];
+    let set = client.command(&[&["CACHE", "ROUTE", "SET"], &words[..]].concat()).unwrap();
+    assert!(is_ok(&set), "{set:?}");
+    until("the feed is there again", || info_of(&mut client, "feed") == "following");
+    assert_eq!(get(&mut client, "user:1"), "name1");
+    assert_eq!(left().trim(), "2");
+    signal(&server, "TERM");
+    assert_eq!(server.wait_for_end(SOON), Some(true));
+    assert_eq!(left().trim(), "0");
 }
 
 #[test]

@@ -58,6 +58,11 @@ pub trait Feed: Send + Sync {
         tell: &'a mut (dyn FnMut(Told) + Send),
     ) -> Work<'a, std::convert::Infallible>;
 
+    /// Whether a change may be told a moment before queries see it, as by a store that writes its log first.
+    fn tells_early(&self) -> bool {
+        false
+    }
+
     /// Removes what following left in the store (slots, publications, triggers).
     fn remove(&self) -> Work<'_, ()>;
 }

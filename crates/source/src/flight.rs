@@ -224,7 +224,14 @@ impl<W> Flights<W> {
         }
     }
 
-    /// The same for every key of which `concerns` says yes.
+    /// Forgets that a key is known to be absent, where that is not to be relied on.
+    pub fn forget_absent(&self, key: &FlightKey, hash: u64) {
+        if !self.is_idle() && self.part(hash).absent.remove(key).is_some() {
+            self.known.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// The same as [`Flights::overtake`] for every key of which `concerns` says yes.
     pub fn overtake_all(&self, mut concerns: impl FnMut(&FlightKey) -> bool) {
         if self.is_idle() {
             return;

@@ -12,6 +12,7 @@ mod flight;
 pub mod freshness;
 mod pattern;
 mod route;
+mod routes;
 mod shape;
 mod source;
 mod stats;
@@ -26,7 +27,8 @@ pub use driver::{
 };
 pub use flight::{FlightId, FlightKey, Flights, Joined, Landed};
 pub use pattern::{KEY_BYTES_MAX, KeyName, Pattern, parameter_of};
-pub use route::{OnError, ROUTES_MAX, Route, Routes, Writes};
+pub use route::{FeedDown, OnError, Route, Writes};
+pub use routes::{ROUTES_MAX, Routes};
 pub use shape::{Shape, Shaped, rows_by_key, text_of};
 pub use source::{Secret, SourceSpec};
 pub use stats::RouteStats;

@@ -10,7 +10,6 @@
 use crate::driver::{Checked, Limits, Purpose};
 use crate::pattern::{Pattern, parameter_of};
 use crate::shape::Shape;
-use crate::source::SourceSpec;
 use crate::stats::RouteStats;
 use crate::template::{Language, Parameter, ParameterType, Template};
 use crate::words::{LineError, Words, bytes, duration, duration_text, number, unknown, yes};
@@ -24,6 +23,15 @@ pub enum OnError {
     Error,
     /// As if the store had nothing.
     Nil,
+}
+
+/// What becomes of copies while the changes of their source are not told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FeedDown {
+    /// They are given until they end.
+    Serve,
+    /// Once that has lasted so long, each read asks the store first.
+    BypassAfter(Duration),
 }
 
 /// What becomes of commands that write keys of a route.
@@ -84,6 +92,8 @@ pub struct Route {
     pub exists_loads: bool,
     /// Columns of tables whose changes concern it: (table, column for each name of the pattern).
     pub invalidate: Vec<(String, Vec<String>)>,
+    /// What becomes of copies while changes are not told.
+    pub feed_down: FeedDown,
     /// How much one key may be.
     pub limits: Limits,
     /// The words it was made of.
@@ -109,6 +119,7 @@ const OPTIONS: &[&str] = &[
     "del",
     "exists",
     "invalidate",
+    "feed-down",
     "max-rows",
     "max-bytes",
     "db",
@@ -170,6 +181,7 @@ impl Route {
             del: None,
             exists_loads: false,
             invalidate: Vec::new(),
+            feed_down: FeedDown::Serve,
             limits: Limits { rows: 10_000, bytes: 8 << 20 },
             words: Vec::new(),
             stats: Arc::default(),
@@ -199,6 +211,7 @@ impl Route {
             "on-error" => self.on_error = reader.read(option, on_error)?,
             "writes" => self.writes = reader.read(option, writes)?,
             "exists" => self.exists_loads = reader.read(option, yes)?,
+            "feed-down" => self.feed_down = reader.read(option, feed_down)?,
             "invalidate" => {
                 let pair = reader.read(option, invalidation)?;
                 if pair.1.len() != self.pattern.names().len() {
@@ -242,6 +255,10 @@ impl Route {
                 at("set"),
                 format!("${name} is neither $value nor a name of the pattern"),
             ));
+        }
+        if self.feed_down != FeedDown::Serve && self.invalidate.is_empty() {
+            let what = "feed-down needs something to be told of: invalidate table.column";
+            return Err(LineError::new(at("feed-down"), what));
         }
         if self.writes == Writes::Through && self.set.is_none() && self.del.is_none() {
             let what = "writes through needs a statement: set \"...\" or del \"...\", or both";
@@ -325,7 +342,23 @@ impl Route {
             ("refresh-ahead", self.refresh_ahead.to_string()),
             ("writes", self.writes.name().to_owned()),
         ]);
+        let tables: Vec<String> = self.invalidate.iter().map(invalidation_text).collect();
+        if !tables.is_empty() {
+            lines.push(("invalidate", tables.join(" ")));
+            lines.push(("feed-down", self.feed_down.text()));
+        }
         lines
+    }
+}
+
+impl FeedDown {
+    /// As it is written in a line.
+    pub fn text(self) -> String {
+        match self {
+            FeedDown::Serve => "serve".to_owned(),
+            FeedDown::BypassAfter(Duration::ZERO) => "bypass".to_owned(),
+            FeedDown::BypassAfter(time) => duration_text(time),
+        }
     }
 }
 
@@ -348,6 +381,17 @@ fn writes(word: &str) -> Result<Writes, String> {
         .ok_or_else(|| format!("'{word}' is none of refuse, around, through, cache"))
 }
 
+fn feed_down(word: &str) -> Result<FeedDown, String> {
+    match word {
+        "serve" => Ok(FeedDown::Serve),
+        "bypass" => Ok(FeedDown::BypassAfter(Duration::ZERO)),
+        _ => match duration(word) {
+            Ok(time) => Ok(FeedDown::BypassAfter(time)),
+            Err(_) => Err(format!("'{word}' is neither serve, bypass nor how long to serve, like 30s")),
+        },
+    }
+}
+
 fn on_error(word: &str) -> Result<OnError, String> {
     match word {
         "error" => Ok(OnError::Error),
@@ -367,6 +411,14 @@ fn beta(word: &str) -> Result<f64, String> {
     }
 }
 
+/// As [`invalidation`] reads it.
+fn invalidation_text((table, columns): &(String, Vec<String>)) -> String {
+    match columns.as_slice() {
+        [column] => format!("{table}.{column}"),
+        _ => format!("{table}({})", columns.join(",")),
+    }
+}
+
 /// `users.id` or `orders(tenant,id)`.
 fn invalidation(word: &str) -> Result<(String, Vec<String>), String> {
     let wrong = || format!("'{word}' is neither table.column nor table(column,column)");
@@ -383,97 +435,9 @@ fn invalidation(word: &str) -> Result<(String, Vec<String>), String> {
     Ok((table.to_owned(), vec![column.to_owned()]))
 }
 
-/// The routes in force, and the sources they name.
-#[derive(Clone, Debug, Default)]
-pub struct Routes {
-    routes: Vec<Arc<Route>>,
-    sources: Vec<Arc<SourceSpec>>,
-    /// By the first byte of their keys, the places of the routes; the last one holds those with any.
-    by_first: Vec<Vec<u16>>,
-}
-
-/// Most routes there may be.
-pub const ROUTES_MAX: usize = 10_000;
-
-impl Routes {
-    /// These routes, over these sources.
-    ///
-    /// # Errors
-    /// Two of them overlap, or there are too many: which one, and why.
-    pub fn new(routes: Vec<Arc<Route>>, sources: Vec<Arc<SourceSpec>>) -> Result<Routes, String> {
-        if routes.len() > ROUTES_MAX {
-            return Err(format!("there can be {ROUTES_MAX} routes at most"));
-        }
-        let mut by_first = vec![Vec::new(); 257];
-        for (place, route) in routes.iter().enumerate() {
-            let first = route.pattern.prefix().first().map_or(256, |byte| usize::from(*byte));
-            by_first[first].push(place as u16);
-        }
-        for (place, route) in routes.iter().enumerate() {
-            for other in &routes[..place] {
-                if other.db == route.db && other.pattern.overlaps(&route.pattern) {
-                    return Err(format!(
-                        "the pattern {} overlaps {}: a key of both would have two sources",
-                        route.pattern, other.pattern
-                    ));
-                }
-            }
-        }
-        Ok(Routes { routes, sources, by_first })
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.routes.is_empty()
-    }
-
-    /// All routes.
-    pub fn all(&self) -> &[Arc<Route>] {
-        &self.routes
-    }
-
-    /// All sources.
-    pub fn sources(&self) -> &[Arc<SourceSpec>] {
-        &self.sources
-    }
-
-    /// A source by its name.
-    pub fn source(&self, name: &str) -> Option<&Arc<SourceSpec>> {
-        self.sources.iter().find(|source| source.name == name)
-    }
-
-    /// The route of a key. O(routes whose pattern begins with the key's first byte).
-    pub fn find(&self, db: u32, key: &[u8]) -> Option<&Arc<Route>> {
-        let first = usize::from(*key.first()?);
-        let places = self.by_first.get(first)?.iter().chain(self.by_first.get(256)?);
-        places.filter_map(|place| self.routes.get(usize::from(*place))).find(|route| {
-            route.db == db && key.starts_with(route.pattern.prefix()) && route.pattern.capture(key).is_some()
-        })
-    }
-
-    /// How long before its end a copy needs a look when it is read, as loads go at present: it may be old, or to be
-    /// fetched anew. In milliseconds; 0 if no route asks for that. O(routes).
-    pub fn attention_ms(&self) -> u64 {
-        let longest = self.routes.iter().map(|route| route.attention()).max();
-        longest.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// The first bytes that keys of routes have, a bit for each.
-    pub fn firsts(&self) -> [u64; 4] {
-        let mut firsts = [0; 4];
-        for route in &self.routes {
-            match route.pattern.prefix().first() {
-                Some(first) => firsts[usize::from(first >> 6)] |= 1 << (first & 63),
-                None => firsts = [u64::MAX; 4],
-            }
-        }
-        firsts
-    }
-}
-
 impl Route {
     /// How long before its end a copy of this route needs a look.
-    fn attention(&self) -> Duration {
+    pub(crate) fn attention(&self) -> Duration {
         // XFetch reaches ahead by the time of a load, times a logarithm that is over 12 once in 160,000 reads.
         let ahead = Duration::from_secs_f64(self.stats.recent_ms() * self.refresh_ahead * 12.0 / 1000.0);
         self.grace() + ahead.min(self.ttl)
@@ -537,23 +501,5 @@ mod tests {
         assert_eq!(route.parameters(&route.query, b"user:x"), None);
         let two = Checked { columns: vec![column(ColumnKind::Text); 2], parameters: Vec::new() };
         assert!(route.learn(Purpose::Load, &two).is_err());
-    }
-
-    #[test]
-    fn a_key_has_one_route() {
-        let one = |pattern: &str| {
-            let query = "SELECT 1";
-            Arc::new(route(&[pattern, "shop", "as", "string", "query", query]).expect(pattern))
-        };
-        let routes =
-            Routes::new(vec![one("user:<id:int>"), one("user:me"), one("<a>!")], Vec::new()).expect("apart");
-        let found = |key: &[u8]| routes.find(0, key).map(|route| route.pattern.text().to_owned());
-        assert_eq!(found(b"user:42").as_deref(), Some("user:<id:int>"));
-        assert_eq!(found(b"user:me").as_deref(), Some("user:me"));
-        assert_eq!(found(b"x!").as_deref(), Some("<a>!"));
-        assert_eq!((found(b"other"), found(b"")), (None, None));
-        assert!(routes.find(1, b"user:me").is_none());
-        let error = Routes::new(vec![one("user:<id>"), one("user:me")], Vec::new()).expect_err("overlap");
-        assert!(error.contains("user:me overlaps user:<id>"), "{error}");
     }
 }

@@ -37,6 +37,8 @@ pub struct SourceSpec {
     pub headers: Vec<(String, String)>,
     /// How often a store that cannot tell of changes by itself is asked for them.
     pub poll: Duration,
+    /// How long a change that is told may not be seen yet by queries, where the store tells early.
+    pub settle: Duration,
     /// The words it was made of.
     pub words: Vec<String>,
 }
@@ -63,6 +65,7 @@ const OPTIONS: &[&str] = &[
     "ca-file",
     "header",
     "poll",
+    "settle",
 ];
 
 impl SourceSpec {
@@ -103,6 +106,7 @@ impl SourceSpec {
             ca_file: None,
             headers: Vec::new(),
             poll: Duration::from_millis(50),
+            settle: Duration::from_millis(100),
             words: Vec::new(),
         }
     }
@@ -117,6 +121,7 @@ impl SourceSpec {
             "retries" => self.retries = reader.read(option, |word| number(word, 0, 20))? as u32,
             "breaker" => self.breaker = reader.read(option, |word| number(word, 1, 1_000_000))? as u32,
             "poll" => self.poll = reader.read(option, some_time)?,
+            "settle" => self.settle = reader.read(option, duration)?,
             "user" => self.user = Some(reader.read(option, text)?),
             "password-env" => self.password = Some(Secret::Env(reader.read(option, text)?)),
             "password-file" => self.password = Some(Secret::File(reader.read(option, text)?)),

@@ -46,7 +46,7 @@ pub(super) fn write(server: &Server, text: &mut Text) {
     );
     for source in &sources {
         if let Some(follower) = server.through.follower(&source.spec.name) {
-            text.sample(&[("source", &source.spec.name)], u8::from(follower.is_following.load(Relaxed)));
+            text.sample(&[("source", &source.spec.name)], u8::from(follower.is_following()));
         }
     }
     text.family(Form::Counter, "larder_route_events_total", "What happened to keys of the route.");

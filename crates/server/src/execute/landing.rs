@@ -51,6 +51,10 @@ impl Core {
                     keep(&mut keys, &hashed, value, Expire::At(end), &self.limits);
                 } else {
                     landed.route.stats.not_kept.fetch_add(1, Relaxed);
+                    if may_keep && landed.replaces {
+                        // The old copy is known to be older, and there is no room for the new one.
+                        keys.remove(&hashed);
+                    }
                 }
             }
             Brought::Nothing if may_keep => {

@@ -29,6 +29,9 @@ pub(super) struct Wanted {
     is_old: bool,
 }
 
+/// A key in a database.
+type Place = (DbIndex, Box<[u8]>);
+
 /// What came of joining flights.
 enum Waits {
     /// Nothing to wait for: the store has nothing, or the reply is right as it is.
@@ -42,7 +45,8 @@ enum Waits {
 impl Core {
     /// Notes how close to their ends copies need a look at present. Some times a second.
     pub fn look_after_routes(&mut self) {
-        self.local.unfound.ahead_ms = self.routes.attention_ms();
+        let is_bypassed = self.server.through.is_any_bypassed(&self.routes, self.local.now.0);
+        self.local.unfound.ahead_ms = if is_bypassed { u64::MAX } else { self.routes.attention_ms() };
     }
 
     /// Whether something that the command at hand did not find is to be fetched before it is answered. The short way: the
@@ -69,7 +73,14 @@ impl Core {
             let route = Arc::clone(route);
             let is_old = match end {
                 None if route.parameters(&route.query, &key).is_none() => continue,
-                None => false,
+                None => {
+                    if self.server.through.is_bypassed(&route, self.local.now.0) {
+                        let hash = self.server.keyspace.hash(&key);
+                        let key = FlightKey { db: db.0, key: key.clone() };
+                        self.server.through.flights.forget_absent(&key, hash);
+                    }
+                    false
+                }
                 Some(end) => match self.age_of(&route, end) {
                     Age::Fresh => continue,
                     Age::Renew => {
@@ -86,6 +97,9 @@ impl Core {
     }
 
     fn age_of(&mut self, route: &Route, end: Millis) -> Age {
+        if self.server.through.is_bypassed(route, self.local.now.0) {
+            return Age::Old;
+        }
         let random = self.local.random();
         let age = freshness::age(route, self.local.now.0, end.0, route.stats.recent_ms(), random);
         if age == Age::Renew && end.0.saturating_sub(route.grace().as_millis() as u64) <= self.local.now.0 {
@@ -133,12 +147,9 @@ impl Core {
             return None;
         }
         let mark = self.mark;
-        let missing: Vec<(DbIndex, Box<[u8]>)> = match &conn.loading {
-            Some(_) => {
-                let noted = self.local.unfound.keys.iter().filter(|(.., end)| end.is_none());
-                noted.map(|(db, key, _)| (*db, key.clone())).collect()
-            }
-            None => Vec::new(),
+        let (missing, refused) = match &conn.loading {
+            Some(_) => self.missing(),
+            None => (Vec::new(), Vec::new()),
         };
         let loading = conn.loading.take();
         self.sort_unfound(row, loading.as_deref());
@@ -156,9 +167,10 @@ impl Core {
             }
         }
         let loading = conn.loading.as_deref()?;
-        let brought = |(db, key): &(DbIndex, Box<[u8]>)| loading.brought(*db, key).cloned();
+        let brought = |(db, key): &Place| loading.brought(*db, key).cloned();
+        let refused: Vec<Arc<Brought>> = refused.iter().filter_map(brought).collect();
         let brought: Vec<Arc<Brought>> = missing.iter().filter_map(brought).collect();
-        let failure = brought.iter().find_map(|brought| match &**brought {
+        let failure = brought.iter().chain(&refused).find_map(|brought| match &**brought {
             Brought::Failure(Some(text)) | Brought::Late(text) => Some(text.clone()),
             _ => None,
         });
@@ -173,6 +185,21 @@ impl Core {
             return self.run_with_lent(conn, out, row, args, hash);
         }
         None
+    }
+
+    /// Of what was noted, the keys that are not there; and those whose copies are not to be given even if the store does not
+    /// answer.
+    fn missing(&self) -> (Vec<Place>, Vec<Place>) {
+        let noted = self.local.unfound.keys.iter();
+        let (missing, there): (Vec<_>, Vec<_>) = noted.partition(|(.., end)| end.is_none());
+        let is_refused = |db: DbIndex, key: &[u8]| {
+            self.routes.find(db.0, key).is_some_and(|route| {
+                route.stale_if_error.is_zero() && self.server.through.is_bypassed(route, self.local.now.0)
+            })
+        };
+        let place = |(db, key, _): &(DbIndex, Box<[u8]>, Option<Millis>)| (*db, key.clone());
+        let refused = there.into_iter().filter(|(db, key, _)| is_refused(*db, key)).map(place).collect();
+        (missing.into_iter().map(place).collect(), refused)
     }
 
     /// Joins the flights of all that is wanted, and parks the connection for them.

@@ -98,7 +98,7 @@ pub fn fetch(server: &'static Server, worker: usize, leads: Vec<Lead>) {
 async fn run(mut owed: Owed, source: &Source) {
     let route = Arc::clone(&owed.route);
     let cargos = {
-        let ask = ask(&route, source, &owed.flights);
+        let ask = ask(owed.server, &route, source, &owed.flights);
         let mut ask = std::pin::pin!(ask);
         match route.soft_timeout {
             None => ask.await,
@@ -127,8 +127,24 @@ fn release(owed: &Owed, flight: FlightId, soft: std::time::Duration) {
     owed.server.mailboxes[owed.worker].send(Message::Work(Work(Box::new(work))));
 }
 
+/// Waits until the changes of a source are told, or it is known that they are not, where a route wants to hear of them. A
+/// moment at most, after a source or a route came.
+async fn wait_for_feed(server: &'static Server, route: &Route, source: &Source) {
+    if !route.invalidate.is_empty()
+        && let Some(follower) = server.through.follower(&route.source)
+    {
+        within(source.spec.connect_timeout, follower.begun.opened()).await;
+    }
+}
+
 /// What each of the keys stands for in the store.
-async fn ask(route: &Route, source: &Source, flights: &[(FlightId, Box<[u8]>)]) -> Vec<Cargo> {
+async fn ask(
+    server: &'static Server,
+    route: &Route,
+    source: &Source,
+    flights: &[(FlightId, Box<[u8]>)],
+) -> Vec<Cargo> {
+    wait_for_feed(server, route, source).await;
     let result = match (&route.batch, flights) {
         (_, [(_, key)]) => ask_for_one(route, source, key).await.map(|cargo| vec![cargo]),
         (Some(_), _) => ask_for_many(route, source, flights).await,

@@ -3,38 +3,88 @@
 //! A source is followed while one of its routes asks for it. A feed that ends begins again, a little later each time; whenever
 //! changes may have been missed, every copy of the routes that depend on it goes.
 
+use crate::clock::unix_millis;
 use crate::execute::Core;
 use crate::server::{Message, Server, Work};
-use larder_source::{Change, Named, Position, Route, Told};
-use larder_source_fetch::Source;
+use larder_source::{Change, Feed, Named, Position, Route, Told};
+use larder_source_fetch::{Latch, Source, within};
 use larder_store::DbIndex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// The pause before a feed that ended begins again; it doubles up to the other.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How long the server waits for stores when it stops.
+const LEAVE_MAX: Duration = Duration::from_secs(3);
 
 /// A source that is followed.
 #[derive(Debug)]
 pub struct Follower {
+    source: Arc<Source>,
     /// The tables whose changes are told.
     pub tables: Vec<String>,
-    /// Whether every change is told from here on.
-    pub is_following: AtomicBool,
+    /// Since when changes are not told, in milliseconds of the system's clock; 0 while they are.
+    down_since: AtomicU64,
     /// Changes told so far.
     pub changes: AtomicU64,
     /// Times that changes may have been missed.
     pub gaps: AtomicU64,
-    /// Set when it is no longer wanted.
-    is_over: AtomicBool,
+    /// Open once the first attempt to follow has come to something: what is loaded before would be dropped when changes begin
+    /// to be told.
+    pub begun: Latch,
+    /// Open when it is no longer wanted.
+    over: Latch,
+    /// Open when it is gone.
+    ended: Latch,
+}
+
+impl Follower {
+    fn new(source: Arc<Source>, tables: Vec<String>) -> Follower {
+        Follower {
+            source,
+            tables,
+            down_since: AtomicU64::new(unix_millis().0),
+            changes: AtomicU64::new(0),
+            gaps: AtomicU64::new(0),
+            begun: Latch::default(),
+            over: Latch::default(),
+            ended: Latch::default(),
+        }
+    }
+
+    /// Notes that changes are no longer told.
+    fn interrupted(&self) {
+        let before = self.down_since.load(Relaxed);
+        self.down_since.store(unix_millis().0.max(before + 1), Relaxed);
+        self.begun.open();
+    }
+
+    /// For how long changes have not been told, in milliseconds; nothing while they are.
+    pub fn down_ms(&self, now_ms: u64) -> Option<u64> {
+        match self.down_since.load(Relaxed) {
+            0 => None,
+            since => Some(now_ms.saturating_sub(since)),
+        }
+    }
+
+    /// For how long a change that is told may not be seen by queries yet.
+    fn settle(&self) -> Duration {
+        let tells_early = self.source.driver().feed().is_some_and(Feed::tells_early);
+        if tells_early { self.source.spec.settle } else { Duration::ZERO }
+    }
+
+    /// Whether every change is told at this time.
+    pub fn is_following(&self) -> bool {
+        self.down_since.load(Relaxed) == 0
+    }
 }
 
 impl Drop for Stop {
     fn drop(&mut self) {
-        self.0.is_over.store(true, Relaxed);
+        self.0.over.open();
     }
 }
 
@@ -55,85 +105,133 @@ pub fn follow(server: &'static Server) {
         }
     }
     let mut followers = through.followers.lock();
-    followers.retain(|name, stop| wanted.get(name).is_some_and(|tables| *tables == stop.0.tables));
+    followers.retain(|name, stop| {
+        let is_same = through.source(name).is_some_and(|source| Arc::ptr_eq(&source, &stop.0.source));
+        is_same && wanted.get(name).is_some_and(|tables| *tables == stop.0.tables)
+    });
     for (name, tables) in wanted {
         if followers.contains_key(&name) {
             continue;
         }
         let (Some(source), Ok(runtime)) = (through.source(&name), through.runtime()) else { continue };
-        let follower = Arc::new(Follower {
-            tables,
-            is_following: AtomicBool::new(false),
-            changes: AtomicU64::new(0),
-            gaps: AtomicU64::new(0),
-            is_over: AtomicBool::new(false),
-        });
+        let follower = Arc::new(Follower::new(source, tables));
         followers.insert(name, Stop(Arc::clone(&follower)));
-        runtime.spawn(async move { go_on(server, &source, &follower).await });
+        runtime.spawn(async move {
+            go_on(server, &follower).await;
+            follower.begun.open();
+            follower.ended.open();
+        });
     }
 }
 
-/// Follows a source until that is no longer wanted.
-async fn go_on(server: &'static Server, source: &Source, follower: &Follower) {
+/// Follows a source until that is no longer wanted, and then takes away what following left in the store.
+async fn go_on(server: &'static Server, follower: &Arc<Follower>) {
+    let (source, over) = (&follower.source, &follower.over);
     let name = &source.spec.name;
+    let Some(feed) = source.driver().feed() else { return };
     let mut pause = PAUSE_FIRST;
     let mut reached: Option<Position> = None;
-    while !follower.is_over.load(Relaxed) {
-        let Some(feed) = source.driver().feed() else {
-            tracing::error!("source {name} cannot tell of changes: 'invalidate' of its routes has no effect");
-            return;
-        };
+    while !over.is_open() {
         let from = reached.clone();
-        let goes_on = from.is_some();
+        let mut goes_on = from.is_some();
         let mut tell = |told: Told| match told {
-            Told::Following => {
-                follower.is_following.store(true, Relaxed);
-                // What was loaded before nobody watched may have changed since.
-                if !goes_on {
-                    drop_routes(server, name, None);
-                }
-            }
-            Told::Gap => {
-                follower.gaps.fetch_add(1, Relaxed);
-                drop_routes(server, name, None);
-            }
-            Told::Emptied(table) => drop_routes(server, name, Some(&table)),
-            Told::Changed(change) => {
-                follower.changes.fetch_add(1, Relaxed);
-                invalidate(server, name, &change);
-            }
             Told::Reached(position) => reached = Some(position),
-            Told::Idle => {}
+            told => heed(server, follower, told, &mut goes_on),
         };
-        let ended = until_unwanted(feed.follow(&follower.tables, from, &mut tell), follower).await;
-        follower.is_following.store(false, Relaxed);
-        let Some(failure) = ended else { return };
-        tracing::warn!("source {name} does not tell of changes any more, and is followed again: {failure}");
-        larder_source_fetch::pause(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        let ended = over.unless(feed.follow(&follower.tables, from, &mut tell)).await;
+        pause = if follower.is_following() { PAUSE_FIRST } else { (pause * 2).min(PAUSE_MAX) };
+        follower.interrupted();
+        match ended {
+            None => break,
+            Some(Ok(never)) => match never {},
+            Some(Err(failure)) => tracing::warn!(
+                "source {name} does not tell of changes any more, and is followed again: {failure}"
+            ),
+        }
+        over.unless(larder_source_fetch::pause(pause)).await;
+    }
+    // Unless another follows it by now.
+    if server.through.follower(name).is_none()
+        && let Err(failure) = feed.remove().await
+    {
+        tracing::warn!("what told of changes stays in source {name}: {failure}");
     }
 }
 
-/// The end of a feed, unless it is no longer wanted first.
-async fn until_unwanted(
-    feed: larder_source::Work<'_, std::convert::Infallible>,
-    follower: &Follower,
-) -> Option<larder_source::Failure> {
-    let mut feed = feed;
-    loop {
-        match larder_source_fetch::within(Duration::from_millis(200), &mut feed).await {
-            Some(Err(failure)) => return Some(failure),
-            Some(Ok(never)) => match never {},
-            None if follower.is_over.load(Relaxed) => return None,
-            None => {}
+/// Does what is to be done about what a feed tells. `goes_on`: nothing has been missed since it told before.
+fn heed(server: &'static Server, follower: &Arc<Follower>, told: Told, goes_on: &mut bool) {
+    match told {
+        Told::Following if *goes_on => following(server, follower, &[]),
+        Told::Following => {
+            // What was loaded before somebody listened may have changed since.
+            let routes = routes_of(server, follower, None);
+            let settle = follower.settle();
+            match server.through.runtime() {
+                Ok(runtime) if !settle.is_zero() => {
+                    let follower = Arc::clone(follower);
+                    runtime.spawn(async move {
+                        larder_source_fetch::pause(settle).await;
+                        following(server, &follower, &routes);
+                    });
+                }
+                _ => following(server, follower, &routes),
+            }
         }
+        Told::Gap => {
+            follower.gaps.fetch_add(1, Relaxed);
+            // Before the first one follows nothing is loaded.
+            if follower.begun.is_open() {
+                drop_routes(server, follower, None);
+            }
+            *goes_on = false;
+        }
+        Told::Emptied(table) => drop_routes(server, follower, Some(&table)),
+        Told::Changed(change) => {
+            follower.changes.fetch_add(1, Relaxed);
+            invalidate(server, follower, &change);
+        }
+        Told::Reached(_) | Told::Idle => {}
+    }
+}
+
+/// From here on changes are told; `unsure` are the routes whose copies are older than that.
+fn following(server: &'static Server, follower: &Arc<Follower>, unsure: &[Arc<Route>]) {
+    for route in unsure {
+        drop_route(server, route);
+    }
+    // Behind what drops, in the same mailbox.
+    let (follower, since) = (Arc::clone(follower), follower.down_since.load(Relaxed));
+    send(server, move |_| {
+        // Unless the feed has ended meanwhile.
+        _ = follower.down_since.compare_exchange(since, 0, Relaxed, Relaxed);
+        follower.begun.open();
+    });
+}
+
+/// Ends all followers, and has the stores forget them: a slot that nobody reads would fill the disk of its store. Waits a moment at
+/// most.
+pub fn leave(server: &'static Server) {
+    let stops = std::mem::take(&mut *server.through.followers.lock());
+    let followers: Vec<Arc<Follower>> = stops.values().map(|stop| Arc::clone(&stop.0)).collect();
+    drop(stops);
+    if followers.is_empty() {
+        return;
+    }
+    let Ok(runtime) = server.through.runtime() else { return };
+    let all = async {
+        for follower in &followers {
+            follower.ended.opened().await;
+        }
+    };
+    if runtime.block_on(async { within(LEAVE_MAX, all).await }).is_none() {
+        tracing::warn!("a source did not answer in time: what told of its changes may still be there");
     }
 }
 
 /// Drops the copies of the keys that a change concerns.
-fn invalidate(server: &'static Server, source: &str, change: &Change) {
+fn invalidate(server: &'static Server, follower: &Follower, change: &Change) {
     for route in server.through.routes().all() {
-        if route.source != source {
+        if route.source != follower.source.spec.name {
             continue;
         }
         for (table, columns) in &route.invalidate {
@@ -152,16 +250,44 @@ fn invalidate(server: &'static Server, source: &str, change: &Change) {
             }
             if !is_told && keys.is_empty() {
                 // The store did not tell the columns: any key may be meant.
-                drop_route(server, route);
+                drop_now_and_settled(server, follower, route, None);
             }
             if !keys.is_empty() {
                 route.stats.invalidated.fetch_add(keys.len() as u64, Relaxed);
-                let keys = keys.into_iter().map(|key| (key, Arc::clone(route))).collect();
-                let db = DbIndex(route.db);
-                let work = move |core: &mut Core| core.drop_copies(db, keys);
-                send(server, work);
+                drop_now_and_settled(server, follower, route, Some(keys));
             }
         }
+    }
+}
+
+/// Drops these copies of a route, or all; and again once a store that tells of a change before others can see it shows it
+/// to everybody: what was loaded in between is old.
+fn drop_now_and_settled(
+    server: &'static Server,
+    follower: &Follower,
+    route: &Arc<Route>,
+    keys: Option<Vec<Box<[u8]>>>,
+) {
+    let route = Arc::clone(route);
+    let again = move || match &keys {
+        None => drop_route(server, &route),
+        Some(keys) => {
+            let keys = keys.iter().map(|key| (key.clone(), Arc::clone(&route))).collect();
+            let db = DbIndex(route.db);
+            send(server, move |core| core.drop_copies(db, keys));
+        }
+    };
+    again();
+    let settle = follower.source.spec.settle;
+    let is_early = follower.source.driver().feed().is_some_and(Feed::tells_early);
+    if is_early
+        && !settle.is_zero()
+        && let Ok(runtime) = server.through.runtime()
+    {
+        runtime.spawn(async move {
+            larder_source_fetch::pause(settle).await;
+            again();
+        });
     }
 }
 
@@ -203,13 +329,18 @@ fn key_of(route: &Route, table: &str, columns: &[String], row: &Named) -> Option
     Some(route.pattern.key_of(&values?))
 }
 
-fn drop_routes(server: &'static Server, source: &str, table: Option<&str>) {
-    for route in server.through.routes().all() {
-        let concerns = |(named, _): &(String, Vec<String>)| table.is_none_or(|table| is_table(named, table));
-        if route.source == source && route.invalidate.iter().any(concerns) {
-            drop_route(server, route);
-        }
+fn drop_routes(server: &'static Server, follower: &Follower, table: Option<&str>) {
+    for route in routes_of(server, follower, table) {
+        drop_now_and_settled(server, follower, &route, None);
     }
+}
+
+/// The routes that hear of a source's table, or of any of its.
+fn routes_of(server: &'static Server, follower: &Follower, table: Option<&str>) -> Vec<Arc<Route>> {
+    let concerns = |(named, _): &(String, Vec<String>)| table.is_none_or(|table| is_table(named, table));
+    let routes = server.through.routes();
+    let all = routes.all().iter().filter(|route| route.source == follower.source.spec.name);
+    all.filter(|route| route.invalidate.iter().any(concerns)).cloned().collect()
 }
 
 /// Drops every copy of a route, in the background.

@@ -13,7 +13,7 @@ mod follow;
 mod keep;
 
 pub use fetch::{Lead, fetch};
-pub use follow::{Follower, Stop, drop_route, follow};
+pub use follow::{Follower, Stop, drop_route, follow, leave};
 pub use keep::keep;
 
 use crate::execute::Marks;
@@ -21,7 +21,7 @@ use crate::server::Server;
 use arc_swap::ArcSwap;
 use larder_config::Settings;
 use larder_source::{
-    Driver, Failure, Flights, OnError, Purpose, Route, Routes, Shaped, SourceSpec, Template,
+    Driver, Failure, FeedDown, Flights, OnError, Purpose, Route, Routes, Shaped, SourceSpec, Template,
 };
 use larder_source_fetch::{FetchError, Source};
 use larder_sources::Runtime;
@@ -87,6 +87,18 @@ impl Through {
     /// How a source is followed, if it is.
     pub fn follower(&self, name: &str) -> Option<Arc<Follower>> {
         self.followers.lock().get(name).map(|stop| Arc::clone(&stop.0))
+    }
+
+    /// Whether copies of a route are not to be relied on at this time, since the changes of its source are not told.
+    pub fn is_bypassed(&self, route: &Route, now_ms: u64) -> bool {
+        let FeedDown::BypassAfter(limit) = route.feed_down else { return false };
+        let down_ms = self.follower(&route.source).and_then(|follower| follower.down_ms(now_ms));
+        down_ms.is_some_and(|down_ms| u128::from(down_ms) >= limit.as_millis())
+    }
+
+    /// Whether copies of any route are not to be relied on.
+    pub fn is_any_bypassed(&self, routes: &Routes, now_ms: u64) -> bool {
+        routes.all().iter().any(|route| self.is_bypassed(route, now_ms))
     }
 
     /// The runtime on which stores are asked; started when it is first needed.
@@ -200,6 +212,10 @@ pub async fn check(source: &Source, route: &mut Route) -> Result<(), CheckError>
     .into_iter()
     .filter_map(|(name, statement, purpose)| Some((name, statement?.clone(), purpose)))
     .collect();
+    if !route.invalidate.is_empty() && source.driver().feed().is_none() {
+        let text = format!("invalidate: source '{}' cannot tell of changes", source.spec.name);
+        return Err(CheckError::Wrong(text));
+    }
     for (name, statement, purpose) in statements {
         let checked = source.check(&statement, purpose).await.map_err(|error| match error {
             FetchError::Failed(text) => CheckError::Wrong(format!("{name}: {text}")),

@@ -284,6 +284,43 @@ pub async fn pause(time: Duration) {
     sleep(time).await;
 }
 
+/// What is waited for once: it opens, and stays open.
+#[derive(Debug)]
+pub struct Latch(Semaphore);
+
+impl Default for Latch {
+    fn default() -> Latch {
+        Latch(Semaphore::new(0))
+    }
+}
+
+impl Latch {
+    /// Lets everybody through, from now on.
+    pub fn open(&self) {
+        self.0.close();
+    }
+
+    /// Whether it is open.
+    pub fn is_open(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    /// Waits until it is open.
+    pub async fn opened(&self) {
+        // Nobody gives permits: this ends when it is closed, which is how it opens.
+        drop(self.0.acquire().await);
+    }
+
+    /// What `work` comes to, unless this opens first.
+    pub async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.opened() => None,
+            done = work => Some(done),
+        }
+    }
+}
+
 /// One who waits for a place; gone, it does not.
 struct Waiting<'s>(&'s AtomicUsize);
 

@@ -67,6 +67,11 @@ impl Feed for Postgres {
         })
     }
 
+    /// A commit is in the log before other sessions see it, longer so where it waits for standbys.
+    fn tells_early(&self) -> bool {
+        true
+    }
+
     fn remove(&self) -> Work<'_, ()> {
         Box::pin(async move {
             let slot = "SELECT pg_drop_replication_slot(slot_name)::text FROM pg_replication_slots \

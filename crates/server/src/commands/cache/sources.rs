@@ -236,7 +236,7 @@ fn write_source(reply: &mut Reply<'_>, server: &Server, source: &Source) {
     }
     let feed = match &follower {
         None => "off",
-        Some(follower) if follower.is_following.load(Relaxed) => "following",
+        Some(follower) if follower.is_following() => "following",
         Some(_) => "interrupted",
     };
     text(reply, "feed", feed);
