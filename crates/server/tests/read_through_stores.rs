@@ -240,7 +240,7 @@ fn nothing_stays_in_the_store_once_nobody_follows() {
     assert_eq!(left().trim(), "2");
     signal(&server, "TERM");
     assert_eq!(server.wait_for_end(SOON), Some(true));
-    assert_eq!(left().trim(), "0");
+    assert_eq!(left().trim(), "0", "{}", server.log());
 }
 
 #[test]

@@ -15,7 +15,7 @@ use larder_source::{
 use larder_source_net::{refused, unreachable, unsupported};
 use std::convert::Infallible;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 /// How often the server is asked whether there is more: how old "nothing further" may be.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -23,6 +23,9 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 const CONFIRM_EVERY: Duration = Duration::from_secs(5);
 /// A server that has said nothing for so long, though it was asked, is gone.
 const SILENCE: Duration = Duration::from_secs(15);
+/// How often, and how soon again, a slot that is still in use is tried to be removed.
+const REMOVALS: usize = 20;
+const REMOVE_AGAIN: Duration = Duration::from_millis(100);
 /// A change may be as large as a row can be.
 const MESSAGE_MAX: usize = 1 << 30;
 
@@ -76,7 +79,16 @@ impl Feed for Postgres {
         Box::pin(async move {
             let slot = "SELECT pg_drop_replication_slot(slot_name)::text FROM pg_replication_slots \
                 WHERE slot_name = $name AND database = current_database()";
-            self.ask(slot, &self.name).await?;
+            // The server may still be about to notice that nobody reads the slot any more.
+            for left in (0..REMOVALS).rev() {
+                match self.ask(slot, &self.name).await {
+                    Ok(_) => break,
+                    Err(failure) if left == 0 || failure.kind == FailureKind::Unreachable => {
+                        return Err(failure);
+                    }
+                    Err(_) => sleep(REMOVE_AGAIN).await,
+                }
+            }
             let mut lease = self.take().await?;
             let drop = format!("DROP PUBLICATION IF EXISTS {}", identifier(&self.name));
             lease.simple(&drop).await.map_err(Trouble::plain)?;
