@@ -8,6 +8,7 @@ use crate::stage::{Stage, wait_to_be_alone};
 use crate::transcript::{Case, Reference, Step, Transcript, expectation_lines, split_line, written};
 use crate::value::Value;
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::{fmt, fs, io};
 
 /// What a case did on one server in one protocol version: the reply lines of each step.
@@ -51,6 +52,39 @@ pub fn replay(transcript: &Transcript, address: &str) -> (Vec<Failure>, usize) {
         }
     }
     (failures, runs)
+}
+
+/// Does something with each of `jobs`, in so many lanes at once, each with what `begin` makes for it: transcripts mostly wait. What
+/// comes of them is in no order.
+///
+/// # Errors
+/// What `begin` says.
+///
+/// # Panics
+/// Where a job does.
+pub fn in_lanes<J: Send, S, R: Send, E: Send>(
+    lanes: usize,
+    jobs: Vec<J>,
+    begin: impl Fn() -> Result<S, E> + Sync,
+    work: impl Fn(&S, J) -> R + Sync,
+) -> Result<Vec<R>, E> {
+    let jobs = Mutex::new(jobs);
+    let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let lane = || {
+        let state = begin()?;
+        Ok(std::iter::from_fn(next).map(|job| work(&state, job)).collect::<Vec<R>>())
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
+        let mut all = Vec::new();
+        for lane in running {
+            match lane.join() {
+                Ok(done) => all.extend(done?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(all)
+    })
 }
 
 /// Runs every case of a file on two servers and compares what they answer.

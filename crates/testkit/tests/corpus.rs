@@ -6,10 +6,13 @@
 
 use larder_testkit::Larder;
 use larder_testkit::known::KnownDifferences;
-use larder_testkit::run::replay;
+use larder_testkit::run::{in_lanes, replay};
 use larder_testkit::server::repository_root;
 use larder_testkit::transcript::Transcript;
 use std::fs;
+
+/// Servers at once: a transcript mostly waits.
+const LANES: usize = 3;
 
 /// Declares a test for each folder, and the list of all of them.
 macro_rules! families {
@@ -51,17 +54,17 @@ fn check_family(family: &str) {
     let tests = repository_root().join("tests");
     let known = KnownDifferences::load(&tests.join("known_differences.toml")).unwrap();
     for threads in ["1", "2"] {
-        let server = Larder::start_with_threads(threads).unwrap();
-        let mut failures = Vec::new();
-        let mut runs = 0;
-        for mut transcript in Transcript::load_folder(&tests.join(family)).unwrap() {
-            if let Some(stand_in) = Larder::stand_in() {
+        let mut transcripts = Transcript::load_folder(&tests.join(family)).unwrap();
+        if let Some(stand_in) = Larder::stand_in() {
+            transcripts.iter_mut().for_each(|transcript| {
                 transcript.cases.retain(|case| case.settings.reference == stand_in);
-            }
-            let (failed, ran) = replay(&transcript, &server.address());
-            failures.extend(failed);
-            runs += ran;
+            });
         }
+        let start = || Larder::start_with_threads(threads);
+        let replayed =
+            in_lanes(LANES, transcripts, start, |server, transcript| replay(&transcript, &server.address()));
+        let (failures, runs): (Vec<_>, Vec<_>) = replayed.unwrap().into_iter().unzip();
+        let (failures, runs) = (failures.into_iter().flatten().collect(), runs.iter().sum::<usize>());
         let (failures, stale) = known.sort_out(family, failures);
         let list: String = failures.iter().map(ToString::to_string).collect();
         eprintln!("{family}: {runs} runs with {threads} threads");

@@ -5,36 +5,54 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use larder_testkit::known::KnownDifferences;
-use larder_testkit::run::compare;
+use larder_testkit::run::{compare, in_lanes};
 use larder_testkit::server::repository_root;
 use larder_testkit::transcript::{Reference, Transcript};
 use larder_testkit::{Larder, Redis82, Server, Valkey};
 use std::fs;
+use std::path::Path;
+
+/// Pairs of servers at once: a transcript mostly waits.
+const LANES: usize = 6;
 
 #[test]
 fn transcripts_agree_with_redis() {
-    compare_all(Reference::Redis82, Redis82::start());
+    compare_all(Reference::Redis82, Redis82::start);
 }
 
 #[test]
 fn transcripts_agree_with_valkey_on_what_only_it_has() {
-    compare_all(Reference::Valkey91, Valkey::start());
+    compare_all(Reference::Valkey91, Valkey::start);
 }
 
-fn compare_all(reference: Reference, server: Result<Server, String>) {
+fn compare_all(reference: Reference, start: impl Fn() -> Result<Server, String> + Sync) {
     if Larder::stand_in().is_some_and(|stand_in| stand_in != reference) {
         return eprintln!("skipped: LARDER_BIN is the other reference server");
     }
-    let theirs = match server {
-        Ok(server) => server,
-        Err(problem) if std::env::var_os("CI").is_none() => return eprintln!("skipped: {problem}"),
-        Err(problem) => panic!("{problem}"),
-    };
-    let ours = Larder::start_with_threads("1").unwrap();
     let tests = repository_root().join("tests");
     let known = KnownDifferences::load(&tests.join("known_differences.toml")).unwrap();
-    let mut list = String::new();
-    for entry in fs::read_dir(&tests).unwrap() {
+    let pair = || Ok((Larder::start_with_threads("1").unwrap(), start()?));
+    let compared =
+        in_lanes(LANES, transcripts(&tests, reference), pair, |(ours, theirs), (name, transcript)| {
+            let (failures, _) = compare(&transcript, &ours.address(), &theirs.address());
+            let (unknown, _) = known.sort_out(&name, failures);
+            unknown.iter().map(ToString::to_string).collect::<String>()
+        });
+    let list = match compared {
+        Ok(lists) => lists.concat(),
+        Err(problem) if std::env::var_os("CI").is_none() => {
+            let problem: String = problem;
+            return eprintln!("skipped: {problem}");
+        }
+        Err(problem) => panic!("{problem}"),
+    };
+    assert!(list.is_empty(), "answers differ from the reference server's:\n{list}");
+}
+
+/// All transcripts with their folders' names, of each the cases that a server is the reference for.
+fn transcripts(tests: &Path, reference: Reference) -> Vec<(String, Transcript)> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(tests).unwrap() {
         let folder = entry.unwrap().path();
         if !folder.is_dir() {
             continue;
@@ -42,10 +60,8 @@ fn compare_all(reference: Reference, server: Result<Server, String>) {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         for mut transcript in Transcript::load_folder(&folder).unwrap() {
             transcript.cases.retain(|case| case.settings.reference == reference);
-            let (failures, _) = compare(&transcript, &ours.address(), &theirs.address());
-            let (unknown, _) = known.sort_out(&name, failures);
-            list.extend(unknown.iter().map(ToString::to_string));
+            all.push((name.clone(), transcript));
         }
     }
-    assert!(list.is_empty(), "answers differ from the reference server's:\n{list}");
+    all
 }
