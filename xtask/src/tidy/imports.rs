@@ -54,6 +54,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("larder-bench", &["larder-policy", "larder-resp", "larder-values"]),
     ("larder-testkit", &["larder-resp", "larder-server"]),
+    (
+        "larder-fuzz",
+        &[
+            "larder-commands",
+            "larder-config",
+            "larder-persist",
+            "larder-policy",
+            "larder-resp",
+            "larder-source",
+            "larder-store",
+            "larder-values",
+        ],
+    ),
     ("xtask", &["larder-commands", "larder-config", "larder-testkit"]),
 ];
 

@@ -16,7 +16,7 @@ use std::path::Path;
 
 /// Runs every check and tells all problems at once.
 pub fn run(root: &Path, long_functions: LongFunctions) -> Result<(), String> {
-    let sources = source::read_all(root, &["crates", "xtask"])?;
+    let sources = source::read_all(root, &["crates", "fuzz", "xtask"])?;
     let metadata = metadata::read(root)?;
     let mut problems = imports::check(&metadata);
     problems.extend(imports::check_reasons(&metadata, root)?);
