@@ -12,6 +12,7 @@ use crate::transaction::{Transaction, Watching};
 use larder_config::ClientClass;
 use larder_resp::{Output, Protocol, RequestParser, Span};
 use larder_store::DbIndex;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// How a connection's replies are treated (CLIENT REPLY).
@@ -58,20 +59,25 @@ pub struct Loading {
     pub ticket: u64,
     /// Flights that have not landed.
     pub left: usize,
-    /// What has been brought.
-    pub all: Vec<(DbIndex, Box<[u8]>, Arc<Brought>)>,
+    /// What has been brought, by key.
+    pub all: HashMap<(DbIndex, Box<[u8]>), Arc<Brought>>,
 }
 
 impl Loading {
-    /// Whether something was brought for a key.
-    pub fn has(&self, db: DbIndex, key: &[u8]) -> bool {
-        self.brought(db, key).is_some()
+    /// Notes what was brought for a key.
+    pub fn add(&mut self, db: DbIndex, key: &[u8], brought: Arc<Brought>) {
+        self.all.insert((db, key.into()), brought);
+    }
+
+    /// Whether what was brought for a key is all there is to say of it. That its copy is right says nothing where there is none
+    /// any more.
+    pub fn settles(&self, place: &(DbIndex, Box<[u8]>), is_there: bool) -> bool {
+        self.all.get(place).is_some_and(|brought| is_there || !matches!(**brought, Brought::Unchanged))
     }
 
     /// What was brought for a key, if anything was.
-    pub fn brought(&self, db: DbIndex, key: &[u8]) -> Option<&Arc<Brought>> {
-        let found = self.all.iter().rev().find(|(in_db, known, _)| *in_db == db && **known == *key)?;
-        Some(&found.2)
+    pub fn brought(&self, place: &(DbIndex, Box<[u8]>)) -> Option<&Arc<Brought>> {
+        self.all.get(place)
     }
 }
 

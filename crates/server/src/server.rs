@@ -46,7 +46,7 @@ pub enum Message {
     /// Bytes for every connection that monitors.
     Monitor(Arc<Vec<u8>>),
     /// What connections of this worker waited for from a source.
-    Settled(Box<Settled>),
+    Settled(Vec<Settled>),
     /// Look again at parked connections.
     Resume,
     /// There are new sockets to listen on.

@@ -5,10 +5,14 @@
 //! That closes the race in which an old value is kept after it was invalidated (Nishtala et al., *Scaling
 //! Memcache at Facebook*, NSDI 2013, section 3.2.1).
 //!
+//! Beside them stands what is known of keys: that the store has nothing for them, and what names the version of a copy, so that
+//! the store need not send it again.
+//!
 //! Invariants: a flight lands once. At most one flight of a key is not overtaken. Who joins a flight is given back by its landing, or by
 //! [`Flights::release`], once. Callers hold the lock of the key's shard while they join, overtake or land, so that
 //! "absent" and "fetched" do not change in between; the locks here are taken after it and nothing else under them.
 
+use crate::driver::Validator;
 use crate::route::Route;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -19,6 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const PARTS: usize = 64;
 /// Keys that are known to be absent, in one part; beyond that old ones are forgotten first.
 const ABSENT_MAX: usize = 4096;
+/// Keys whose versions are known, in one part.
+const VERSIONS_MAX: usize = 4096;
 
 /// A key in a database.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -38,7 +44,7 @@ pub struct FlightId(pub u64);
 pub struct Flights<W> {
     parts: Box<[Mutex<Part<W>>]>,
     next: AtomicU64,
-    /// Flights and absent keys together: nothing to overtake where there is none.
+    /// Flights, absent keys and versions together: nothing to overtake where there is none.
     known: AtomicUsize,
 }
 
@@ -49,6 +55,8 @@ struct Part<W> {
     flights: HashMap<FlightId, Flight<W>>,
     /// Until when keys are known to be absent, in milliseconds.
     absent: HashMap<FlightKey, u64>,
+    /// What names the versions of copies.
+    versions: HashMap<FlightKey, Validator>,
 }
 
 #[derive(Debug)]
@@ -89,8 +97,14 @@ pub struct Landed<W> {
 
 impl<W> Default for Flights<W> {
     fn default() -> Self {
-        let part =
-            || Mutex::new(Part { current: HashMap::new(), flights: HashMap::new(), absent: HashMap::new() });
+        let part = || {
+            Mutex::new(Part {
+                current: HashMap::new(),
+                flights: HashMap::new(),
+                absent: HashMap::new(),
+                versions: HashMap::new(),
+            })
+        };
         Flights {
             parts: (0..PARTS).map(|_| part()).collect(),
             next: AtomicU64::new(1),
@@ -214,9 +228,7 @@ impl<W> Flights<W> {
             return;
         }
         let mut part = self.part(hash);
-        if part.absent.remove(key).is_some() {
-            self.known.fetch_sub(1, Relaxed);
-        }
+        part.forget(key, &self.known);
         if let Some(id) = part.current.remove(key)
             && let Some(flight) = part.flights.get_mut(&id)
         {
@@ -238,9 +250,10 @@ impl<W> Flights<W> {
         }
         for index in 0..PARTS {
             let mut part = self.part(index as u64);
-            let before = part.absent.len();
+            let before = part.absent.len() + part.versions.len();
             part.absent.retain(|key, _| !concerns(key));
-            self.known.fetch_sub(before - part.absent.len(), Relaxed);
+            part.versions.retain(|key, _| !concerns(key));
+            self.known.fetch_sub(before - part.absent.len() - part.versions.len(), Relaxed);
             let overtaken: Vec<FlightKey> =
                 part.current.keys().filter(|key| concerns(key)).cloned().collect();
             for key in overtaken {
@@ -253,7 +266,41 @@ impl<W> Flights<W> {
         }
     }
 
-    /// Whether nothing is under way and nothing known to be absent. One load.
+    /// Notes what names the version of a copy, or that nothing does.
+    pub fn note_version(&self, key: &FlightKey, hash: u64, version: Option<Validator>) {
+        if version.is_none() && self.is_idle() {
+            return;
+        }
+        let mut part = self.part(hash);
+        let before = part.versions.len();
+        match version {
+            None => {
+                part.versions.remove(key);
+            }
+            Some(version) => {
+                if before >= VERSIONS_MAX
+                    && let Some(any) = part.versions.keys().next().cloned()
+                {
+                    // Its copy will be sent again, though it may not have changed.
+                    part.versions.remove(&any);
+                }
+                part.versions.insert(key.clone(), version);
+            }
+        }
+        let after = part.versions.len();
+        self.known.fetch_add(after.saturating_sub(before), Relaxed);
+        self.known.fetch_sub(before.saturating_sub(after), Relaxed);
+    }
+
+    /// What names the version of a copy. It is for the caller to know that there is one.
+    pub fn version(&self, key: &FlightKey, hash: u64) -> Option<Validator> {
+        if self.is_idle() {
+            return None;
+        }
+        self.part(hash).versions.get(key).cloned()
+    }
+
+    /// Whether nothing is under way and nothing known. One load.
     pub fn is_idle(&self) -> bool {
         self.known.load(Relaxed) == 0
     }
@@ -273,6 +320,15 @@ impl<W> Flights<W> {
     fn part(&self, hash: u64) -> MutexGuard<'_, Part<W>> {
         // What it guards is whole between any two statements of this file.
         self.parts[part_of(hash)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W> Part<W> {
+    /// Forgets what is known of a key.
+    fn forget(&mut self, key: &FlightKey, known: &AtomicUsize) {
+        let forgotten =
+            usize::from(self.absent.remove(key).is_some()) + usize::from(self.versions.remove(key).is_some());
+        known.fetch_sub(forgotten, Relaxed);
     }
 }
 

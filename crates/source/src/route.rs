@@ -306,10 +306,14 @@ impl Route {
     /// What a statement's names stand for in a key; nothing if the key is none of the route's, or a word of it is not of its
     /// type: then the store has nothing for it, and is not asked.
     pub fn parameters(&self, statement: &Template, key: &[u8]) -> Option<Vec<Parameter>> {
-        let words = self.words_of(key)?;
+        Some(self.bind(statement, &self.words_of(key)?))
+    }
+
+    /// What a statement's names stand for, where those of the pattern stand for these words.
+    pub fn bind(&self, statement: &Template, words: &[Parameter]) -> Vec<Parameter> {
         let value = |name: &String| {
-            let place = self.pattern.names().iter().position(|own| own.name == *name)?;
-            Some(words[place].clone())
+            let place = self.pattern.names().iter().position(|own| own.name == *name);
+            place.and_then(|place| words.get(place)).cloned().unwrap_or(Parameter::Null)
         };
         statement.names().iter().map(value).collect()
     }

@@ -3,7 +3,8 @@
 //! NULL has no form: a string or an element that is NULL is not there, a field that is NULL is left out; in JSON it is null.
 //! Truth is `true` or `false`; numbers are in their shortest decimal form.
 
-use crate::value::{Cell, Column, ColumnKind, Row, Rows};
+use crate::value::{Cell, Column, ColumnKind, Row};
+use std::collections::HashMap;
 use std::io::Write as _;
 
 /// A form.
@@ -117,10 +118,11 @@ impl Shape {
     pub fn shape(self, columns: &[Column], rows: &[Row], skipped: usize) -> Result<Option<Shaped>, String> {
         let columns = columns.get(skipped..).unwrap_or_default();
         self.check(columns)?;
-        let cells = |row: &Row| row.get(skipped..).unwrap_or_default().to_vec();
-        let Some(first) = rows.first() else { return Ok(None) };
+        if rows.is_empty() {
+            return Ok(None);
+        }
         let alone = || match rows {
-            [row] => Ok(cells(row)),
+            [row] => Ok(row.get(skipped..).unwrap_or_default()),
             _ => Err(format!(
                 "a {} takes one row, and the query answers {}: add LIMIT 1, or another shape",
                 self.name(),
@@ -133,18 +135,18 @@ impl Shape {
             Shape::Hash => {
                 let fields = columns.iter().zip(alone()?);
                 let fields: Vec<_> = fields
-                    .filter_map(|(column, cell)| Some((column.name.clone().into_bytes(), text_of(&cell)?)))
+                    .filter_map(|(column, cell)| Some((column.name.clone().into_bytes(), text_of(cell)?)))
                     .collect();
                 (!fields.is_empty()).then_some(Shaped::Hash(fields))
             }
-            Shape::Json => Some(Shaped::String(json_of_row(columns, &alone()?)?)),
+            Shape::Json => Some(Shaped::String(json_of_row(columns, alone()?)?)),
             Shape::JsonRows => {
                 let mut out = vec![b'['];
                 for row in rows {
                     if out.len() > 1 {
                         out.push(b',');
                     }
-                    out.extend(json_of_row(columns, &cells(row))?);
+                    out.extend(json_of_row(columns, row.get(skipped..).unwrap_or_default())?);
                 }
                 out.push(b']');
                 Some(Shaped::String(out))
@@ -152,7 +154,6 @@ impl Shape {
             Shape::List => some(column().collect(), Shaped::List),
             Shape::Set => some(column().collect(), Shaped::Set),
             Shape::Zset => {
-                let _ = first;
                 let member = |row: &Row| {
                     let (Some(member), Some(score)) =
                         (row.get(skipped).and_then(text_of), row.get(skipped + 1))
@@ -291,20 +292,31 @@ fn push_json_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// The rows of a batch by what their first `names` columns hold, as the words of a key.
-pub fn rows_by_key(rows: Rows, names: usize) -> Vec<(Vec<Vec<u8>>, Vec<Row>)> {
-    let mut groups: Vec<(Vec<Vec<u8>>, Vec<Row>)> = Vec::new();
-    let mut places: std::collections::HashMap<Vec<Vec<u8>>, usize> = std::collections::HashMap::new();
-    for row in rows.rows {
+/// The rows of a batch by what their first `names` columns hold: by [`joined`] words of keys.
+pub fn rows_by_key(rows: Vec<Row>, names: usize) -> HashMap<Vec<u8>, Vec<Row>> {
+    let mut groups: HashMap<Vec<u8>, Vec<Row>> = HashMap::with_capacity(rows.len());
+    for row in rows {
         let words: Vec<Vec<u8>> =
             row.iter().take(names).map(|cell| text_of(cell).unwrap_or_default()).collect();
-        let place = *places.entry(words.clone()).or_insert_with(|| {
-            groups.push((words, Vec::new()));
-            groups.len() - 1
-        });
-        groups[place].1.push(row);
+        groups.entry(joined(words)).or_default().push(row);
     }
     groups
+}
+
+/// The words of a key as one, which no other words give.
+pub fn joined<W: AsRef<[u8]> + Into<Vec<u8>>>(words: Vec<W>) -> Vec<u8> {
+    match <[W; 1]>::try_from(words) {
+        Ok([only]) => only.into(),
+        Err(words) => {
+            let mut all = Vec::new();
+            for word in &words {
+                let word = word.as_ref();
+                all.extend_from_slice(&(word.len() as u64).to_le_bytes());
+                all.extend_from_slice(word);
+            }
+            all
+        }
+    }
 }
 
 #[cfg(test)]
@@ -380,16 +392,20 @@ mod tests {
 
     #[test]
     fn a_batch_is_told_apart() {
-        let rows = Rows {
-            columns: columns(&["id", "name"]).into(),
-            rows: vec![
-                row(&[Cell::Integer(1), text("a")]),
-                row(&[Cell::Integer(2), text("b")]),
-                row(&[Cell::Integer(1), text("c")]),
-            ],
-        };
+        let rows = vec![
+            row(&[Cell::Integer(1), text("a")]),
+            row(&[Cell::Integer(2), text("b")]),
+            row(&[Cell::Integer(1), text("c")]),
+        ];
         let groups = rows_by_key(rows, 1);
-        assert_eq!(groups.len(), 2);
-        assert_eq!((groups[0].0[0].as_slice(), groups[0].1.len()), (&b"1"[..], 2));
+        assert_eq!((groups.len(), groups[&b"1".to_vec()].len()), (2, 2));
+    }
+
+    #[test]
+    fn words_are_joined_apart() {
+        let joined = |words: &[&str]| joined(words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>());
+        assert_eq!(joined(&["only"]), b"only");
+        assert_ne!(joined(&["a", "bc"]), joined(&["ab", "c"]));
+        assert_ne!(joined(&["", "a"]), joined(&["a", ""]));
     }
 }

@@ -22,6 +22,8 @@ pub struct RouteStats {
     pub failures: AtomicU64,
     /// Of them, those whose answer was not kept: something overtook them, or there was no room.
     pub not_kept: AtomicU64,
+    /// Of them, those to which the store said that the copy is right still.
+    pub unchanged: AtomicU64,
     /// Copies fetched anew while the old one was given.
     pub renewed: AtomicU64,
     /// Old copies given.
@@ -47,6 +49,7 @@ impl Default for RouteStats {
             absent: zero(),
             failures: zero(),
             not_kept: zero(),
+            unchanged: zero(),
             renewed: zero(),
             stale: zero(),
             writes: zero(),
@@ -89,7 +92,7 @@ impl RouteStats {
     }
 
     /// All counters by name.
-    pub fn counts(&self) -> [(&'static str, u64); 11] {
+    pub fn counts(&self) -> [(&'static str, u64); 12] {
         let get = |count: &AtomicU64| count.load(Relaxed);
         [
             ("misses", get(&self.misses)),
@@ -99,6 +102,7 @@ impl RouteStats {
             ("loads_absent", get(&self.absent)),
             ("loads_failed", get(&self.failures)),
             ("loads_not_kept", get(&self.not_kept)),
+            ("loads_unchanged", get(&self.unchanged)),
             ("renewed", get(&self.renewed)),
             ("stale_served", get(&self.stale)),
             ("writes", get(&self.writes)),

@@ -27,7 +27,7 @@ const SHARD_BITS: u8 = 10;
 pub const LOCK_ATTEMPTS: u32 = 200;
 
 /// The number of a database, checked against `databases` when a client names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct DbIndex(pub u32);
 
 /// The number of a table. SWAPDB changes which database it is, so what is remembered of keys is remembered by this.

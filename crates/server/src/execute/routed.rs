@@ -230,7 +230,7 @@ impl Core {
                 key: Box::default(),
                 brought: Arc::new(brought),
             };
-            server.mailboxes[worker].send(Message::Settled(Box::new(settled)));
+            server.mailboxes[worker].send(Message::Settled(vec![settled]));
         });
         Ok(())
     }

@@ -15,8 +15,9 @@ use crate::through::{Brought, Lead, Waiting, fetch, keep};
 use larder_commands::Args;
 use larder_resp::{Output, Reply};
 use larder_source::freshness::{self, Age};
-use larder_source::{FlightKey, Joined, Route};
+use larder_source::{FlightKey, Joined, Parameter, Route};
 use larder_store::{Db, DbIndex, Expire, Hashed, Millis};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -25,6 +26,7 @@ pub(super) struct Wanted {
     db: DbIndex,
     key: Box<[u8]>,
     route: Arc<Route>,
+    words: Vec<Parameter>,
     /// It is there, and too old.
     is_old: bool,
 }
@@ -63,16 +65,22 @@ impl Core {
     fn sort_unfound(&mut self, row: &Row, settled: Option<&Loading>) {
         let mut noted = std::mem::take(&mut self.local.unfound.keys);
         for (db, key, end) in noted.drain(..) {
-            if row.fetches == Fetches::No || settled.is_some_and(|loading| loading.has(db, &key)) {
+            if row.fetches == Fetches::No {
                 continue;
             }
+            let place = (db, key);
+            if settled.is_some_and(|loading| loading.settles(&place, end.is_some())) {
+                continue;
+            }
+            let (db, key) = place;
             let Some(route) = self.routes.find(db.0, &key) else { continue };
             if row.fetches == Fetches::IfAsked && !route.exists_loads {
                 continue;
             }
             let route = Arc::clone(route);
+            // A key whose words are not of their types is a plain miss.
+            let Some(words) = route.words_of(&key) else { continue };
             let is_old = match end {
-                None if route.parameters(&route.query, &key).is_none() => continue,
                 None => {
                     if self.server.through.is_bypassed(&route, self.local.now.0) {
                         let hash = self.server.keyspace.hash(&key);
@@ -84,13 +92,13 @@ impl Core {
                 Some(end) => match self.age_of(&route, end) {
                     Age::Fresh => continue,
                     Age::Renew => {
-                        self.renew(db, key, route);
+                        self.renew(Wanted { db, key, route, words, is_old: false });
                         continue;
                     }
                     Age::Old => true,
                 },
             };
-            self.wanted.push(Wanted { db, key, route, is_old });
+            self.wanted.push(Wanted { db, key, route, words, is_old });
         }
         // The memory is used again.
         self.local.unfound.keys = noted;
@@ -109,26 +117,25 @@ impl Core {
     }
 
     /// Has a copy that is there fetched anew; nobody waits for it.
-    fn renew(&mut self, db: DbIndex, key: Box<[u8]>, route: Arc<Route>) {
+    fn renew(&mut self, Wanted { db, key, route, words, .. }: Wanted) {
         let hash = self.server.keyspace.hash(&key);
         let flight_key = FlightKey { db: db.0, key: key.clone() };
         let flights = &self.server.through.flights;
+        let validator = flights.version(&flight_key, hash);
         if let Some(flight) = flights.renew(flight_key, hash, &route, self.local.now.0, None) {
             route.stats.renewed.fetch_add(1, Relaxed);
-            fetch(self.server, self.id, vec![Lead { flight, key, route }]);
+            fetch(self.server, self.id, vec![Lead { flight, key, route, words, validator }]);
         }
     }
 
     /// Has a key fetched anew, whether there is a copy or not. False where no route has it.
     pub fn refresh(&mut self, db: DbIndex, key: &[u8]) -> bool {
         let Some(route) = self.routes.find(db.0, key).cloned() else { return false };
-        if route.parameters(&route.query, key).is_none() {
-            return false;
-        }
+        let Some(words) = route.words_of(key) else { return false };
         // What is under way may have been asked before the change that the client knows of.
         let hash = self.server.keyspace.hash(key);
         self.server.through.flights.overtake(&FlightKey { db: db.0, key: key.into() }, hash);
-        self.renew(db, key.into(), route);
+        self.renew(Wanted { db, key: key.into(), route, words, is_old: false });
         true
     }
 
@@ -167,7 +174,7 @@ impl Core {
             }
         }
         let loading = conn.loading.as_deref()?;
-        let brought = |(db, key): &Place| loading.brought(*db, key).cloned();
+        let brought = |place: &Place| loading.brought(place).cloned();
         let refused: Vec<Arc<Brought>> = refused.iter().filter_map(brought).collect();
         let brought: Vec<Arc<Brought>> = missing.iter().filter_map(brought).collect();
         let failure = brought.iter().chain(&refused).find_map(|brought| match &**brought {
@@ -213,7 +220,7 @@ impl Core {
         let mut leads = Vec::new();
         let (mut left, mut again) = (0, false);
         let now = self.local.now.0;
-        for Wanted { db, key, route, is_old } in wanted {
+        for Wanted { db, key, route, words, is_old } in wanted {
             let hash = self.server.keyspace.hash(&key);
             // Under the lock, so that what lands meanwhile is either seen here or still in the air.
             let Some(locked) = lock_one(self.server.keyspace.open(db), hash) else {
@@ -228,6 +235,7 @@ impl Core {
             }
             let flight_key = FlightKey { db: db.0, key: key.clone() };
             let flights = &self.server.through.flights;
+            let validator = if is_there { flights.version(&flight_key, hash) } else { None };
             let joined = if is_there {
                 flights
                     .renew(flight_key, hash, &route, now, Some(waiting))
@@ -239,7 +247,7 @@ impl Core {
             match joined {
                 Joined::Leads(flight) => {
                     left += 1;
-                    leads.push(Lead { flight, key, route });
+                    leads.push(Lead { flight, key, route, words, validator });
                 }
                 Joined::Follows => {
                     left += 1;
@@ -280,7 +288,7 @@ impl Core {
         };
         let brought = conn.loading.as_ref().map(|loading| loading.all.clone()).unwrap_or_default();
         let mut lent = Vec::new();
-        for (db, key, value) in &brought {
+        for ((db, key), value) in &brought {
             let Brought::Value(value) = &**value else { continue };
             let key = Hashed { bytes: key, hash: keyspace.hash(key) };
             let place = keyspace.place(*db, key.hash);
@@ -316,6 +324,7 @@ impl Core {
         }
         let transaction = conn.transaction.take()?;
         let mut wanted: Vec<Wanted> = Vec::new();
+        let mut known: HashSet<&[u8]> = HashSet::new();
         for (row, args, _) in transaction.commands() {
             if row.fetches != Fetches::Yes {
                 continue;
@@ -323,10 +332,11 @@ impl Core {
             for key in larder_commands::keys_of(row.spec, &args).unwrap_or_default() {
                 let key = args.get(key.index as usize);
                 let Some(route) = self.routes.find(conn.db.0, key) else { continue };
-                let is_known = wanted.iter().any(|known| *known.key == *key);
-                if !is_known && route.parameters(&route.query, key).is_some() {
+                if known.insert(key)
+                    && let Some(words) = route.words_of(key)
+                {
                     let route = Arc::clone(route);
-                    wanted.push(Wanted { db: conn.db, key: key.into(), route, is_old: false });
+                    wanted.push(Wanted { db: conn.db, key: key.into(), route, words, is_old: false });
                 }
             }
         }

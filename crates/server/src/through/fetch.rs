@@ -3,7 +3,10 @@
 use super::{Brought, Waiting, failure_of};
 use crate::execute::Core;
 use crate::server::{Message, Server, Work};
-use larder_source::{Answer, FlightId, Parameter, Request, Route, Row, Rows, Shaped, rows_by_key};
+use larder_source::{
+    Answer, Column, FlightId, Parameter, Request, Route, Row, Shaped, Template, Validator, joined,
+    rows_by_key,
+};
 use larder_source_fetch::{FetchError, Source, within};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,44 +24,65 @@ pub struct Lead {
     pub key: Box<[u8]>,
     /// The key's route.
     pub route: Arc<Route>,
+    /// What the names of the route's pattern stand for in the key.
+    pub words: Vec<Parameter>,
+    /// What names the version of the copy that there is.
+    pub validator: Option<Validator>,
 }
 
-/// What a flight brings, and for how long the store says that it is fresh, in milliseconds.
-type Cargo = (Brought, Option<u64>);
+/// What flights bring.
+#[derive(Debug)]
+pub struct Cargo {
+    /// What was found.
+    pub brought: Brought,
+    /// For how long the store says that it is fresh, in milliseconds.
+    pub fresh_ms: Option<u64>,
+    /// What names this version.
+    pub validator: Option<Validator>,
+}
+
+impl From<Brought> for Cargo {
+    fn from(brought: Brought) -> Cargo {
+        Cargo { brought, fresh_ms: None, validator: None }
+    }
+}
 
 /// Flights whose landing is owed: each lands once, also when the task that fetches ends before it should.
 struct Owed {
     server: &'static Server,
     worker: usize,
-    flights: Vec<(FlightId, Box<[u8]>)>,
+    leads: Vec<Lead>,
     route: Arc<Route>,
     since: Instant,
 }
 
 impl Owed {
-    fn land(&self, flight: FlightId, cargo: Cargo) {
+    /// Lands flights, the first of them with the first cargo. Those without one stay owed.
+    fn land(&mut self, cargos: Vec<Cargo>) {
         let micros = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.route.stats.loaded(micros);
-        match &cargo.0 {
-            Brought::Nothing => &self.route.stats.absent,
-            Brought::Failure(_) => &self.route.stats.failures,
-            _ => return self.send(flight, cargo),
+        let stats = &self.route.stats;
+        for cargo in &cargos {
+            stats.loaded(micros);
+            match &cargo.brought {
+                Brought::Nothing => stats.absent.fetch_add(1, Relaxed),
+                Brought::Failure(_) => stats.failures.fetch_add(1, Relaxed),
+                _ => continue,
+            };
         }
-        .fetch_add(1, Relaxed);
-        self.send(flight, cargo);
-    }
-
-    fn send(&self, flight: FlightId, (brought, fresh_ms): Cargo) {
-        let work = move |core: &mut Core| core.land(flight, brought, fresh_ms);
+        let count = cargos.len().min(self.leads.len());
+        let landings: Vec<(FlightId, Cargo)> =
+            self.leads.drain(..count).map(|lead| lead.flight).zip(cargos).collect();
+        let work = move |core: &mut Core| core.land(landings);
         self.server.mailboxes[self.worker].send(Message::Work(Work(Box::new(work))));
     }
 }
 
 impl Drop for Owed {
     fn drop(&mut self) {
-        for (flight, _) in std::mem::take(&mut self.flights) {
-            let text = "LOADFAIL internal error: the load ended before its time".to_owned();
-            self.land(flight, (Brought::Failure(Some(text)), None));
+        if !self.leads.is_empty() {
+            let text = "LOADFAIL internal error: the load ended before its time";
+            let failure = || Cargo::from(Brought::Failure(Some(text.to_owned())));
+            self.land((0..self.leads.len()).map(|_| failure()).collect());
         }
     }
 }
@@ -80,13 +104,7 @@ pub fn fetch(server: &'static Server, worker: usize, leads: Vec<Lead>) {
     for group in groups {
         let Some(first) = group.first() else { continue };
         let route = Arc::clone(&first.route);
-        let owed = Owed {
-            server,
-            worker,
-            flights: group.into_iter().map(|lead| (lead.flight, lead.key)).collect(),
-            since: crate::clock::now(),
-            route,
-        };
+        let owed = Owed { server, worker, leads: group, since: crate::clock::now(), route };
         // Dropped here, it lands with an error.
         let Some(source) = server.through.source(&owed.route.source) else { continue };
         let Ok(runtime) = server.through.runtime() else { continue };
@@ -98,25 +116,21 @@ pub fn fetch(server: &'static Server, worker: usize, leads: Vec<Lead>) {
 async fn run(mut owed: Owed, source: &Source) {
     let route = Arc::clone(&owed.route);
     let cargos = {
-        let ask = ask(owed.server, &route, source, &owed.flights);
+        let ask = ask(owed.server, &route, source, &owed.leads);
         let mut ask = std::pin::pin!(ask);
         match route.soft_timeout {
             None => ask.await,
             Some(soft) => match within(soft, ask.as_mut()).await {
                 Some(cargos) => cargos,
                 None => {
-                    owed.flights.iter().for_each(|(flight, _)| release(&owed, *flight, soft));
+                    owed.leads.iter().for_each(|lead| release(&owed, lead.flight, soft));
                     ask.await
                 }
             },
         }
     };
-    owed.flights.reverse();
-    for cargo in cargos {
-        let Some((flight, _)) = owed.flights.pop() else { break };
-        owed.land(flight, cargo);
-    }
     // A flight that got nothing lands when the rest is dropped.
+    owed.land(cargos);
 }
 
 /// Gives those who wait for a flight what there is of old; it goes on without them.
@@ -138,16 +152,11 @@ async fn wait_for_feed(server: &'static Server, route: &Route, source: &Source) 
 }
 
 /// What each of the keys stands for in the store.
-async fn ask(
-    server: &'static Server,
-    route: &Route,
-    source: &Source,
-    flights: &[(FlightId, Box<[u8]>)],
-) -> Vec<Cargo> {
+async fn ask(server: &'static Server, route: &Route, source: &Source, leads: &[Lead]) -> Vec<Cargo> {
     wait_for_feed(server, route, source).await;
-    let result = match (&route.batch, flights) {
-        (_, [(_, key)]) => ask_for_one(route, source, key).await.map(|cargo| vec![cargo]),
-        (Some(_), _) => ask_for_many(route, source, flights).await,
+    let result = match (&route.batch, leads) {
+        (_, [lead]) => ask_for_one(route, source, lead).await.map(|cargo| vec![cargo]),
+        (Some(batch), _) => ask_for_many(route, source, batch, leads).await,
         // Without a batch there is one key.
         (None, _) => Ok(Vec::new()),
     };
@@ -155,67 +164,71 @@ async fn ask(
         Ok(cargos) => cargos,
         Err(error) => {
             tracing::debug!(route = route.pattern.text(), error = error.reply(), "a load failed");
-            flights.iter().map(|_| (failure_of(route, &error), None)).collect()
+            leads.iter().map(|_| failure_of(route, &error).into()).collect()
         }
     }
 }
 
-async fn ask_for_one(route: &Route, source: &Source, key: &[u8]) -> Result<Cargo, FetchError> {
-    let Some(parameters) = route.parameters(&route.query, key) else { return Ok((Brought::Nothing, None)) };
-    let request =
-        Request { statement: &route.query, parameters: &parameters, validator: None, limits: route.limits };
+async fn ask_for_one(route: &Route, source: &Source, lead: &Lead) -> Result<Cargo, FetchError> {
+    let parameters = route.bind(&route.query, &lead.words);
+    let request = Request {
+        statement: &route.query,
+        parameters: &parameters,
+        validator: lead.validator.as_ref(),
+        limits: route.limits,
+    };
     match source.fetch(request, route.timeout).await? {
-        Answer::Rows { rows, fresh_ms, .. } => Ok((shaped(route, source, &rows, &rows.rows, 0)?, fresh_ms)),
-        // Nothing was asked with.
-        Answer::Unchanged { .. } => Ok((Brought::Nothing, None)),
+        Answer::Rows { rows, fresh_ms, validator } => {
+            let brought = shaped(route, source, &rows.columns, &rows.rows, 0)?;
+            Ok(Cargo { brought, fresh_ms, validator })
+        }
+        Answer::Unchanged { fresh_ms } => {
+            let validator = lead.validator.clone();
+            Ok(Cargo { brought: Brought::Unchanged, fresh_ms, validator })
+        }
     }
 }
 
 async fn ask_for_many(
     route: &Route,
     source: &Source,
-    flights: &[(FlightId, Box<[u8]>)],
+    batch: &Template,
+    leads: &[Lead],
 ) -> Result<Vec<Cargo>, FetchError> {
-    let Some(batch) = &route.batch else { return Ok(Vec::new()) };
     let names = route.pattern.names().len();
-    let mut lists: Vec<Vec<Parameter>> = vec![Vec::new(); batch.names().len()];
-    for (_, key) in flights {
-        for (list, value) in lists.iter_mut().zip(route.parameters(batch, key).into_iter().flatten()) {
+    let mut lists: Vec<Vec<Parameter>> = vec![Vec::with_capacity(leads.len()); batch.names().len()];
+    for lead in leads {
+        for (list, value) in lists.iter_mut().zip(route.bind(batch, &lead.words)) {
             list.push(value);
         }
     }
     let parameters: Vec<Parameter> = lists.into_iter().map(Parameter::List).collect();
     let mut limits = route.limits;
-    limits.rows = limits.rows.saturating_mul(flights.len());
-    limits.bytes = limits.bytes.saturating_mul(flights.len()).min(256 << 20);
+    limits.rows = limits.rows.saturating_mul(leads.len());
+    limits.bytes = limits.bytes.saturating_mul(leads.len()).min(256 << 20);
     let request = Request { statement: batch, parameters: &parameters, validator: None, limits };
     let Answer::Rows { rows, fresh_ms, .. } = source.fetch(request, route.timeout).await? else {
         return Ok(Vec::new());
     };
-    let columns = Arc::clone(&rows.columns);
-    let groups: std::collections::HashMap<Vec<Vec<u8>>, Vec<Row>> =
-        rows_by_key(rows, names).into_iter().collect();
-    let of_columns = Rows { columns, rows: Vec::new() };
+    let groups = rows_by_key(rows.rows, names);
     let cargo = |key: &[u8]| {
-        let words: Option<Vec<Vec<u8>>> =
-            route.pattern.capture(key).map(|words| words.into_iter().map(<[u8]>::to_vec).collect());
+        let words = route.pattern.capture(key).map(joined);
         let found = words.and_then(|words| groups.get(&words)).map_or(&[][..], Vec::as_slice);
-        match shaped(route, source, &of_columns, found, names) {
-            Ok(brought) => (brought, fresh_ms),
-            Err(error) => (failure_of(route, &error), None),
-        }
+        let brought = shaped(route, source, &rows.columns, found, names);
+        let brought = brought.unwrap_or_else(|error| failure_of(route, &error));
+        Cargo { brought, fresh_ms, validator: None }
     };
-    Ok(flights.iter().map(|(_, key)| cargo(key)).collect())
+    Ok(leads.iter().map(|lead| cargo(&lead.key)).collect())
 }
 
 fn shaped(
     route: &Route,
     source: &Source,
-    of: &Rows,
+    columns: &[Column],
     rows: &[Row],
     skipped: usize,
 ) -> Result<Brought, FetchError> {
-    let shaped = route.shape.shape(&of.columns, rows, skipped);
+    let shaped = route.shape.shape(columns, rows, skipped);
     let too_large = |shaped: &Shaped| shaped.size() > route.limits.bytes;
     match shaped {
         Ok(None) => Ok(Brought::Nothing),

@@ -12,7 +12,7 @@ mod fetch;
 mod follow;
 mod keep;
 
-pub use fetch::{Lead, fetch};
+pub use fetch::{Cargo, Lead, fetch};
 pub use follow::{Follower, Stop, drop_route, follow, leave};
 pub use keep::keep;
 
@@ -45,6 +45,8 @@ pub struct Waiting {
 pub enum Brought {
     /// A value, kept or not.
     Value(Shaped),
+    /// The copy that there was is right still.
+    Unchanged,
     /// The store has nothing.
     Nothing,
     /// The store gave no answer: what clients are told who have no old copy; as if there were nothing where the route says so.

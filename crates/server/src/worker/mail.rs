@@ -53,7 +53,7 @@ impl Worker {
             Message::Work(work) => (work.0)(&mut self.core),
             Message::Publish(delivery) => self.deliver(&delivery, NOBODY),
             Message::Monitor(line) => self.feed_monitors(&line),
-            Message::Settled(settled) => self.settle(&settled),
+            Message::Settled(all) => all.iter().for_each(|settled| self.settle(settled)),
             Message::Resume => {}
             Message::Listen => {
                 if let Err(error) = self.server.listeners.lock().watch(&self.poller) {
@@ -143,7 +143,7 @@ impl Worker {
                 continue;
             }
             let Some(loading) = &mut conn.loading else { continue };
-            loading.all.push((settled.db, settled.key.clone(), Arc::clone(&settled.brought)));
+            loading.add(settled.db, &settled.key, Arc::clone(&settled.brought));
             loading.left = loading.left.saturating_sub(1);
             if loading.left > 0 {
                 continue;
