@@ -303,11 +303,16 @@ fn origin() -> String {
                     if reader.read_line(&mut first).unwrap_or(0) == 0 {
                         return;
                     }
-                    let mut header = String::from("x");
+                    let (mut header, mut known) = (String::from("x"), None);
                     while header.trim() != "" {
                         header.clear();
                         if reader.read_line(&mut header).unwrap_or(0) == 0 {
                             return;
+                        }
+                        if let Some((name, value)) = header.split_once(": ")
+                            && name.eq_ignore_ascii_case("if-none-match")
+                        {
+                            known = Some(value.trim().to_owned());
                         }
                     }
                     let path = first.split(' ').nth(1).unwrap_or("/").to_owned();
@@ -320,6 +325,13 @@ fn origin() -> String {
                         Some(id) => ("200 OK", format!("{{\"path\":\"{path}\",\"id\":\"{id}\"}}")),
                         None => ("400 Bad Request", String::new()),
                     };
+                    if path.starts_with("/api/tagged") {
+                        let answer = tagged(known.as_deref());
+                        if stream.write_all(answer.as_bytes()).is_err() {
+                            return;
+                        }
+                        continue;
+                    }
                     let answer = format!(
                         "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nCache-Control: max-age=30\r\n\r\n{body}",
                         body.len()
@@ -332,6 +344,53 @@ fn origin() -> String {
         }
     });
     format!("http://{address}/api")
+}
+
+/// The version of what has a tag; how often it was sent whole, and how often not.
+static VERSION: AtomicUsize = AtomicUsize::new(1);
+static WHOLE: AtomicUsize = AtomicUsize::new(0);
+static UNCHANGED: AtomicUsize = AtomicUsize::new(0);
+
+/// An answer with a tag, whole unless the tag is known.
+fn tagged(known: Option<&str>) -> String {
+    let version = VERSION.load(Relaxed);
+    let tag = format!("\"v{version}\"");
+    if known == Some(&tag) {
+        UNCHANGED.fetch_add(1, Relaxed);
+        return format!("HTTP/1.1 304 Not Modified\r\nETag: {tag}\r\nCache-Control: max-age=1\r\n\r\n");
+    }
+    WHOLE.fetch_add(1, Relaxed);
+    let body = format!("version {version}");
+    format!(
+        "HTTP/1.1 200 OK\r\nETag: {tag}\r\nCache-Control: max-age=1\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[test]
+fn an_origin_need_not_send_again_what_has_not_changed() {
+    let url = origin();
+    let route = ["page:<id>", "web", "as", "string", "query", "GET /tagged/$id", "stale-if-error", "1h"];
+    let options = ["jitter", "0", "refresh-ahead", "no"];
+    let all = [&["--source", "web", &url, "--route"], &route[..], &options].concat();
+    let server = larder(2, &all);
+    let mut client = server.client();
+    assert_eq!(get(&mut client, "page:1"), "version 1");
+    let end = |client: &mut Client| client.run("PEXPIRETIME page:1").unwrap().integer().unwrap();
+    let first = end(&mut client);
+    until("it is asked again", || get(&mut client, "page:1") == "version 1" && UNCHANGED.load(Relaxed) == 1);
+    assert_eq!(WHOLE.load(Relaxed), 1);
+    assert!(end(&mut client) > first, "it is fresh again");
+    VERSION.store(2, Relaxed);
+    until("a new version is seen", || get(&mut client, "page:1") == "version 2");
+    assert_eq!(WHOLE.load(Relaxed), 2);
+    // What was dropped is sent whole, though its tag was known.
+    assert_eq!(client.run("DEL page:1").unwrap().integer(), Some(1));
+    assert_eq!(get(&mut client, "page:1"), "version 2");
+    assert_eq!(WHOLE.load(Relaxed), 3);
+    let unchanged = client.run("CACHE ROUTE LIST").unwrap().items().unwrap()[0].pairs();
+    let unchanged = unchanged.iter().find(|(name, _)| name.text() == "loads_unchanged").unwrap();
+    assert!(unchanged.1.integer().unwrap() >= 1);
 }
 
 /// A thousand clients that miss a key at once are one request, and others are served meanwhile. How long it takes is printed, and
