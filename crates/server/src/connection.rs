@@ -9,10 +9,10 @@ use crate::pubsub::Subscriptions;
 use crate::registry::Row;
 use crate::through::Brought;
 use crate::transaction::{Transaction, Watching};
+use foldhash::HashMap;
 use larder_config::ClientClass;
 use larder_resp::{Output, Protocol, RequestParser, Span};
 use larder_store::DbIndex;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// How a connection's replies are treated (CLIENT REPLY).

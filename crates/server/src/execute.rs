@@ -4,6 +4,7 @@
 //! closed, its locks are released by their guards, no other client notices.
 
 mod admit;
+mod asked;
 mod debts;
 mod exec;
 mod landing;
@@ -21,6 +22,7 @@ use crate::slowlog::{SlowEntry, shorten};
 use crate::stats::WorkerStats;
 use crate::transaction::Transaction;
 use crate::{clock, monitor};
+pub use asked::Looked;
 pub use debts::Debts;
 pub use landing::Settled;
 use larder_commands::keys::flush_waits;
@@ -432,6 +434,11 @@ impl Core {
         if self.local.effects.has_ready() && !conn.is_in_exec {
             self.serve_ready();
         }
+        if matches!(conn.parked, Some(Parked::Load(_) | Parked::Busy)) {
+            // It asked for something that is to be fetched first.
+            out.truncate(mark);
+            return Outcome::Later;
+        }
         if matches!(conn.parked, Some(Parked::Ticket(_))) {
             let nanos = if timed { self.stopwatch.nanos(start, self.stopwatch.ticks()) } else { 0 };
             let is_logged = self.settings.slowlog_log_slower_than() >= 0 && !row.has(Flags::SKIP_SLOWLOG);
@@ -676,7 +683,7 @@ impl Core {
 
 /// Locks the shard of a command's only key, or answers `None` after a short while.
 #[inline]
-fn lock_one(database: Database<'_>, hash: u64) -> Option<Locked<'_>> {
+pub(crate) fn lock_one(database: Database<'_>, hash: u64) -> Option<Locked<'_>> {
     for _ in 0..LOCK_ATTEMPTS {
         if let Some(locked) = database.try_lock_one(hash) {
             return Some(locked);

@@ -522,6 +522,48 @@ fn a_soft_time_limit_gives_the_old_copy_while_the_load_goes_on() {
     until("it has come", || get_or_error(&mut client, "user:1") == "Augusta");
 }
 
+/// The answer of CACHE GET with META: status, value, and how long it is fresh.
+fn meta(client: &mut Client, words: &[&str]) -> (String, Option<String>, Option<i64>) {
+    let all = [&["CACHE", "GET"], words, &["META"]].concat();
+    let answer = client.command(&all).unwrap();
+    let pairs = answer.pairs();
+    let field = |name: &str| pairs.iter().find(|(field, _)| field.text() == name).unwrap().1.clone();
+    let value = field("value").bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    (field("status").text(), value, field("fresh_ms").integer())
+}
+
+#[test]
+fn cache_get_tells_of_copies() {
+    let shop = Shop::new();
+    let options = ["ttl", "300ms", "jitter", "0", "refresh-ahead", "no", "stale-while-revalidate", "1h"];
+    let server = serve(2, &shop, &[&name_with(&options)]);
+    let mut client = server.client();
+    let name = |text: &str| Some(text.to_owned());
+    let (status, value, fresh) = meta(&mut client, &["user:1"]);
+    assert_eq!((status.as_str(), value), ("LOADED", name("Ada")));
+    assert!((1..=300).contains(&fresh.unwrap()));
+    assert_eq!(meta(&mut client, &["user:1"]).0, "HIT");
+    assert_eq!(meta(&mut client, &["user:404"]).0, "NEGATIVE");
+    assert_eq!(meta(&mut client, &["user:404"]), ("NEGATIVE".to_owned(), None, None));
+    assert_eq!(meta(&mut client, &["user:none"]).0, "MISS");
+    ok(&mut client, "SET plain text");
+    assert_eq!(meta(&mut client, &["plain"]), ("HIT".to_owned(), name("text"), None));
+    assert_eq!(client.run("CACHE GET plain").unwrap().text(), "text");
+    shop.run("UPDATE users SET name = 'Augusta' WHERE id = 1");
+    thread::sleep(Duration::from_millis(350));
+    // Old: given as the route says, and fetched anew behind; or not given.
+    assert_eq!(meta(&mut client, &["user:1", "STALE"]).0, "STALE");
+    until("it is fetched anew", || get(&mut client, "user:1") == name("Augusta"));
+    shop.run("UPDATE users SET name = 'Byron' WHERE id = 1");
+    thread::sleep(Duration::from_millis(350));
+    assert_eq!(client.run("CACHE GET user:1 NOSTALE").unwrap().text(), "Byron");
+    ok(&mut client, "CLIENT LOAD OFF");
+    assert_eq!(meta(&mut client, &["user:2"]).0, "MISS");
+    for wrong in ["CACHE GET user:1 STALE NOSTALE", "CACHE GET user:1 WAIT", "CACHE GET user:1 WAIT -1"] {
+        assert!(client.run(wrong).unwrap().text().contains("ERR"), "{wrong}");
+    }
+}
+
 fn get_or_error(client: &mut Client, key: &str) -> String {
     client.command(&["GET", key]).unwrap().text()
 }

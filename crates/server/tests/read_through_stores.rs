@@ -393,6 +393,23 @@ fn an_origin_need_not_send_again_what_has_not_changed() {
     assert!(unchanged.1.integer().unwrap() >= 1);
 }
 
+#[test]
+fn cache_get_waits_as_long_as_it_is_told() {
+    let url = origin();
+    let route = ["page:<id>", "web", "as", "string", "query", "GET /slow/$id"];
+    let server = larder(2, &[&["--source", "web", &url, "--route"], &route[..]].concat());
+    let mut client = server.client();
+    let status = |client: &mut Client, key: &str, wait: &str| {
+        let answer = client.command(&["CACHE", "GET", key, "WAIT", wait, "META"]).unwrap();
+        answer.pairs()[0].1.text()
+    };
+    // It takes 200 ms, and goes on without those who wait no longer.
+    assert_eq!(status(&mut client, "page:1", "0"), "MISS");
+    assert_eq!(status(&mut client, "page:1", "20"), "MISS");
+    until("it has come", || status(&mut client, "page:1", "0") == "HIT");
+    assert_eq!(status(&mut client, "page:2", "60000"), "LOADED");
+}
+
 /// A thousand clients that miss a key at once are one request, and others are served meanwhile. How long it takes is printed, and
 /// decides nothing.
 #[test]

@@ -14,7 +14,7 @@
 
 use crate::driver::Validator;
 use crate::route::Route;
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -234,6 +234,11 @@ impl<W> Flights<W> {
         {
             flight.is_overtaken = true;
         }
+    }
+
+    /// Whether a key is known to be absent.
+    pub fn is_absent(&self, key: &FlightKey, hash: u64, now_ms: u64) -> bool {
+        !self.is_idle() && self.part(hash).absent.get(key).is_some_and(|until_ms| *until_ms > now_ms)
     }
 
     /// Forgets that a key is known to be absent, where that is not to be relied on.

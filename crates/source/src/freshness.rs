@@ -38,7 +38,7 @@ pub fn lifetime_ms(route: &Route, fresh_ms: Option<u64>, random: u64) -> (u64, u
 /// a copy that is about to end is fetched anew by this read: with the density of XFetch (Vattani, Chierichetti, Lowenstein,
 /// *Optimal Probabilistic Cache Stampede Prevention*, VLDB 2015), so that of many readers about one does.
 pub fn age(route: &Route, now_ms: u64, end_ms: u64, load_ms: f64, random: u64) -> Age {
-    let fresh_until = end_ms.saturating_sub(millis(route.grace()));
+    let fresh_until = fresh_until_ms(route, end_ms);
     if now_ms >= fresh_until {
         let old = now_ms - fresh_until;
         return if old < millis(route.stale_while_revalidate) { Age::Renew } else { Age::Old };
@@ -49,9 +49,14 @@ pub fn age(route: &Route, now_ms: u64, end_ms: u64, load_ms: f64, random: u64) -
     if route.refresh_ahead > 0.0 && ahead >= (fresh_until - now_ms) as f64 { Age::Renew } else { Age::Fresh }
 }
 
+/// Until when a copy is fresh that ends at `end_ms`.
+pub fn fresh_until_ms(route: &Route, end_ms: u64) -> u64 {
+    end_ms.saturating_sub(millis(route.grace()))
+}
+
 /// When a copy was loaded that ends at `end_ms`, to within the jitter.
 pub fn loaded_ms(route: &Route, end_ms: u64) -> u64 {
-    end_ms.saturating_sub(millis(route.grace())).saturating_sub(millis(route.ttl))
+    fresh_until_ms(route, end_ms).saturating_sub(millis(route.ttl))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -294,9 +294,10 @@ pub fn parameter_of(word: &[u8], kind: ParameterType) -> Option<Parameter> {
             (!text.contains('\0')).then(|| Parameter::Text(text.into()))
         }
         ParameterType::Integer => {
-            let number: i64 = text.parse().ok()?;
             // One number has one key: no zeros in front, no plus.
-            (number.to_string() == text).then_some(Parameter::Integer(number))
+            let digits = text.strip_prefix('-').unwrap_or(text);
+            let is_plain = text == "0" || digits.starts_with(|digit: char| ('1'..='9').contains(&digit));
+            if is_plain { text.parse().ok().map(Parameter::Integer) } else { None }
         }
         ParameterType::Number => {
             let number: f64 = text.parse().ok()?;

@@ -4,7 +4,7 @@
 //! Truth is `true` or `false`; numbers are in their shortest decimal form.
 
 use crate::value::{Cell, Column, ColumnKind, Row};
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 use std::io::Write as _;
 
 /// A form.

@@ -23,19 +23,19 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// A key that somebody is to wait for.
 pub(super) struct Wanted {
-    db: DbIndex,
-    key: Box<[u8]>,
-    route: Arc<Route>,
-    words: Vec<Parameter>,
+    pub(super) db: DbIndex,
+    pub(super) key: Box<[u8]>,
+    pub(super) route: Arc<Route>,
+    pub(super) words: Vec<Parameter>,
     /// It is there, and too old.
-    is_old: bool,
+    pub(super) is_old: bool,
 }
 
 /// A key in a database.
 type Place = (DbIndex, Box<[u8]>);
 
 /// What came of joining flights.
-enum Waits {
+pub(super) enum Waits {
     /// Nothing to wait for: the store has nothing, or the reply is right as it is.
     No,
     /// The connection is parked.
@@ -104,7 +104,7 @@ impl Core {
         self.local.unfound.keys = noted;
     }
 
-    fn age_of(&mut self, route: &Route, end: Millis) -> Age {
+    pub(super) fn age_of(&mut self, route: &Route, end: Millis) -> Age {
         if self.server.through.is_bypassed(route, self.local.now.0) {
             return Age::Old;
         }
@@ -117,7 +117,7 @@ impl Core {
     }
 
     /// Has a copy that is there fetched anew; nobody waits for it.
-    fn renew(&mut self, Wanted { db, key, route, words, .. }: Wanted) {
+    pub(super) fn renew(&mut self, Wanted { db, key, route, words, .. }: Wanted) {
         let hash = self.server.keyspace.hash(&key);
         let flight_key = FlightKey { db: db.0, key: key.clone() };
         let flights = &self.server.through.flights;
@@ -210,7 +210,7 @@ impl Core {
     }
 
     /// Joins the flights of all that is wanted, and parks the connection for them.
-    fn join_wanted(&mut self, conn: &mut Connection) -> Waits {
+    pub(super) fn join_wanted(&mut self, conn: &mut Connection) -> Waits {
         let wanted = std::mem::take(&mut self.wanted);
         if wanted.is_empty() {
             return Waits::No;

@@ -4,6 +4,7 @@
 //! shapes are our own: maps whose fields have units in their names.
 //! Read next: `keys.rs`, `traffic.rs`; the figures are made in `larder_store`'s `insight` and in `cache_report.rs`.
 
+mod get;
 mod keys;
 mod sources;
 mod traffic;
@@ -43,6 +44,7 @@ pub static CACHE: HostCommand = HostCommand {
     run: HostRun::Container,
     subcommands: &[
         &keys::BIGKEYS,
+        &get::GET,
         &HELP,
         &keys::HOTKEYS,
         &MRC,
@@ -90,6 +92,9 @@ static MRC: HostCommand = HostCommand {
 static HELP_LINES: &[&str] = &[
     "BIGKEYS [COUNT <count>]",
     "    Answers the keys that take most memory, 10 unless told, with their types and sizes.",
+    "GET <key> [STALE | NOSTALE] [WAIT <milliseconds>] [META]",
+    "    Answers a string, fetched if it is missing. STALE takes any copy there is, NOSTALE only a fresh one; WAIT ends the",
+    "    wait for a load, which goes on; META tells of the copy: HIT, MISS, STALE, NEGATIVE or LOADED, age and version.",
     "HOTKEYS [COUNT <count>]",
     "    Answers the keys that are read and written most, 10 unless told, and their share of all accesses.",
     "MRC [JSON]",
