@@ -522,6 +522,111 @@ fn a_soft_time_limit_gives_the_old_copy_while_the_load_goes_on() {
     until("it has come", || get_or_error(&mut client, "user:1") == "Augusta");
 }
 
+/// A field of an answer that is a map.
+fn field(value: &Value, name: &str) -> Value {
+    let pairs = value.pairs();
+    pairs.iter().find(|(field, _)| field.text() == name).unwrap_or_else(|| panic!("no {name}")).1.clone()
+}
+
+#[test]
+fn a_route_is_warmed_whole() {
+    let shop = Shop::new();
+    shop.run(
+        "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+         INSERT INTO items SELECT i, 'item' || i FROM n;",
+    );
+    let items = [
+        "item:<id:int>",
+        "as",
+        "string",
+        "query",
+        "SELECT name FROM items WHERE id = $id",
+        "warm",
+        "SELECT id, name FROM items",
+        "invalidate",
+        "items.id",
+    ];
+    let tags = [
+        "tags:<user:int>",
+        "as",
+        "set",
+        "query",
+        "SELECT tag FROM tags WHERE user = $user",
+        "warm",
+        "SELECT user, tag FROM tags ORDER BY user",
+    ];
+    let server = serve(2, &shop, &[&items, &tags]);
+    let mut client = server.client();
+    until("the feed is there", || feed_of(&mut client) == "following");
+    ok(&mut client, "CLIENT LOAD OFF");
+    let warmed = client.run("CACHE WARM item:<id:int> LIMIT 10").unwrap();
+    assert_eq!(field(&warmed, "kept").integer(), Some(10));
+    assert_eq!(client.run("DBSIZE").unwrap().integer(), Some(10));
+    let warmed = client.run("CACHE WARM item:<id:int>").unwrap();
+    assert_eq!(field(&warmed, "rows").integer(), Some(5000));
+    assert_eq!(field(&warmed, "kept").integer(), Some(4990), "those that are there stay");
+    assert_eq!(get(&mut client, "item:4321").as_deref(), Some("item4321"));
+    assert!((1..=300).contains(&client.run("TTL item:4321").unwrap().integer().unwrap()));
+    assert_eq!(client.run("CACHE WARM tags:<user:int>").unwrap().pairs()[1].1.integer(), Some(2));
+    assert_eq!(client.run("SCARD tags:1").unwrap().integer(), Some(2));
+    for (command, error) in [
+        ("CACHE WARM item:*", "there is no route with this pattern"),
+        ("CACHE WARM item:<id:int> LIMIT 0", "must be positive"),
+        ("CACHE WARM item:<id:int> COUNT 1", "syntax error"),
+    ] {
+        assert!(client.run(command).unwrap().text().contains(error), "{command}");
+    }
+}
+
+#[test]
+fn warming_evicts_nothing_and_keeps_nothing_old() {
+    let shop = Shop::new();
+    shop.run(
+        "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000)
+         INSERT INTO items SELECT i, 'item' || hex(zeroblob(100)) || '-0' FROM n;",
+    );
+    let items = [
+        "item:<id:int>",
+        "as",
+        "string",
+        "query",
+        "SELECT name FROM items WHERE id = $id",
+        "warm",
+        "SELECT id, name FROM items",
+        "invalidate",
+        "items.id",
+    ];
+    let server = serve(2, &shop, &[&items]);
+    let mut client = server.client();
+    until("the feed is there", || feed_of(&mut client) == "following");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..=20 {
+                shop.run(&format!(
+                    "UPDATE items SET name = 'item' || hex(zeroblob(100)) || '-{round}' WHERE id % 997 = {round}"
+                ));
+            }
+        });
+        let warmed = server.client().run("CACHE WARM item:<id:int>").unwrap();
+        assert!(field(&warmed, "rows").integer() > Some(0), "{warmed:?}");
+    });
+    for id in (1..=40_000_i64).filter(|id| (1..=20).contains(&(id % 997))) {
+        let ends = format!("-{}", id % 997);
+        until("it is as the store", || get(&mut client, &format!("item:{id}")).unwrap().ends_with(&ends));
+    }
+    ok(&mut client, "FLUSHALL");
+    ok(&mut client, "SET mine too");
+    let used = figure(&mut client, "used_memory");
+    ok(&mut client, &format!("CONFIG SET maxmemory-policy allkeys-lru maxmemory {}", used + 4_000_000));
+    let warmed = client.run("CACHE WARM item:<id:int>").unwrap();
+    assert_eq!(field(&warmed, "ended").text(), "memory is full");
+    assert!(field(&warmed, "kept").integer() > Some(1000));
+    assert_eq!(figure(&mut client, "evicted_keys"), 0);
+    assert_eq!(get(&mut client, "mine").as_deref(), Some("too"));
+}
+
 /// The answer of CACHE GET with META: status, value, and how long it is fresh.
 fn meta(client: &mut Client, words: &[&str]) -> (String, Option<String>, Option<i64>) {
     let all = [&["CACHE", "GET"], words, &["META"]].concat();

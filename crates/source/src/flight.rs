@@ -14,9 +14,9 @@
 
 use crate::driver::Validator;
 use crate::route::Route;
-use foldhash::{HashMap, HashMapExt as _};
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Parts with a lock each.
@@ -25,6 +25,8 @@ const PARTS: usize = 64;
 const ABSENT_MAX: usize = 4096;
 /// Keys whose versions are known, in one part.
 const VERSIONS_MAX: usize = 4096;
+/// Keys that are remembered as overtaken while something is warmed, in one part.
+const OVERTAKEN_MAX: usize = 16_384;
 
 /// A key in a database.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -46,6 +48,10 @@ pub struct Flights<W> {
     next: AtomicU64,
     /// Flights, absent keys and versions together: nothing to overtake where there is none.
     known: AtomicUsize,
+    /// Whether a route is being warmed.
+    is_warming: AtomicBool,
+    /// Set when so much was overtaken that what is being warmed cannot be told from what is old.
+    is_warming_spoilt: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -57,6 +63,8 @@ struct Part<W> {
     absent: HashMap<FlightKey, u64>,
     /// What names the versions of copies.
     versions: HashMap<FlightKey, Validator>,
+    /// While a route is warmed, the keys that were overtaken since that began.
+    overtaken: HashSet<FlightKey>,
 }
 
 #[derive(Debug)]
@@ -103,12 +111,15 @@ impl<W> Default for Flights<W> {
                 flights: HashMap::new(),
                 absent: HashMap::new(),
                 versions: HashMap::new(),
+                overtaken: HashSet::new(),
             })
         };
         Flights {
             parts: (0..PARTS).map(|_| part()).collect(),
             next: AtomicU64::new(1),
             known: AtomicUsize::new(0),
+            is_warming: AtomicBool::new(false),
+            is_warming_spoilt: AtomicBool::new(false),
         }
     }
 }
@@ -229,6 +240,7 @@ impl<W> Flights<W> {
         }
         let mut part = self.part(hash);
         part.forget(key, &self.known);
+        self.note_overtaken(&mut part, key);
         if let Some(id) = part.current.remove(key)
             && let Some(flight) = part.flights.get_mut(&id)
         {
@@ -239,6 +251,39 @@ impl<W> Flights<W> {
     /// Whether a key is known to be absent.
     pub fn is_absent(&self, key: &FlightKey, hash: u64, now_ms: u64) -> bool {
         !self.is_idle() && self.part(hash).absent.get(key).is_some_and(|until_ms| *until_ms > now_ms)
+    }
+
+    /// Begins to warm: keys that are overtaken from here on are known until the guard is dropped. Nothing if that is under way
+    /// already.
+    pub fn begin_warming(&self) -> Option<Warming<'_, W>> {
+        if self.is_warming.swap(true, Relaxed) {
+            return None;
+        }
+        self.known.fetch_add(1, Relaxed);
+        (0..PARTS).for_each(|index| self.part(index as u64).overtaken.clear());
+        self.is_warming_spoilt.store(false, Relaxed);
+        Some(Warming(self))
+    }
+
+    /// Whether a key may be kept that was read since warming began. Under the lock of its shard.
+    pub fn may_warm(&self, key: &FlightKey, hash: u64) -> bool {
+        !self.is_warming_spoilt() && !self.part(hash).overtaken.contains(key)
+    }
+
+    /// Whether what is being warmed may be old, all of it.
+    pub fn is_warming_spoilt(&self) -> bool {
+        self.is_warming_spoilt.load(Relaxed)
+    }
+
+    fn note_overtaken(&self, part: &mut Part<W>, key: &FlightKey) {
+        if !self.is_warming.load(Relaxed) {
+            return;
+        }
+        if part.overtaken.len() >= OVERTAKEN_MAX {
+            self.is_warming_spoilt.store(true, Relaxed);
+        } else {
+            part.overtaken.insert(key.clone());
+        }
     }
 
     /// Forgets that a key is known to be absent, where that is not to be relied on.
@@ -253,6 +298,7 @@ impl<W> Flights<W> {
         if self.is_idle() {
             return;
         }
+        self.is_warming_spoilt.store(true, Relaxed);
         for index in 0..PARTS {
             let mut part = self.part(index as u64);
             let before = part.absent.len() + part.versions.len();
@@ -325,6 +371,19 @@ impl<W> Flights<W> {
     fn part(&self, hash: u64) -> MutexGuard<'_, Part<W>> {
         // What it guards is whole between any two statements of this file.
         self.parts[part_of(hash)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// While it lives a route is being warmed.
+#[derive(Debug)]
+pub struct Warming<'f, W>(&'f Flights<W>);
+
+impl<W> Drop for Warming<'_, W> {
+    fn drop(&mut self) {
+        let flights = self.0;
+        flights.is_warming.store(false, Relaxed);
+        flights.known.fetch_sub(1, Relaxed);
+        (0..PARTS).for_each(|index| flights.part(index as u64).overtaken = HashSet::new());
     }
 }
 

@@ -25,7 +25,7 @@ pub use driver::{
     Answer, Change, Checked, Driver, Failure, FailureKind, Feed, Limits, Named, Position, Purpose, Request,
     Told, Validator, Work,
 };
-pub use flight::{FlightId, FlightKey, Flights, Joined, Landed};
+pub use flight::{FlightId, FlightKey, Flights, Joined, Landed, Warming};
 pub use pattern::{KEY_BYTES_MAX, KeyName, Pattern, parameter_of};
 pub use route::{FeedDown, OnError, Route, Writes};
 pub use routes::{ROUTES_MAX, Routes};

@@ -60,6 +60,8 @@ pub struct Route {
     pub query: Template,
     /// What finds it for many keys at once; its first columns are what the names stand for.
     pub batch: Option<Template>,
+    /// What finds the rows of all keys, those of one key behind each other; its first columns are what the names stand for.
+    pub warm: Option<Template>,
     /// The type of each name of the pattern: declared, else what the store takes, else text.
     pub types: Vec<ParameterType>,
     /// The database it holds for.
@@ -105,6 +107,7 @@ pub struct Route {
 const OPTIONS: &[&str] = &[
     "query",
     "batch",
+    "warm",
     "ttl",
     "jitter",
     "negative-ttl",
@@ -165,6 +168,7 @@ impl Route {
             shape,
             query: Template::empty(),
             batch: None,
+            warm: None,
             types,
             db: 0,
             ttl: Duration::from_secs(300),
@@ -198,6 +202,7 @@ impl Route {
         match option {
             "query" => self.query = reader.read(option, statement)?,
             "batch" => self.batch = Some(reader.read(option, statement)?),
+            "warm" => self.warm = Some(reader.read(option, statement)?),
             "set" => self.set = Some(reader.read(option, statement)?),
             "del" => self.del = Some(reader.read(option, statement)?),
             "ttl" => self.ttl = reader.read(option, duration)?,
@@ -247,6 +252,10 @@ impl Route {
                 let what = format!("${name} is no name of the pattern {}", self.pattern);
                 return Err(LineError::new(at(option), what));
             }
+        }
+        if let Some(name) = self.warm.as_ref().and_then(|warm| warm.names().first()) {
+            let what = format!("${name}: the statement of warm is for all keys, and takes no name");
+            return Err(LineError::new(at("warm"), what));
         }
         if let Some(set) = &self.set
             && let Some(name) = set.names().iter().find(|name| *name != "value" && !known(name))
@@ -337,6 +346,7 @@ impl Route {
             ("query", self.query.text().to_owned()),
         ];
         lines.extend(self.batch.as_ref().map(|batch| ("batch", batch.text().to_owned())));
+        lines.extend(self.warm.as_ref().map(|warm| ("warm", warm.text().to_owned())));
         lines.extend([
             ("ttl", duration_text(self.ttl)),
             ("jitter", format!("{}%", self.jitter_percent)),

@@ -32,6 +32,8 @@ pub struct RouteStats {
     pub writes: AtomicU64,
     /// Keys dropped because they changed in the store.
     pub invalidated: AtomicU64,
+    /// Keys that were kept by warming.
+    pub warmed: AtomicU64,
     /// How long loads took, by class.
     times: [AtomicU64; CLASSES],
     /// Of late, in microseconds.
@@ -54,6 +56,7 @@ impl Default for RouteStats {
             stale: zero(),
             writes: zero(),
             invalidated: zero(),
+            warmed: zero(),
             times: std::array::from_fn(|_| zero()),
             recent_micros: zero(),
         }
@@ -92,7 +95,7 @@ impl RouteStats {
     }
 
     /// All counters by name.
-    pub fn counts(&self) -> [(&'static str, u64); 12] {
+    pub fn counts(&self) -> [(&'static str, u64); 13] {
         let get = |count: &AtomicU64| count.load(Relaxed);
         [
             ("misses", get(&self.misses)),
@@ -107,6 +110,7 @@ impl RouteStats {
             ("stale_served", get(&self.stale)),
             ("writes", get(&self.writes)),
             ("invalidated", get(&self.invalidated)),
+            ("warmed", get(&self.warmed)),
         ]
     }
 }

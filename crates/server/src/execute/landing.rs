@@ -3,7 +3,7 @@
 use super::{Core, lock_one};
 use crate::mailbox::Mailbox;
 use crate::server::{Message, Work};
-use crate::through::{Brought, Cargo, Waiting, keep};
+use crate::through::{Brought, Cargo, Piece, Waiting, keep};
 use larder_source::{FlightId, FlightKey, Landed, freshness};
 use larder_store::{Db, DbIndex, Expire, Hashed, Millis};
 use std::sync::Arc;
@@ -99,6 +99,37 @@ impl Core {
         let mut tidings = Tidings::new(self.server.mailboxes.len());
         tidings.add(waiting, DbIndex(key.db), key, Arc::new(Brought::Late(text)));
         tidings.send(&self.server.mailboxes);
+    }
+}
+
+impl Core {
+    /// Keeps what warming brought, but for keys that are there and those that were overtaken. Inside a turn.
+    pub fn keep_piece(&mut self, piece: Piece) {
+        let Piece { route, keys, done } = piece;
+        let (mut kept, mut has_room) = (0, true);
+        let flights = &self.server.through.flights;
+        for (place, (key, value)) in keys.into_iter().enumerate() {
+            if place % 16 == 0 && self.is_nearly_full() {
+                has_room = false;
+                break;
+            }
+            let hash = self.server.keyspace.hash(&key);
+            let db = DbIndex(route.db);
+            // One that is locked is not kept: somebody uses the key, and it is fetched when it is asked for.
+            let Some(locked) = lock_one(self.server.keyspace.open(db), hash) else { continue };
+            let random = self.local.random();
+            let mut keys = Db::new(&self.server.keyspace, db, locked, &mut self.local);
+            let hashed = Hashed { bytes: &key, hash };
+            let (fresh, grace) = freshness::lifetime_ms(&route, None, random);
+            let may_keep = flights.may_warm(&FlightKey { db: db.0, key: key.clone() }, hash);
+            if fresh > 0 && may_keep && !keys.exists(&hashed) {
+                let end = Millis(keys.now().0.saturating_add(fresh).saturating_add(grace));
+                keep(&mut keys, &hashed, &value, Expire::At(end), &self.limits);
+                kept += 1;
+            }
+        }
+        // Who asked may be gone.
+        _ = done.try_send((kept, has_room));
     }
 }
 

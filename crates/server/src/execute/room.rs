@@ -64,6 +64,11 @@ impl Core {
         has_room
     }
 
+    /// Whether what nobody has asked for should not come in any more.
+    pub fn is_nearly_full(&self) -> bool {
+        self.is_limited && self.server.used_memory() >= self.memory_limit() / 64 * 63
+    }
+
     /// Whether the background is to go on evicting.
     #[inline]
     pub fn is_evicting(&self) -> bool {

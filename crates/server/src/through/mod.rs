@@ -11,10 +11,12 @@
 mod fetch;
 mod follow;
 mod keep;
+mod warm;
 
 pub use fetch::{Cargo, Lead, fetch};
 pub use follow::{Follower, Stop, drop_route, follow, leave};
 pub use keep::keep;
+pub use warm::{Piece, warm};
 
 use crate::execute::Marks;
 use crate::server::Server;
@@ -208,6 +210,7 @@ pub async fn check(source: &Source, route: &mut Route) -> Result<(), CheckError>
     let statements: Vec<(&str, Template, Purpose)> = [
         ("query", Some(&route.query), Purpose::Load),
         ("batch", route.batch.as_ref(), Purpose::Batch),
+        ("warm", route.warm.as_ref(), Purpose::Batch),
         ("set", route.set.as_ref(), Purpose::Write),
         ("del", route.del.as_ref(), Purpose::Write),
     ]

@@ -7,8 +7,8 @@
 #![forbid(unsafe_code)]
 
 use larder_source::{
-    Answer, Asking, Breaker, Checked, Driver, Failure, FailureKind, Parameter, Purpose, Request, SourceSpec,
-    Template,
+    Answer, Asking, Breaker, Checked, Driver, Failure, FailureKind, Parameter, Purpose, Request, Rows,
+    SourceSpec, Template,
 };
 use std::fmt;
 use std::future::Future;
@@ -141,6 +141,21 @@ impl Source {
     /// The store was not asked, gave no answer in time, or refused.
     pub async fn fetch(&self, request: Request<'_>, limit: Option<Duration>) -> Result<Answer, FetchError> {
         self.within(limit.unwrap_or(self.spec.timeout), || self.driver.load(request.clone())).await
+    }
+
+    /// Asks the store for more than can be held; `more` is given it in pieces, and answers false to end it. It takes as long as it takes.
+    ///
+    /// # Errors
+    /// As [`Source::fetch`]; pieces may have been given before.
+    pub async fn stream(
+        &self,
+        request: Request<'_>,
+        more: &mut (dyn FnMut(Rows) -> bool + Send),
+    ) -> Result<(), FetchError> {
+        let _place = self.place().await?;
+        self.ask_breaker()?;
+        self.counts.asked.fetch_add(1, Relaxed);
+        self.judge(self.driver.stream(request, more).await)
     }
 
     /// Has the store change, all or nothing. Is not tried again: it may have been done.
@@ -279,6 +294,11 @@ pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option
     timeout(limit, work).await.ok()
 }
 
+/// Does what blocks this thread, on a runtime of several, whose other work goes on elsewhere meanwhile.
+pub fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
+}
+
 /// Waits.
 pub async fn pause(time: Duration) {
     sleep(time).await;
@@ -333,7 +353,7 @@ impl Drop for Waiting<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use larder_source::{Feed, Language, Limits, Rows, Work};
+    use larder_source::{Feed, Language, Limits, Work};
 
     /// A store that fails as often as it is told, and takes its time.
     struct Fake {

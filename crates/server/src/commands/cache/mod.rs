@@ -8,6 +8,7 @@ mod get;
 mod keys;
 mod sources;
 mod traffic;
+mod warm;
 
 pub(crate) use keys::big_keys;
 pub(crate) use traffic::{PERCENTS, PREFIXES, one_hit_wonders};
@@ -52,6 +53,7 @@ pub static CACHE: HostCommand = HostCommand {
         &sources::ROUTE,
         &sources::SOURCE,
         &traffic::STATS,
+        &warm::WARM,
     ],
 };
 
@@ -108,6 +110,8 @@ static HELP_LINES: &[&str] = &[
     "    Adds a store to fetch from. DEL <name>, TEST <name>, PAUSE <name>, RESUME <name>, INFO <name>, LIST.",
     "STATS [PREFIX <prefix>]",
     "    Answers hits and misses, how keys end, and the traffic by prefix; or what is known of one prefix.",
+    "WARM <pattern> [LIMIT <count>]",
+    "    Has all keys of a route fetched that are not there, or so many; ends where memory is full.",
 ];
 
 fn help(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {

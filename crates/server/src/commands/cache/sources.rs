@@ -80,7 +80,10 @@ fn refresh(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
 }
 
 /// Makes a reply on the runtime of the sources, and has the connection answered with it.
-fn answer_later<F>(host: &mut Host<'_>, work: impl FnOnce(&'static Server) -> F) -> Result<(), Error>
+pub(super) fn answer_later<F>(
+    host: &mut Host<'_>,
+    work: impl FnOnce(&'static Server) -> F,
+) -> Result<(), Error>
 where
     F: Future<Output = Result<Written, String>> + Send + 'static,
 {
@@ -101,7 +104,7 @@ where
 }
 
 /// What writes a reply once it is known.
-type Written = Box<dyn FnOnce(&mut Reply<'_>) + Send>;
+pub(super) type Written = Box<dyn FnOnce(&mut Reply<'_>) + Send>;
 
 fn ok() -> Written {
     Box::new(|reply| reply.ok())
@@ -145,7 +148,7 @@ fn source(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     }
 }
 
-fn find_source(host: &Host<'_>, name: &str) -> Result<Arc<Source>, Error> {
+pub(super) fn find_source(host: &Host<'_>, name: &str) -> Result<Arc<Source>, Error> {
     host.server().through.source(name).ok_or_else(|| no_source(host.server(), name))
 }
 
