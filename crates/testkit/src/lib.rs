@@ -10,6 +10,7 @@ pub mod history;
 pub mod known;
 pub mod run;
 pub mod server;
+pub mod session;
 pub mod stage;
 pub mod stores;
 pub mod transcript;

@@ -1,6 +1,7 @@
 //! Starts stores to fetch from, for tests: PostgreSQL and MariaDB of the system, each in a folder of its own.
 //! Invariant: a `Store` owns its processes and folder, and takes both with it on drop.
 
+use crate::session::Session;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -227,6 +228,25 @@ impl Store {
             return Err(String::from_utf8_lossy(&output.stderr).into_owned());
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// A session of the store's own client that goes on: for many statements.
+    pub fn session(&self) -> Session {
+        let mut command = match self.kind {
+            Kind::Postgres => {
+                let mut command = self.command("psql");
+                command.arg("-h").arg(&self.folder).args(["-p", &self.port.to_string(), "-U", USER]);
+                command.args(["-d", DATABASE, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
+                command
+            }
+            Kind::MariaDb => {
+                let mut command = self.command("mariadb");
+                command.args(["--no-defaults", "-u", "root", "-N", "-B", "-n", "-D", DATABASE]);
+                command.arg(format!("--socket={}/mysql.sock", self.folder.display()));
+                command
+            }
+        };
+        Session::start(command.stderr(Stdio::null()))
     }
 
     /// The URL of a source for it. The password is [`PASSWORD`].
