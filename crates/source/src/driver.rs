@@ -74,6 +74,8 @@ pub enum Told {
     Following,
     /// Changes before this moment may have been missed: what is kept of these tables can no longer be trusted.
     Gap,
+    /// What is told next was done at this time of the store's clock, in milliseconds since 1970.
+    At(u64),
     /// A row changed.
     Changed(Change),
     /// Every row of this table is gone.

@@ -49,6 +49,26 @@ pub(super) fn write(server: &Server, text: &mut Text) {
             text.sample(&[("source", &source.spec.name)], u8::from(follower.is_following()));
         }
     }
+    text.family(
+        Form::Gauge,
+        "larder_source_feed_lag_seconds",
+        "How long after it was done the last change was told, where the source says when that was.",
+    );
+    for source in &sources {
+        if let Some(follower) = server.through.follower(&source.spec.name) {
+            text.sample(&[("source", &source.spec.name)], follower.lag_ms.load(Relaxed) as f64 / 1000.0);
+        }
+    }
+    text.family(
+        Form::Gauge,
+        "larder_route_hits_estimate",
+        "Reads that found a copy, estimated from samples of keys with the beginning of the route's.",
+    );
+    for route in routes.all() {
+        let known = server.keyspace.insight.prefix(route.pattern.prefix());
+        let hits = known.map_or(0, |known| known.traffic.hits);
+        text.sample(&[("route", route.pattern.text())], hits);
+    }
     text.family(Form::Counter, "larder_route_events_total", "What happened to keys of the route.");
     for route in routes.all() {
         for (kind, count) in route.stats.counts() {

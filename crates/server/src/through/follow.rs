@@ -28,6 +28,9 @@ pub struct Follower {
     pub tables: Vec<String>,
     /// Since when changes are not told, in milliseconds of the system's clock; 0 while they are.
     down_since: AtomicU64,
+    /// How long after it was done the last change was told, by the store's clock and ours, in milliseconds; 0 while nothing is left to
+    /// tell.
+    pub lag_ms: AtomicU64,
     /// Changes told so far.
     pub changes: AtomicU64,
     /// Times that changes may have been missed.
@@ -47,6 +50,7 @@ impl Follower {
             source,
             tables,
             down_since: AtomicU64::new(unix_millis().0),
+            lag_ms: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             gaps: AtomicU64::new(0),
             begun: Latch::default(),
@@ -190,7 +194,9 @@ fn heed(server: &'static Server, follower: &Arc<Follower>, told: Told, goes_on: 
             follower.changes.fetch_add(1, Relaxed);
             invalidate(server, follower, &change);
         }
-        Told::Reached(_) | Told::Idle => {}
+        Told::At(at_ms) => follower.lag_ms.store(unix_millis().0.saturating_sub(at_ms), Relaxed),
+        Told::Idle => follower.lag_ms.store(0, Relaxed),
+        Told::Reached(_) => {}
     }
 }
 

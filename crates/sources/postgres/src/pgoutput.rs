@@ -7,6 +7,9 @@ use larder_source_net::garbled;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// The beginning of PostgreSQL's time, in milliseconds since 1970.
+const EPOCH_MS: u64 = 946_684_800_000;
+
 /// Reads the stream; knows the tables that it has told.
 #[derive(Default)]
 pub struct Reader {
@@ -39,7 +42,9 @@ impl Reader {
         let told = match body.u8()? {
             b'B' => {
                 self.in_transaction = true;
-                Vec::new()
+                body.u64()?;
+                // Microseconds since 2000.
+                vec![Told::At(EPOCH_MS.saturating_add(body.u64()? / 1000))]
             }
             b'C' => {
                 self.in_transaction = false;

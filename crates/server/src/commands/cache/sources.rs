@@ -219,7 +219,7 @@ fn write_source(reply: &mut Reply<'_>, server: &Server, source: &Source) {
     let lines = source.spec.describe();
     let (under_way, waiting) = source.load();
     let follower = server.through.follower(&source.spec.name);
-    reply.map(lines.len() + 12);
+    reply.map(lines.len() + 13);
     text(reply, "name", &source.spec.name);
     for (name, value) in lines {
         text(reply, name, &value);
@@ -244,6 +244,7 @@ fn write_source(reply: &mut Reply<'_>, server: &Server, source: &Source) {
     };
     text(reply, "feed", feed);
     count(reply, "feed_changes", follower.as_ref().map_or(0, |follower| follower.changes.load(Relaxed)));
+    count(reply, "feed_lag_ms", follower.as_ref().map_or(0, |follower| follower.lag_ms.load(Relaxed)));
     count(reply, "feed_gaps", follower.as_ref().map_or(0, |follower| follower.gaps.load(Relaxed)));
 }
 
@@ -254,10 +255,11 @@ fn route(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         (b"set", [_, _, ..]) => set_route(host, &words),
         (b"del", [pattern]) => del_route(host, pattern),
         (b"list", []) => {
-            let routes = host.server().through.routes();
+            let server = host.server();
+            let routes = server.through.routes();
             let mut reply = host.reply();
             reply.array(routes.all().len());
-            routes.all().iter().for_each(|route| write_route(&mut reply, route));
+            routes.all().iter().for_each(|route| write_route(&mut reply, server, route));
             Ok(())
         }
         (b"explain", [_]) => {
@@ -314,10 +316,10 @@ fn del_route(host: &mut Host<'_>, pattern: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn write_route(reply: &mut Reply<'_>, route: &Route) {
+fn write_route(reply: &mut Reply<'_>, server: &Server, route: &Route) {
     let lines = route.describe();
     let counts = route.stats.counts();
-    reply.map(1 + lines.len() + counts.len() + 2);
+    reply.map(1 + lines.len() + counts.len() + 3);
     text(reply, "pattern", route.pattern.text());
     for (name, value) in lines {
         text(reply, name, &value);
@@ -325,6 +327,9 @@ fn write_route(reply: &mut Reply<'_>, route: &Route) {
     for (name, value) in counts {
         count(reply, name, value);
     }
+    // A hit looks at no route: hits are known from samples, by the beginning of keys.
+    let hits = server.keyspace.insight.prefix(route.pattern.prefix()).map_or(0, |known| known.traffic.hits);
+    count(reply, "hits_estimate", hits);
     double(reply, "load_ms_p50", route.stats.micros_at(0.5) as f64 / 1000.0);
     double(reply, "load_ms_p99", route.stats.micros_at(0.99) as f64 / 1000.0);
 }
