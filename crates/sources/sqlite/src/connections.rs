@@ -16,6 +16,8 @@ use std::time::Duration;
 const BUSY: Duration = Duration::from_secs(2);
 /// Prepared statements kept for each connection.
 const STATEMENTS: usize = 64;
+/// Times that `STEPS` may go by for a statement that is in a hurry: some hundred microseconds.
+const HURRIED_LOOKS: u32 = 20;
 /// Steps of SQLite's machine between two looks at whether anybody still waits.
 const STEPS: i32 = 1000;
 
@@ -44,6 +46,13 @@ impl Connections {
 
     pub fn read_only(&self) -> bool {
         self.read_only
+    }
+
+    /// Such a connection, if there is one that is open and idle.
+    pub fn take_idle_reader(&self) -> Option<Held> {
+        let file = self.file_id().ok()?;
+        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.filter(|held| held.file == file)
     }
 
     /// A connection that cannot change anything.
@@ -99,6 +108,17 @@ impl Held {
         stopped.map_err(|error| failure_of(&error))
     }
 
+    /// Has statements end after few steps, and where they would have to wait for a lock.
+    pub fn hurry(&mut self) -> rusqlite::Result<()> {
+        let mut left = HURRIED_LOOKS;
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let mut is_over = move || {
+            left -= 1;
+            left == 0
+        };
+        self.connection.progress_handler(STEPS, Some(move || is_over()))
+    }
+
     /// Puts it back; what failed is rather opened anew.
     pub fn give_back(mut self, good: bool, to: &Connections) {
         if good && self.unstop() {
@@ -114,7 +134,8 @@ impl Held {
     }
 
     fn unstop(&mut self) -> bool {
-        self.connection.progress_handler(0, None::<fn() -> bool>).is_ok()
+        self.connection.busy_timeout(BUSY).is_ok()
+            && self.connection.progress_handler(0, None::<fn() -> bool>).is_ok()
     }
 }
 

@@ -59,6 +59,18 @@ impl Sqlite {
         })
     }
 
+    /// Runs work here and now, over a connection that is there, if it is done after few steps and waits for nobody. That
+    /// saves handing it to a thread and back, which takes longer than finding a row. Nothing where it is to be begun anew elsewhere.
+    fn at_once<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Failure>) -> Option<Result<T, Failure>> {
+        let _place = self.readers.try_acquire().ok()?;
+        let mut reader = self.file.take_idle_reader()?;
+        reader.hurry().ok()?;
+        let done = tokio::task::block_in_place(|| work(&reader.connection));
+        let is_to_begin_anew = done.as_ref().is_err_and(Failure::is_passing);
+        reader.give_back(done.is_ok() || is_to_begin_anew, &self.file);
+        (!is_to_begin_anew).then_some(done)
+    }
+
     /// Runs work over a connection that reads, on a thread where it may block.
     async fn reading<T: Send + 'static>(
         &self,
@@ -120,18 +132,17 @@ impl Driver for Sqlite {
     }
 
     fn load<'a>(&'a self, request: Request<'a>) -> Work<'a, Answer> {
-        let (template, parameters, limits) =
-            (request.statement.clone(), request.parameters.to_vec(), request.limits);
         Box::pin(async move {
-            let rows = self.reading(move |connection| {
-                let mut rows = Vec::new();
-                let columns = query(connection, &template, &parameters, limits, &mut |_, row| {
-                    rows.push(row);
-                    true
-                })?;
-                Ok(Rows { columns, rows })
-            });
-            Ok(Answer::Rows { rows: rows.await?, fresh_ms: None, validator: None })
+            let answer = |rows: Rows| Answer::Rows { rows, fresh_ms: None, validator: None };
+            let is_batch = request.parameters.iter().any(|value| matches!(value, Parameter::List(_)));
+            let (statement, limits) = (request.statement, request.limits);
+            if !is_batch
+                && let Some(done) = self.at_once(|reader| all(reader, statement, request.parameters, limits))
+            {
+                return done.map(answer);
+            }
+            let (statement, parameters) = (statement.clone(), request.parameters.to_vec());
+            self.reading(move |reader| all(reader, &statement, &parameters, limits)).await.map(answer)
         })
     }
 
@@ -257,6 +268,21 @@ fn check(connection: &Connection, template: &Template, purpose: Purpose) -> Resu
         columns: statement.columns().map(|column| column_of(&column)).collect(),
         parameters: vec![None; template.names().len()],
     })
+}
+
+/// All rows.
+fn all(
+    connection: &Connection,
+    template: &Template,
+    parameters: &[Parameter],
+    limits: Limits,
+) -> Result<Rows, Failure> {
+    let mut rows = Vec::new();
+    let columns = query(connection, template, parameters, limits, &mut |_, row| {
+        rows.push(row);
+        true
+    })?;
+    Ok(Rows { columns, rows })
 }
 
 /// Gives each row to `take`, until it answers false; the columns.

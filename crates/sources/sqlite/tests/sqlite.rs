@@ -163,6 +163,41 @@ fn what_is_given_up_ends() {
 }
 
 #[test]
+fn what_cannot_be_done_at_once_is_done_all_the_same() {
+    let shop = shop();
+    let count = |most: u32| {
+        let sum = format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {most}) SELECT max(i) FROM n"
+        );
+        shop.load(&sum, &[], LIMITS).unwrap().rows[0][0].clone()
+    };
+    // The first opens a connection; then one that takes few steps, one that takes many, and few again.
+    for most in [3, 5, 300_000, 7] {
+        assert_eq!(count(most), Cell::Integer(most.into()));
+    }
+}
+
+#[test]
+fn a_lock_of_another_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES ('x')").unwrap();
+    let driver =
+        larder_source_sqlite::open(&format!("sqlite:{}", path.display()), &Options::default()).unwrap();
+    let shop = Shop { folder, driver };
+    let read = || shop.load("SELECT a FROM t", &[], LIMITS).unwrap().rows[0][0].clone();
+    assert_eq!(read(), text("x"));
+    other.execute_batch("BEGIN EXCLUSIVE; UPDATE t SET a = 'y'").unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(read);
+        std::thread::sleep(Duration::from_millis(200));
+        other.execute_batch("COMMIT").unwrap();
+        assert_eq!(waiting.join().unwrap(), text("y"));
+    });
+}
+
+#[test]
 fn a_file_that_is_missing_is_not_created_and_one_put_there_is_seen() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
