@@ -435,7 +435,6 @@ impl Core {
             self.serve_ready();
         }
         if matches!(conn.parked, Some(Parked::Load(_) | Parked::Busy)) {
-            // It asked for something that is to be fetched first.
             out.truncate(mark);
             return Outcome::Later;
         }

@@ -214,7 +214,7 @@ struct Sql(Session);
 
 impl Writes for Sql {
     fn write(&mut self, key: usize, version: u64) -> bool {
-        self.0.run(&format!("UPDATE users SET name = 'v{version}' WHERE id = {key}")).is_ok()
+        self.0.run(&format!("UPDATE users SET name = 'v{version}' WHERE id = {key}")).is_some()
     }
 }
 

@@ -24,21 +24,19 @@ impl Session {
         Session { process, input, output: BufReader::new(output) }
     }
 
-    /// Runs a statement, and waits until it is done; its lines.
-    ///
-    /// # Errors
-    /// It failed, and whether it was done is not known; the session is over.
-    pub fn run(&mut self, statement: &str) -> Result<Vec<String>, ()> {
-        writeln!(self.input, "{statement};\nSELECT '{MARK}';").map_err(|_| ())?;
-        self.input.flush().map_err(|_| ())?;
+    /// Runs a statement, and waits until it is done; its lines. Nothing where it failed: whether it was done is not known, and the
+    /// session is over.
+    pub fn run(&mut self, statement: &str) -> Option<Vec<String>> {
+        writeln!(self.input, "{statement};\nSELECT '{MARK}';").ok()?;
+        self.input.flush().ok()?;
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
-            if self.output.read_line(&mut line).map_err(|_| ())? == 0 {
-                return Err(());
+            if self.output.read_line(&mut line).ok()? == 0 {
+                return None;
             }
             match line.trim_end() {
-                MARK => return Ok(lines),
+                MARK => return Some(lines),
                 line => lines.push(line.to_owned()),
             }
         }

@@ -2,11 +2,13 @@
 
 use super::metrics::{Form, Text};
 use crate::server::Server;
+use larder_source_fetch::Source;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Writes the families of sources and routes; none where there are none.
 pub(super) fn write(server: &Server, text: &mut Text) {
-    let (sources, routes) = (server.through.sources(), server.through.routes());
+    let sources = server.through.sources();
     if sources.is_empty() {
         return;
     }
@@ -39,12 +41,17 @@ pub(super) fn write(server: &Server, text: &mut Text) {
             text.sample(&[("source", &source.spec.name), ("kind", kind)], counter.load(Relaxed));
         }
     }
+    write_feeds(server, &sources, text);
+    write_routes(server, text);
+}
+
+fn write_feeds(server: &Server, sources: &[Arc<Source>], text: &mut Text) {
     text.family(
         Form::Gauge,
         "larder_source_feed_up",
         "Whether the source's changes are followed, where a route asks for it.",
     );
-    for source in &sources {
+    for source in sources {
         if let Some(follower) = server.through.follower(&source.spec.name) {
             text.sample(&[("source", &source.spec.name)], u8::from(follower.is_following()));
         }
@@ -54,11 +61,15 @@ pub(super) fn write(server: &Server, text: &mut Text) {
         "larder_source_feed_lag_seconds",
         "How long after it was done the last change was told, where the source says when that was.",
     );
-    for source in &sources {
+    for source in sources {
         if let Some(follower) = server.through.follower(&source.spec.name) {
             text.sample(&[("source", &source.spec.name)], follower.lag_ms.load(Relaxed) as f64 / 1000.0);
         }
     }
+}
+
+fn write_routes(server: &Server, text: &mut Text) {
+    let routes = server.through.routes();
     text.family(
         Form::Gauge,
         "larder_route_hits_estimate",
