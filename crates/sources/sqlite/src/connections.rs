@@ -112,11 +112,11 @@ impl Held {
     pub fn hurry(&mut self) -> rusqlite::Result<()> {
         let mut left = HURRIED_LOOKS;
         self.connection.busy_timeout(Duration::ZERO)?;
-        let mut is_over = move || {
+        let is_over = move || {
             left -= 1;
             left == 0
         };
-        self.connection.progress_handler(STEPS, Some(move || is_over()))
+        self.connection.progress_handler(STEPS, Some(is_over))
     }
 
     /// Puts it back; what failed is rather opened anew.
