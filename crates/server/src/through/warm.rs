@@ -24,9 +24,12 @@ pub struct Piece {
     pub route: Arc<Route>,
     /// What they stand for.
     pub keys: Vec<(Box<[u8]>, Shaped)>,
-    /// Told how many were kept, and whether there is room for more.
-    pub done: SyncSender<(usize, bool)>,
+    /// Where that is told.
+    pub done: SyncSender<Done>,
 }
+
+/// What became of a piece: how many keys were kept, and whether there is room for more.
+pub type Done = (usize, bool);
 
 /// What warming came to.
 #[derive(Debug, Default)]
@@ -82,7 +85,7 @@ struct Warmer {
     words: Vec<Vec<u8>>,
     rows: Vec<Row>,
     keys: Vec<(Box<[u8]>, Shaped)>,
-    told: (SyncSender<(usize, bool)>, Receiver<(usize, bool)>),
+    told: (SyncSender<Done>, Receiver<Done>),
     /// Pieces that nobody has told the end of.
     unsettled: usize,
     worker: usize,

@@ -157,13 +157,11 @@ fn get(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads the key as GET does, and its end. Nothing if its shard is locked.
-#[expect(clippy::type_complexity, reason = "the string, if any, and its end")]
-fn look(
-    host: &mut Host<'_>,
-    db: DbIndex,
-    key: &[u8],
-) -> Result<Option<(Option<Vec<u8>>, Option<Millis>)>, Error> {
+/// A string, if there is one, and its end, if it has one.
+type Seen = (Option<Vec<u8>>, Option<Millis>);
+
+/// Reads the key as GET does. Nothing if its shard is locked.
+fn look(host: &mut Host<'_>, db: DbIndex, key: &[u8]) -> Result<Option<Seen>, Error> {
     let keyspace = &host.core.server.keyspace;
     let hash = keyspace.hash(key);
     let Some(locked) = crate::execute::lock_one(keyspace.open(db), hash) else { return Ok(None) };
