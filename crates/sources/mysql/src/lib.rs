@@ -6,8 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+mod binlog;
 mod cells;
 mod connection;
+mod feed;
 mod login;
 mod message;
 mod moment;
@@ -19,6 +21,7 @@ use larder_source::{
 use larder_source_net::sql::{Marked, marked, written_position};
 use larder_source_net::{Address, Lease, Options, Place, Pool, Runtime, Tls, TlsMode, refused, unfit};
 use message::{NEEDS_PREPARING, UNKNOWN_STATEMENT};
+use ring::rand::{SecureRandom, SystemRandom};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,6 +29,8 @@ use std::sync::Arc;
 pub struct Mysql {
     server: Arc<Server>,
     pool: Arc<Pool<Connection>>,
+    /// The number under which we are a replica.
+    replica: u32,
 }
 
 /// Rows in a piece of a stream.
@@ -39,7 +44,7 @@ const VALUES_MAX: usize = 65_535;
 /// The URL or a certificate is wrong.
 pub fn open(url: &str, options: &Options) -> Result<Arc<dyn Driver>, Failure> {
     let place = Place::parse(url)?;
-    place.allow(&["sslmode", "ssl-mode"])?;
+    place.allow(&["sslmode", "ssl-mode", "server-id"])?;
     let host = if place.host.is_empty() { "localhost".to_owned() } else { place.host.clone() };
     let address = if host.starts_with('/') {
         Address::Unix(PathBuf::from(&host))
@@ -65,7 +70,23 @@ pub fn open(url: &str, options: &Options) -> Result<Arc<dyn Driver>, Failure> {
         application: options.name.clone(),
         runtime: Runtime::get()?,
     };
-    Ok(Arc::new(Mysql { server: Arc::new(server), pool: Pool::new(options.connections) }))
+    let replica = replica_number(&place, options)?;
+    Ok(Arc::new(Mysql { server: Arc::new(server), pool: Pool::new(options.connections), replica }))
+}
+
+/// No two replicas of a store may have one number: the store ends the older one. Without a given one it is random, and high.
+fn replica_number(place: &Place, options: &Options) -> Result<u32, Failure> {
+    let given = place.option("server-id").map(|text| text.parse::<u32>().ok().filter(|number| *number > 0));
+    match given {
+        Some(number) => number.ok_or_else(|| refused("server-id is a number from 1 to 4294967295")),
+        None => {
+            let mut random = [0_u8; 4];
+            SystemRandom::new()
+                .fill(&mut random)
+                .map_err(|_| refused("the system gives no random numbers"))?;
+            Ok(options.replica_id.unwrap_or(u32::from_le_bytes(random) | 1 << 31))
+        }
+    }
 }
 
 impl Mysql {
@@ -260,7 +281,7 @@ impl Driver for Mysql {
     }
 
     fn feed(&self) -> Option<&dyn Feed> {
-        None
+        Some(self)
     }
 }
 

@@ -154,6 +154,8 @@ pub struct ServerError {
 /// A statement that was prepared is not known, or is not valid any more.
 pub const UNKNOWN_STATEMENT: u16 = 1243;
 pub const NEEDS_PREPARING: u16 = 1615;
+/// The user may not do this.
+pub const ACCESS_DENIED: u16 = 1045;
 /// The binlog cannot be read from where it was to be.
 pub const BINLOG_UNREADABLE: u16 = 1236;
 const PARSE_ERROR: u16 = 1064;
@@ -177,8 +179,9 @@ impl ServerError {
     /// What kind of failure it is.
     fn kind(&self) -> FailureKind {
         match self.code {
-            // Too many connections, of all or of this user; what a user may do in an hour; locks; time limits; too many statements.
-            1040 | 1203 | 1226 | 1205 | 1213 | 1317 | 1461 | 1637 | 1969 | 3024 | 1479 | 3572 => {
+            // Too many connections, of all or of this user; what a user may do in an hour; locks; time limits; too many statements; two
+            // replicas of one number.
+            1040 | 1203 | 1226 | 1205 | 1213 | 1317 | 1461 | 1637 | 1969 | 3024 | 1479 | 3572 | 4052 => {
                 FailureKind::Busy
             }
             // Ending, or the connection was ended.
@@ -186,7 +189,7 @@ impl ServerError {
                 FailureKind::Unreachable
             }
             // Out of range, no number, too long, no date, division by zero.
-            1264..=1266 | 1292 | 1365..=1367 | 1406 | 1690 | 1411 | 1441 | 1153 => FailureKind::Unfit,
+            1264..=1266 | 1292 | 1365..=1367 | 1406 | 1690 | 1411 | 1441 => FailureKind::Unfit,
             _ if self.state.starts_with("08") => FailureKind::Unreachable,
             _ if self.state.starts_with("40") => FailureKind::Busy,
             _ if self.state.starts_with("22") => FailureKind::Unfit,

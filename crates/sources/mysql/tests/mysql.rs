@@ -5,8 +5,8 @@
 #[path = "../../follower.rs"]
 mod follower;
 
-use follower::{eventually, list, load, load_within, run, sql, text};
-use larder_source::{Cell, ColumnKind, Driver, FailureKind, Limits, Parameter, Purpose, Request};
+use follower::{Following, cell, eventually, follow, list, load, load_within, run, sql, text};
+use larder_source::{Cell, ColumnKind, Driver, FailureKind, Limits, Parameter, Purpose, Request, Told};
 use larder_source_net::{Options, Secret};
 use larder_testkit::stores::{PASSWORD, Store, mariadb};
 use std::sync::Arc;
@@ -370,4 +370,228 @@ fn a_socket_in_the_file_system_is_a_place_too() {
     let url = format!("mariadb://larder@{folder}%2Fmysql.sock/shop");
     let driver = larder_source_mysql::open(&url, &options()).unwrap();
     assert!(run(driver.probe()).is_ok());
+}
+
+/// How the text of a cell would be written by the store's client; what is not told is none.
+fn told(change: &larder_source::Change, name: &str) -> Option<Cell> {
+    cell(change.after.as_ref(), name)
+}
+
+#[test]
+fn changes_tell_every_type_as_a_query_would() {
+    let Some(store) = mariadb() else { return };
+    let driver = open(&store);
+    let columns = columns();
+    let names: Vec<String> = (0..columns.len()).map(|at| format!("t{at}")).collect();
+    for (name, (declared, ..)) in names.iter().zip(&columns) {
+        store.sql(&format!("CREATE TABLE {name} (v {declared})"));
+    }
+    let tables: Vec<&str> = names.iter().map(String::as_str).collect();
+    let feed = follow(&driver, &tables, None);
+    for (name, (_, value, ..)) in names.iter().zip(&columns) {
+        store.sql(&format!("INSERT INTO {name} VALUES ({value})"));
+    }
+    let changes = feed.changes(columns.len());
+    for (change, (declared, value, ..)) in changes.iter().zip(&columns) {
+        let rows = load(&driver, &sql(&format!("SELECT v FROM {}", change.table)), &[]).unwrap();
+        let expected = match &rows.rows[0][0] {
+            // Told as text: MariaDB's JSON is text with a condition.
+            Cell::Json(bytes) => Some(Cell::Text(bytes.clone())),
+            _ if *declared == "inet6" => None,
+            other => Some(other.clone()),
+        };
+        assert_eq!(told(change, "v"), expected, "{declared} {value}");
+    }
+}
+
+#[test]
+fn changes_by_others_are_told_and_a_follower_can_come_back() {
+    let Some(mut store) = mariadb() else { return };
+    store.sql(USERS);
+    store.sql("CREATE DATABASE app; CREATE TABLE app.items (id int PRIMARY KEY, n int); CREATE TABLE elsewhere (id int)");
+    let driver = open(&store);
+    let tables = ["users", "app.items"];
+    let feed: Following = follow(&driver, &tables, None);
+    assert_eq!(feed.told()[0], Told::Gap);
+    store.sql(
+        "BEGIN; UPDATE users SET name = 'Anna' WHERE id = 1; UPDATE users SET id = 20 WHERE id = 2; INSERT INTO elsewhere VALUES (1);
+        INSERT INTO app.items VALUES (7, 1); UPDATE app.items SET n = 2; DELETE FROM users WHERE id = 3; COMMIT; TRUNCATE users",
+    );
+    let changes = feed.changes(5);
+    assert_eq!(cell(changes[0].before.as_ref(), "name"), Some(text("Ann")));
+    assert_eq!(cell(changes[0].after.as_ref(), "name"), Some(text("Anna")));
+    assert_eq!(cell(changes[1].before.as_ref(), "id"), Some(Cell::Integer(2)));
+    assert_eq!(cell(changes[1].after.as_ref(), "id"), Some(Cell::Integer(20)));
+    assert_eq!((changes[2].table.as_str(), &changes[2].before), ("app.items", &None));
+    assert_eq!(cell(changes[3].before.as_ref(), "n"), Some(Cell::Integer(1)));
+    assert_eq!(cell(changes[4].before.as_ref(), "email"), Some(text("cid@x")));
+    assert_eq!(changes[4].after, None);
+    feed.wait_for(|told| told.contains(&Told::Emptied("users".to_owned())));
+    feed.wait_for(|told| told.last() == Some(&Told::Idle));
+    let position = feed.reached();
+    drop(feed);
+
+    // What happens while nobody follows, and the server crashes besides, is told by and by.
+    store.sql("INSERT INTO users VALUES (30, 'Eve', 'eve@x')");
+    store.kill();
+    store.run().unwrap();
+    let feed = follow(&driver, &tables, Some(position.clone()));
+    let changes = feed.changes(1);
+    assert!(!feed.told().contains(&Told::Gap));
+    assert_eq!(cell(changes[0].after.as_ref(), "id"), Some(Cell::Integer(30)));
+    let position = feed.reached();
+    store.kill();
+    assert!(feed.wait_for_end().is_passing());
+    store.run().unwrap();
+    drop(feed);
+
+    // The file is purged, then all of them are begun anew.
+    store.sql("INSERT INTO users VALUES (31, 'Fay', 'fay@x'); FLUSH BINARY LOGS");
+    let last = store.sql("SHOW MASTER STATUS");
+    store.sql(&format!("PURGE BINARY LOGS TO '{}'", last.split_whitespace().next().unwrap()));
+    let feed = follow(&driver, &tables, Some(position));
+    feed.wait_for(|told| told.contains(&Told::Gap));
+    store.sql("INSERT INTO users VALUES (32, 'Gil', 'gil@x')");
+    assert_eq!(cell(feed.changes(1)[0].after.as_ref(), "id"), Some(Cell::Integer(32)));
+    let first = feed.reached();
+    drop(feed);
+    std::thread::sleep(Duration::from_millis(1100));
+    store.sql("RESET MASTER");
+    for _ in 0..10 {
+        store.sql(
+            "FLUSH BINARY LOGS; DELETE FROM users; INSERT INTO users VALUES (33, 'Hal', repeat('h', 90))",
+        );
+    }
+    let feed = follow(&driver, &tables, Some(first));
+    feed.wait_for(|told| told.contains(&Told::Gap));
+    store.sql("INSERT INTO users VALUES (34, 'Ida', 'ida@x')");
+    assert_eq!(cell(feed.changes(1)[0].after.as_ref(), "id"), Some(Cell::Integer(34)));
+    run(driver.feed().unwrap().remove()).unwrap();
+}
+
+#[test]
+fn tables_that_change_their_columns_are_followed_on() {
+    let Some(store) = mariadb() else { return };
+    store.sql(USERS);
+    let driver = open(&store);
+    let feed = follow(&driver, &["users"], None);
+    store.sql("INSERT INTO users VALUES (4, 'Dan', 'dan@x')");
+    feed.changes(1);
+    let emptied = |count| {
+        feed.wait_for(|told| {
+            told.iter().filter(|one| **one == Told::Emptied("users".to_owned())).count() >= count
+        });
+    };
+    store.sql(
+        "ALTER TABLE users ADD COLUMN town varchar(20) AFTER id; UPDATE users SET town = 'Ulm' WHERE id = 1",
+    );
+    emptied(1);
+    let changes = feed.changes(2);
+    assert_eq!(cell(changes[1].after.as_ref(), "town"), Some(text("Ulm")));
+    assert_eq!(cell(changes[1].after.as_ref(), "name"), Some(text("Ann")));
+    // Rows of before that are read after: their columns are others than the table's are now.
+    let position = feed.reached();
+    store.sql("INSERT INTO users VALUES (5, 'Bonn', 'Eve', 'eve@x'); ALTER TABLE users DROP COLUMN town");
+    emptied(2);
+    let late = follow(&open(&store), &["users"], Some(position));
+    late.wait_for(|told| told.contains(&Told::Emptied("users".to_owned())));
+    store.sql("UPDATE users SET name = 'Eva' WHERE id = 5");
+    assert_eq!(cell(late.changes(1).last().unwrap().after.as_ref(), "name"), Some(text("Eva")));
+    drop(late);
+    // Generated columns, one that is kept and one that is not; and the smallest images.
+    store.sql("ALTER TABLE users ADD COLUMN low varchar(20) AS (lower(name)) STORED, ADD COLUMN up varchar(20) AS (upper(name)) VIRTUAL");
+    emptied(3);
+    store.sql("SET binlog_row_image = MINIMAL; UPDATE users SET name = 'Edda' WHERE id = 5; UPDATE users SET id = 6 WHERE id = 5");
+    store.sql("SET binlog_format = STATEMENT; UPDATE users SET name = 'x' WHERE id = 6");
+    emptied(4);
+    let changes = feed.changes(6);
+    let row = |change: &larder_source::Change, name| {
+        [cell(change.before.as_ref(), name), cell(change.after.as_ref(), name)]
+    };
+    // Of what was not in the image before it is not told what it has become.
+    assert_eq!(
+        (row(&changes[4], "id"), row(&changes[4], "name")),
+        ([Some(Cell::Integer(5)), None], [None, None])
+    );
+    assert_eq!(row(&changes[5], "id"), [Some(Cell::Integer(5)), Some(Cell::Integer(6))]);
+    assert_eq!(feed.told().iter().filter(|told| matches!(told, Told::Emptied(_))).count(), 4);
+}
+
+#[test]
+fn what_the_store_changes_by_itself_is_seen() {
+    let Some(store) = mariadb() else { return };
+    store.sql(USERS);
+    store.sql(
+        "CREATE TABLE orders (id int PRIMARY KEY, user_id int, FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE);
+        CREATE TABLE `lines` (id int PRIMARY KEY, order_id int, FOREIGN KEY (order_id) REFERENCES orders (id) ON DELETE CASCADE);
+        INSERT INTO orders VALUES (10, 1), (11, 3); INSERT INTO `lines` VALUES (100, 10), (101, 11)",
+    );
+    let driver = open(&store);
+    let feed = follow(&driver, &["lines"], None);
+    store.sql("UPDATE users SET name = 'x'; DELETE FROM users WHERE id = 1");
+    feed.wait_for(|told| told.contains(&Told::Emptied("lines".to_owned())));
+    assert_eq!(store.sql("SELECT id FROM `lines`").trim(), "101");
+    let emptied = feed.told().iter().filter(|told| matches!(told, Told::Emptied(_))).count();
+    assert_eq!(emptied, 1, "names of users are none of its");
+    drop(feed);
+    // A transaction in two phases counts once it is committed.
+    let feed = follow(&driver, &["users"], None);
+    store.sql("XA START 'ab'; UPDATE users SET name = 'prepared' WHERE id = 3; XA END 'ab'; XA PREPARE 'ab'");
+    feed.changes(1);
+    assert!(!feed.told().contains(&Told::Emptied("users".to_owned())));
+    store.sql("XA COMMIT 'ab'");
+    feed.wait_for(|told| told.contains(&Told::Emptied("users".to_owned())));
+    assert_eq!(feed.told().iter().filter(|told| **told == Told::Gap).count(), 1, "the first");
+}
+
+#[test]
+fn a_feed_is_refused_with_what_is_missing() {
+    let Some(store) = mariadb() else { return };
+    store.sql(USERS);
+    store.sql("CREATE VIEW names AS SELECT name FROM users");
+    let refusal = |driver: &Arc<dyn Driver>, table: &str| {
+        run(driver.feed().unwrap().follow(&[table.to_owned()], None, &mut |_| {})).unwrap_err()
+    };
+    let driver = open(&store);
+    for (table, word) in
+        [("nowhere", "no table shop.nowhere"), ("names", "view"), ("other.users", "other.users")]
+    {
+        let failure = refusal(&driver, table);
+        assert!(failure.kind == FailureKind::Refused && failure.text.contains(word), "{failure}");
+    }
+    // Only what is needed.
+    store.sql("CREATE USER reader@'%' IDENTIFIED BY 'sesame & more'; GRANT SELECT ON shop.* TO reader@'%'");
+    let url = format!("mysql://reader@127.0.0.1:{}/shop?server-id=77", store.port());
+    let reader = larder_source_mysql::open(&url, &options()).unwrap();
+    let failure = refusal(&reader, "users");
+    assert!(failure.kind == FailureKind::Refused && failure.text.contains("BINLOG MONITOR"), "{failure}");
+    store.sql("GRANT BINLOG MONITOR ON *.* TO reader@'%'");
+    let failure = refusal(&reader, "users");
+    assert!(failure.kind == FailureKind::Refused && failure.text.contains("REPLICATION SLAVE"), "{failure}");
+    store.sql("GRANT REPLICATION SLAVE ON *.* TO reader@'%'");
+    let feed = follow(&reader, &["users"], None);
+    store.sql("UPDATE users SET name = 'x' WHERE id = 1");
+    feed.changes(1);
+    // The number is that of the URL, and another with it ends this one.
+    assert!(store.sql("SHOW SLAVE HOSTS").starts_with("77"));
+    let second = follow(&larder_source_mysql::open(&url, &options()).unwrap(), &["users"], None);
+    assert!(feed.wait_for_end().is_passing());
+    drop(second);
+    store.sql("SET GLOBAL binlog_format = MIXED");
+    let failure = refusal(&driver, "users");
+    assert!(
+        failure.kind == FailureKind::Unsupported && failure.text.contains("binlog_format = ROW"),
+        "{failure}"
+    );
+    store.sql("SET GLOBAL binlog_format = ROW; SET GLOBAL log_bin_compress = ON");
+    assert!(refusal(&driver, "users").text.contains("log_bin_compress = OFF"));
+    // Without checksums it goes on as well, also when they are turned on or off meanwhile.
+    store.sql("SET GLOBAL log_bin_compress = OFF; SET GLOBAL binlog_checksum = NONE");
+    let feed = follow(&driver, &["users"], None);
+    store.sql("UPDATE users SET name = 'y' WHERE id = 1; SET GLOBAL binlog_checksum = CRC32; UPDATE users SET name = 'z' WHERE id = 1");
+    assert_eq!(told(&feed.changes(2)[1], "name"), Some(text("z")));
+    store.sql("SET GLOBAL binlog_checksum = NONE; UPDATE users SET name = 'a' WHERE id = 1; SET GLOBAL log_bin_compress = ON, log_bin_compress_min_len = 10; \
+        UPDATE users SET name = 'compressed' WHERE id = 1");
+    feed.wait_for(|told| told.contains(&Told::Emptied("users".to_owned())));
+    assert_eq!(feed.changes(3).len(), 3);
 }
