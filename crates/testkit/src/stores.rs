@@ -143,7 +143,7 @@ impl Store {
                     "--server-id=1",
                     "--log-bin=binlog",
                     "--binlog-format=ROW",
-                    "--innodb-flush-log-at-trx-commit=0",
+                    "--innodb-flush-log-at-trx-commit=2",
                     "--innodb-buffer-pool-size=32M",
                 ]);
                 command
@@ -292,7 +292,11 @@ impl Store {
     /// A command as the user that may run the server: these refuse to be run by root.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(find(program));
-        command.current_dir(&self.folder).env("LC_ALL", "C.UTF-8").env("HOME", &self.folder);
+        command
+            .current_dir(&self.folder)
+            .env("LC_ALL", "C.UTF-8")
+            .env("HOME", &self.folder)
+            .env("TMPDIR", &self.folder);
         if let Some((user, group)) = self.kind.owner() {
             command.uid(user).gid(group);
         }
