@@ -10,6 +10,7 @@ mod binlog;
 mod cells;
 mod connection;
 mod feed;
+pub mod fuzz;
 mod login;
 mod message;
 mod moment;

@@ -153,6 +153,11 @@ impl Reader {
         self.start.watched.get(table).map(|watched| (watched.schema.as_str(), watched.table.as_str()))
     }
 
+    /// How the columns of a table stand in rows.
+    pub fn stored(&self, id: u64) -> &[Stored] {
+        self.tables.get(&id).map_or(&[], |table| &table.stored)
+    }
+
     /// Reads one event.
     pub fn read(&mut self, bytes: &[u8], tell: Tell<'_>) -> Result<Read, Failure> {
         let event = Event::read(bytes, self.start.has_checksums)?;

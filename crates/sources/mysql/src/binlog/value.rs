@@ -361,4 +361,55 @@ mod tests {
         assert_eq!(one(kind::LONG, 0, Meaning::Other, &[1, 2, 3, 4]), None);
         assert_eq!(one(kind::JSON, 4, Meaning::Other, &[1, 0, 0, 0, 9]), None);
     }
+
+    /// Digits as the binlog has them, written down from MySQL's description.
+    fn packed(whole: &str, fraction: &str, is_negative: bool) -> Vec<u8> {
+        let size = |digits: usize| [0, 1, 1, 2, 2, 3, 3, 4, 4, 4][digits];
+        let mut out = Vec::new();
+        let mut put = |digits: &str| {
+            let number: u32 = digits.parse().unwrap_or(0);
+            out.extend_from_slice(&number.to_be_bytes()[4 - size(digits.len())..]);
+        };
+        let (first, rest) = whole.split_at(whole.len() % 9);
+        put(first);
+        rest.as_bytes().chunks(9).for_each(|nine| put(std::str::from_utf8(nine).unwrap()));
+        fraction.as_bytes().chunks(9).for_each(|nine| put(std::str::from_utf8(nine).unwrap()));
+        if is_negative {
+            out.iter_mut().for_each(|byte| *byte = !*byte);
+        }
+        out[0] ^= 0x80;
+        out
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn decimals_go_both_ways(whole in "[0-9]{0,35}", fraction in "[0-9]{0,30}", is_negative in proptest::bool::ANY) {
+            proptest::prop_assume!(!whole.is_empty() || !fraction.is_empty());
+            let meta = ((whole.len() + fraction.len()) << 8 | fraction.len()) as u16;
+            let stored = Stored { kind: kind::NEWDECIMAL, meta };
+            let bytes = packed(&whole, &fraction, is_negative);
+            let mut body = Body(&bytes);
+            let cell = read(&mut body, stored, &told(Meaning::Decimal), None).unwrap();
+            let short = whole.trim_start_matches('0');
+            let text = format!(
+                "{}{}{}{fraction}",
+                if is_negative { "-" } else { "" },
+                if short.is_empty() { "0" } else { short },
+                if fraction.is_empty() { "" } else { "." },
+            );
+            proptest::prop_assert!(body.is_empty());
+            proptest::prop_assert_eq!(cell, shown(&text));
+        }
+
+        #[test]
+        fn times_go_both_ways(is_negative: bool, hours in 0..839_u64, minutes in 0..60_u64, seconds in 0..60_u64, micros in 1..1_000_000_u64) {
+            let whole = (hours << 12 | minutes << 6 | seconds) << 24 | micros;
+            let half = 0x80_0000_u64 << 24;
+            let bytes = if is_negative { half - whole } else { half + whole }.to_be_bytes();
+            let stored = Stored { kind: kind::TIME2, meta: 6 };
+            let cell = read(&mut Body(&bytes[2..]), stored, &told(Meaning::Time), None).unwrap();
+            let sign = if is_negative { "-" } else { "" };
+            proptest::prop_assert_eq!(cell, shown(&format!("{sign}{hours:02}:{minutes:02}:{seconds:02}.{micros:06}")));
+        }
+    }
 }
