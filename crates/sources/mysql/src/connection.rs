@@ -328,7 +328,9 @@ impl Connection {
     /// Asks for nothing, and waits for the answer.
     pub async fn ping(&mut self) -> Result<(), Trouble> {
         self.command(&[command::PING]).await?;
-        self.next().await?;
+        if self.next().await? != 0 {
+            return Err(garbled("the store does not answer to what it was asked").into());
+        }
         self.done()?;
         Ok(())
     }
@@ -346,7 +348,11 @@ impl Connection {
         }
         self.most = MESSAGE_MAX;
         self.command(&[&[command::PREPARE], sql.as_bytes()].concat()).await?;
-        self.next().await?;
+        if self.next().await? != 0 {
+            return Err(
+                garbled("the store says neither that a statement is prepared nor that it is not").into()
+            );
+        }
         let mut body = Body(self.body());
         body.u8()?;
         let id = body.u32()?;

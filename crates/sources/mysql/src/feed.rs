@@ -39,31 +39,13 @@ impl Feed for Mysql {
         Box::pin(async move {
             let mut from = from.and_then(|position| Place::parse(&position.0));
             loop {
-                let mut connection = Connection::open(&self.server).await?;
-                let settings = Settings::ask(&mut connection).await?;
-                settings.check()?;
-                let watched = self.watched(&mut connection, tables, settings.ignores_case()).await?;
-                let server = settings.number("server_id").unwrap_or(0);
-                let known =
-                    from.take().filter(|from| from.server == server && u32::try_from(from.position).is_ok());
-                let is_known = known.is_some();
-                let place = match known {
-                    Some(place) => place,
-                    None => {
-                        tell(Told::Gap);
-                        current(&mut connection, server, &watched).await?
-                    }
-                };
-                self.begin(&mut connection, &place, &settings).await?;
-                let start = Start {
-                    watched,
-                    ignores_case: settings.ignores_case(),
-                    zone: settings.zone(),
-                    has_checksums: settings.has_checksums(),
-                    place,
-                };
-                let following =
-                    Following { driver: self, connection, reader: Reader::new(start), asking: None };
+                let from = from.take();
+                let set_up = timeout(SILENCE, self.set_up(tables, from)).await;
+                let (following, is_known) = set_up
+                    .unwrap_or_else(|_| Err(unreachable("the store does not say in time what it has")))?;
+                if !is_known {
+                    tell(Told::Gap);
+                }
                 match following.run(tell).await {
                     // Begins again, from now on.
                     Ended::Gone(_) if is_known => {}
@@ -180,6 +162,30 @@ fn literal(text: &str) -> String {
 }
 
 impl Mysql {
+    /// Asks to be sent the binlog from a position, or from now on; whether the position is one that the store may still have.
+    async fn set_up(&self, tables: &[String], from: Option<Place>) -> Result<(Following<'_>, bool), Failure> {
+        let mut connection = Connection::open(&self.server).await?;
+        let settings = Settings::ask(&mut connection).await?;
+        settings.check()?;
+        let watched = self.watched(&mut connection, tables, settings.ignores_case()).await?;
+        let server = settings.number("server_id").unwrap_or(0);
+        let known = from.filter(|from| from.server == server && u32::try_from(from.position).is_ok());
+        let is_known = known.is_some();
+        let place = match known {
+            Some(place) => place,
+            None => current(&mut connection, server, &watched).await?,
+        };
+        self.begin(&mut connection, &place, &settings).await?;
+        let start = Start {
+            watched,
+            ignores_case: settings.ignores_case(),
+            zone: settings.zone(),
+            has_checksums: settings.has_checksums(),
+            place,
+        };
+        Ok((Following { driver: self, connection, reader: Reader::new(start), asking: None }, is_known))
+    }
+
     /// The tables that are followed, and those on which they depend.
     async fn watched(
         &self,
@@ -212,15 +218,21 @@ impl Mysql {
                         "{schema}.{table} is a view, of which the binlog tells nothing: name the tables that it reads"
                     )));
                 }
-                Some(_) => watched.push(Watched {
+                Some(_) => {}
+            }
+            let is_known = |known: &&mut Watched| known.schema == schema && known.table == table;
+            match watched.iter_mut().find(is_known) {
+                // Under its name alone, and with its schema.
+                Some(known) => known.told.push(told.clone()),
+                None => watched.push(Watched {
                     schema: schema.to_owned(),
                     table: table.to_owned(),
-                    told: Some(told.clone()),
+                    told: vec![told.clone()],
                     dependents: Vec::new(),
                 }),
             }
         }
-        let keys = foreign_keys(connection).await?;
+        let keys = foreign_keys(connection, &watched).await?;
         depend(&mut watched, &keys);
         Ok(watched)
     }
@@ -232,9 +244,11 @@ impl Mysql {
         place: &Place,
         settings: &Settings,
     ) -> Result<(), Failure> {
-        let mut set = format!("SET @master_heartbeat_period = {}", HEARTBEAT.as_nanos());
+        let beat = HEARTBEAT.as_nanos();
+        let mut set = format!("SET @master_heartbeat_period = {beat}, @source_heartbeat_period = {beat}");
         if settings.0.contains_key("binlog_checksum") {
-            set.push_str(", @master_binlog_checksum = @@global.binlog_checksum");
+            let sums = "@@global.binlog_checksum";
+            set.push_str(&format!(", @master_binlog_checksum = {sums}, @source_binlog_checksum = {sums}"));
         }
         if connection.greeting.is_mariadb {
             set.push_str(&format!(", @mariadb_slave_capability = {MARIADB_CAPABILITY}"));
@@ -309,30 +323,41 @@ struct ForeignKey {
     at_delete: bool,
 }
 
-async fn foreign_keys(connection: &mut Connection) -> Result<Vec<ForeignKey>, Failure> {
-    let query = "SELECT k.CONSTRAINT_NAME, k.TABLE_SCHEMA, k.TABLE_NAME, k.REFERENCED_TABLE_SCHEMA, k.REFERENCED_TABLE_NAME, \
-        k.REFERENCED_COLUMN_NAME, r.UPDATE_RULE, r.DELETE_RULE FROM information_schema.REFERENTIAL_CONSTRAINTS r \
-        JOIN information_schema.KEY_COLUMN_USAGE k ON k.CONSTRAINT_SCHEMA = r.CONSTRAINT_SCHEMA \
-        AND k.CONSTRAINT_NAME = r.CONSTRAINT_NAME AND k.TABLE_NAME = r.TABLE_NAME \
-        WHERE k.REFERENCED_TABLE_NAME IS NOT NULL ORDER BY k.CONSTRAINT_SCHEMA, k.TABLE_NAME, k.CONSTRAINT_NAME";
-    let rows = connection.ask(query).await.map_err(Trouble::plain)?;
+/// The keys of tables in the databases of those that are followed, and of those that these refer to.
+async fn foreign_keys(connection: &mut Connection, watched: &[Watched]) -> Result<Vec<ForeignKey>, Failure> {
+    let mut schemas: Vec<String> = Vec::new();
+    let add = |schema: &str, schemas: &mut Vec<String>| {
+        if !schemas.iter().any(|known| known == schema) {
+            schemas.push(schema.to_owned());
+        }
+    };
+    watched.iter().for_each(|watched| add(&watched.schema, &mut schemas));
     let mut keys: Vec<(String, ForeignKey)> = Vec::new();
-    for row in rows {
-        let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
-        let cascades = |rule: String| rule.starts_with("CASCADE") || rule.starts_with("SET");
-        let child = (text(1), text(2));
-        let (at_update, at_delete) = (cascades(text(6)), cascades(text(7)));
-        match keys.last_mut() {
-            Some((name, key)) if *name == text(0) && key.child == child => key.columns.push(text(5)),
-            _ => {
-                let key = ForeignKey {
-                    child,
-                    parent: (text(3), text(4)),
-                    columns: vec![text(5)],
-                    at_update,
-                    at_delete,
-                };
-                keys.push((text(0), key));
+    let mut next = 0;
+    while let Some(schema) = schemas.get(next).cloned() {
+        next += 1;
+        let query = format!(
+            "SELECT k.CONSTRAINT_NAME, k.TABLE_SCHEMA, k.TABLE_NAME, k.REFERENCED_TABLE_SCHEMA, k.REFERENCED_TABLE_NAME, \
+             k.REFERENCED_COLUMN_NAME, r.UPDATE_RULE, r.DELETE_RULE FROM information_schema.REFERENTIAL_CONSTRAINTS r \
+             JOIN information_schema.KEY_COLUMN_USAGE k ON k.CONSTRAINT_SCHEMA = r.CONSTRAINT_SCHEMA \
+             AND k.CONSTRAINT_NAME = r.CONSTRAINT_NAME AND k.TABLE_NAME = r.TABLE_NAME \
+             WHERE r.CONSTRAINT_SCHEMA = {0} AND k.CONSTRAINT_SCHEMA = {0} AND k.REFERENCED_TABLE_NAME IS NOT NULL \
+             ORDER BY k.TABLE_NAME, k.CONSTRAINT_NAME",
+            literal(&schema)
+        );
+        for row in connection.ask(&query).await.map_err(Trouble::plain)? {
+            let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
+            let cascades = |rule: String| rule.starts_with("CASCADE") || rule.starts_with("SET");
+            let child = (text(1), text(2));
+            let (at_update, at_delete) = (cascades(text(6)), cascades(text(7)));
+            add(&text(3), &mut schemas);
+            match keys.last_mut() {
+                Some((name, key)) if *name == text(0) && key.child == child => key.columns.push(text(5)),
+                _ => {
+                    let parent = (text(3), text(4));
+                    let key = ForeignKey { child, parent, columns: vec![text(5)], at_update, at_delete };
+                    keys.push((text(0), key));
+                }
             }
         }
     }
@@ -342,14 +367,17 @@ async fn foreign_keys(connection: &mut Connection) -> Result<Vec<ForeignKey>, Fa
 /// Notes for each table which of those that are followed change with it, over however many keys.
 fn depend(watched: &mut Vec<Watched>, keys: &[ForeignKey]) {
     let is_same = |watched: &Watched, (schema, table): &(String, String)| {
-        watched.schema == *schema && watched.table == *table
+        watched.schema.eq_ignore_ascii_case(schema) && watched.table.eq_ignore_ascii_case(table)
+    };
+    let is_pair = |one: &(String, String), other: &(String, String)| {
+        one.0.eq_ignore_ascii_case(&other.0) && one.1.eq_ignore_ascii_case(&other.1)
     };
     for followed in 0..watched.len() {
         let mut reached = vec![(watched[followed].schema.clone(), watched[followed].table.clone())];
         let mut next = 0;
         while let Some(child) = reached.get(next).cloned() {
             next += 1;
-            for key in keys.iter().filter(|key| key.child == child) {
+            for key in keys.iter().filter(|key| is_pair(&key.child, &child)) {
                 let at =
                     watched.iter().position(|watched| is_same(watched, &key.parent)).unwrap_or_else(|| {
                         let (schema, table) = key.parent.clone();
@@ -417,10 +445,15 @@ impl Following<'_> {
             }
             match self.reader.read(&self.connection.body()[1..], tell)? {
                 Read::Done => {}
+                Read::Stale => return Err(unreachable("foreign keys have changed").into()),
                 Read::Gone => return Err(Ended::Gone(unreachable("the binlog was begun anew"))),
                 Read::Describe { id, table } => {
                     let Some((schema, table)) = self.reader.watched(table) else { continue };
-                    let columns = self.driver.describe(&mut self.asking, schema, table).await?;
+                    let describing =
+                        timeout(SILENCE, self.driver.describe(&mut self.asking, schema, table)).await;
+                    let columns = describing.unwrap_or_else(|_| {
+                        Err(unreachable("the store does not say in time what columns a table has"))
+                    })?;
                     self.reader.describe(id, columns);
                 }
             }
@@ -477,7 +510,7 @@ mod tests {
         let of = |table: &str| Watched {
             schema: "shop".to_owned(),
             table: table.to_owned(),
-            told: Some(table.to_owned()),
+            told: vec![table.to_owned()],
             dependents: Vec::new(),
         };
         let mut watched = vec![of("lines"), of("other")];

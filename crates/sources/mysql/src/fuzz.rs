@@ -51,7 +51,7 @@ pub fn fuzz_binlog(data: &[u8]) {
     let watched = |table: &str, told: bool| Watched {
         schema: "shop".to_owned(),
         table: table.to_owned(),
-        told: told.then(|| table.to_owned()),
+        told: if told { vec![table.to_owned()] } else { Vec::new() },
         dependents: vec![Dependent { table: 0, at_delete: true, at_update: vec!["c0".to_owned()] }],
     };
     let start = Start {

@@ -533,7 +533,23 @@ fn what_the_store_changes_by_itself_is_seen() {
     assert_eq!(store.sql("SELECT id FROM `lines`").trim(), "101");
     let emptied = feed.told().iter().filter(|told| matches!(told, Told::Emptied(_))).count();
     assert_eq!(emptied, 1, "names of users are none of its");
-    drop(feed);
+    // A key that is added later: who follows is to look again.
+    store.sql("CREATE TABLE notes (id int PRIMARY KEY, line_id int); INSERT INTO notes VALUES (1, 101)");
+    let notes = follow(&open(&store), &["notes", "shop.notes"], None);
+    store.sql("ALTER TABLE notes ADD FOREIGN KEY (line_id) REFERENCES `lines` (id) ON UPDATE CASCADE");
+    assert!(notes.wait_for_end().is_passing());
+    let position = notes.reached();
+    drop(notes);
+    let notes = follow(&open(&store), &["notes", "shop.notes"], Some(position));
+    store.sql("UPDATE `lines` SET id = 102 WHERE id = 101; UPDATE notes SET id = 2");
+    let both = notes.changes(2);
+    assert_eq!((both[0].table.as_str(), both[1].table.as_str()), ("notes", "shop.notes"));
+    assert_eq!(cell(both[0].before.as_ref(), "line_id"), Some(Cell::Integer(102)));
+    assert!(
+        ["notes", "shop.notes"].iter().all(|name| notes.told().contains(&Told::Emptied((*name).to_owned())))
+    );
+    assert!(!notes.told().contains(&Told::Gap));
+    drop((feed, notes));
     // A transaction in two phases counts once it is committed.
     let feed = follow(&driver, &["users"], None);
     store.sql("XA START 'ab'; UPDATE users SET name = 'prepared' WHERE id = 3; XA END 'ab'; XA PREPARE 'ab'");

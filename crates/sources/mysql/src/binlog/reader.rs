@@ -20,8 +20,8 @@ use std::sync::Arc;
 pub struct Watched {
     pub schema: String,
     pub table: String,
-    /// Under which name its changes are told; none where only others depend on it.
-    pub told: Option<String>,
+    /// Under which names its changes are told; none where only others depend on it.
+    pub told: Vec<String>,
     /// Tables whose rows the store changes together with its own, without a word in the binlog.
     pub dependents: Vec<Dependent>,
 }
@@ -89,6 +89,8 @@ pub enum Read {
     Describe { id: u64, table: usize },
     /// The file is another one of the same name.
     Gone,
+    /// Which tables depend on which has changed.
+    Stale,
 }
 
 /// Reads events, one after the other.
@@ -107,6 +109,7 @@ pub struct Reader {
     prepared: HashMap<String, Vec<bool>>,
     /// Something that stands in a file has been read.
     has_begun: bool,
+    is_stale: bool,
 }
 
 struct Table {
@@ -139,6 +142,7 @@ impl Reader {
             touched: vec![false; count],
             prepared: HashMap::new(),
             has_begun: false,
+            is_stale: false,
             start,
         }
     }
@@ -218,6 +222,9 @@ impl Reader {
         }
         self.advance(event.end);
         self.reached(tell);
+        if self.is_stale && !self.in_transaction {
+            return Ok(Read::Stale);
+        }
         Ok(outcome)
     }
 
@@ -296,9 +303,7 @@ impl Reader {
             return Err(garbled("rows of the binlog with other columns than their table has"));
         }
         let watched = &self.start.watched[table.watched];
-        if watched.told.is_some() {
-            self.touched[table.watched] = true;
-        }
+        self.touched[table.watched] |= !watched.told.is_empty();
         while !event.rows.is_empty() {
             let left = event.rows.0.len();
             let before = table.image(event.before, &mut event.rows, self.start.zone)?;
@@ -330,9 +335,13 @@ impl Reader {
                     empty(&self.start.watched, &mut self.emptied, &mut self.touched, dependent.table, tell);
                 }
             }
-            if let Some(name) = &watched.told {
-                let [before, after] = [before, after].map(|cells| cells.map(|cells| table.named(cells)));
-                tell(Told::Changed(Change { table: name.clone(), before, after }));
+            let [before, after] = [before, after].map(|cells| cells.map(|cells| table.named(cells)));
+            for name in &watched.told {
+                tell(Told::Changed(Change {
+                    table: name.clone(),
+                    before: before.clone(),
+                    after: after.clone(),
+                }));
             }
         }
         Ok(())
@@ -388,6 +397,7 @@ impl Reader {
             if mentions(query, &watched.table) || (is_drop && mentions(query, &watched.schema)) {
                 self.changed_somehow(at, tell);
                 self.tables.retain(|_, table| table.watched != at);
+                self.is_stale |= mentions(query, "foreign") || mentions(query, "references");
             }
         }
     }
@@ -395,10 +405,10 @@ impl Reader {
 
 /// Tells that a table is to be looked at anew, once in a transaction.
 fn empty(watched: &[Watched], emptied: &mut [bool], touched: &mut [bool], table: usize, tell: Tell<'_>) {
-    let Some(name) = watched.get(table).and_then(|watched| watched.told.clone()) else { return };
-    touched[table] = true;
+    let names = watched.get(table).map_or(&[][..], |watched| &watched.told);
+    touched[table] |= !names.is_empty();
     if !std::mem::replace(&mut emptied[table], true) {
-        tell(Told::Emptied(name));
+        names.iter().for_each(|name| tell(Told::Emptied(name.clone())));
     }
 }
 
@@ -468,7 +478,7 @@ mod tests {
         Watched {
             schema: "shop".to_owned(),
             table: table.to_owned(),
-            told: told.then(|| table.to_owned()),
+            told: if told { vec![table.to_owned()] } else { Vec::new() },
             dependents: Vec::new(),
         }
     }
