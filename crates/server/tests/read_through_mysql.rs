@@ -73,7 +73,11 @@ fn every_shape_is_loaded() {
         ("l:<id:int>", "list", "SELECT tag FROM tags WHERE person = $id ORDER BY tag DESC"),
         ("t:<id:int>", "set", "SELECT tag FROM tags WHERE person = $id"),
         ("z:<id:int>", "zset", "SELECT tag, weight FROM tags WHERE person = $id"),
-        ("n:<name>", "string", "SELECT id FROM people WHERE name = $name"),
+        (
+            "n:<name>",
+            "string",
+            "SELECT id FROM people WHERE name = $name AND name COLLATE utf8mb4_bin = $name",
+        ),
     ];
     let mut options = Vec::new();
     for (pattern, shape, query) in routes {
@@ -93,6 +97,7 @@ fn every_shape_is_loaded() {
     assert_eq!(client.run("SISMEMBER t:1 x").unwrap().integer(), Some(1));
     assert_eq!(client.run("ZSCORE z:1 y").unwrap().text(), "2");
     assert_eq!(get(&mut client, "n:Bob"), "2");
+    assert!(nothing(&mut client, "n:bob"), "the collation would say that it is the same");
     assert!(
         nothing(&mut client, "n:' OR 1=1 -- ") && nothing(&mut client, "s:9") && nothing(&mut client, "s:x")
     );
