@@ -55,6 +55,11 @@ impl Feed for Mysql {
         })
     }
 
+    /// The binlog is sent once it is written, and rows are there for others only after that: later still where it waits for replicas.
+    fn tells_early(&self) -> bool {
+        true
+    }
+
     fn remove(&self) -> Work<'_, ()> {
         Box::pin(async { Ok(()) })
     }
@@ -171,10 +176,8 @@ impl Mysql {
         let server = settings.number("server_id").unwrap_or(0);
         let known = from.filter(|from| from.server == server && u32::try_from(from.position).is_ok());
         let is_known = known.is_some();
-        let place = match known {
-            Some(place) => place,
-            None => current(&mut connection, server, &watched).await?,
-        };
+        let end = current(&mut connection, server, &watched).await?;
+        let place = known.unwrap_or_else(|| end.clone());
         self.begin(&mut connection, &place, &settings).await?;
         let start = Start {
             watched,
@@ -183,7 +186,7 @@ impl Mysql {
             has_checksums: settings.has_checksums(),
             place,
         };
-        Ok((Following { driver: self, connection, reader: Reader::new(start), asking: None }, is_known))
+        Ok((Following { driver: self, connection, reader: Reader::new(start), end, asking: None }, is_known))
     }
 
     /// The tables that are followed, and those on which they depend.
@@ -414,6 +417,8 @@ struct Following<'a> {
     driver: &'a Mysql,
     connection: Connection,
     reader: Reader,
+    /// Where the binlog ended when it was asked for: before that it is the past that is told.
+    end: Place,
     /// For questions about tables.
     asking: Option<Connection>,
 }
@@ -440,24 +445,27 @@ impl Following<'_> {
                 }
                 Err(trouble) => return Err(trouble.plain().into()),
             }
-            if !std::mem::replace(&mut is_told, true) {
-                tell(Told::Following);
-            }
             match self.reader.read(&self.connection.body()[1..], tell)? {
                 Read::Done => {}
                 Read::Stale => return Err(unreachable("foreign keys have changed").into()),
                 Read::Gone => return Err(Ended::Gone(unreachable("the binlog was begun anew"))),
-                Read::Describe { id, table } => {
-                    let Some((schema, table)) = self.reader.watched(table) else { continue };
-                    let describing =
-                        timeout(SILENCE, self.driver.describe(&mut self.asking, schema, table)).await;
-                    let columns = describing.unwrap_or_else(|_| {
-                        Err(unreachable("the store does not say in time what columns a table has"))
-                    })?;
-                    self.reader.describe(id, columns);
-                }
+                Read::Describe { id, table } => self.describe(id, table).await?,
+            }
+            if !is_told && self.reader.has_reached(&self.end) {
+                is_told = true;
+                tell(Told::Following);
             }
         }
+    }
+
+    async fn describe(&mut self, id: u64, table: usize) -> Result<(), Failure> {
+        let Some((schema, table)) = self.reader.watched(table) else { return Ok(()) };
+        let described = timeout(SILENCE, self.driver.describe(&mut self.asking, schema, table)).await;
+        let columns = described.unwrap_or_else(|_| {
+            Err(unreachable("the store does not say in time what columns a table has"))
+        })?;
+        self.reader.describe(id, columns);
+        Ok(())
     }
 }
 

@@ -437,7 +437,16 @@ fn changes_by_others_are_told_and_a_follower_can_come_back() {
     store.run().unwrap();
     let feed = follow(&driver, &tables, Some(position.clone()));
     let changes = feed.changes(1);
-    assert!(!feed.told().contains(&Told::Gap));
+    let told = feed.told();
+    assert!(!told.contains(&Told::Gap));
+    let place = |is_it: fn(&Told) -> bool| told.iter().position(is_it).unwrap();
+    assert!(
+        place(|one| matches!(one, Told::Changed(_))) < place(|one| *one == Told::Following),
+        "the past comes first"
+    );
+    assert!(
+        matches!(told.iter().find(|one| matches!(one, Told::At(_))), Some(Told::At(at)) if *at > 1_700_000_000_000)
+    );
     assert_eq!(cell(changes[0].after.as_ref(), "id"), Some(Cell::Integer(30)));
     let position = feed.reached();
     store.kill();

@@ -110,6 +110,10 @@ pub struct Reader {
     /// Something that stands in a file has been read.
     has_begun: bool,
     is_stale: bool,
+    /// The store has said that there is nothing more.
+    is_idle: bool,
+    /// When what was told last was done.
+    at_ms: u64,
 }
 
 struct Table {
@@ -143,6 +147,8 @@ impl Reader {
             prepared: HashMap::new(),
             has_begun: false,
             is_stale: false,
+            is_idle: false,
+            at_ms: 0,
             start,
         }
     }
@@ -150,6 +156,13 @@ impl Reader {
     /// Whether anything has come that stands in a file.
     pub fn has_begun(&self) -> bool {
         self.has_begun
+    }
+
+    /// Whether all has been read that was there when the binlog ended at this place.
+    pub fn has_reached(&self, end: &Place) -> bool {
+        let number = |file: &str| file.rsplit('.').next().and_then(|digits| digits.parse::<u64>().ok());
+        let is_later = self.place.file != end.file && number(&self.place.file) > number(&end.file);
+        self.is_idle || is_later || (self.place.file == end.file && self.place.position >= end.position)
     }
 
     /// A watched table: its schema and name.
@@ -184,14 +197,17 @@ impl Reader {
                 }
                 return Ok(Read::Done);
             }
-            code::HEARTBEAT | code::HEARTBEAT_2 if !self.in_transaction => tell(Told::Idle),
+            code::HEARTBEAT | code::HEARTBEAT_2 if !self.in_transaction => {
+                self.is_idle = true;
+                tell(Told::Idle);
+            }
             code::TABLE_MAP => {
                 // Rows follow, which nobody could read who began between here and there.
                 self.in_transaction = true;
                 outcome = self.map(TableMap::read(event.body)?);
             }
             code::WRITE_ROWS_1..=code::DELETE_ROWS_1 | code::WRITE_ROWS_2..=code::DELETE_ROWS_2 => {
-                self.rows(event.kind, event.body, tell)?;
+                self.rows(&event, tell)?;
             }
             code::PARTIAL_UPDATE_ROWS
             | code::MARIADB_ROWS_COMPRESSED_FIRST..=code::MARIADB_ROWS_COMPRESSED_LAST => {
@@ -207,7 +223,10 @@ impl Reader {
                 // Alone, what follows is no transaction, and nothing ends it.
                 self.in_transaction = body.u8()? & 1 == 0;
             }
-            code::XID => self.end(),
+            code::XID => {
+                self.at(&event, tell);
+                self.end();
+            }
             code::XA_PREPARE => {
                 if let Some(name) = read_prepared(event.body)? {
                     if self.prepared.len() >= PREPARED_MAX {
@@ -292,8 +311,21 @@ impl Reader {
         table.names = names;
     }
 
-    fn rows(&mut self, kind: u8, body: Body<'_>, tell: Tell<'_>) -> Result<(), Failure> {
-        let Some(table) = self.tables.get(&table_of(body)?) else { return Ok(()) };
+    /// Says when what follows was done. That is known to the second: its end, so that nothing looks late that is not.
+    fn at(&mut self, event: &Event<'_>, tell: Tell<'_>) {
+        let at_ms = u64::from(event.stamp) * 1000 + 999;
+        if std::mem::replace(&mut self.at_ms, at_ms) != at_ms {
+            tell(Told::At(at_ms));
+        }
+    }
+
+    fn rows(&mut self, event: &Event<'_>, tell: Tell<'_>) -> Result<(), Failure> {
+        let (kind, body) = (event.kind, event.body);
+        let id = table_of(body)?;
+        if self.tables.contains_key(&id) {
+            self.at(event, tell);
+        }
+        let Some(table) = self.tables.get(&id) else { return Ok(()) };
         let Some(described) = &table.described else {
             self.changed_somehow(table.watched, tell);
             return Ok(());
@@ -504,7 +536,12 @@ mod tests {
             self.end += 23 + body.len() as u32;
             let mut told = Vec::new();
             let bytes = made(kind, self.end, 0, body);
-            let read = self.reader.read(&bytes, &mut |one| told.push(one)).unwrap();
+            // All of it happens in one second.
+            let read = self.reader.read(&bytes, &mut |one| match one {
+                Told::At(at_ms) => assert_eq!(at_ms, 1_700_000_000_999),
+                one => told.push(one),
+            });
+            let read = read.unwrap();
             if let Read::Describe { id, .. } = read {
                 self.reader.describe(id, described());
             }
