@@ -11,6 +11,11 @@ pub use commands::commands;
 pub use hll::hll;
 pub use request::request;
 
+/// Foreign events of a binlog are refused or told: whole rows of the tables that are followed, and positions that can be read back.
+pub fn binlog(data: &[u8]) {
+    larder_source_mysql::fuzz::fuzz_binlog(data);
+}
+
 /// A configuration that is accepted survives being rewritten; no text panics.
 pub fn config(data: &[u8]) {
     larder_config::fuzz_config(data);
@@ -34,6 +39,11 @@ pub fn list(data: &[u8]) {
 /// Foreign packed elements are refused, or can be read from both ends and changed.
 pub fn packed(data: &[u8]) {
     larder_values::fuzz::fuzz_packed(data);
+}
+
+/// Foreign packets of MySQL's protocol are refused or read.
+pub fn packets(data: &[u8]) {
+    larder_source_mysql::fuzz::fuzz_packets(data);
 }
 
 /// A payload for RESTORE is refused or gives a value that is dumped and restored as the same.
@@ -71,6 +81,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target under its name, which is also that of its folder in `seeds/`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("binlog", binlog),
     ("commands", commands),
     ("config", config),
     ("glob", glob),
@@ -79,6 +90,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("list", list),
     ("lzf", lzf),
     ("packed", packed),
+    ("packets", packets),
     ("request", request),
     ("restore", restore),
     ("set", set),

@@ -302,6 +302,68 @@ fn postgres_and_its_copies_agree_when_the_server_is_killed() {
     all_are_as(&server.lock().unwrap(), &stored_in(&store));
 }
 
+/// Ends the connections over which the binlog is sent.
+fn cut_binlog(store: &Store) {
+    let replicas = "SELECT id FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'";
+    for id in store.sql(replicas).split_whitespace() {
+        // It may have ended by itself.
+        store.sql(&format!(
+            "DELIMITER //\nBEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR 1094 DO 0; KILL {id}; END//"
+        ));
+    }
+}
+
+#[test]
+fn mariadb_and_its_copies_agree_whatever_is_cut() {
+    let Some(store) = stores::mariadb() else { return };
+    fill(&store);
+    let (server, _folder) = over(&store, &["feed-down", "bypass"]);
+    until("the feed is there", || is_following(&server));
+    let store = Mutex::new(store);
+    contend(
+        &server,
+        || Sql(store.lock().unwrap().session()),
+        || {
+            for _ in 0..3 {
+                thread::sleep(Duration::from_millis(300));
+                cut_binlog(&store.lock().unwrap());
+            }
+            let mut store = store.lock().unwrap();
+            store.sql("FLUSH BINARY LOGS");
+            store.kill();
+            thread::sleep(Duration::from_millis(300));
+            store.run().unwrap();
+        },
+    );
+    let store = store.into_inner().unwrap();
+    all_are_as(&server.lock().unwrap(), &stored_in(&store));
+}
+
+#[test]
+fn mariadb_and_its_copies_agree_when_the_server_is_killed() {
+    let Some(store) = stores::mariadb() else { return };
+    fill(&store);
+    let (server, _folder) = over(&store, &[]);
+    until("the feed is there", || is_following(&server));
+    contend(
+        &server,
+        || Sql(store.session()),
+        || {
+            for _ in 0..2 {
+                thread::sleep(Duration::from_millis(400));
+                let mut running = server.lock().unwrap();
+                signal(&running, "KILL");
+                running.wait_for_end(STALE_MAX);
+                let (again, folder) = over(&store, &[]);
+                *running = again.into_inner().unwrap();
+                // The password is read once, at the start.
+                drop(folder);
+            }
+        },
+    );
+    all_are_as(&server.lock().unwrap(), &stored_in(&store));
+}
+
 /// A file that many write.
 struct File(rusqlite::Connection);
 

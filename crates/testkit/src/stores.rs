@@ -28,6 +28,8 @@ pub struct Store {
     process: Option<Child>,
     folder: PathBuf,
     port: u16,
+    /// What its server is started with besides.
+    options: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,12 +40,17 @@ enum Kind {
 
 /// PostgreSQL; with the reason where it is not installed. A missing one fails the test where CI is set.
 pub fn postgres() -> Option<Store> {
-    or_skip(Store::start(Kind::Postgres))
+    or_skip(Store::start(Kind::Postgres, &[]))
 }
 
 /// MariaDB.
 pub fn mariadb() -> Option<Store> {
-    or_skip(Store::start(Kind::MariaDb))
+    mariadb_with(&[])
+}
+
+/// The same with options of its own.
+pub fn mariadb_with(options: &[String]) -> Option<Store> {
+    or_skip(Store::start(Kind::MariaDb, options))
 }
 
 fn or_skip(started: Result<Store, String>) -> Option<Store> {
@@ -58,7 +65,7 @@ fn or_skip(started: Result<Store, String>) -> Option<Store> {
 }
 
 impl Store {
-    fn start(kind: Kind) -> Result<Store, String> {
+    fn start(kind: Kind, options: &[String]) -> Result<Store, String> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         // Sockets have short paths.
@@ -71,7 +78,7 @@ impl Store {
         }
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
         let port = port.map_err(|error| error.to_string())?.port();
-        let mut store = Store { kind, process: None, folder, port };
+        let mut store = Store { kind, process: None, folder, port, options: options.to_vec() };
         store.create()?;
         store.run()?;
         Ok(store)
@@ -143,12 +150,13 @@ impl Store {
                     "--server-id=1",
                     "--log-bin=binlog",
                     "--binlog-format=ROW",
-                    "--innodb-flush-log-at-trx-commit=0",
+                    "--innodb-flush-log-at-trx-commit=2",
                     "--innodb-buffer-pool-size=32M",
                 ]);
                 command
             }
         };
+        command.args(&self.options);
         let error_log = log.try_clone().map_err(|error| error.to_string())?;
         let process = command.stdin(Stdio::null()).stdout(log).stderr(error_log).spawn();
         self.process = Some(process.map_err(|error| format!("{:?} is not installed: {error}", self.kind))?);
@@ -292,7 +300,11 @@ impl Store {
     /// A command as the user that may run the server: these refuse to be run by root.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(find(program));
-        command.current_dir(&self.folder).env("LC_ALL", "C.UTF-8").env("HOME", &self.folder);
+        command
+            .current_dir(&self.folder)
+            .env("LC_ALL", "C.UTF-8")
+            .env("HOME", &self.folder)
+            .env("TMPDIR", &self.folder);
         if let Some((user, group)) = self.kind.owner() {
             command.uid(user).gid(group);
         }

@@ -255,7 +255,8 @@ impl Source {
             }
             Err(failure) => failure,
         };
-        let text = self.say(&failure.text);
+        let place = failure.position.map_or_else(String::new, |position| format!(" (at byte {position})"));
+        let text = self.say(&format!("{}{place}", failure.text));
         if failure.kind == FailureKind::Unreachable {
             self.counts.failed.fetch_add(1, Relaxed);
             self.breaker().failed(self.millis());

@@ -19,6 +19,8 @@ const KINDS: &[Kind] = &[
     ("sqlite", "sqlite", SQLITE),
     ("postgres", "postgres", POSTGRES),
     ("postgresql", "postgres", POSTGRES),
+    ("mysql", "mysql", MYSQL),
+    ("mariadb", "mysql", MYSQL),
     ("http", "http", HTTP),
     ("https", "http", HTTP),
     ("redis", "redis", REDIS),
@@ -37,6 +39,7 @@ macro_rules! driver {
 
 driver!(SQLITE, "sqlite", larder_source_sqlite::open);
 driver!(POSTGRES, "postgres", larder_source_postgres::open);
+driver!(MYSQL, "mysql", larder_source_mysql::open);
 driver!(HTTP, "http", larder_source_http::open);
 driver!(REDIS, "redis", larder_source_redis::open);
 
