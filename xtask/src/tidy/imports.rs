@@ -63,6 +63,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "larder-policy",
             "larder-resp",
             "larder-source",
+            "larder-source-mysql",
             "larder-store",
             "larder-values",
         ],
