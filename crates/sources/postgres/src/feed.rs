@@ -54,14 +54,18 @@ impl Feed for Postgres {
                 lsn_text(start),
                 literal(&identifier(&self.name))
             );
+            // What was committed until now is still to be told, where the feed goes on from before.
+            let past = "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+                ELSE pg_current_wal_flush_lsn() END)::text WHERE $name <> ''";
+            let past = first_text(&self.ask(past, &self.name).await?).and_then(|text| lsn(&text));
             begin_copy(&mut connection, &command).await?;
-            tell(Told::Following);
             let reached = start.max(slot.confirmed.unwrap_or(0));
             Following {
                 driver: self,
                 connection,
                 tables,
                 reader: Reader::default(),
+                past: Some(past.unwrap_or(0)),
                 reached,
                 confirmed: reached,
             }
@@ -240,6 +244,8 @@ struct Following<'a> {
     connection: Connection,
     tables: &'a [String],
     reader: Reader,
+    /// Where the log ended when following began, until that has been told.
+    past: Option<u64>,
     /// Everything before has been told.
     reached: u64,
     confirmed: u64,
@@ -252,6 +258,10 @@ impl Following<'_> {
         let mut to_confirm = self.confirmed;
         let mut heard = Instant::now();
         loop {
+            if self.past.is_some_and(|past| past <= self.reached) {
+                self.past = None;
+                tell(Told::Following);
+            }
             let now = Instant::now();
             if now >= confirm_at {
                 confirm_at = now + CONFIRM_EVERY;
