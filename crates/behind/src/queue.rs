@@ -76,8 +76,8 @@ pub struct NewWrite {
     pub value: Option<Box<[u8]>>,
 }
 
-/// Is told whether what was pushed is queued, or why not. Called by the queue's own thread.
-pub type Done = Box<dyn FnOnce(Result<(), String>) + Send>;
+/// Is told the numbers of what was pushed once it is queued, or why it is not. Called by the queue's own thread.
+pub type Done = Box<dyn FnOnce(Result<Vec<u64>, String>) + Send>;
 
 /// Is told of an owner whose writes are all settled.
 pub type Settled = Box<dyn Fn(&Arc<Owner>) + Send + Sync>;
@@ -267,7 +267,7 @@ impl Queue {
         self.shared.state.lock().config = config;
     }
 
-    /// Pushes writes, all of them or none; their numbers. `done` is told once they are on disk, or why they are not. Waits for nothing.
+    /// Pushes writes, all of them or none. `done` is told once they are on disk, or why they are not. Waits for nothing.
     ///
     /// # Errors
     /// There is no room: why. `done` is not told.
@@ -277,7 +277,7 @@ impl Queue {
         owner: &Arc<Owner>,
         now_ms: u64,
         done: Done,
-    ) -> Result<Vec<u64>, String> {
+    ) -> Result<(), String> {
         let size = |write: &NewWrite| {
             room_of(write.key.bytes.len(), write.value.as_ref().map_or(0, |value| value.len()))
         };
@@ -296,22 +296,20 @@ impl Queue {
         if state.is_over {
             return Err("its queue is closed".to_owned());
         }
-        let mut seqs = Vec::with_capacity(writes.len());
         let mut incoming = Vec::with_capacity(writes.len());
         for write in writes {
             let seq = state.next_seq;
             state.next_seq += 1;
             // Under the lock, so that of two writes of a key the later one stays.
             self.last[write.hash as usize % LAST].store(seq, Relaxed);
-            seqs.push(seq);
             let (key, value) = (Arc::new(write.key), write.value.map(Arc::from));
             incoming.push(Write { seq, at_ms: now_ms, key, value });
         }
-        owner.unsettled.fetch_add(seqs.len() as u64, Relaxed);
+        owner.unsettled.fetch_add(incoming.len() as u64, Relaxed);
         state.incoming_bytes += bytes;
         state.incoming.push(Incoming { writes: incoming, owner: Arc::clone(owner), done });
         self.shared.to_write.notify_one();
-        Ok(seqs)
+        Ok(())
     }
 
     /// Whether no later write of a key with this hash was pushed.

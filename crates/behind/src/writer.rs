@@ -121,6 +121,7 @@ impl Writer {
         let mut state = shared.state.lock();
         state.failure = None;
         for Incoming { writes, owner, done } in incoming {
+            let seqs: Vec<u64> = writes.iter().map(|write| write.seq).collect();
             for write in writes {
                 accepted += 1;
                 self.log.hold(segment);
@@ -129,7 +130,7 @@ impl Writer {
                     self.log.let_go(before);
                 }
             }
-            told.push(done);
+            told.push((done, seqs));
         }
         state.log_bytes = self.log.bytes();
         shared.keys.store(state.pending.len(), Relaxed);
@@ -139,7 +140,7 @@ impl Writer {
         if accepted > 0 {
             shared.to_send.notify_all();
         }
-        told.into_iter().for_each(|done| done(Ok(())));
+        told.into_iter().for_each(|(done, seqs)| done(Ok(seqs)));
     }
 
     fn refuse(&mut self, incoming: Vec<Incoming>, text: String) {

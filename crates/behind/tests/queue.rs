@@ -149,8 +149,8 @@ impl Running {
         let value = value.map(|value| value.as_bytes().into());
         let done = Box::new(move |result| tell.send(result).unwrap());
         let write = NewWrite { key: key(name), hash: 1, value };
-        let seqs = self.queue.push(vec![write], &self.owner, 5, done)?;
-        told.recv_timeout(SOON).unwrap().map(|()| seqs[0])
+        self.queue.push(vec![write], &self.owner, 5, done)?;
+        told.recv_timeout(SOON).unwrap().map(|seqs| seqs[0])
     }
 
     fn newest(&self, name: &str) -> Option<Option<String>> {

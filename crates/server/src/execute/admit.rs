@@ -40,6 +40,9 @@ impl Core {
             out.truncate(mark);
             return outcome;
         }
+        if conn.loading.is_some() {
+            self.end_loading(conn);
+        }
         let hidden = mode == ReplyMode::SkipNext || conn.reply_mode != ReplyMode::On;
         let is_push = std::mem::take(&mut self.reply_is_push);
         if hidden && conn.closing == Closing::No && !is_push {
@@ -87,7 +90,9 @@ impl Core {
             let error = Error::of("ERR Command not allowed inside a transaction");
             return self.refuse(conn, out, Some(row), &error);
         }
-        if let Err(error) = self.find_room(conn, row, args) {
+        // What its store has, or will have, is answered so.
+        let is_written = conn.loading.as_ref().is_some_and(|loading| loading.is_written());
+        if !is_written && let Err(error) = self.find_room(conn, row, args) {
             return self.refuse(conn, out, Some(row), &error);
         }
         if conn.is_listening_only() && !is_for_subscribers(row) {
@@ -153,10 +158,7 @@ impl Core {
                 Some(Outcome::Done)
             }
             Ok(later) => later,
-            Err(error) => {
-                conn.loading = None;
-                Some(self.refuse(conn, out, Some(row), &error))
-            }
+            Err(error) => Some(self.refuse(conn, out, Some(row), &error)),
         }
     }
 

@@ -4,10 +4,11 @@
 
 use super::{CATEGORIES, FLAGS, SINCE, count, double};
 use crate::clock;
-use crate::execute::Host;
+use crate::execute::{Core, Host};
 use crate::registry::{HostCommand, HostRun};
-use crate::server::{Answer, Message, Server};
+use crate::server::{Answer, Message, Server, Work};
 use crate::through::{self, CheckError};
+use larder_behind::Figures;
 use larder_commands::spec::{Arg, Flags, Group, KeyFlags, KeySpec};
 use larder_commands::{Args, Error, Spec};
 use larder_resp::{Output, Protocol, Reply};
@@ -16,7 +17,7 @@ use larder_source_fetch::Source;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// `CACHE SOURCE ADD|DEL|INFO|LIST|PAUSE|RESUME|TEST ...`
+/// `CACHE SOURCE ADD|DEADLETTERS|DEL|INFO|LIST|PAUSE|RESUME|TEST ...`
 pub(super) static SOURCE: HostCommand = HostCommand {
     spec: Spec {
         name: "source",
@@ -141,9 +142,17 @@ fn source(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
             sources.iter().for_each(|source| write_source(&mut reply, server, source));
             Ok(())
         }
+        (b"deadletters", [name]) => {
+            find_source(host, name)?;
+            let queue = host.server().through.queue(name);
+            let kept = queue.map_or(0, |queue| queue.figures().letters.0);
+            host.reply().integer(i64::try_from(kept).unwrap_or(i64::MAX));
+            Ok(())
+        }
+        (b"deadletters", [name, word]) if word.eq_ignore_ascii_case("clear") => clear_letters(host, name),
         _ => Err(Error::of(
             "ERR CACHE SOURCE takes ADD name url [option value ...], DEL name, TEST name, PAUSE name, RESUME name, \
-             INFO name or LIST",
+             INFO name, DEADLETTERS name [CLEAR] or LIST",
         )),
     }
 }
@@ -215,11 +224,33 @@ fn test_source(host: &mut Host<'_>, name: &str) -> Result<(), Error> {
     })
 }
 
+/// Drops the dead letters of a source, and their stream.
+fn clear_letters(host: &mut Host<'_>, name: &str) -> Result<(), Error> {
+    find_source(host, name)?;
+    let Some(queue) = host.server().through.queue(name) else {
+        host.reply().integer(0);
+        return Ok(());
+    };
+    answer_later(host, |server| async move {
+        let cleared =
+            queue.clear_letters().map_err(|error| format!("ERR cannot drop dead letters: {error}"))?;
+        let work = move |core: &mut Core| core.hide_letters(queue.name());
+        // Where letters are shown, too: in the same order.
+        if let Some(mailbox) = server.mailboxes.first() {
+            mailbox.send(Message::Work(Work(Box::new(work))));
+        }
+        Ok(Box::new(move |reply: &mut Reply<'_>| reply.integer(i64::try_from(cleared).unwrap_or(i64::MAX)))
+            as Written)
+    })
+}
+
 fn write_source(reply: &mut Reply<'_>, server: &Server, source: &Source) {
     let lines = source.spec.describe();
     let (under_way, waiting) = source.load();
     let follower = server.through.follower(&source.spec.name);
-    reply.map(lines.len() + 13);
+    let queue = server.through.queue(&source.spec.name).map(|queue| queue.figures());
+    let behind = queue.as_ref().map(|figures| (figures_of(figures), figures.failure.clone()));
+    reply.map(lines.len() + 13 + behind.as_ref().map_or(0, |(figures, _)| figures.len() + 1));
     text(reply, "name", &source.spec.name);
     for (name, value) in lines {
         text(reply, name, &value);
@@ -246,6 +277,31 @@ fn write_source(reply: &mut Reply<'_>, server: &Server, source: &Source) {
     count(reply, "feed_changes", follower.as_ref().map_or(0, |follower| follower.changes.load(Relaxed)));
     count(reply, "feed_lag_ms", follower.as_ref().map_or(0, |follower| follower.lag_ms.load(Relaxed)));
     count(reply, "feed_gaps", follower.as_ref().map_or(0, |follower| follower.gaps.load(Relaxed)));
+    if let Some((figures, failure)) = behind {
+        for (name, value) in figures {
+            count(reply, &format!("behind_{name}"), value);
+        }
+        text(reply, "behind_failure", failure.as_deref().unwrap_or("none"));
+    }
+}
+
+/// The figures of a queue by name, but for why it fails.
+pub(crate) fn figures_of(figures: &Figures) -> [(&'static str, u64); 12] {
+    let now_ms = clock::unix_millis().0;
+    [
+        ("pending", figures.pending),
+        ("bytes", figures.bytes),
+        ("log_bytes", figures.log_bytes),
+        ("held", figures.held),
+        ("oldest_ms", figures.oldest_ms.map_or(0, |since| now_ms.saturating_sub(since))),
+        ("accepted", figures.accepted),
+        ("superseded", figures.superseded),
+        ("sent", figures.sent),
+        ("retried", figures.retried),
+        ("refused", figures.refused),
+        ("buried", figures.buried),
+        ("dead_letters", figures.letters.0),
+    ]
 }
 
 fn route(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
