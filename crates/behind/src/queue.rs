@@ -6,7 +6,7 @@ use crate::disk::Disk;
 use crate::letters::{Letter, Letters};
 use crate::log::Log;
 use crate::record::{Key, Record, Write, room_of};
-use crate::state::{Owners, Pending};
+use crate::state::{Cursor, Owners, Pending};
 use crate::writer;
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashSet;
@@ -331,9 +331,17 @@ impl Queue {
         self.shared.keys.load(Relaxed) == 0
     }
 
-    /// Asks `concern` about every key that the store does not have, and whether it is set, until it answers something.
+    /// Asks `concern` about every key that the store does not have, and whether it is set, until it answers something. One that
+    /// is sent or given back meanwhile may be left out.
     pub fn find_key<T>(&self, mut concern: impl FnMut(&Key, bool) -> Option<T>) -> Option<T> {
-        self.shared.state.lock().pending.keys().find_map(|(key, is_set)| concern(key, is_set))
+        let mut cursor = Cursor::default();
+        loop {
+            let writes = self.shared.state.lock().pending.next(&mut cursor, u64::MAX)?;
+            let found = writes.iter().find_map(|write| concern(&write.key, write.value.is_some()));
+            if found.is_some() {
+                return found;
+            }
+        }
     }
 
     /// Has those writes take their turn that nobody knew how to send.

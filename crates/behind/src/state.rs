@@ -43,6 +43,16 @@ pub(crate) struct Pending {
     bytes: u64,
 }
 
+/// How far a walk over all writes has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cursor {
+    place: usize,
+    from: u64,
+}
+
+/// Writes looked at under one lock.
+const LOOKED_AT: usize = 1000;
+
 /// What became of the segment of a write before a newer one of its key.
 pub(crate) type Freed = Option<u64>;
 
@@ -122,12 +132,30 @@ impl Pending {
         self.line.append(&mut self.held);
     }
 
-    /// The newest writes that are in segments up to this one.
-    pub(crate) fn in_segments_to(&self, number: u64) -> Vec<Write> {
-        let entries = self.entries.values().filter(|entry| entry.segment <= number);
-        let mut writes: Vec<Write> = entries.map(|entry| entry.write.clone()).collect();
-        writes.sort_unstable_by_key(|write| write.seq);
-        writes
+    /// Newest writes in segments up to this one, some of them at a time; `None` behind the last. Those that change their places
+    /// meanwhile may be left out.
+    pub(crate) fn next(&self, cursor: &mut Cursor, number: u64) -> Option<Vec<Write>> {
+        let places = [&self.line, &self.held, &self.sending];
+        let place = places.get(cursor.place)?;
+        let (mut writes, mut looked_at) = (Vec::new(), 0);
+        for (position, key) in place.range(cursor.from..).take(LOOKED_AT) {
+            (looked_at, cursor.from) = (looked_at + 1, position.saturating_add(1));
+            writes.extend(
+                self.entries
+                    .get(key)
+                    .filter(|entry| entry.segment <= number)
+                    .map(|entry| entry.write.clone()),
+            );
+        }
+        if looked_at < LOOKED_AT {
+            *cursor = Cursor { place: cursor.place + 1, from: 0 };
+        }
+        Some(writes)
+    }
+
+    /// Whether any write is in a segment up to this one. Looks at all of them.
+    pub(crate) fn is_any_in_segments_to(&self, number: u64) -> bool {
+        self.entries.values().any(|entry| entry.segment <= number)
     }
 
     /// A write is in another segment now: which one it was in, if it is still to be sent.
@@ -154,11 +182,6 @@ impl Pending {
 
     pub(crate) fn has_next(&self) -> bool {
         !self.line.is_empty()
-    }
-
-    /// All keys, and whether they are to be set.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = (&Key, bool)> {
-        self.entries.iter().map(|(key, entry)| (&**key, entry.write.value.is_some()))
     }
 
     pub(crate) fn check(&self) {

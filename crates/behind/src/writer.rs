@@ -5,7 +5,8 @@
 
 use crate::log::Log;
 use crate::queue::{Fsync, Incoming, Shared, State};
-use crate::record::{Write, write_done, write_write};
+use crate::record::{write_done, write_write};
+use crate::state::Cursor;
 use parking_lot::MutexGuard;
 use std::io;
 use std::sync::Arc;
@@ -194,7 +195,9 @@ impl Writer {
         let result = self.log.begin_segment(next_seq).and_then(|()| {
             // What is in the new segment is known.
             (self.log.is_suspect, self.log.is_unsynced) = (false, false);
-            self.move_to_end(last, next_seq)?;
+            while self.shared.state.lock().pending.is_any_in_segments_to(last) {
+                self.move_to_end(last, next_seq)?;
+            }
             self.log.sync()
         });
         match result {
@@ -211,22 +214,26 @@ impl Writer {
         }
     }
 
-    /// Appends the writes in segments up to this one again.
+    /// Appends the writes in segments up to this one again; but for some that are sent or given back meanwhile.
     fn move_to_end(&mut self, number: u64, next_seq: u64) -> io::Result<()> {
-        let writes: Vec<Write> = self.shared.state.lock().pending.in_segments_to(number);
-        for some in writes.chunks(256) {
+        let shared = Arc::clone(&self.shared);
+        let mut cursor = Cursor::default();
+        loop {
+            let Some(writes) = shared.state.lock().pending.next(&mut cursor, number) else { return Ok(()) };
+            if writes.is_empty() {
+                continue;
+            }
             let mut bytes = Vec::new();
-            some.iter().for_each(|write| write_write(write, &mut bytes));
+            writes.iter().for_each(|write| write_write(write, &mut bytes));
             let segment = self.log.append(&bytes, next_seq)?;
-            let mut state = self.shared.state.lock();
-            for write in some {
+            let mut state = shared.state.lock();
+            for write in &writes {
                 if let Some(before) = state.pending.moved(write, segment) {
                     self.log.hold(segment);
                     self.log.let_go(before);
                 }
             }
         }
-        Ok(())
     }
 
     fn say(&self, error: &io::Error) -> String {

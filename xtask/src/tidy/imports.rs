@@ -59,6 +59,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "larder-fuzz",
         &[
+            "larder-behind",
             "larder-commands",
             "larder-config",
             "larder-persist",

@@ -39,7 +39,7 @@ impl Core {
         let answered = conn.loading.as_ref().and_then(|loading| {
             let is_answer =
                 |brought: &&Arc<Brought>| matches!(***brought, Brought::Queued(_) | Brought::Failure(_));
-            loading.all.iter().map(|(.., brought)| brought).find(is_answer).cloned()
+            loading.all.values().find(is_answer).cloned()
         });
         match answered.as_deref() {
             Some(Brought::Queued(queued)) => {
@@ -127,7 +127,7 @@ impl Core {
     /// Forgets what was brought for a connection's request. What it has queued and has not run drops its copies.
     pub fn end_loading(&self, conn: &mut Connection) {
         if let Some(loading) = conn.loading.take() {
-            loading.all.iter().for_each(|(db, _, brought)| self.forget_written(*db, brought));
+            loading.all.iter().for_each(|((db, _), brought)| self.forget_written(*db, brought));
         }
     }
 

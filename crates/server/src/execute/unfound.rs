@@ -245,7 +245,7 @@ impl Core {
                 }
                 // Also where it is not kept the command is given it.
                 let loading = conn.loading.get_or_insert_default();
-                loading.all.push((db, key, Arc::new(queued)));
+                loading.add(db, &key, Arc::new(queued));
                 again = true;
                 continue;
             }

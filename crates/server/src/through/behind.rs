@@ -166,7 +166,9 @@ pub fn finish(server: &'static Server) {
     let end = crate::clock::now() + DRAIN_MAX;
     for queue in queues {
         let left = end.saturating_duration_since(crate::clock::now());
-        if !queue.drain(left) {
+        // One that is paused or left alone takes nothing.
+        let is_asked = server.through.source(queue.name()).is_some_and(|source| source.state() == "closed");
+        if !queue.drain(if is_asked { left } else { Duration::ZERO }) {
             let pending = queue.figures().pending;
             tracing::warn!(
                 "source {}: {pending} writes stay queued, and are sent after the next start",

@@ -261,6 +261,7 @@ pub fn change(
     through.put(after, sources);
     let settings = server.settings().with_lines("source", &source_lines).with_lines("route", &route_lines);
     server.set_settings(settings);
+    behind::follow_change(server);
     drop(turn);
     // What is under way by a route that is gone or another is not kept.
     let now = through.routes();
@@ -274,7 +275,6 @@ pub fn change(
             drop_route(server, route);
         }
     }
-    behind::follow_change(server);
     follow(server);
     Ok(())
 }

@@ -14,6 +14,7 @@ use larder_commands::{Args, Error, Spec};
 use larder_resp::{Output, Protocol, Reply};
 use larder_source::{Answer as Found, Request, Route, Shaped, SourceSpec};
 use larder_source_fetch::Source;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -111,6 +112,19 @@ fn ok() -> Written {
     Box::new(|reply| reply.ok())
 }
 
+/// Changes sources or routes apart from the worker: what is queued on disk is looked at.
+fn change_later(
+    host: &mut Host<'_>,
+    work: impl FnOnce(&mut Vec<Arc<Route>>, &mut BTreeMap<String, Arc<Source>>) -> Result<(), String>
+    + Send
+    + 'static,
+) -> Result<(), Error> {
+    answer_later(host, |server| async move {
+        through::change(server, work).map_err(|text| format!("ERR {text}"))?;
+        Ok(ok())
+    })
+}
+
 fn source(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let words: Vec<String> = args.from(3).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
     let action = args.get(2).to_ascii_lowercase();
@@ -198,16 +212,14 @@ fn add_source(host: &mut Host<'_>, words: &[String]) -> Result<(), Error> {
 
 fn del_source(host: &mut Host<'_>, name: &str) -> Result<(), Error> {
     find_source(host, name)?;
-    let changed = through::change(host.server(), |routes, sources| {
+    let name = name.to_owned();
+    change_later(host, move |routes, sources| {
         if let Some(route) = routes.iter().find(|route| route.source == name) {
             return Err(format!("route {} uses source '{name}': CACHE ROUTE DEL it first", route.pattern));
         }
-        sources.remove(name);
+        sources.remove(&name);
         Ok(())
-    });
-    changed.map_err(|text| Error::custom(format!("ERR {text}")))?;
-    host.reply().ok();
-    Ok(())
+    })
 }
 
 fn test_source(host: &mut Host<'_>, name: &str) -> Result<(), Error> {
@@ -358,7 +370,8 @@ fn set_route(host: &mut Host<'_>, words: &[String]) -> Result<(), Error> {
 }
 
 fn del_route(host: &mut Host<'_>, pattern: &str) -> Result<(), Error> {
-    let changed = through::change(host.server(), |routes, _| {
+    let pattern = pattern.to_owned();
+    change_later(host, move |routes, _| {
         let before = routes.len();
         routes.retain(|route| route.pattern.text() != pattern);
         if routes.len() == before {
@@ -366,10 +379,7 @@ fn del_route(host: &mut Host<'_>, pattern: &str) -> Result<(), Error> {
         } else {
             Ok(())
         }
-    });
-    changed.map_err(|text| Error::custom(format!("ERR {text}")))?;
-    host.reply().ok();
-    Ok(())
+    })
 }
 
 fn write_route(reply: &mut Reply<'_>, server: &Server, route: &Route) {
