@@ -76,6 +76,12 @@ impl Log {
         for (place, number) in numbers.iter().enumerate() {
             log.read(*number, place + 1 == numbers.len(), &mut held)?;
         }
+        if let Some(last) = log.segments.back() {
+            // A server that was killed may have left it to the system, and segments before it are about to go.
+            let path = log.path(last.number);
+            let synced = log.disk.open(&path).and_then(|mut file| file.sync());
+            synced.map_err(|error| format!("cannot write to {}: {error}", path.display()))?;
+        }
         Ok((log, held))
     }
 
@@ -232,11 +238,15 @@ impl Log {
         }
     }
 
+    /// Whether nothing in the first segment is to be sent, and another one follows.
+    pub(crate) fn has_spent(&self) -> bool {
+        self.segments.len() > 1 && self.segments.front().is_some_and(|first| first.live == 0)
+    }
+
     /// Removes segments from the front in which nothing is to be sent; never the last one, whose head knows the next number.
     pub(crate) fn remove_spent(&mut self) {
-        while self.segments.len() > 1
+        while self.has_spent()
             && let Some(first) = self.segments.front()
-            && first.live == 0
         {
             let path = self.path(first.number);
             if let Err(error) = self.disk.remove(&path)

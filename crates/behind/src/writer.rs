@@ -163,7 +163,7 @@ impl Writer {
 
     /// Removes what is not needed any more, and writes anew what keeps old segments alive where they are mostly of no use.
     fn tidy(&mut self, next_seq: u64) {
-        self.log.remove_spent();
+        self.remove_spent();
         let (live, segment_bytes) = {
             let mut state = self.shared.state.lock();
             state.log_bytes = self.log.bytes();
@@ -176,11 +176,24 @@ impl Writer {
             if self.move_to_end(first, next_seq).is_err() {
                 return;
             }
-            self.log.remove_spent();
+            self.remove_spent();
             if self.log.first_of_several() == Some(first) {
                 return;
             }
         }
+    }
+
+    /// Removes segments that are not needed, once what has taken their place survives a power cut.
+    fn remove_spent(&mut self) {
+        if self.log.is_suspect || !self.log.has_spent() {
+            return;
+        }
+        if self.log.is_unsynced
+            && let Err(error) = self.log.sync()
+        {
+            return self.note(Some(self.say(&error)));
+        }
+        self.log.remove_spent();
     }
 
     /// After a failure that leaves it open what is on disk: all that is to be sent goes into a new segment.

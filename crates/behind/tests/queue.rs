@@ -8,7 +8,7 @@ use larder_behind::{
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -16,11 +16,16 @@ use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A file system that has room for so many more bytes, and whose syncs fail while it is told so.
+/// A file system that has room for so many more bytes, whose syncs fail while it is told so, and which knows how much of each file
+/// survives a power cut.
 #[derive(Clone, Default)]
-struct Weak(Arc<(AtomicI64, AtomicI64)>);
+struct Weak(Arc<(AtomicI64, AtomicI64)>, Arc<Mutex<BTreeMap<PathBuf, u64>>>);
 
-struct WeakSink(Box<dyn Sink>, Weak);
+struct WeakSink {
+    file: Box<dyn Sink>,
+    path: PathBuf,
+    disk: Weak,
+}
 
 impl Weak {
     fn with_room(bytes: i64) -> Weak {
@@ -32,7 +37,7 @@ impl Weak {
 
 impl Disk for Weak {
     fn open(&self, path: &Path) -> io::Result<Box<dyn Sink>> {
-        Ok(Box::new(WeakSink(Files.open(path)?, self.clone())))
+        Ok(Box::new(WeakSink { file: Files.open(path)?, path: path.to_owned(), disk: self.clone() }))
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         Files.remove(path)
@@ -44,22 +49,30 @@ impl Disk for Weak {
 
 impl Sink for WeakSink {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let room = self.1.0.0.fetch_sub(bytes.len() as i64, Relaxed);
+        let room = self.disk.0.0.fetch_sub(bytes.len() as i64, Relaxed);
         if room < bytes.len() as i64 {
-            self.1.0.0.store(room, Relaxed);
-            self.0.append(&bytes[..room.max(0) as usize])?;
+            self.disk.0.0.store(room, Relaxed);
+            self.file.append(&bytes[..room.max(0) as usize])?;
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.0.append(bytes)
+        self.file.append(bytes)
     }
     fn sync(&mut self) -> io::Result<()> {
-        if self.1.0.1.load(Relaxed) > 0 {
+        if self.disk.0.1.load(Relaxed) > 0 {
             return Err(io::Error::other("the disk is broken"));
         }
-        self.0.sync()
+        let length = std::fs::metadata(&self.path)?.len();
+        self.disk.1.lock().unwrap().insert(self.path.clone(), length);
+        self.file.sync()
     }
     fn cut(&mut self, bytes: u64) -> io::Result<()> {
-        self.0.cut(bytes)
+        self.disk
+            .1
+            .lock()
+            .unwrap()
+            .entry(self.path.clone())
+            .and_modify(|length| *length = bytes.min(*length));
+        self.file.cut(bytes)
     }
 }
 
@@ -181,6 +194,16 @@ fn copy(from: &Path, to: &Path) {
         let path = entry.unwrap().path();
         // Spent segments go meanwhile.
         let _ = std::fs::copy(&path, to.join(path.file_name().unwrap()));
+    }
+}
+
+/// What is in a folder after a power cut.
+fn copy_what_survives(from: &Path, to: &Path, disk: &Weak) {
+    copy(from, to);
+    for entry in std::fs::read_dir(to).unwrap() {
+        let path = entry.unwrap().path();
+        let synced = disk.1.lock().unwrap().get(&from.join(path.file_name().unwrap())).copied();
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(synced.unwrap_or(0)).unwrap();
     }
 }
 
@@ -350,7 +373,7 @@ enum Step {
     /// The store takes so many batches.
     Serve(i64),
     Full(i64),
-    /// The server is killed, and started again on what is on disk.
+    /// The server is killed, or the power cut, and it starts again on what is on disk.
     Kill,
 }
 
@@ -368,10 +391,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]
-    fn the_store_ends_with_what_was_acknowledged_last(steps in steps()) {
+    fn the_store_ends_with_what_was_acknowledged_last(steps in steps(), with_power_cuts: bool) {
+        let fsync = if with_power_cuts { Fsync::Always } else { Fsync::No };
         let mut folder = tempfile::tempdir().unwrap();
         let (store, disk) = (fake(0), Weak::with_room(i64::MAX));
-        let mut running = Running::open(folder.path(), &store, &disk, Fsync::No).unwrap();
+        let mut running = Running::open(folder.path(), &store, &disk, fsync).unwrap();
         let mut acknowledged: BTreeMap<Key, Option<Vec<u8>>> = BTreeMap::new();
         for (number, step) in steps.into_iter().enumerate() {
             match step {
@@ -389,12 +413,16 @@ proptest! {
                     let next = tempfile::tempdir().unwrap();
                     let patience = store.patience.swap(0, Relaxed);
                     std::thread::sleep(Duration::from_millis(2));
-                    copy(folder.path(), next.path());
+                    if with_power_cuts {
+                        copy_what_survives(folder.path(), next.path(), &disk);
+                    } else {
+                        copy(folder.path(), next.path());
+                    }
                     drop(running);
                     store.patience.store(patience, Relaxed);
                     folder = next;
                     disk.0.0.store(i64::MAX, Relaxed);
-                    running = Running::open(folder.path(), &store, &disk, Fsync::No).unwrap();
+                    running = Running::open(folder.path(), &store, &disk, fsync).unwrap();
                 }
             }
             running.queue.check();

@@ -90,9 +90,7 @@ impl Core {
             let error = Error::of("ERR Command not allowed inside a transaction");
             return self.refuse(conn, out, Some(row), &error);
         }
-        // What its store has, or will have, is answered so.
-        let is_written = conn.loading.as_ref().is_some_and(|loading| loading.is_written());
-        if !is_written && let Err(error) = self.find_room(conn, row, args) {
+        if let Err(error) = self.find_room(conn, row, args) {
             return self.refuse(conn, out, Some(row), &error);
         }
         if conn.is_listening_only() && !is_for_subscribers(row) {
@@ -164,6 +162,10 @@ impl Core {
 
     /// Sees that there is room for what the command may store.
     fn find_room(&mut self, conn: &Connection, row: &Row, args: &Args<'_>) -> Result<(), Error> {
+        if conn.loading.as_ref().is_some_and(|loading| loading.is_written()) {
+            // Its store has it, or will: it is answered so.
+            return Ok(());
+        }
         if self.is_limited && needs_memory(conn, row) && !self.make_room() {
             return Err(Error::OutOfMemory);
         }
