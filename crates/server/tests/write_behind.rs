@@ -446,7 +446,7 @@ fn killed_at_random(start: &dyn Fn() -> Server, name_of: &dyn Fn(i64) -> Option<
         assert_eq!(get(&mut client, &format!("user:{}", 100 + id)), Some(found.to_string()));
         all += told;
     }
-    println!("{round} kills, {all} writes acknowledged");
+    eprintln!("{round} kills, {all} writes acknowledged");
     assert!(all > 1000);
 }
 
