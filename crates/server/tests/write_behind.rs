@@ -105,6 +105,15 @@ fn behind(client: &mut Client, name: &str) -> i64 {
     info.pairs().iter().find(|(field, _)| field.text() == name).unwrap().1.integer().unwrap()
 }
 
+/// Tells others to stop when it is dropped.
+struct Stop<'s>(&'s AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 #[test]
 fn a_write_is_answered_at_once_read_at_once_and_in_the_store_soon() {
     let shop = Shop::new();
@@ -201,6 +210,8 @@ fn a_load_that_began_before_a_write_leaves_no_old_value() {
                 }
             });
         }
+        // Also when an assertion fails.
+        let _end = Stop(&stop);
         for n in 0..1000 {
             ok(&mut client, &format!("SET user:1 name{n}"));
             let seen = get(&mut client, "user:1");
@@ -209,7 +220,6 @@ fn a_load_that_began_before_a_write_leaves_no_old_value() {
                 client.run("PEXPIRE user:1 1").unwrap();
             }
         }
-        stop.store(true, Relaxed);
     });
     assert_eq!(number(&mut client, "WAITSOURCE 0"), 0);
     assert_eq!(get(&mut client, "user:1").as_deref(), Some("name999"));
