@@ -173,6 +173,10 @@ fn while_the_store_is_away_reads_see_what_is_queued_and_nothing_is_lost() {
     let names = client.run("MGET user:4 user:2 user:5").unwrap();
     let names: Vec<_> = names.items().unwrap().iter().map(|name| name.bytes().map(<[u8]>::to_vec)).collect();
     assert_eq!(names, [Some(b"name49".to_vec()), None, Some(b"name49".to_vec())]);
+    // Also by CACHE GET, which need not wait for it.
+    client.run("PEXPIRE user:8 1").unwrap();
+    thread::sleep(Duration::from_millis(5));
+    assert_eq!(client.run("CACHE GET user:8 WAIT 0").unwrap().text(), "name49");
     // Also what a transaction reads.
     client.run("PEXPIRE user:6 1").unwrap();
     thread::sleep(Duration::from_millis(5));

@@ -125,8 +125,10 @@ impl Core {
             let mut keys = Db::new(&self.server.keyspace, db, locked, &mut self.local);
             let hashed = Hashed { bytes: &key, hash };
             let (fresh, grace) = freshness::lifetime_ms(&route, None, random);
+            // First what is queued: a write that leaves its queue is noted before.
+            let is_queued = self.server.through.queued(&route, db.0, &key).is_some();
             let may_keep = flights.may_warm(&FlightKey { db: db.0, key: key.clone() }, hash);
-            if fresh > 0 && may_keep && !keys.exists(&hashed) {
+            if fresh > 0 && may_keep && !is_queued && !keys.exists(&hashed) {
                 let end = Millis(keys.now().0.saturating_add(fresh).saturating_add(grace));
                 keep(&mut keys, &hashed, &value, Expire::At(end), &self.limits);
                 kept += 1;
