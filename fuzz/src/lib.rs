@@ -11,6 +11,11 @@ pub use commands::commands;
 pub use hll::hll;
 pub use request::request;
 
+/// Foreign files of a queue are read as far as they are right, and what is read comes back from its own bytes.
+pub fn behind(data: &[u8]) {
+    larder_behind::fuzz::fuzz_behind(data);
+}
+
 /// Foreign events of a binlog are refused or told: whole rows of the tables that are followed, and positions that can be read back.
 pub fn binlog(data: &[u8]) {
     larder_source_mysql::fuzz::fuzz_binlog(data);
@@ -81,6 +86,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target under its name, which is also that of its folder in `seeds/`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("behind", behind),
     ("binlog", binlog),
     ("commands", commands),
     ("config", config),

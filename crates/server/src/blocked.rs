@@ -10,6 +10,7 @@
 
 use crate::registry::Row;
 use crate::server::Answer;
+use larder_behind::Owner;
 use larder_commands::wait::Wait;
 use larder_commands::{Args, KeyAt, keys_of};
 use larder_resp::{Protocol, Span};
@@ -31,9 +32,28 @@ pub struct Waiter {
     /// When it has waited long enough; `None` for never.
     pub deadline: Option<Instant>,
     /// What it is answered then.
-    pub on_timeout: &'static [u8],
+    pub on_timeout: OnTimeout,
     /// Its command, where it waits for keys.
     pub command: Option<Arc<Kept>>,
+}
+
+/// What a client is answered that has waited long enough.
+#[derive(Debug, Clone)]
+pub enum OnTimeout {
+    /// This.
+    Text(&'static [u8]),
+    /// How many of its writes their stores do not have. It waits for them.
+    Unsettled(Arc<Owner>),
+}
+
+impl OnTimeout {
+    /// The reply.
+    pub fn reply(&self) -> Vec<u8> {
+        match self {
+            OnTimeout::Text(text) => text.to_vec(),
+            OnTimeout::Unsettled(owner) => format!(":{}\r\n", owner.unsettled()).into_bytes(),
+        }
+    }
 }
 
 /// A command that waits for keys and will be run again.
@@ -170,12 +190,17 @@ impl Blocked {
 
     /// Takes a client out, if it waits and is not being served.
     pub fn take(&self, client: u64) -> Option<Waiter> {
-        self.take_if(client, |is_served| !is_served)
+        self.take_if(client, |_, is_served| !is_served)
+    }
+
+    /// Takes a client out that waits for stores to have its writes.
+    pub fn take_settled(&self, client: u64) -> Option<Waiter> {
+        self.take_if(client, |waiter, _| matches!(waiter.on_timeout, OnTimeout::Unsettled(_)))
     }
 
     /// Takes a client out whose connection has ended.
     pub fn forget(&self, client: u64) {
-        self.take_if(client, |_| true);
+        self.take_if(client, |_, _| true);
     }
 
     /// The command of a client that waits for keys, if it has not been answered.
@@ -209,13 +234,13 @@ impl Blocked {
 
     /// Takes a client out that has been served. `None` where its connection has ended meanwhile.
     pub fn finish(&self, client: u64) -> Option<Waiter> {
-        self.take_if(client, |_| true)
+        self.take_if(client, |_, _| true)
     }
 
-    fn take_if(&self, client: u64, condition: impl FnOnce(bool) -> bool) -> Option<Waiter> {
+    fn take_if(&self, client: u64, condition: impl FnOnce(&Waiter, bool) -> bool) -> Option<Waiter> {
         let mut state = self.state.lock();
-        let (_, is_served) = state.waiting.get(&client)?;
-        if !condition(*is_served) {
+        let (waiter, is_served) = state.waiting.get(&client)?;
+        if !condition(waiter, *is_served) {
             return None;
         }
         let (waiter, _) = state.waiting.remove(&client)?;
@@ -277,7 +302,7 @@ impl Blocked {
         drop(state);
         let answer = |client| {
             let waiter = self.take(client)?;
-            Some(Answer::new(client, waiter.ticket, waiter.on_timeout))
+            Some(Answer::new(client, waiter.ticket, waiter.on_timeout.reply()))
         };
         due.into_iter().filter_map(answer).collect()
     }
@@ -295,7 +320,8 @@ mod tests {
     }
 
     fn waiter(worker: usize, ticket: u64, deadline: Option<Instant>) -> Waiter {
-        Waiter { worker, ticket, deadline, on_timeout: b":0\r\n", command: None }
+        let on_timeout = OnTimeout::Text(b":0\r\n");
+        Waiter { worker, ticket, deadline, on_timeout, command: None }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::registry::Row;
 use crate::through::Brought;
 use crate::transaction::{Transaction, Watching};
 use foldhash::HashMap;
+use larder_behind::Owner;
 use larder_config::ClientClass;
 use larder_resp::{Output, Protocol, RequestParser, Span};
 use larder_store::DbIndex;
@@ -73,6 +74,11 @@ impl Loading {
     /// any more.
     pub fn settles(&self, place: &(DbIndex, Box<[u8]>), is_there: bool) -> bool {
         self.all.get(place).is_some_and(|brought| is_there || !matches!(**brought, Brought::Unchanged))
+    }
+
+    /// Whether a write of the request is with its store already, or queued for it: then it runs.
+    pub fn is_written(&self) -> bool {
+        self.all.values().any(|brought| matches!(**brought, Brought::Written(_) | Brought::Queued(_)))
     }
 
     /// What was brought for a key, if anything was.
@@ -152,6 +158,8 @@ pub struct Connection {
     pub parked: Option<Parked>,
     /// What it waits for from sources.
     pub loading: Option<Box<Loading>>,
+    /// Who its writes are counted for that stores do not have yet; nobody before the first.
+    pub owner: Option<Arc<Owner>>,
     /// The command it is parked by.
     pub unfinished: Option<Unfinished>,
     /// What the poller watches: reading, writing.
@@ -191,6 +199,7 @@ impl Connection {
             closing: Closing::No,
             parked: None,
             loading: None,
+            owner: None,
             unfinished: None,
             interest: (true, false),
             over_soft_limit_ms: 0,

@@ -5,6 +5,7 @@
 
 mod admit;
 mod asked;
+mod behind;
 mod debts;
 mod exec;
 mod landing;

@@ -82,6 +82,7 @@ fn start(mut plan: StartPlan) -> Result<ExitCode, String> {
     let (server, pollers) = build(plan, workers)?;
     commands::set_level_handle(level);
     server.through.begin(&settings)?;
+    through::behind::begin(server)?;
     write_pid_file(&settings)?;
     banner(&settings, workers);
     stop_on_signals(server)?;
@@ -97,6 +98,7 @@ fn start(mut plan: StartPlan) -> Result<ExitCode, String> {
             tracing::error!("a worker ended by a panic");
         }
     }
+    through::behind::finish(server);
     through::leave(server);
     *server.admin.lock() = None;
     remove_files(&settings);

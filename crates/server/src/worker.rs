@@ -256,6 +256,7 @@ impl Worker {
     fn close(&mut self, token: u64) {
         let Some(mut conn) = self.connections.remove(token) else { return };
         self.core.unwatch(&mut conn);
+        self.core.end_loading(&mut conn);
         self.core.forget_subscriptions(&mut conn);
         let _ = self.poller.remove(&conn.socket);
         if conn.monitor {

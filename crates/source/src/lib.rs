@@ -30,7 +30,7 @@ pub use pattern::{KEY_BYTES_MAX, KeyName, Pattern, parameter_of};
 pub use route::{FeedDown, OnError, Route, Writes};
 pub use routes::{ROUTES_MAX, Routes};
 pub use shape::{Shape, Shaped, joined, rows_by_key, text_of};
-pub use source::{Secret, SourceSpec};
+pub use source::{Fsync, Secret, SourceSpec};
 pub use stats::RouteStats;
 pub use template::{Language, Misfit, Parameter, ParameterType, Piece, Template};
 pub use value::{Cell, Column, ColumnKind, Row, Rows};

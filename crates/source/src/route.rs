@@ -43,6 +43,8 @@ pub enum Writes {
     Around,
     /// The route's statement runs first; the copy changes once the store has it.
     Through,
+    /// They are queued on disk and answered; the route's statement runs afterwards.
+    Behind,
     /// The copy is the client's to write, as without a route.
     Cache,
 }
@@ -86,9 +88,9 @@ pub struct Route {
     pub on_error: OnError,
     /// What becomes of writes.
     pub writes: Writes,
-    /// What write-through runs for SET.
+    /// What runs in the store for SET.
     pub set: Option<Template>,
-    /// What write-through runs for DEL.
+    /// What runs in the store for DEL.
     pub del: Option<Template>,
     /// Whether EXISTS and TTL load, too.
     pub exists_loads: bool,
@@ -269,12 +271,14 @@ impl Route {
             let what = "feed-down needs something to be told of: invalidate table.column";
             return Err(LineError::new(at("feed-down"), what));
         }
-        if self.writes == Writes::Through && self.set.is_none() && self.del.is_none() {
-            let what = "writes through needs a statement: set \"...\" or del \"...\", or both";
+        let has_statements = matches!(self.writes, Writes::Through | Writes::Behind);
+        let name = self.writes.name();
+        if has_statements && self.set.is_none() && self.del.is_none() {
+            let what = format!("writes {name} needs a statement: set \"...\" or del \"...\", or both");
             return Err(LineError::new(at("writes"), what));
         }
-        if self.writes == Writes::Through && self.set.is_some() && self.shape != Shape::String {
-            let what = "SET writes through only where the shape is string";
+        if has_statements && self.set.is_some() && self.shape != Shape::String {
+            let what = format!("SET writes {name} only where the shape is string");
             return Err(LineError::new(at("set"), what));
         }
         Ok(())
@@ -325,6 +329,25 @@ impl Route {
             place.and_then(|place| words.get(place)).cloned().unwrap_or(Parameter::Null)
         };
         statement.names().iter().map(value).collect()
+    }
+
+    /// By which statement the store changes when a key is set to something, or deleted, and what is bound to its names. Nothing
+    /// where there is no such statement, or the key is none of the route's.
+    pub fn statement(&self, key: &[u8], value: Option<&[u8]>) -> Option<(&Template, Vec<Parameter>)> {
+        let words = self.words_of(key)?;
+        let statement = if value.is_some() { self.set.as_ref() } else { self.del.as_ref() }?;
+        let bind = |name: &String| {
+            if let Some(value) = value
+                && name == "value"
+            {
+                let text = parameter_of(value, ParameterType::Text);
+                return Some(text.unwrap_or(Parameter::Bytes(value.into())));
+            }
+            let place = self.pattern.names().iter().position(|own| own.name == *name)?;
+            words.get(place).cloned()
+        };
+        let values: Option<Vec<Parameter>> = statement.names().iter().map(bind).collect();
+        Some((statement, values?))
     }
 
     /// What the pattern's names stand for in a key.
@@ -383,16 +406,17 @@ impl Writes {
             Writes::Refuse => "refuse",
             Writes::Around => "around",
             Writes::Through => "through",
+            Writes::Behind => "behind",
             Writes::Cache => "cache",
         }
     }
 }
 
 fn writes(word: &str) -> Result<Writes, String> {
-    [Writes::Refuse, Writes::Around, Writes::Through, Writes::Cache]
+    [Writes::Refuse, Writes::Around, Writes::Through, Writes::Behind, Writes::Cache]
         .into_iter()
         .find(|writes| writes.name() == word)
-        .ok_or_else(|| format!("'{word}' is none of refuse, around, through, cache"))
+        .ok_or_else(|| format!("'{word}' is none of refuse, around, through, behind, cache"))
 }
 
 fn feed_down(word: &str) -> Result<FeedDown, String> {

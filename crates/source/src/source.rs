@@ -5,7 +5,7 @@
 //! ```
 
 use crate::template::Language;
-use crate::words::{LineError, Words, duration, duration_text, number, unknown};
+use crate::words::{LineError, Words, bytes, duration, duration_text, number, unknown};
 use std::time::Duration;
 
 /// One `source` line.
@@ -39,8 +39,43 @@ pub struct SourceSpec {
     pub poll: Duration,
     /// How long a change that is told may not be seen yet by queries, where the store tells early.
     pub settle: Duration,
+    /// When what is queued for it is made to survive a power cut.
+    pub behind_fsync: Fsync,
+    /// How many queued writes it is given at once, at most.
+    pub behind_batch: usize,
+    /// How much may be queued for it, in bytes.
+    pub behind_bytes_max: usize,
     /// The words it was made of.
     pub words: Vec<String>,
+}
+
+/// When writes that are queued on disk are made to survive a power cut; the words of `appendfsync`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fsync {
+    /// Before the client is answered.
+    Always,
+    /// Once a second.
+    EverySec,
+    /// When the system likes.
+    No,
+}
+
+impl Fsync {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fsync::Always => "always",
+            Fsync::EverySec => "everysec",
+            Fsync::No => "no",
+        }
+    }
+
+    fn parse(word: &str) -> Result<Fsync, String> {
+        [Fsync::Always, Fsync::EverySec, Fsync::No]
+            .into_iter()
+            .find(|fsync| fsync.name() == word)
+            .ok_or_else(|| format!("'{word}' is none of always, everysec, no"))
+    }
 }
 
 /// Where a password is to be read.
@@ -65,6 +100,9 @@ const OPTIONS: &[&str] = &[
     "ca-file",
     "header",
     "poll",
+    "behind-fsync",
+    "behind-batch",
+    "behind-max-bytes",
     "settle",
 ];
 
@@ -107,6 +145,9 @@ impl SourceSpec {
             headers: Vec::new(),
             poll: Duration::from_millis(50),
             settle: Duration::from_millis(100),
+            behind_fsync: Fsync::EverySec,
+            behind_batch: 100,
+            behind_bytes_max: 256 << 20,
             words: Vec::new(),
         }
     }
@@ -122,6 +163,11 @@ impl SourceSpec {
             "breaker" => self.breaker = reader.read(option, |word| number(word, 1, 1_000_000))? as u32,
             "poll" => self.poll = reader.read(option, some_time)?,
             "settle" => self.settle = reader.read(option, duration)?,
+            "behind-fsync" => self.behind_fsync = reader.read(option, Fsync::parse)?,
+            "behind-batch" => {
+                self.behind_batch = reader.read(option, |word| number(word, 1, 10_000))? as usize;
+            }
+            "behind-max-bytes" => self.behind_bytes_max = reader.read(option, bytes)?,
             "user" => self.user = Some(reader.read(option, text)?),
             "password-env" => self.password = Some(Secret::Env(reader.read(option, text)?)),
             "password-file" => self.password = Some(Secret::File(reader.read(option, text)?)),
@@ -185,6 +231,9 @@ impl SourceSpec {
             ("timeout", duration_text(self.timeout)),
             ("retries", self.retries.to_string()),
             ("breaker", self.breaker.to_string()),
+            ("behind-fsync", self.behind_fsync.name().to_owned()),
+            ("behind-batch", self.behind_batch.to_string()),
+            ("behind-max-bytes", self.behind_bytes_max.to_string()),
         ]
     }
 }

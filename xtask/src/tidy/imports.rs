@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("larder-config", &[]),
     ("larder-policy", &[]),
     ("larder-source", &[]),
+    ("larder-behind", &[]),
     ("larder-source-fetch", &["larder-source"]),
     ("larder-source-net", &["larder-source"]),
     ("larder-source-http", DRIVERS_MAY_USE),
@@ -39,6 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "larder-server",
         &[
+            "larder-behind",
             "larder-commands",
             "larder-config",
             "larder-persist",
@@ -57,6 +59,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "larder-fuzz",
         &[
+            "larder-behind",
             "larder-commands",
             "larder-config",
             "larder-persist",
@@ -92,6 +95,7 @@ const DATA_PATH: &[&str] = &[
     "larder-persist",
     "larder-policy",
     "larder-source",
+    "larder-behind",
     "larder-store",
     "larder-commands",
     "larder-server",

@@ -1,7 +1,9 @@
 //! The figures of sources and routes for Prometheus. Their names and patterns are an administrator's, so they are labels.
 
 use super::metrics::{Form, Text};
+use crate::clock;
 use crate::server::Server;
+use larder_behind::Figures;
 use larder_source_fetch::Source;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -42,6 +44,7 @@ pub(super) fn write(server: &Server, text: &mut Text) {
         }
     }
     write_feeds(server, &sources, text);
+    write_behind(server, text);
     write_routes(server, text);
 }
 
@@ -95,6 +98,44 @@ fn write_routes(server: &Server, text: &mut Text) {
         for (quantile, share) in [("0.5", 0.5), ("0.99", 0.99)] {
             let seconds = route.stats.micros_at(share) as f64 / 1e6;
             text.sample(&[("route", route.pattern.text()), ("quantile", quantile)], seconds);
+        }
+    }
+}
+
+/// The families of the queues of write-behind; none where there are none.
+fn write_behind(server: &Server, text: &mut Text) {
+    let queues: Vec<_> =
+        server.through.queues().into_iter().map(|queue| (queue.name().to_owned(), queue.figures())).collect();
+    if queues.is_empty() {
+        return;
+    }
+    let now_ms = clock::unix_millis().0;
+    let age = |figures: &Figures| {
+        figures.oldest_ms.map_or(0.0, |since| now_ms.saturating_sub(since) as f64 / 1000.0)
+    };
+    text.family(
+        Form::Gauge,
+        "larder_behind_pending",
+        "Keys with queued writes that the source does not have.",
+    );
+    queues.iter().for_each(|(name, figures)| text.sample(&[("source", name)], figures.pending));
+    text.family(Form::Gauge, "larder_behind_bytes", "Bytes of those writes.");
+    queues.iter().for_each(|(name, figures)| text.sample(&[("source", name)], figures.bytes));
+    text.family(Form::Gauge, "larder_behind_oldest_seconds", "How long the oldest of them has waited.");
+    queues.iter().for_each(|(name, figures)| text.sample(&[("source", name)], age(figures)));
+    text.family(Form::Gauge, "larder_behind_dead_letters", "Writes that the source has refused for good.");
+    queues.iter().for_each(|(name, figures)| text.sample(&[("source", name)], figures.letters.0));
+    text.family(Form::Counter, "larder_behind_writes_total", "What became of writes for the source.");
+    for (name, figures) in &queues {
+        for (kind, count) in [
+            ("accepted", figures.accepted),
+            ("superseded", figures.superseded),
+            ("sent", figures.sent),
+            ("retried", figures.retried),
+            ("refused", figures.refused),
+            ("buried", figures.buried),
+        ] {
+            text.sample(&[("source", name), ("kind", kind)], count);
         }
     }
 }

@@ -70,6 +70,7 @@ pub static COMMANDS: &[&HostCommand] = &[
     &pubsub::UNSUBSCRIBE,
     &wait::WAIT,
     &wait::WAITAOF,
+    &wait::WAITSOURCE,
     &transaction::WATCH,
 ];
 

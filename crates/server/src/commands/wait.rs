@@ -1,15 +1,17 @@
-//! WAIT and WAITAOF: wait until others have the connection's writes.
+//! WAIT, WAITAOF and WAITSOURCE: wait until others have the connection's writes.
 //!
-//! A server without replicas and without a log waits until the time given is over, since nobody will
+//! Replicas and logs: a server without replicas and without a log waits until the time given is over, since nobody will
 //! ever say to have them. Read next: `blocked.rs`, where those who wait are kept.
 
-use crate::blocked::Waiter;
+use crate::blocked::{OnTimeout, Waiter};
 use crate::clock;
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
+use crate::server::{Answer, Message};
 use larder_commands::spec::{Acl, Arg, Flags, Group};
 use larder_commands::{Args, Error, Spec};
 use larder_values::number;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What both share.
@@ -50,13 +52,51 @@ pub static WAITAOF: HostCommand = HostCommand {
     subcommands: &[],
 };
 
+/// `WAITSOURCE timeout`
+pub static WAITSOURCE: HostCommand = HostCommand {
+    spec: Spec {
+        name: "waitsource",
+        summary: "Waits until the stores have the connection's writes that are queued for them, or for a time in milliseconds; answers how many they do not have.",
+        since: "0.1.0",
+        arity: 2,
+        acl: Acl::CONNECTION.or(Acl::CACHE),
+        args: &[Arg::integer("timeout")],
+        tips: &[],
+        ..EITHER
+    },
+    run: HostRun::Host(waitsource),
+    subcommands: &[],
+};
+
+fn waitsource(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let timeout = timeout(host, args.get(1))?;
+    let owner = host.conn.owner.as_ref().filter(|owner| owner.unsettled() > 0).map(Arc::clone);
+    let Some(owner) = owner else {
+        host.reply().integer(0);
+        return Ok(());
+    };
+    if host.conn.is_in_exec {
+        host.reply().integer(i64::try_from(owner.unsettled()).unwrap_or(i64::MAX));
+        return Ok(());
+    }
+    block(host, timeout, OnTimeout::Unsettled(Arc::clone(&owner)));
+    // The last of them may have reached its store before there was anybody to tell.
+    if owner.unsettled() == 0
+        && let Some(waiter) = host.server().blocked.take_settled(owner.client)
+    {
+        let answer = Answer::new(owner.client, waiter.ticket, b":0\r\n");
+        host.server().mailboxes[waiter.worker].send(Message::Answer(answer));
+    }
+    Ok(())
+}
+
 fn wait(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let replicas = number::parse_i64(args.get(1)).ok_or(Error::NotAnInteger)?;
     let timeout = timeout(host, args.get(2))?;
     if replicas <= 0 || host.conn.is_in_exec {
         host.reply().integer(0);
     } else {
-        block(host, timeout, b":0\r\n");
+        block(host, timeout, OnTimeout::Text(b":0\r\n"));
     }
     Ok(())
 }
@@ -78,7 +118,7 @@ fn waitaof(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         reply.integer(0);
         reply.integer(0);
     } else {
-        block(host, timeout, b"*2\r\n:0\r\n:0\r\n");
+        block(host, timeout, OnTimeout::Text(b"*2\r\n:0\r\n:0\r\n"));
     }
     Ok(())
 }
@@ -92,7 +132,7 @@ fn timeout(host: &Host<'_>, text: &[u8]) -> Result<u64, Error> {
 }
 
 /// Parks the connection until the time is over, CLIENT UNBLOCK ends its wait, or it is gone.
-fn block(host: &mut Host<'_>, millis: u64, on_timeout: &'static [u8]) {
+fn block(host: &mut Host<'_>, millis: u64, on_timeout: OnTimeout) {
     let ticket = host.park();
     // An end that the clock cannot tell is never reached.
     let deadline = (millis != 0).then(|| clock::now().checked_add(Duration::from_millis(millis))).flatten();

@@ -40,6 +40,9 @@ impl Core {
             out.truncate(mark);
             return outcome;
         }
+        if conn.loading.is_some() {
+            self.end_loading(conn);
+        }
         let hidden = mode == ReplyMode::SkipNext || conn.reply_mode != ReplyMode::On;
         let is_push = std::mem::take(&mut self.reply_is_push);
         if hidden && conn.closing == Closing::No && !is_push {
@@ -153,15 +156,16 @@ impl Core {
                 Some(Outcome::Done)
             }
             Ok(later) => later,
-            Err(error) => {
-                conn.loading = None;
-                Some(self.refuse(conn, out, Some(row), &error))
-            }
+            Err(error) => Some(self.refuse(conn, out, Some(row), &error)),
         }
     }
 
     /// Sees that there is room for what the command may store.
     fn find_room(&mut self, conn: &Connection, row: &Row, args: &Args<'_>) -> Result<(), Error> {
+        if conn.loading.as_ref().is_some_and(|loading| loading.is_written()) {
+            // Its store has it, or will: it is answered so.
+            return Ok(());
+        }
         if self.is_limited && needs_memory(conn, row) && !self.make_room() {
             return Err(Error::OutOfMemory);
         }

@@ -52,7 +52,9 @@ impl Core {
         let words = route.words_of(key).filter(|_| conn.loads);
         let Some(words) = words else { return Looked::NoKey };
         let wanted = Wanted { db: *db, key: key.clone(), route: Arc::clone(route), words, is_old: is_there };
-        if wait == Some(Duration::ZERO) {
+        // What is queued for the store is there at once.
+        let is_queued = !is_there && self.server.through.queued(route, db.0, key).is_some();
+        if wait == Some(Duration::ZERO) && !is_queued {
             let hash = self.server.keyspace.hash(key);
             let flight_key = FlightKey { db: db.0, key: key.clone() };
             if !is_there && self.server.through.flights.is_absent(&flight_key, hash, self.local.now.0) {

@@ -53,11 +53,15 @@ impl Core {
         let Some(locked) = lock_one(self.server.keyspace.open(db), hash) else { return Err(cargo) };
         let random = self.local.random();
         let mut keys = Db::new(&self.server.keyspace, db, locked, &mut self.local);
+        // Asked before the flight ends: a write that leaves its queue overtakes the flight first.
+        let queued = self.routes.find(key.db, &key.key);
+        let queued = queued.and_then(|route| self.server.through.queued(route, key.db, &key.key));
         let Some(landed) = flights.land(flight) else { return Ok(()) };
         let hashed = Hashed { bytes: &key.key, hash };
         // A client wrote the key meanwhile: that is newer than what was read before.
-        let may_keep = landed.may_keep && (landed.replaces || !keys.exists(&hashed));
+        let may_keep = landed.may_keep && queued.is_none() && (landed.replaces || !keys.exists(&hashed));
         let Cargo { brought, fresh_ms, validator } = cargo;
+        let brought = queued.unwrap_or(brought);
         match &brought {
             Brought::Value(_) | Brought::Unchanged => {
                 let lifetime = freshness::lifetime_ms(&landed.route, fresh_ms, random);
@@ -121,8 +125,10 @@ impl Core {
             let mut keys = Db::new(&self.server.keyspace, db, locked, &mut self.local);
             let hashed = Hashed { bytes: &key, hash };
             let (fresh, grace) = freshness::lifetime_ms(&route, None, random);
+            // First what is queued: a write that leaves its queue is noted before.
+            let is_queued = self.server.through.queued(&route, db.0, &key).is_some();
             let may_keep = flights.may_warm(&FlightKey { db: db.0, key: key.clone() }, hash);
-            if fresh > 0 && may_keep && !keys.exists(&hashed) {
+            if fresh > 0 && may_keep && !is_queued && !keys.exists(&hashed) {
                 let end = Millis(keys.now().0.saturating_add(fresh).saturating_add(grace));
                 keep(&mut keys, &hashed, &value, Expire::At(end), &self.limits);
                 kept += 1;

@@ -5,7 +5,7 @@
 //! client's command puts the new one there only if no other write of the key began meanwhile (`Marks`); of several at once
 //! nobody knows which one the store took last.
 //!
-//! Read next: `unfound.rs`, for reads.
+//! Read next: `behind.rs`, for writes that are queued; `unfound.rs`, for reads.
 
 use super::exec::places;
 use super::{Core, Outcome, lock_one};
@@ -17,8 +17,7 @@ use crate::through::Brought;
 use larder_commands::spec::KeyFlags;
 use larder_commands::{Args, Error, keys_of};
 use larder_resp::{Output, Reply};
-use larder_source::{FlightKey, Parameter, Route, Writes, freshness, parameter_of};
-use larder_source::{ParameterType, Template};
+use larder_source::{FlightKey, Parameter, Route, Template, Writes, freshness};
 use larder_source_fetch::FetchError;
 use larder_store::{Db, DbIndex, Hashed, Millis};
 use std::sync::Arc;
@@ -58,10 +57,10 @@ impl Marks {
 }
 
 /// A key that a command writes, and its route.
-struct Routed {
-    key: Box<[u8]>,
-    hash: u64,
-    route: Arc<Route>,
+pub(super) struct Routed {
+    pub(super) key: Box<[u8]>,
+    pub(super) hash: u64,
+    pub(super) route: Arc<Route>,
 }
 
 impl Core {
@@ -95,8 +94,15 @@ impl Core {
         if conn.transaction.is_some() {
             return Ok(None);
         }
-        let through: Vec<&Routed> =
-            routed.iter().filter(|routed| routed.route.writes == Writes::Through).collect();
+        let of = |writes| routed.iter().filter(move |routed| routed.route.writes == writes);
+        let through: Vec<&Routed> = of(Writes::Through).collect();
+        let behind: Vec<&Routed> = of(Writes::Behind).collect();
+        if !behind.is_empty() {
+            if behind.len() < routed.len() {
+                return Err(Error::of("ERR the keys of one command are written behind by one source only"));
+            }
+            return self.write_behind(conn, out, row, args, hash, &behind);
+        }
         if !through.is_empty() {
             return self.write_through(conn, out, row, args, hash, &through);
         }
@@ -191,7 +197,8 @@ impl Core {
         }
         let mut statements: Vec<(Template, Vec<Parameter>)> = Vec::new();
         for routed in routed {
-            statements.push(statement_for(row, args, routed)?);
+            let (statement, values) = statement_for(row, args, routed)?;
+            statements.push((statement.clone(), values));
         }
         let through = &self.server.through;
         let source = through.source(&first.route.source).ok_or_else(|| {
@@ -284,7 +291,7 @@ impl Core {
     }
 
     /// Runs a command on its keys, and something after it under the same locks.
-    fn run_and(
+    pub(super) fn run_and(
         &mut self,
         conn: &mut Connection,
         out: &mut Output,
@@ -305,7 +312,7 @@ impl Core {
         outcome
     }
 
-    fn drop_lent<'r>(
+    pub(super) fn drop_lent<'r>(
         &mut self,
         held: &mut larder_store::Held<'static>,
         db: DbIndex,
@@ -319,7 +326,7 @@ impl Core {
     }
 
     /// Gives copies that were written the end that loaded ones have, unless the client gave them one.
-    fn end_lent<'r>(
+    pub(super) fn end_lent<'r>(
         &mut self,
         held: &mut larder_store::Held<'static>,
         db: DbIndex,
@@ -368,22 +375,26 @@ fn allow(row: &Row, key: &[u8], route: &Route, is_in_multi: bool) -> Result<(), 
         Writes::Around if is_in_multi && !only_drops(row) => refused("it writes around, which MULTI cannot"),
         Writes::Around => Ok(()),
         Writes::Through if is_in_multi => refused("it writes through, which MULTI cannot wait for"),
-        Writes::Through => match row.spec.name {
+        Writes::Behind if is_in_multi => refused("it writes behind, which MULTI cannot wait for"),
+        Writes::Through | Writes::Behind => match row.spec.name {
             "set" if route.set.is_some() => Ok(()),
             "del" | "unlink" if route.del.is_some() => Ok(()),
-            _ => refused("it writes through, for which it has statements for SET and DEL at most"),
+            _ => refused(&format!(
+                "it writes {}, for which it has statements for SET and DEL at most",
+                route.writes.name()
+            )),
         },
     }
 }
 
 /// The statement by which a command changes the store, and what is bound to its names.
-fn statement_for(row: &Row, args: &Args<'_>, routed: &Routed) -> Result<(Template, Vec<Parameter>), Error> {
-    let Routed { key, route, .. } = routed;
-    let unfit = || Error::of("ERR the key is not of the types that the names of its route have");
-    let words = route.words_of(key).ok_or_else(unfit)?;
-    let statement = if row.spec.name == "set" { route.set.as_ref() } else { route.del.as_ref() };
-    let Some(statement) = statement else { return Err(Error::Syntax) };
-    if row.spec.name == "set" {
+pub(super) fn statement_for<'r>(
+    row: &Row,
+    args: &Args<'_>,
+    routed: &'r Routed,
+) -> Result<(&'r Template, Vec<Parameter>), Error> {
+    let value = (row.spec.name == "set").then(|| args.get(2));
+    if value.is_some() {
         // NX, XX and GET ask for what the store holds, not the cache.
         let plain = |word: &[u8]| {
             [&b"ex"[..], b"px", b"exat", b"pxat", b"keepttl"]
@@ -391,19 +402,12 @@ fn statement_for(row: &Row, args: &Args<'_>, routed: &Routed) -> Result<(Templat
                 .any(|known| word.eq_ignore_ascii_case(known))
         };
         if args.from(3).any(|word| !plain(word) && !word.iter().all(u8::is_ascii_digit)) {
-            return Err(Error::of(
-                "ERR SET of a key that is written through takes EX, PX, EXAT, PXAT and KEEPTTL only",
-            ));
+            let name = routed.route.writes.name();
+            return Err(Error::custom(format!(
+                "ERR SET of a key that is written {name} takes EX, PX, EXAT, PXAT and KEEPTTL only"
+            )));
         }
     }
-    let bind = |name: &String| {
-        if name == "value" && row.spec.name == "set" {
-            let value = args.get(2);
-            return Some(parameter_of(value, ParameterType::Text).unwrap_or(Parameter::Bytes(value.into())));
-        }
-        let place = route.pattern.names().iter().position(|own| own.name == *name)?;
-        words.get(place).cloned()
-    };
-    let values: Option<Vec<Parameter>> = statement.names().iter().map(bind).collect();
-    Ok((statement.clone(), values.ok_or_else(unfit)?))
+    let unfit = || Error::of("ERR the key is not of the types that the names of its route have");
+    routed.route.statement(&routed.key, value).ok_or_else(unfit)
 }

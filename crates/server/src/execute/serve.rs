@@ -9,7 +9,7 @@
 //! Read next: `larder_commands::wait` for the commands' side, `blocked.rs` for who waits.
 
 use super::Core;
-use crate::blocked::{Begun, Kept, Waiter};
+use crate::blocked::{Begun, Kept, OnTimeout, Waiter};
 use crate::clock;
 use crate::connection::{Connection, Parked};
 use crate::registry::{Row, RowRun};
@@ -63,7 +63,7 @@ pub(super) fn park(
     // An end that the clock cannot tell is never reached.
     let millis = wait.timeout.0;
     let deadline = (millis != 0).then(|| clock::now().checked_add(Duration::from_millis(millis))).flatten();
-    let on_timeout: &[u8] = if conn.protocol == Protocol::Resp3 { b"_\r\n" } else { b"*-1\r\n" };
+    let on_timeout = OnTimeout::Text(if conn.protocol == Protocol::Resp3 { b"_\r\n" } else { b"*-1\r\n" });
     let command = Some(Arc::clone(&kept));
     // Whoever takes the waiter out finds it among the followers, too.
     for key in kept.awaited() {

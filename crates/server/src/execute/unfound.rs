@@ -7,6 +7,7 @@
 //!
 //! Read next: `landing.rs`, where what was fetched is kept; `through/mod.rs` for the whole.
 
+use super::behind::keep_queued;
 use super::exec::places;
 use super::{Core, Outcome, lock_one};
 use crate::connection::{Connection, Loading, Parked};
@@ -78,6 +79,10 @@ impl Core {
                 continue;
             }
             let route = Arc::clone(route);
+            if end.is_some() && self.server.through.queued(&route, db.0, &key).is_some() {
+                // The copy is what was written; the store is older.
+                continue;
+            }
             // A key whose words are not of their types is a plain miss.
             let Some(words) = route.words_of(&key) else { continue };
             let is_old = match end {
@@ -220,6 +225,7 @@ impl Core {
         let mut leads = Vec::new();
         let (mut left, mut again) = (0, false);
         let now = self.local.now.0;
+        let has_room = self.has_room_for_queued(&wanted);
         for Wanted { db, key, route, words, is_old } in wanted {
             let hash = self.server.keyspace.hash(&key);
             // Under the lock, so that what lands meanwhile is either seen here or still in the air.
@@ -230,6 +236,16 @@ impl Core {
             let mut keys = Db::new(&self.server.keyspace, db, locked, &mut self.local);
             let is_there = keys.exists(&Hashed { bytes: &key, hash });
             if is_there && !is_old {
+                again = true;
+                continue;
+            }
+            if let Some(queued) = self.server.through.queued(&route, db.0, &key) {
+                if has_room && !is_there {
+                    keep_queued(&mut keys, &Hashed { bytes: &key, hash }, &queued, &route, &self.limits);
+                }
+                // Also where it is not kept the command is given it.
+                let loading = conn.loading.get_or_insert_default();
+                loading.add(db, &key, Arc::new(queued));
                 again = true;
                 continue;
             }

@@ -8,11 +8,13 @@
 //! lines of the settings they were made of are changed together, under the lock of the plan.
 //! Read next: `larder_source`'s `route.rs` and `flight.rs` for what all this means.
 
+pub mod behind;
 mod fetch;
 mod follow;
 mod keep;
 mod warm;
 
+pub use behind::{DEAD_LETTERS, Queued};
 pub use fetch::{Cargo, Lead, fetch};
 pub use follow::{Follower, Stop, drop_route, follow, leave};
 pub use keep::keep;
@@ -55,6 +57,8 @@ pub enum Brought {
     Failure(Option<String>),
     /// The store has what was to be written; which writes of its keys that was.
     Written(Vec<u64>),
+    /// What was to be written is queued on disk.
+    Queued(Queued),
     /// It takes long: who has an old copy is to be given it.
     Late(String),
 }
@@ -68,6 +72,8 @@ pub struct Through {
     pub flights: Flights<Waiting>,
     /// Which writes began last.
     pub marks: Marks,
+    /// Writes that stores do not have yet.
+    behind: behind::Behind,
     /// Sources whose changes are followed, by name.
     followers: Mutex<BTreeMap<String, Stop>>,
 }
@@ -251,9 +257,11 @@ pub fn change(
     let route_lines: Vec<_> = routes.iter().map(|route| lines(&route.words)).collect();
     let before = through.routes();
     let after = Routes::new(routes, specs)?;
+    behind::prepare(server, &after)?;
     through.put(after, sources);
     let settings = server.settings().with_lines("source", &source_lines).with_lines("route", &route_lines);
     server.set_settings(settings);
+    behind::follow_change(server);
     drop(turn);
     // What is under way by a route that is gone or another is not kept.
     let now = through.routes();

@@ -137,11 +137,14 @@ impl Worker {
     /// What connections waited for from a source is there; who waits for nothing more is asked again.
     fn settle(&mut self, settled: &Settled) {
         for (client, ticket) in &settled.waiting {
-            let Some(token) = self.connections.token_of(*client) else { continue };
-            let Some(conn) = self.connections.get_mut(token) else { continue };
-            if conn.parked != Some(Parked::Load(*ticket)) {
+            let token = self.connections.token_of(*client);
+            let waits = |conn: &&mut Connection| conn.parked == Some(Parked::Load(*ticket));
+            let conn = token.and_then(|token| self.connections.get_mut(token)).filter(waits);
+            let Some(conn) = conn else {
+                self.core.forget_written(settled.db, &settled.brought);
                 continue;
-            }
+            };
+            let token = conn.token;
             let Some(loading) = &mut conn.loading else { continue };
             loading.add(settled.db, &settled.key, Arc::clone(&settled.brought));
             loading.left = loading.left.saturating_sub(1);

@@ -11,6 +11,7 @@ mod traffic;
 mod warm;
 
 pub(crate) use keys::big_keys;
+pub(crate) use sources::figures_of;
 pub(crate) use traffic::{PERCENTS, PREFIXES, one_hit_wonders};
 
 use super::help::help as answer_help;
@@ -108,6 +109,7 @@ static HELP_LINES: &[&str] = &[
     "    EXPLAIN <key> shows what a key stands for, TEST <key> loads it without keeping it.",
     "SOURCE ADD <name> <url> [<option> <value> ...]",
     "    Adds a store to fetch from. DEL <name>, TEST <name>, PAUSE <name>, RESUME <name>, INFO <name>, LIST.",
+    "    DEADLETTERS <name> [CLEAR] counts or drops the writes that the store has refused for good.",
     "STATS [PREFIX <prefix>]",
     "    Answers hits and misses, how keys end, and the traffic by prefix; or what is known of one prefix.",
     "WARM <pattern> [LIMIT <count>]",

@@ -4,19 +4,21 @@
 
 use super::{CATEGORIES, FLAGS, SINCE, count, double};
 use crate::clock;
-use crate::execute::Host;
+use crate::execute::{Core, Host};
 use crate::registry::{HostCommand, HostRun};
-use crate::server::{Answer, Message, Server};
+use crate::server::{Answer, Message, Server, Work};
 use crate::through::{self, CheckError};
+use larder_behind::Figures;
 use larder_commands::spec::{Arg, Flags, Group, KeyFlags, KeySpec};
 use larder_commands::{Args, Error, Spec};
 use larder_resp::{Output, Protocol, Reply};
 use larder_source::{Answer as Found, Request, Route, Shaped, SourceSpec};
 use larder_source_fetch::Source;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// `CACHE SOURCE ADD|DEL|INFO|LIST|PAUSE|RESUME|TEST ...`
+/// `CACHE SOURCE ADD|DEADLETTERS|DEL|INFO|LIST|PAUSE|RESUME|TEST ...`
 pub(super) static SOURCE: HostCommand = HostCommand {
     spec: Spec {
         name: "source",
@@ -110,6 +112,19 @@ fn ok() -> Written {
     Box::new(|reply| reply.ok())
 }
 
+/// Changes sources or routes apart from the worker: what is queued on disk is looked at.
+fn change_later(
+    host: &mut Host<'_>,
+    work: impl FnOnce(&mut Vec<Arc<Route>>, &mut BTreeMap<String, Arc<Source>>) -> Result<(), String>
+    + Send
+    + 'static,
+) -> Result<(), Error> {
+    answer_later(host, |server| async move {
+        through::change(server, work).map_err(|text| format!("ERR {text}"))?;
+        Ok(ok())
+    })
+}
+
 fn source(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let words: Vec<String> = args.from(3).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
     let action = args.get(2).to_ascii_lowercase();
@@ -141,9 +156,17 @@ fn source(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
             sources.iter().for_each(|source| write_source(&mut reply, server, source));
             Ok(())
         }
+        (b"deadletters", [name]) => {
+            find_source(host, name)?;
+            let queue = host.server().through.queue(name);
+            let kept = queue.map_or(0, |queue| queue.figures().letters.0);
+            host.reply().integer(i64::try_from(kept).unwrap_or(i64::MAX));
+            Ok(())
+        }
+        (b"deadletters", [name, word]) if word.eq_ignore_ascii_case("clear") => clear_letters(host, name),
         _ => Err(Error::of(
             "ERR CACHE SOURCE takes ADD name url [option value ...], DEL name, TEST name, PAUSE name, RESUME name, \
-             INFO name or LIST",
+             INFO name, DEADLETTERS name [CLEAR] or LIST",
         )),
     }
 }
@@ -189,16 +212,14 @@ fn add_source(host: &mut Host<'_>, words: &[String]) -> Result<(), Error> {
 
 fn del_source(host: &mut Host<'_>, name: &str) -> Result<(), Error> {
     find_source(host, name)?;
-    let changed = through::change(host.server(), |routes, sources| {
+    let name = name.to_owned();
+    change_later(host, move |routes, sources| {
         if let Some(route) = routes.iter().find(|route| route.source == name) {
             return Err(format!("route {} uses source '{name}': CACHE ROUTE DEL it first", route.pattern));
         }
-        sources.remove(name);
+        sources.remove(&name);
         Ok(())
-    });
-    changed.map_err(|text| Error::custom(format!("ERR {text}")))?;
-    host.reply().ok();
-    Ok(())
+    })
 }
 
 fn test_source(host: &mut Host<'_>, name: &str) -> Result<(), Error> {
@@ -215,11 +236,33 @@ fn test_source(host: &mut Host<'_>, name: &str) -> Result<(), Error> {
     })
 }
 
+/// Drops the dead letters of a source, and their stream.
+fn clear_letters(host: &mut Host<'_>, name: &str) -> Result<(), Error> {
+    find_source(host, name)?;
+    let Some(queue) = host.server().through.queue(name) else {
+        host.reply().integer(0);
+        return Ok(());
+    };
+    answer_later(host, |server| async move {
+        let cleared =
+            queue.clear_letters().map_err(|error| format!("ERR cannot drop dead letters: {error}"))?;
+        let work = move |core: &mut Core| core.hide_letters(queue.name());
+        // Where letters are shown, too: in the same order.
+        if let Some(mailbox) = server.mailboxes.first() {
+            mailbox.send(Message::Work(Work(Box::new(work))));
+        }
+        Ok(Box::new(move |reply: &mut Reply<'_>| reply.integer(i64::try_from(cleared).unwrap_or(i64::MAX)))
+            as Written)
+    })
+}
+
 fn write_source(reply: &mut Reply<'_>, server: &Server, source: &Source) {
     let lines = source.spec.describe();
     let (under_way, waiting) = source.load();
     let follower = server.through.follower(&source.spec.name);
-    reply.map(lines.len() + 13);
+    let queue = server.through.queue(&source.spec.name).map(|queue| queue.figures());
+    let behind = queue.as_ref().map(|figures| (figures_of(figures), figures.failure.clone()));
+    reply.map(lines.len() + 13 + behind.as_ref().map_or(0, |(figures, _)| figures.len() + 1));
     text(reply, "name", &source.spec.name);
     for (name, value) in lines {
         text(reply, name, &value);
@@ -246,6 +289,31 @@ fn write_source(reply: &mut Reply<'_>, server: &Server, source: &Source) {
     count(reply, "feed_changes", follower.as_ref().map_or(0, |follower| follower.changes.load(Relaxed)));
     count(reply, "feed_lag_ms", follower.as_ref().map_or(0, |follower| follower.lag_ms.load(Relaxed)));
     count(reply, "feed_gaps", follower.as_ref().map_or(0, |follower| follower.gaps.load(Relaxed)));
+    if let Some((figures, failure)) = behind {
+        for (name, value) in figures {
+            count(reply, &format!("behind_{name}"), value);
+        }
+        text(reply, "behind_failure", failure.as_deref().unwrap_or("none"));
+    }
+}
+
+/// The figures of a queue by name, but for why it fails.
+pub(crate) fn figures_of(figures: &Figures) -> [(&'static str, u64); 12] {
+    let now_ms = clock::unix_millis().0;
+    [
+        ("pending", figures.pending),
+        ("bytes", figures.bytes),
+        ("log_bytes", figures.log_bytes),
+        ("held", figures.held),
+        ("oldest_ms", figures.oldest_ms.map_or(0, |since| now_ms.saturating_sub(since))),
+        ("accepted", figures.accepted),
+        ("superseded", figures.superseded),
+        ("sent", figures.sent),
+        ("retried", figures.retried),
+        ("refused", figures.refused),
+        ("buried", figures.buried),
+        ("dead_letters", figures.letters.0),
+    ]
 }
 
 fn route(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
@@ -302,7 +370,8 @@ fn set_route(host: &mut Host<'_>, words: &[String]) -> Result<(), Error> {
 }
 
 fn del_route(host: &mut Host<'_>, pattern: &str) -> Result<(), Error> {
-    let changed = through::change(host.server(), |routes, _| {
+    let pattern = pattern.to_owned();
+    change_later(host, move |routes, _| {
         let before = routes.len();
         routes.retain(|route| route.pattern.text() != pattern);
         if routes.len() == before {
@@ -310,10 +379,7 @@ fn del_route(host: &mut Host<'_>, pattern: &str) -> Result<(), Error> {
         } else {
             Ok(())
         }
-    });
-    changed.map_err(|text| Error::custom(format!("ERR {text}")))?;
-    host.reply().ok();
-    Ok(())
+    })
 }
 
 fn write_route(reply: &mut Reply<'_>, server: &Server, route: &Route) {

@@ -543,7 +543,7 @@ sub!(
         if let Some((id, waiter)) = waiter {
             let reply = match args.is(3, b"error") {
                 true => b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n".to_vec(),
-                false => waiter.on_timeout.to_vec(),
+                false => waiter.on_timeout.reply(),
             };
             host.server().mailboxes[waiter.worker].send(Message::Answer(Answer::new(
                 id,

@@ -2,7 +2,7 @@
 
 use super::Lines;
 use crate::cache_report::{MissRatioReport, Reads, Removals, ratio, shown};
-use crate::commands::cache::{PERCENTS, big_keys, one_hit_wonders};
+use crate::commands::cache::{PERCENTS, big_keys, figures_of, one_hit_wonders};
 use crate::execute::Host;
 use crate::server::Server;
 
@@ -72,6 +72,13 @@ fn through(server: &Server, lines: &mut Lines) {
             source.state()
         );
         lines.add(&format!("cache_source_{rank}"), text);
+        if let Some(queue) = server.through.queue(&source.spec.name) {
+            let mut text = format!("name={}", plain(source.spec.name.as_bytes()));
+            for (name, count) in figures_of(&queue.figures()) {
+                text.push_str(&format!(",{name}={count}"));
+            }
+            lines.add(&format!("cache_behind_{rank}"), text);
+        }
     }
     for (rank, route) in server.through.routes().all().iter().enumerate() {
         let mut text = format!("pattern={}", plain(route.pattern.text().as_bytes()));

@@ -1,0 +1,79 @@
+//! What the queue asks of a file system, so that tests can have it fail.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+/// A file system, as far as the queue changes it.
+pub trait Disk: Send + 'static {
+    /// Opens a file to append to; makes it where there is none.
+    ///
+    /// # Errors
+    /// The system's.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn Sink>>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// The system's.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Has the names in a folder survive a power cut.
+    ///
+    /// # Errors
+    /// The system's.
+    fn sync_folder(&self, path: &Path) -> io::Result<()>;
+}
+
+/// A file that is appended to.
+pub trait Sink: Send {
+    /// Appends. After an error part of it may be there.
+    ///
+    /// # Errors
+    /// The system's.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Has what was appended survive a power cut.
+    ///
+    /// # Errors
+    /// The system's; what was appended before may be lost then.
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Cuts the file off behind so many bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    fn cut(&mut self, bytes: u64) -> io::Result<()>;
+}
+
+/// The system's files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Files;
+
+impl Disk for Files {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn Sink>> {
+        Ok(Box::new(OpenOptions::new().append(true).create(true).open(path)?))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+}
+
+impl Sink for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn cut(&mut self, bytes: u64) -> io::Result<()> {
+        self.set_len(bytes)
+    }
+}

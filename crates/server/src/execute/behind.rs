@@ -1,0 +1,223 @@
+//! Writes that are queued for a store and answered: the connection is parked until its write is on disk, then the command runs.
+//!
+//! While a write is queued it is what its key stands for: a miss is answered with it, and nothing that the store brings is
+//! kept. Invariants: a copy that is there while a write of its key is queued is what the newest one wrote; a write whose command
+//! does not run, since its connection is gone or it is refused meanwhile, drops the copy (`end_loading`). Before a write leaves the queue
+//! it overtakes what is being fetched, so that no older value lands afterwards.
+//!
+//! Read next: `larder_behind` for the queue, `through/behind.rs` for its way to the store.
+
+use super::routed::{Routed, statement_for};
+use super::serve::Waiters;
+use super::unfound::Wanted;
+use super::{Core, Outcome, lock_one};
+use crate::connection::{Connection, Parked};
+use crate::execute::Settled;
+use crate::registry::Row;
+use crate::server::{Message, Work};
+use crate::through::{Brought, DEAD_LETTERS, Queued, keep};
+use larder_behind::{Done, Key, Letter, NewWrite, Owner};
+use larder_commands::spec::Run;
+use larder_commands::{Args, Ctx, Error, Limits};
+use larder_resp::{Output, Protocol, Reply, Span};
+use larder_source::{Route, Writes, freshness};
+use larder_store::{Db, DbIndex, Expire, Hashed, Millis};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Core {
+    /// Has a write queued. Asked again once it is on disk, the command runs.
+    pub(super) fn write_behind(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: &'static Row,
+        args: &Args<'_>,
+        hash: u64,
+        routed: &[&Routed],
+    ) -> Result<Option<Outcome>, Error> {
+        let answered = conn.loading.as_ref().and_then(|loading| {
+            let is_answer =
+                |brought: &&Arc<Brought>| matches!(***brought, Brought::Queued(_) | Brought::Failure(_));
+            loading.all.values().find(is_answer).cloned()
+        });
+        match answered.as_deref() {
+            Some(Brought::Queued(queued)) => {
+                let seqs = &queued.seqs;
+                let outcome = self.run_and(conn, out, row, args, hash, |core, held, db| {
+                    let queue = routed.first().and_then(|one| core.server.through.queue(&one.route.source));
+                    let is_last = |hash, seq| queue.as_ref().is_some_and(|queue| queue.is_last(hash, seq));
+                    // What a later write has put there, or will, is not this one's to replace.
+                    let (last, others): (Vec<_>, Vec<_>) =
+                        routed.iter().zip(seqs).partition(|(one, seq)| is_last(one.hash, **seq));
+                    core.drop_lent(held, db, others.iter().map(|(one, _)| **one));
+                    core.end_lent(held, db, last.iter().map(|(one, _)| **one));
+                });
+                if outcome == Outcome::Done {
+                    conn.loading = None;
+                }
+                Ok(Some(outcome))
+            }
+            Some(Brought::Failure(text)) => {
+                let text = text.as_deref().unwrap_or_default().as_bytes();
+                self.stats.by_command[row.id].failed.add(1);
+                self.count_error(text);
+                Reply::new(out, conn.protocol).error(text);
+                Ok(Some(Outcome::Done))
+            }
+            _ => {
+                self.push(conn, row, args, routed)?;
+                Ok(Some(Outcome::Later))
+            }
+        }
+    }
+
+    /// Pushes what a command writes, and parks its connection.
+    fn push(
+        &mut self,
+        conn: &mut Connection,
+        row: &'static Row,
+        args: &Args<'_>,
+        routed: &[&Routed],
+    ) -> Result<(), Error> {
+        let Some(first) = routed.first() else { return Ok(()) };
+        let name = &first.route.source;
+        if routed.iter().any(|other| other.route.source != *name) {
+            return Err(Error::of("ERR the keys of one command are written behind by one source only"));
+        }
+        let mut writes = Vec::with_capacity(routed.len());
+        for one in routed {
+            statement_for(row, args, one)?;
+            let value = (row.spec.name == "set").then(|| args.get(2).into());
+            let key = Key { db: conn.db.0, bytes: one.key.clone() };
+            writes.push(NewWrite { key, hash: one.hash, value });
+        }
+        let refused = |text: &str| format!("BEHINDFAIL source '{name}': {text}");
+        let queue = self.server.through.queue(name);
+        let queue = queue.ok_or_else(|| Error::custom(refused("its queue is closed")))?;
+        let client = conn.client.id;
+        let owner = Arc::clone(conn.owner.get_or_insert_with(|| Arc::new(Owner::new(client))));
+        let ticket = self.server.next_ticket();
+        let done = self.tell_when_queued(conn, ticket, routed);
+        queue.push(writes, &owner, self.local.now.0, done).map_err(|text| Error::custom(refused(&text)))?;
+        let loading = conn.loading.get_or_insert_default();
+        (loading.ticket, loading.left) = (ticket, 1);
+        conn.parked = Some(Parked::Load(ticket));
+        conn.client.parked.store(true, Relaxed);
+        Ok(())
+    }
+
+    /// What tells a connection that its writes are on disk, or why they are not.
+    fn tell_when_queued(&self, conn: &Connection, ticket: u64, routed: &[&Routed]) -> Done {
+        let (server, worker, client, db) = (self.server, self.id, conn.client.id, conn.db);
+        let name = routed.first().map(|one| one.route.source.clone()).unwrap_or_default();
+        let keys: Vec<(Box<[u8]>, Arc<Route>)> =
+            routed.iter().map(|one| (one.key.clone(), Arc::clone(&one.route))).collect();
+        Box::new(move |result| {
+            let brought = match result {
+                Ok(seqs) => Brought::Queued(Queued { seqs, keys }),
+                Err(text) => Brought::Failure(Some(format!("BEHINDFAIL source '{name}': {text}"))),
+            };
+            let (waiting, key) = (vec![(client, ticket)], Box::default());
+            let settled = Settled { waiting, db, key, brought: Arc::new(brought) };
+            server.mailboxes[worker].send(Message::Settled(vec![settled]));
+        })
+    }
+
+    /// Forgets what was brought for a connection's request. What it has queued and has not run drops its copies.
+    pub fn end_loading(&self, conn: &mut Connection) {
+        if let Some(loading) = conn.loading.take() {
+            loading.all.iter().for_each(|((db, _), brought)| self.forget_written(*db, brought));
+        }
+    }
+
+    /// Drops the copies of what was queued, and whose command does not run.
+    pub fn forget_written(&self, db: DbIndex, brought: &Brought) {
+        let Brought::Queued(queued) = brought else { return };
+        let keys = queued.keys.clone();
+        let work = move |core: &mut Core| core.drop_copies(db, keys);
+        self.server.mailboxes[self.id].send(Message::Work(Work(Box::new(work))));
+    }
+
+    /// Sees that there is room for what may be queued of what is wanted.
+    pub(super) fn has_room_for_queued(&mut self, wanted: &[Wanted]) -> bool {
+        let is_any = wanted.iter().any(|wanted| wanted.route.writes == Writes::Behind);
+        is_any && (!self.is_limited || self.make_room())
+    }
+
+    /// Puts a dead letter into the stream of its source, unless it is there. Inside a turn.
+    pub fn show_letter(&mut self, source: &str, letter: &Letter) {
+        let write = &letter.write;
+        let (key, id) = (dead_letters(source), format!("{}-{}", letter.id.0, letter.id.1));
+        let kind: &[u8] = if write.value.is_some() { b"set" } else { b"del" };
+        let db = write.key.db.to_string();
+        let mut words: Vec<&[u8]> = vec![b"XADD", key.as_bytes(), id.as_bytes()];
+        words.extend([&b"key"[..], &write.key.bytes, b"db", db.as_bytes(), b"kind", kind]);
+        words.extend([&b"statement"[..], letter.statement.as_bytes()]);
+        if let Some(value) = &write.value {
+            words.extend([&b"value"[..], value]);
+        }
+        words.extend([&b"error"[..], letter.error.as_bytes()]);
+        self.run_own(words.iter().map(|word| word.to_vec()).collect());
+    }
+
+    /// Removes the stream of a source's dead letters. Inside a turn.
+    pub fn hide_letters(&mut self, source: &str) {
+        self.run_own(vec![b"DEL".to_vec(), dead_letters(source).into_bytes()]);
+    }
+
+    /// Runs a command of the server's own on one key of the first database, as if a client had sent it. What it answers is
+    /// for nobody.
+    fn run_own(&mut self, words: Vec<Vec<u8>>) {
+        let mut named = larder_commands::commands().filter(|command| {
+            words.first().is_some_and(|name| name.eq_ignore_ascii_case(command.spec.name.as_bytes()))
+        });
+        let (Some(command), Some(key)) = (named.next(), words.get(1)) else { return };
+        let Run::Keys(run) = command.run else { return };
+        let hash = self.server.keyspace.hash(key);
+        let Some(locked) = lock_one(self.server.keyspace.open(DbIndex(0)), hash) else {
+            let work = move |core: &mut Core| core.run_own(words);
+            self.server.mailboxes[self.id].send(Message::Work(Work(Box::new(work))));
+            return;
+        };
+        let (mut bytes, mut spans) = (Vec::new(), Vec::new());
+        for word in &words {
+            spans.push(Span { start: bytes.len() as u32, len: word.len() as u32 });
+            bytes.extend_from_slice(word);
+        }
+        let mut out = Output::default();
+        let db = Db::new(&self.server.keyspace, DbIndex(0), locked, &mut self.local);
+        let mut cx = Ctx::new(db, Reply::new(&mut out, Protocol::Resp2), &self.limits, (1, hash));
+        if let Err(error) = run(&mut cx, &Args::new(&bytes, &spans)) {
+            let (key, error) = (key.escape_ascii(), error.text().escape_ascii());
+            tracing::debug!("{} of {key} is left out: {error}", command.spec.name);
+        }
+        let db = cx.into_db();
+        if db.local.effects.has_ready() {
+            let (server, worker, limits, stopwatch) = (self.server, self.id, &self.limits, &self.stopwatch);
+            Waiters { server, worker, limits, stopwatch }.serve_after(db);
+        }
+    }
+}
+
+/// Keeps a copy of what is queued for a key that has none.
+pub(super) fn keep_queued(
+    keys: &mut Db<'_>,
+    key: &Hashed<'_>,
+    queued: &Brought,
+    route: &Route,
+    limits: &Limits,
+) {
+    let Brought::Value(value) = queued else { return };
+    let random = keys.local.random();
+    let (fresh, grace) = freshness::lifetime_ms(route, None, random);
+    if fresh > 0 {
+        let end = Millis(keys.now().0.saturating_add(fresh).saturating_add(grace));
+        keep(keys, key, value, Expire::At(end), limits);
+    }
+}
+
+/// The key of the stream with a source's dead letters.
+pub fn dead_letters(source: &str) -> String {
+    format!("{DEAD_LETTERS}{source}")
+}
