@@ -55,6 +55,7 @@ impl Core {
         let mut keys = Db::new(&self.server.keyspace, db, locked, &mut self.local);
         let Some(landed) = flights.land(flight) else { return Ok(()) };
         let hashed = Hashed { bytes: &key.key, hash };
+        keys.settle(&hashed, true);
         // A client wrote the key meanwhile: that is newer than what was read before.
         let may_keep = landed.may_keep && (landed.replaces || !keys.exists(&hashed));
         let Cargo { brought, fresh_ms, validator } = cargo;
@@ -120,6 +121,7 @@ impl Core {
             let random = self.local.random();
             let mut keys = Db::new(&self.server.keyspace, db, locked, &mut self.local);
             let hashed = Hashed { bytes: &key, hash };
+            keys.settle(&hashed, true);
             let (fresh, grace) = freshness::lifetime_ms(&route, None, random);
             let may_keep = flights.may_warm(&FlightKey { db: db.0, key: key.clone() }, hash);
             if fresh > 0 && may_keep && !keys.exists(&hashed) {

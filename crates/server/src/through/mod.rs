@@ -11,6 +11,7 @@
 mod fetch;
 mod follow;
 mod keep;
+mod nature;
 mod warm;
 
 pub use fetch::{Cargo, Lead, fetch};
@@ -68,6 +69,8 @@ pub struct Through {
     pub flights: Flights<Waiting>,
     /// Which writes began last.
     pub marks: Marks,
+    /// What routes say of keys to those who invalidate them.
+    natures: nature::Natures,
     /// Sources whose changes are followed, by name.
     followers: Mutex<BTreeMap<String, Stop>>,
 }
@@ -76,6 +79,11 @@ impl Through {
     /// The routes in force.
     pub fn routes(&self) -> Arc<Routes> {
         self.routes.load_full()
+    }
+
+    /// What the routes in force say of the keys of a database.
+    pub fn nature(&self, db: u32) -> Arc<nature::ByRoutes> {
+        self.natures.of(db, &self.routes())
     }
 
     /// A source by its name.
