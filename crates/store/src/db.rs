@@ -316,7 +316,11 @@ impl<'t> Db<'t> {
     /// Reads a key that must hold a string.
     #[inline(always)]
     pub fn string(&mut self, key: &Hashed<'_>) -> Result<Option<Str<'_>>, WrongType> {
-        self.read(key).map(|item| item.string()).transpose()
+        // Without a closure, which would be called rather than inlined once there are several callers.
+        match self.read(key) {
+            Some(item) => item.string().map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Looks at a string that is about to be changed: no hit or miss is counted.
