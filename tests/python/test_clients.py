@@ -4,6 +4,7 @@ The server's port is in LARDER_PORT; crates/testkit/tests/clients.rs starts the 
 """
 
 import asyncio
+import concurrent.futures
 import os
 import pty
 import resource
@@ -39,6 +40,37 @@ class RedisPy(ServerTest):
         r.set("foo", "bar")
         self.assertEqual(r.get("foo"), b"bar")
         r.close()
+
+    def test_the_example_of_leases(self):
+        with open(os.path.join(os.path.dirname(__file__), "../../docs/READ-THROUGH.md"), encoding="utf-8") as file:
+            code = file.read().split("```python\n")[1].split("```")[0]
+        example = {}
+        exec(code, example)
+        loads = []
+
+        def load(key):
+            loads.append(key)
+            time.sleep(0.2)
+            return "loaded " + str(len(loads))
+
+        def ask(_):
+            with connect(decode_responses=True) as r:
+                return example["cached"](r, "k", load)
+
+        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+            self.assertEqual(set(pool.map(ask, range(20))), {"loaded 1"})
+        self.assertEqual(loads, ["k"])
+
+        def load_and_lose(key):
+            self.r.execute_command("CACHE", "INVALIDATE", "KEYS", 1, key)
+            return load(key)
+
+        with connect(decode_responses=True) as r:
+            r.delete("k")
+            self.assertEqual(example["cached"](r, "k", load_and_lose), "loaded 2")
+            self.assertIsNone(r.get("k"))
+            self.assertEqual(example["cached"](r, "k", load), "loaded 3")
+            self.assertEqual(r.get("k"), "loaded 3")
 
     def test_decoded_responses(self):
         with connect(decode_responses=True) as r:

@@ -41,6 +41,8 @@ pub struct Limits {
     pub ttl_jitter_percent: u32,
     /// `maxmemory-max-entry`, in bytes: no value is stored that is longer; `usize::MAX` for no limit.
     pub entry_bytes_max: usize,
+    /// `lease-time`, in milliseconds.
+    pub lease_ms: u64,
     /// `maxmemory` is set: OBJECT REFCOUNT never answers that small integers are shared.
     pub maxmemory_is_set: bool,
 }
@@ -64,6 +66,7 @@ impl Default for Limits {
             flush_is_lazy: false,
             ttl_jitter_percent: 0,
             entry_bytes_max: usize::MAX,
+            lease_ms: 10_000,
             maxmemory_is_set: false,
         }
     }
@@ -211,7 +214,12 @@ impl<'a> KeyspaceCtx<'a> {
             keys.iter().map(|key| self.keyspace.place(db, self.keyspace.hash(key))).collect();
         self.hold(places.to_vec())?;
         let locked = self.held.lend(&mut places);
-        let answer = work(&mut Db::new(self.keyspace, db, locked, self.local), &mut self.reply);
+        let mut at = Db::new(self.keyspace, db, locked, self.local);
+        if at.local.settles {
+            keys.iter().for_each(|key| at.settle(&at.key(key), true));
+        }
+        let answer = work(&mut at, &mut self.reply);
+        drop(at);
         self.release();
         Some(answer)
     }
@@ -228,7 +236,15 @@ impl<'a> KeyspaceCtx<'a> {
         self.hold(places.to_vec())?;
         let [locked_here, locked_there] = self.held.lend_two(places);
         let mut elsewhere = Elsewhere::new(self.keyspace, database, locked_there);
-        let answer = work(&mut Db::new(self.keyspace, self.db, locked_here, self.local), &mut elsewhere);
+        let mut at = Db::new(self.keyspace, self.db, locked_here, self.local);
+        if at.local.settles {
+            at.settle(here, true);
+            at.switch(&mut elsewhere);
+            at.settle(there, true);
+            at.switch(&mut elsewhere);
+        }
+        let answer = work(&mut at, &mut elsewhere);
+        drop(at);
         drop(elsewhere);
         self.release();
         Some(answer)

@@ -492,6 +492,8 @@ options! {
             "A store to fetch from: a name, a URL, options (docs/READ-THROUGH.md). CACHE SOURCE changes it at run time.";
         Sources "route" route: Lines, Kind::Lines, "", [MULTI_AT_START]
             "Which keys come from a source: a pattern, the source, a shape, a query, options (docs/READ-THROUGH.md). CACHE ROUTE changes it at run time.";
+        Sources "lease-time" lease_time: u32, int(1, 86_400), "10" "seconds", []
+            "How long a lease given by GETLEASE lasts: so long nobody else is given one for the key.";
         Features "notify-keyspace-events" notify_keyspace_events: KeyspaceEvents, Kind::KeyspaceEvents, "", []
             "Classes of events to publish: K and E choose the channels, g$lshzxetdmnoc the classes, A all but m, n, o and c.";
     }

@@ -25,6 +25,7 @@ const OURS: &[&str] = &[
     "maxmemory-rss",
     "ttl-jitter-percent",
     "cache-insight",
+    "lease-time",
     "admin-port",
     "admin-bind",
 ];

@@ -41,6 +41,10 @@ pub struct Background {
     next_connection: usize,
     expire_backlog: bool,
     evict_backlog: bool,
+    /// Invalidations are to be carried out where nobody came by.
+    invalidate_backlog: bool,
+    /// How often leases were looked for whose time is over.
+    lease_turn: usize,
     expired_connections: Vec<u64>,
     defragmenter: Defragmenter,
 }
@@ -58,6 +62,8 @@ impl Background {
             next_connection: 0,
             expire_backlog: false,
             evict_backlog: false,
+            invalidate_backlog: false,
+            lease_turn: 0,
             expired_connections: Vec::new(),
             defragmenter: Defragmenter::new(worker, workers),
         }
@@ -65,7 +71,7 @@ impl Background {
 
     /// Whether a task stopped because its slice was over.
     pub fn has_backlog(&self) -> bool {
-        self.expire_backlog || self.evict_backlog
+        self.expire_backlog || self.evict_backlog || self.invalidate_backlog
     }
 
     /// How long the worker may sleep. `quiet`: nothing came in the last turn.
@@ -130,6 +136,7 @@ impl Background {
             core.close_turn();
         }
         self.evict_backlog = core.is_evicting();
+        self.invalidate_backlog = core.server.keyspace.is_lagging() && !sweep_invalidated(core);
         if core.server.defrag.percent() != 0 {
             self.defragmenter.run(core);
         }
@@ -146,6 +153,8 @@ impl Background {
             core.server.used_memory();
             core.look_after_routes();
             if self.worker == 0 {
+                core.server.keyspace.followed.forget_leases(self.lease_turn, core.local.now);
+                self.lease_turn = self.lease_turn.wrapping_add(1);
                 let second = now / 1000;
                 core.look_after_policy(second != self.last_second);
                 self.last_second = second;
@@ -206,6 +215,18 @@ impl Background {
             }
         }
     }
+}
+
+/// Carries out invalidations for a slice of time. True when nothing is left to do for this worker.
+#[cold]
+fn sweep_invalidated(core: &mut Core) -> bool {
+    let start = clock::now();
+    core.open_turn();
+    let keyspace = &core.server.keyspace;
+    let is_done = keyspace.sweep_invalidated(&mut core.local, &mut || start.elapsed() < SLICE);
+    core.count_changes();
+    core.close_turn();
+    is_done
 }
 
 /// Whether a connection is to be closed since `timeout` is over.

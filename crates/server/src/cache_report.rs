@@ -6,6 +6,7 @@
 use crate::memory_report::MemoryReport;
 use crate::server::Server;
 use larder_store::{Cause, MissRatio};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Sizes for which the hit ratio is told, as multiples of today's.
 pub const TIMES: [f64; 17] =
@@ -152,6 +153,50 @@ impl Removals {
             ("expired_by_sweep", self.expired_by_sweep),
             ("deleted", self.deleted),
         ]
+    }
+}
+
+/// Invalidations and leases, as they were counted since the start, and what there is of them at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Invalidations {
+    /// What was counted: its name and number.
+    pub counts: [(&'static str, u64); 11],
+    /// Rules of prefixes and tags that are still to be carried out everywhere, leases that are out, keys with tags or a time for
+    /// which they may be given old.
+    pub present: [(&'static str, u64); 3],
+}
+
+impl Invalidations {
+    /// Sums over the workers.
+    pub fn count(server: &Server) -> Invalidations {
+        let keyspace = &server.keyspace;
+        let (made, leases) = (&keyspace.invalidated, &keyspace.followed.leases);
+        let (out, marked) = leases.counts();
+        Invalidations {
+            counts: [
+                ("invalidations_keys", made.keys.load(Relaxed)),
+                ("invalidations_prefix", made.prefixes.load(Relaxed)),
+                ("invalidations_tag", made.tags.load(Relaxed)),
+                ("invalidated_dropped", server.sum(|stats| stats.store.invalidated.get())),
+                ("invalidated_made_old", server.sum(|stats| stats.store.softened.get())),
+                ("invalidated_looked_at", server.sum(|stats| stats.store.settled.get())),
+                ("leases_given", leases.counts.given.load(Relaxed)),
+                ("leases_won", leases.counts.won.load(Relaxed)),
+                ("leases_lost", leases.counts.lost.load(Relaxed)),
+                ("leases_waited", leases.counts.waited.load(Relaxed)),
+                ("leases_stale_given", leases.counts.stale.load(Relaxed)),
+            ],
+            present: [
+                ("invalidation_rules", keyspace.rules() as u64),
+                ("leases_out", out as u64),
+                ("lease_marks", marked as u64),
+            ],
+        }
+    }
+
+    /// All of it.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.counts.into_iter().chain(self.present)
     }
 }
 

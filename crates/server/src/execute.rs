@@ -12,13 +12,14 @@ mod landing;
 mod room;
 mod routed;
 mod serve;
+mod settle;
 mod unfound;
 
 use crate::clients::Client;
 use crate::connection::{Closing, Connection, Parked, Unfinished};
 use crate::pubsub::{Delivery, Name, Notifier, Subscribers};
 use crate::registry::{Row, RowRun, RunOnKeys};
-use crate::server::{Answer, Message, Server};
+use crate::server::{Answer, Message, Server, random_token};
 use crate::slowlog::{SlowEntry, shorten};
 use crate::stats::WorkerStats;
 use crate::transaction::Transaction;
@@ -93,6 +94,8 @@ pub struct Core {
     /// Commands in constant time are timed in this turn, for the others of their kind.
     timing_turn: bool,
     attentive: bool,
+    /// What is at hand was settled before and is to stay as it is; see `settle.rs`.
+    is_settled: bool,
     /// Commands that have run the short way and are not among [`WorkerStats::commands`] yet.
     short_runs: u64,
     /// Where the reply of the command at hand starts.
@@ -185,6 +188,7 @@ impl Core {
             turns: 0,
             timing_turn: false,
             attentive: true,
+            is_settled: false,
             short_runs: 0,
             mark: (0, 0),
             until_memory_check: 0,
@@ -202,6 +206,7 @@ impl Core {
             set_aside: Vec::new(),
             reply_is_push: false,
         };
+        core.local.secret = Some(random_token);
         core.local.effects.tell(Arc::clone(&server.keyspace.followed));
         core.local.insight.join(&server.keyspace.insight, id, &core.stats.store);
         core.refresh_settings();
@@ -299,9 +304,19 @@ impl Core {
         self.attentive
     }
 
+    /// Looks again whether invalidations are in force, for requests that have been received by now.
+    #[inline]
+    pub fn look_up_invalidations(&mut self) {
+        if self.server.keyspace.is_lagging() != self.local.settles {
+            self.look_up_attention();
+        }
+    }
+
     /// Looks again whether anything asks for attention, after a command that may have changed it.
     pub fn look_up_attention(&mut self) -> bool {
+        self.local.settles = !self.is_settled && self.server.keyspace.is_lagging();
         self.attentive = self.timing_turn
+            || self.local.settles
             || self.time_all
             || self.generation != self.server.generation()
             || self.server.pause.until_ms.load(Relaxed) != 0
@@ -524,7 +539,10 @@ impl Core {
                         None => return Ok(false),
                     },
                 };
-                let db = Db::new(keyspace, conn.db, locked, &mut self.local);
+                let mut db = Db::new(keyspace, conn.db, locked, &mut self.local);
+                if db.local.settles {
+                    settle::settle(&mut db, row, args, hash);
+                }
                 let mut cx =
                     Ctx::new(db, Reply::new(out, conn.protocol), &self.limits, (row.first_key, hash));
                 run(&mut cx, args)?;
@@ -666,7 +684,7 @@ impl Core {
         );
         out.truncate(self.mark);
         self.local.scratch = Vec::new();
-        (self.is_alone, conn.is_in_exec) = (false, false);
+        (self.is_alone, self.is_settled, conn.is_in_exec) = (false, false, false);
         if self.turn.is_none() {
             self.turn = Some(self.server.keyspace.world.enter(self.id));
         }
@@ -736,6 +754,7 @@ fn limits_of(server: &Server, settings: &Settings) -> Limits {
         counts_frequency: room::counts_frequency(settings),
         lfu_decay_minutes: settings.lfu_decay_time(),
         ttl_jitter_percent: settings.ttl_jitter_percent(),
+        lease_ms: u64::from(settings.lease_time()) * 1000,
         entry_bytes_max: room::entry_bytes_max(settings),
         flush_is_lazy: settings.lazyfree_lazy_user_flush(),
         maxmemory_is_set: settings.maxmemory() != 0,

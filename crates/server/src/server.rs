@@ -365,6 +365,13 @@ pub fn random_hex(digits: usize) -> String {
     hex
 }
 
+/// A number that nobody can guess.
+pub fn random_token() -> u64 {
+    let mut bytes = [0; size_of::<u64>()];
+    fill_random(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
 /// Fills `bytes` from the kernel's random numbers.
 pub fn fill_random(bytes: &mut [u8]) {
     let mut filled = 0;

@@ -27,6 +27,8 @@ const ABSENT_MAX: usize = 4096;
 const VERSIONS_MAX: usize = 4096;
 /// Keys that are remembered as overtaken while something is warmed, in one part.
 const OVERTAKEN_MAX: usize = 16_384;
+/// Flights and absent keys that [`Flights::invalidate`] looks at one by one.
+const JUDGED_MAX: usize = 4096;
 
 /// A key in a database.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -52,6 +54,8 @@ pub struct Flights<W> {
     is_warming: AtomicBool,
     /// Set when so much was overtaken that what is being warmed cannot be told from what is old.
     is_warming_spoilt: AtomicBool,
+    /// What was noted as absent before this many invalidations is not known any more.
+    era: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -59,8 +63,8 @@ struct Part<W> {
     /// The flight of each key that is not overtaken.
     current: HashMap<FlightKey, FlightId>,
     flights: HashMap<FlightId, Flight<W>>,
-    /// Until when keys are known to be absent, in milliseconds.
-    absent: HashMap<FlightKey, u64>,
+    /// Until when keys are known to be absent, in milliseconds, and in which era that was noted.
+    absent: HashMap<FlightKey, (u64, u64)>,
     /// What names the versions of copies.
     versions: HashMap<FlightKey, Validator>,
     /// While a route is warmed, the keys that were overtaken since that began.
@@ -120,6 +124,7 @@ impl<W> Default for Flights<W> {
             known: AtomicUsize::new(0),
             is_warming: AtomicBool::new(false),
             is_warming_spoilt: AtomicBool::new(false),
+            era: AtomicU64::new(0),
         }
     }
 }
@@ -129,7 +134,9 @@ impl<W> Flights<W> {
     pub fn join(&self, key: FlightKey, hash: u64, route: &Arc<Route>, now_ms: u64, waiter: W) -> Joined {
         let mut part = self.part(hash);
         match part.absent.get(&key) {
-            Some(until_ms) if *until_ms > now_ms => return Joined::Absent,
+            Some((until_ms, era)) if *until_ms > now_ms && *era == self.era.load(Relaxed) => {
+                return Joined::Absent;
+            }
             Some(_) => {
                 part.absent.remove(&key);
                 self.known.fetch_sub(1, Relaxed);
@@ -220,7 +227,8 @@ impl<W> Flights<W> {
         let mut part = self.part(hash);
         if part.absent.len() >= ABSENT_MAX {
             let before = part.absent.len();
-            part.absent.retain(|_, until| *until > now_ms);
+            let era = self.era.load(Relaxed);
+            part.absent.retain(|_, (until, noted)| *until > now_ms && *noted == era);
             while part.absent.len() >= ABSENT_MAX
                 && let Some(any) = part.absent.keys().next().cloned()
             {
@@ -228,7 +236,7 @@ impl<W> Flights<W> {
             }
             self.known.fetch_sub(before - part.absent.len(), Relaxed);
         }
-        if part.absent.insert(key, until_ms).is_none() {
+        if part.absent.insert(key, (until_ms, self.era.load(Relaxed))).is_none() {
             self.known.fetch_add(1, Relaxed);
         }
     }
@@ -250,7 +258,9 @@ impl<W> Flights<W> {
 
     /// Whether a key is known to be absent.
     pub fn is_absent(&self, key: &FlightKey, hash: u64, now_ms: u64) -> bool {
-        !self.is_idle() && self.part(hash).absent.get(key).is_some_and(|until_ms| *until_ms > now_ms)
+        let era = self.era.load(Relaxed);
+        let is_known = |(until_ms, noted): &(u64, u64)| *until_ms > now_ms && *noted == era;
+        !self.is_idle() && self.part(hash).absent.get(key).is_some_and(is_known)
     }
 
     /// Begins to warm: keys that are overtaken from here on are known until the guard is dropped. Nothing if that is under way
@@ -305,15 +315,21 @@ impl<W> Flights<W> {
             part.absent.retain(|key, _| !concerns(key));
             part.versions.retain(|key, _| !concerns(key));
             self.known.fetch_sub(before - part.absent.len() - part.versions.len(), Relaxed);
-            let overtaken: Vec<FlightKey> =
-                part.current.keys().filter(|key| concerns(key)).cloned().collect();
-            for key in overtaken {
-                if let Some(id) = part.current.remove(&key)
-                    && let Some(flight) = part.flights.get_mut(&id)
-                {
-                    flight.is_overtaken = true;
-                }
-            }
+            overtake_where(&mut part, &mut concerns);
+        }
+    }
+
+    /// The same where much is known of keys: then no key is known to be absent any more, since to look at each would take long.
+    /// Versions stay, and are of no use without their copies.
+    pub fn invalidate(&self, mut concerns: impl FnMut(&FlightKey) -> bool) {
+        if self.known.load(Relaxed) <= JUDGED_MAX {
+            return self.overtake_all(concerns);
+        }
+        self.is_warming_spoilt.store(true, Relaxed);
+        self.era.fetch_add(1, Relaxed);
+        for index in 0..PARTS {
+            let mut part = self.part(index as u64);
+            overtake_where(&mut part, &mut concerns);
         }
     }
 
@@ -371,6 +387,17 @@ impl<W> Flights<W> {
     fn part(&self, hash: u64) -> MutexGuard<'_, Part<W>> {
         // What it guards is whole between any two statements of this file.
         self.parts[part_of(hash)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn overtake_where<W>(part: &mut Part<W>, concerns: &mut impl FnMut(&FlightKey) -> bool) {
+    let overtaken: Vec<FlightKey> = part.current.keys().filter(|key| concerns(key)).cloned().collect();
+    for key in overtaken {
+        if let Some(id) = part.current.remove(&key)
+            && let Some(flight) = part.flights.get_mut(&id)
+        {
+            flight.is_overtaken = true;
+        }
     }
 }
 
@@ -462,6 +489,26 @@ mod tests {
         assert_eq!(flights.counts(), (0, 0, ABSENT_MAX));
         flights.overtake_all(|_| true);
         assert!(flights.is_idle());
+    }
+
+    #[test]
+    fn an_invalidation_forgets_absence_one_by_one_or_all_at_once() {
+        for (count, stays) in [(100u32, true), (JUDGED_MAX as u32 + 1, false)] {
+            let (flights, route) = (Flights::default(), route());
+            let name = |number: u32| FlightKey { db: 0, key: number.to_le_bytes().into() };
+            for number in 0..count {
+                flights.note_absent(name(number), u64::from(number), 0, 1000);
+            }
+            let Joined::Leads(id) = flights.join(key(1), 1, &route, 0, 1) else { panic!("leads") };
+            flights.invalidate(|concerned| *concerned == name(3) || *concerned == key(1));
+            assert!(!flights.land(id).expect("its landing").may_keep);
+            assert!(matches!(flights.join(name(3), 3, &route, 1, 2), Joined::Leads(_)));
+            let is_known = flights.join(name(4), 4, &route, 1, 3) == Joined::Absent;
+            assert_eq!(is_known, stays, "{count}");
+            // What is noted since is known.
+            flights.note_absent(name(5), 5, 1, 1000);
+            assert_eq!(flights.join(name(5), 5, &route, 2, 4), Joined::Absent);
+        }
     }
 
     proptest! {

@@ -11,6 +11,7 @@ use crate::driver::{Checked, Limits, Purpose};
 use crate::pattern::{Pattern, parameter_of};
 use crate::shape::Shape;
 use crate::stats::RouteStats;
+use crate::tags::TagTemplate;
 use crate::template::{Language, Parameter, ParameterType, Template};
 use crate::words::{LineError, Words, bytes, duration, duration_text, number, unknown, yes};
 use std::sync::Arc;
@@ -98,6 +99,8 @@ pub struct Route {
     pub invalidate: Vec<(String, Vec<String>)>,
     /// What becomes of copies while changes are not told.
     pub feed_down: FeedDown,
+    /// The tags that its keys have.
+    pub tags: Vec<TagTemplate>,
     /// How much one key may be.
     pub limits: Limits,
     /// The words it was made of.
@@ -125,6 +128,7 @@ const OPTIONS: &[&str] = &[
     "exists",
     "invalidate",
     "feed-down",
+    "tags",
     "max-rows",
     "max-bytes",
     "db",
@@ -188,6 +192,7 @@ impl Route {
             exists_loads: false,
             invalidate: Vec::new(),
             feed_down: FeedDown::Serve,
+            tags: Vec::new(),
             limits: Limits { rows: 10_000, bytes: 8 << 20 },
             words: Vec::new(),
             stats: Arc::default(),
@@ -226,6 +231,10 @@ impl Route {
                     return Err(LineError::new(reader.place(), what));
                 }
                 self.invalidate.push(pair);
+            }
+            "tags" => {
+                let (names, tags) = (self.pattern.names(), &mut self.tags);
+                reader.read(option, |word| TagTemplate::parse_all(word, names, tags))?;
             }
             "max-rows" => {
                 self.limits.rows = reader.read(option, |word| number(word, 1, 10_000_000))? as usize
@@ -356,6 +365,15 @@ impl Route {
         words.into_iter().zip(&self.types).map(|(word, kind)| parameter_of(word, *kind)).collect()
     }
 
+    /// Shows the tags of a key. O(length of the key and of its tags).
+    pub fn tags_of(&self, key: &[u8], visit: &mut dyn FnMut(&[u8])) {
+        if !self.tags.is_empty()
+            && let Some(words) = self.pattern.capture(key)
+        {
+            self.tags.iter().for_each(|tag| visit(&tag.of(&words)));
+        }
+    }
+
     /// How long after it was loaded a copy may still be given in some case.
     pub fn grace(&self) -> Duration {
         self.stale_while_revalidate.max(self.stale_if_error)
@@ -383,6 +401,10 @@ impl Route {
         if !tables.is_empty() {
             lines.push(("invalidate", tables.join(" ")));
             lines.push(("feed-down", self.feed_down.text()));
+        }
+        if !self.tags.is_empty() {
+            let tags: Vec<&str> = self.tags.iter().map(TagTemplate::text).collect();
+            lines.push(("tags", tags.join(" ")));
         }
         lines
     }

@@ -250,6 +250,7 @@ impl<'t> Db<'t> {
     ) -> Option<Occupied<'s, 't, Object>> {
         let shard = locked.shard_mut(table.shard_of(key.hash));
         let occupied = shard.find_mut(key.hash, key.bytes)?;
+        debug_assert!(table.is_settled(local, index, key));
         if let Some(deadline) = occupied.view().deadline()
             && deadline <= local.now.0
             && !local.keep_expired
@@ -291,6 +292,7 @@ impl<'t> Db<'t> {
             missed(self.local, self.index, key.bytes);
             return None;
         };
+        debug_assert!(self.table.is_settled(self.local, self.index, key));
         let entry = occupied.view();
         if let Some(deadline) = entry.deadline()
             && deadline <= self.local.now.0.saturating_add(self.local.unfound.ahead_ms)
@@ -314,7 +316,11 @@ impl<'t> Db<'t> {
     /// Reads a key that must hold a string.
     #[inline(always)]
     pub fn string(&mut self, key: &Hashed<'_>) -> Result<Option<Str<'_>>, WrongType> {
-        self.read(key).map(|item| item.string()).transpose()
+        // Without a closure, which would be called rather than inlined once there are several callers.
+        match self.read(key) {
+            Some(item) => item.string().map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Looks at a string that is about to be changed: no hit or miss is counted.
@@ -327,6 +333,7 @@ impl<'t> Db<'t> {
     pub fn touch(&mut self, key: &Hashed<'_>) -> Option<Item<'_>> {
         let shard = self.locked.shard_mut(self.table.shard_of(key.hash));
         let occupied = shard.find_mut(key.hash, key.bytes)?;
+        debug_assert!(self.table.is_settled(self.local, self.index, key));
         let entry = occupied.view();
         if let Some(deadline) = entry.deadline()
             && deadline <= self.local.now.0
@@ -467,6 +474,7 @@ impl<'t> Db<'t> {
         payload: Payload<'_, Object>,
         expire: Expire,
     ) -> bool {
+        debug_assert!(self.table.is_settled_for_writing(self.local, key));
         let access = self.local.access_of_new();
         let due = next_due_of_new(kind, &payload);
         let shard = self.locked.shard_mut(self.table.shard_of(key.hash));

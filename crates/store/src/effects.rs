@@ -327,7 +327,7 @@ impl Effects {
         // A read that missed has changed nothing.
         if event.class != EventClass::Miss
             && let Some(followed) = &self.followed
-            && followed.change(db, key)
+            && followed.change(db, key, event)
         {
             self.note_ready(db, key);
         }

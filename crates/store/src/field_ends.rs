@@ -5,6 +5,8 @@
 //! atomic. Invariants: a key is in here exactly while the earliest end of its fields is a moment, and under that
 //! moment; `check` of a shard's two sides is that they hold the same.
 
+use crate::followed::Followed;
+use crate::generations::Generations;
 use crate::object::{Object, has_ends};
 use crate::sizes::Sizes;
 use larder_table::{Removed, Table};
@@ -22,14 +24,19 @@ pub struct DbTable {
     pub(crate) field_ends: FieldEnds,
     /// How large the values are.
     pub(crate) sizes: Sizes,
+    /// What invalidations are still to be carried out.
+    pub(crate) generations: Generations,
+    /// Who follows keys.
+    pub(crate) followed: Arc<Followed>,
 }
 
 impl DbTable {
     /// What `workers` workers share, under its number.
-    pub(crate) fn new(number: u32, table: Table<Object>, workers: usize) -> Self {
+    pub(crate) fn new(number: u32, table: Table<Object>, workers: usize, followed: &Arc<Followed>) -> Self {
         let field_ends =
             FieldEnds { shards: OnceLock::new(), count: table.shards(), keys: AtomicUsize::new(0) };
-        DbTable { table, number, field_ends, sizes: Sizes::new(workers) }
+        let (generations, followed) = (Generations::new(workers), Arc::clone(followed));
+        DbTable { table, number, field_ends, sizes: Sizes::new(workers), generations, followed }
     }
 
     /// Forgets the ends of fields of a key that was removed or given another value. Its shard is locked.

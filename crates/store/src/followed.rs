@@ -1,4 +1,5 @@
-//! Who follows keys: clients that watch them for their transactions, and clients that wait for them.
+//! Who follows keys: clients that watch them for their transactions, clients that wait for them, and clients that have leases
+//! on them (`leases.rs`).
 //!
 //! Every change of a key asks here, through [`crate::Effects`]. While nobody follows any key that is one
 //! load; while somebody does, a change of another key costs a hash and a second load.
@@ -6,7 +7,10 @@
 //! Invariants: a follower is added while the key's shard is locked, and a change is announced while it is
 //! locked, so no change between the two is missed. The locks in here are the last to be taken.
 
+use crate::effects::Event;
 use crate::keyspace::DbIndex;
+use crate::leases::{LeasePart, Leased, Leases, Mark};
+use crate::local::Millis;
 use larder_table::Hasher;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
@@ -65,17 +69,20 @@ type Part = HashMap<Box<[u8]>, Vec<Followers>>;
 /// All followers of all keys.
 #[derive(Debug)]
 pub struct Followed {
-    /// Pairs of a follower and a key.
+    /// Pairs of a follower and a key, leases and marks included.
     count: AtomicUsize,
-    /// The same by a key's hash.
+    /// Those without leases and marks, by a key's hash.
     counters: Box<[AtomicU32]>,
     parts: Box<[Mutex<Part>]>,
     hasher: Hasher,
+    /// Leases, and what is known of values that were set under one.
+    pub leases: Leases,
 }
 
 impl Followed {
-    pub(crate) fn new(hasher: Hasher) -> Self {
+    pub(crate) fn new(hasher: Hasher, databases: u32) -> Self {
         Followed {
+            leases: Leases::new(databases),
             count: AtomicUsize::new(0),
             counters: (0..COUNTERS).map(|_| AtomicU32::new(0)).collect(),
             parts: (0..PARTS).map(|_| Mutex::default()).collect(),
@@ -126,10 +133,58 @@ impl Followed {
         Some(Waiting { place: *place, client: *client })
     }
 
+    /// Gives a key's lease out, unless somebody has it; see [`Leases`]. The caller has its shard locked.
+    pub(crate) fn lease(
+        &self,
+        db: DbIndex,
+        key: (&[u8], u64),
+        token: (u64, u64),
+        times: (Millis, Millis),
+    ) -> Leased {
+        let (leased, added) = self.leases.lease(db, key, token, times);
+        self.count.fetch_add(added, Relaxed);
+        leased
+    }
+
+    /// Ends the lease of a key whose shard the caller has locked.
+    pub(crate) fn end_lease(&self, db: DbIndex, key: &[u8], hash: u64) {
+        self.fewer(self.leases.end(db, key, hash));
+    }
+
+    /// Says what is known of a value whose shard the caller has locked.
+    pub(crate) fn mark(&self, db: DbIndex, key: &[u8], hash: u64, mark: Mark) {
+        self.count.fetch_add(self.leases.mark(db, key, hash, mark), Relaxed);
+    }
+
+    /// Forgets leases whose time is over, in a few of the parts of their register: called with each number in turn.
+    pub fn forget_leases(&self, turn: usize, now: Millis) {
+        const PARTS_A_TURN: usize = 4;
+        if self.leases.counts().0 != 0 {
+            for part in 0..PARTS_A_TURN {
+                let part = turn.wrapping_mul(PARTS_A_TURN).wrapping_add(part);
+                self.fewer(self.leases.forget_over(part, now, |key| self.hasher.hash(key)));
+            }
+        }
+    }
+
+    /// Forgets the leases and marks of a database. The caller is exclusive.
+    pub(crate) fn flush_leases(&self, db: DbIndex) -> Vec<LeasePart> {
+        let (entries, taken) = self.leases.flush(db);
+        self.fewer(entries);
+        taken
+    }
+
+    pub(crate) fn fewer(&self, entries: usize) {
+        if entries != 0 {
+            self.count.fetch_sub(entries, Relaxed);
+        }
+    }
+
     /// Tells the watches of a key that it has changed, and answers whether anybody waits for it. The
     /// caller has its shard locked.
-    pub(crate) fn change(&self, db: DbIndex, key: &[u8]) -> bool {
+    pub(crate) fn change(&self, db: DbIndex, key: &[u8], event: Event) -> bool {
         let hash = self.hasher.hash(key);
+        self.fewer(self.leases.change(db, key, hash, event));
         if self.counter(hash).load(Relaxed) == 0 {
             return false;
         }
@@ -235,23 +290,23 @@ mod tests {
 
     #[test]
     fn a_change_reaches_the_watches_of_that_key_in_that_database() {
-        let followed = Followed::new(Hasher::keyed([1, 2]));
+        let followed = Followed::new(Hasher::keyed([1, 2]), 2);
         let (watch, other) = (Arc::new(Watch::default()), Arc::new(Watch::default()));
-        assert!(!followed.any() && !followed.change(ZERO, b"k"));
+        assert!(!followed.any() && !followed.change(ZERO, b"k", Event::SET));
         assert!(followed.watch(ZERO, b"k", &watch));
         assert!(!followed.watch(ZERO, b"k", &watch));
         followed.watch(ONE, b"k", &other);
         followed.watch(ZERO, b"j", &other);
         assert!(followed.any());
         assert_eq!(followed.keys(), (3, 0));
-        assert!(!followed.change(ZERO, b"i"));
+        assert!(!followed.change(ZERO, b"i", Event::SET));
         assert!(!watch.has_changed() && !other.has_changed());
-        assert!(!followed.change(ZERO, b"k"));
+        assert!(!followed.change(ZERO, b"k", Event::SET));
         assert!(watch.has_changed() && !other.has_changed());
         assert_eq!(followed.keys(), (2, 0));
         followed.unwatch(ZERO, b"k", &watch);
         watch.reset();
-        followed.change(ZERO, b"k");
+        followed.change(ZERO, b"k", Event::SET);
         assert!(!watch.has_changed());
         assert!(followed.change_all(ONE, |key| key == b"k").is_empty());
         assert!(other.has_changed());
@@ -265,14 +320,14 @@ mod tests {
 
     #[test]
     fn clients_wait_in_the_order_of_their_places() {
-        let followed = Followed::new(Hasher::keyed([1, 2]));
+        let followed = Followed::new(Hasher::keyed([1, 2]), 2);
         let waiting = |place, client| Waiting { place, client };
         for (place, client) in [(5, 50), (3, 30), (9, 90)] {
             followed.wait(ZERO, b"k", waiting(place, client));
             followed.wait(ZERO, b"k", waiting(place, client));
         }
-        assert!(followed.change(ZERO, b"k"));
-        assert!(!followed.change(ONE, b"k"));
+        assert!(followed.change(ZERO, b"k", Event::SET));
+        assert!(!followed.change(ONE, b"k", Event::SET));
         assert_eq!(followed.next_waiting(ZERO, b"k", 0), Some(waiting(3, 30)));
         assert_eq!(followed.next_waiting(ZERO, b"k", 4), Some(waiting(5, 50)));
         assert_eq!(followed.next_waiting(ZERO, b"k", 10), None);
@@ -284,6 +339,6 @@ mod tests {
         assert_eq!(followed.keys(), (0, 1));
         followed.stop_waiting(ZERO, b"k", 5);
         followed.stop_waiting(ZERO, b"k", 9);
-        assert!(!followed.any() && !followed.change(ZERO, b"k"));
+        assert!(!followed.any() && !followed.change(ZERO, b"k", Event::SET));
     }
 }

@@ -8,8 +8,10 @@ use crate::effects::Effects;
 use crate::evict::Eviction;
 use crate::field_ends::{DbTable, Keys};
 use crate::followed::Followed;
+use crate::generations::Invalidated;
 use crate::held::Held;
 use crate::insight::Panel;
+use crate::leases::LeasePart;
 use crate::local::{Local, Millis};
 use crate::object::{Object, Type};
 use crate::sizes::SIZE_BINS;
@@ -195,12 +197,13 @@ pub enum Garbage {
 pub struct Flushed {
     contents: Detached<Object>,
     field_ends: Vec<Keys>,
+    marks: Vec<LeasePart>,
 }
 
 impl Flushed {
     /// Frees about `limit` keys with what they hold; true when nothing is left.
     pub fn free_some(&mut self, limit: usize) -> bool {
-        self.field_ends.pop().is_none() && self.contents.free_some(limit)
+        self.field_ends.pop().is_none() && self.marks.pop().is_none() && self.contents.free_some(limit)
     }
 }
 
@@ -268,6 +271,8 @@ pub struct Keyspace {
     pub followed: Arc<Followed>,
     /// What the cache is doing.
     pub insight: Arc<Panel>,
+    /// What was invalidated.
+    pub invalidated: Invalidated,
 }
 
 impl Keyspace {
@@ -277,7 +282,7 @@ impl Keyspace {
             tables: (0..databases).map(|_| OnceLock::new()).collect(),
             tables_end: AtomicU32::new(0),
             table_of: (0..databases).map(AtomicU32::new).collect(),
-            followed: Arc::new(Followed::new(hasher.clone())),
+            followed: Arc::new(Followed::new(hasher.clone(), databases)),
             hasher,
             workers,
             epochs,
@@ -286,6 +291,7 @@ impl Keyspace {
             eviction: Eviction::default(),
             sequence: AtomicU64::new(0),
             insight: Arc::new(Panel::new(workers)),
+            invalidated: Invalidated::default(),
         }
     }
 
@@ -316,7 +322,8 @@ impl Keyspace {
                 one_thread: self.workers == 1,
             };
             self.tables_end.fetch_max(table as u32 + 1, Ordering::Relaxed);
-            DbTable::new(table as u32, Table::new(config, Arc::clone(&self.epochs)), self.workers)
+            let made = Table::new(config, Arc::clone(&self.epochs));
+            DbTable::new(table as u32, made, self.workers, &self.followed)
         })
     }
 
@@ -500,7 +507,11 @@ impl Keyspace {
             // A bucket that shrinkage made of several may begin before the cursor: what lies there
             // has been visited. A cursor is the upper 48 bits of a hash.
             let is_due = entry.deadline().is_some_and(|deadline| deadline <= now.0);
-            if !is_due && table.hash(entry.key()) >> 16 >= cursor & (u64::MAX >> 16) {
+            let key = Hashed { bytes: entry.key(), hash: table.hash(entry.key()) };
+            if !is_due
+                && key.hash >> 16 >= cursor & (u64::MAX >> 16)
+                && !table.generations.is_gone(&self.followed, db, &key)
+            {
                 visit(crate::db::Item::new(*entry));
             }
         })
@@ -509,26 +520,56 @@ impl Keyspace {
     /// A random live key of a database, or `None` when there is none.
     pub fn random_key(&self, db: DbIndex, local: &mut Local) -> Option<Vec<u8>> {
         let table = self.table_if_used(db)?;
-        let now = local.now.0;
         // Few attempts find a key unless nearly all are expired or the table is nearly empty; then
         // the shards are walked from a random one on.
         for _ in 0..64 {
             let shard = local.random() as usize % table.shards();
-            if let Some(key) = random_in_shard(table, shard, now, local) {
+            if let Some(key) = self.random_in_shard(db, table, shard, local) {
                 return Some(key);
             }
         }
         let start = local.random() as usize % table.shards();
         (0..table.shards())
-            .find_map(|step| random_in_shard(table, (start + step) % table.shards(), now, local))
+            .find_map(|step| self.random_in_shard(db, table, (start + step) % table.shards(), local))
+    }
+
+    fn random_in_shard(
+        &self,
+        db: DbIndex,
+        table: &DbTable,
+        shard: usize,
+        local: &mut Local,
+    ) -> Option<Vec<u8>> {
+        let guard = table.lock(shard);
+        if guard.is_empty() {
+            return None;
+        }
+        let (mut seen, mut found, now) = (0, None, local.now.0);
+        let (position, mut pick) = (local.random(), local.random());
+        guard.sample(position, 8, &mut |entry| {
+            let key = Hashed { bytes: entry.key(), hash: table.hash(entry.key()) };
+            if entry.deadline().is_none_or(|deadline| deadline > now)
+                && !table.generations.is_gone(&self.followed, db, &key)
+            {
+                seen += 1;
+                pick = pick.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                // Reservoir of one: each of the sampled keys is as likely.
+                if pick % seen == 0 {
+                    found = Some(entry.key().to_vec());
+                }
+            }
+        });
+        found
     }
 
     /// Takes everything out of a database. The caller is exclusive; O(shards and followed keys).
     pub fn flush(&self, db: DbIndex, effects: &mut Effects) -> Option<Garbage> {
         let table = self.table_if_used(db)?;
+        let mut marks = Vec::new();
         if self.followed.any() {
             let keys = self.followed.change_all(db, |key| holds(table, key));
             effects.ready_all(db, keys);
+            marks = self.followed.flush_leases(db);
         }
         if table.is_empty() {
             return None;
@@ -536,7 +577,7 @@ impl Keyspace {
         table.sizes.clear();
         let (contents, field_ends) = (table.detach_all(), table.field_ends.detach());
         self.insight.flushed(TableNumber(table.number), self.is_empty());
-        Some(Garbage::Database(Flushed { contents, field_ends }))
+        Some(Garbage::Database(Flushed { contents, field_ends, marks }))
     }
 
     /// Exchanges two databases. The caller is exclusive; O(followed keys).
@@ -548,6 +589,7 @@ impl Keyspace {
                 effects.ready_all(db, self.followed.change_all(db, is_held));
             }
         }
+        self.followed.leases.swap(one, other);
         let (one, other) = (&self.table_of[one.0 as usize], &self.table_of[other.0 as usize]);
         let table = one.load(Ordering::Relaxed);
         one.store(other.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -602,24 +644,4 @@ fn sample_deadlines(table: &Table<Object>, local: &mut Local, visit: &mut dyn Fn
         let shard = table.lock(random as usize % table.shards());
         shard.sample(local.random(), 16, &mut |entry| entry.deadline().into_iter().for_each(&mut *visit));
     }
-}
-
-fn random_in_shard(table: &Table<Object>, shard: usize, now: u64, local: &mut Local) -> Option<Vec<u8>> {
-    let guard = table.lock(shard);
-    if guard.is_empty() {
-        return None;
-    }
-    let (mut seen, mut found) = (0, None);
-    let (position, mut pick) = (local.random(), local.random());
-    guard.sample(position, 8, &mut |entry| {
-        if entry.deadline().is_none_or(|deadline| deadline > now) {
-            seen += 1;
-            pick = pick.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            // Reservoir of one: each of the sampled keys is as likely.
-            if pick % seen == 0 {
-                found = Some(entry.key().to_vec());
-            }
-        }
-    });
-    found
 }

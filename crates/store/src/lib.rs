@@ -5,7 +5,7 @@
 //! [`Local::now`]; nothing here reads a clock, opens a file or knows the protocol.
 //!
 //! Read next: `keyspace.rs` (databases and locking), `db.rs` (what a command can do with keys), `collection.rs` (and with collections),
-//! `string.rs` (how strings are kept), `object.rs` (which types there are), `effects.rs` (who hears of changes), `discard.rs` (who frees), `sizes.rs` (how large values are), `field_ends.rs` (which keys have fields that end), `insight/mod.rs` (what the cache is doing), `world.rs` (everything at once).
+//! `string.rs` (how strings are kept), `object.rs` (which types there are), `effects.rs` (who hears of changes), `discard.rs` (who frees), `sizes.rs` (how large values are), `field_ends.rs` (which keys have fields that end), `insight/mod.rs` (what the cache is doing), `generations.rs` (invalidation of many keys at once), `leases.rs` (who may load), `world.rs` (everything at once).
 #![forbid(unsafe_code)]
 
 mod collection;
@@ -16,9 +16,11 @@ mod effects;
 mod evict;
 mod field_ends;
 mod followed;
+mod generations;
 mod held;
 mod insight;
 mod keyspace;
+mod leases;
 mod local;
 mod object;
 mod sizes;
@@ -34,6 +36,7 @@ pub use discard::{LazyFree, Removal};
 pub use effects::{Effect, Effects, Event, EventClass, Listener};
 pub use evict::{Cause, Choice, Chosen, Evicted, Evictor, Kind, Scope, Uses};
 pub use followed::{Followed, Waiting, Watch};
+pub use generations::{Concerns, Entered, Force, Invalidated, Nature};
 pub use held::Held;
 pub use insight::{
     DELIMITERS, End, Ended, HotKey, Insight, Kept, Lifetimes, MissRatio, PREFIX_BYTES_MAX, Panel,
@@ -44,6 +47,7 @@ pub use keyspace::{
     TableNumber,
 };
 pub use larder_policy::policies::levels::uses_of;
+pub use leases::{LeaseCounts, Leased, Leases, Mark, TAG_BYTES_MAX, TAGS_MAX};
 pub use local::{Access, Local, Millis, Unfound};
 pub use object::{Object, Stored, Type};
 pub use sizes::{SIZE_BINS, SIZED_TYPES};

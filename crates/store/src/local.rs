@@ -88,6 +88,10 @@ pub struct Local {
     pub lazy_free: LazyFree,
     /// What reads did not find.
     pub unfound: Unfound,
+    /// Keys are settled before they are looked at, since invalidations are in force; see [`crate::Db::settle`].
+    pub settles: bool,
+    /// Where tokens come from that nobody can guess; without it, from random numbers that are not for secrets.
+    pub secret: Option<fn() -> u64>,
     /// The kind of the value that was last replaced or removed.
     pub(crate) replaced_kind: u8,
     random: u64,
@@ -117,6 +121,8 @@ impl Local {
             spent: Vec::new(),
             lazy_free: LazyFree::default(),
             unfound: Unfound::default(),
+            settles: false,
+            secret: None,
             replaced_kind: 0,
             random: seed | 1,
         }
@@ -129,6 +135,11 @@ impl Local {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
+    }
+
+    /// A token for a lease: 63 random bits, never 0.
+    pub fn token(&mut self) -> u64 {
+        (self.secret.map_or_else(|| self.random(), |secret| secret()) >> 1).max(1)
     }
 
     /// The access field of a key that is created now. A policy that is in force writes its own; see [`Uses`].

@@ -50,6 +50,12 @@ pub struct StoreStats {
     pub evicted: Counter,
     /// The same by what room was made for, in the order of [`crate::Cause::ALL`].
     pub evicted_for: [Counter; 3],
+    /// Values that invalidations removed, and those that they made old.
+    pub invalidated: Counter,
+    /// See above.
+    pub softened: Counter,
+    /// Entries looked at for invalidations of prefixes and tags.
+    pub settled: Counter,
     /// Changes made to the data.
     pub changes: Counter,
     /// Objects handed to background freeing.

@@ -203,6 +203,7 @@ impl Sweep<'_, '_, '_> {
         let mut left = BITE_OF_FIELDS;
         for key in self.table.field_ends.due(shard, now, BITE_OF_FIELDS) {
             let key = Hashed { bytes: &key, hash: self.table.hash(&key) };
+            db.settle(&key, false);
             let edited = db.edit::<Hash, _>(&key, |hash| hash.expire_due(now, left));
             let Ok(Some(edited)) = edited else {
                 // A key that is over itself was removed by the look at it.

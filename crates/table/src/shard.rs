@@ -441,6 +441,13 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
         }
     }
 
+    /// Visits the entries at home in the bucket of `hash`, which may have hashes before and behind it, and answers the first
+    /// hash of the next bucket, if there is one in the table.
+    pub fn scan_home(&self, hash: u64, visit: &mut dyn FnMut(&Entry<'_, B>)) -> Option<u64> {
+        let (_, next) = self.scan_bucket(hash, visit);
+        next.checked_mul(1 << 16)
+    }
+
     /// Visits the entries at home in the bucket of `hash`. Returns how many, and where the next bucket's range begins
     /// in units of 2^16 hashes.
     pub(crate) fn scan_bucket(&self, hash: u64, visit: &mut dyn FnMut(&Entry<'_, B>)) -> (usize, u64) {

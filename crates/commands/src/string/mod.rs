@@ -8,6 +8,7 @@ mod conditional;
 mod counter;
 mod get;
 mod lcs;
+mod lease;
 mod multi;
 mod options;
 mod range;
@@ -26,6 +27,7 @@ pub static COMMANDS: &[&Command] = &[
     &get::GET,
     &get::GETDEL,
     &get::GETEX,
+    &lease::GETLEASE,
     &range::GETRANGE,
     &set::GETSET,
     &counter::INCR,
@@ -39,6 +41,7 @@ pub static COMMANDS: &[&Command] = &[
     &set::PSETEX,
     &set::SET,
     &set::SETEX,
+    &lease::SETLEASE,
     &set::SETNX,
     &range::SETRANGE,
     &range::STRLEN,

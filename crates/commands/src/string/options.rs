@@ -39,7 +39,8 @@ pub(super) enum Unit {
 }
 
 impl Unit {
-    fn of(word: &[u8]) -> Option<Unit> {
+    /// The unit that a word names.
+    pub(super) fn of(word: &[u8]) -> Option<Unit> {
         let units: [(&[u8], Unit); 4] = [
             (b"ex", Unit::Seconds),
             (b"px", Unit::Millis),

@@ -89,6 +89,7 @@ pub(super) fn text(server: &'static Server) -> String {
     cache(server, &mut text);
     prefixes(server, &mut text);
     curve(server, &mut text);
+    super::invalidations::write(server, &mut text);
     super::sources::write(server, &mut text);
     text.text
 }

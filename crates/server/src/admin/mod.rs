@@ -5,6 +5,7 @@
 //! panel keeps behind locks. Read next: `http.rs` for a connection, `metrics.rs` for what is told.
 
 mod http;
+mod invalidations;
 mod metrics;
 mod sources;
 

@@ -140,6 +140,7 @@ fn with_key<R>(host: &mut Host<'_>, key: &[u8], work: impl FnOnce(Option<Item<'_
     let locked = keyspace.lock_many(db, &[keyspace.hash(key)]);
     let mut db = Db::new(keyspace, db, locked, &mut host.core.local);
     let key = db.key(key);
+    db.settle(&key, false);
     work(db.peek(&key))
 }
 
@@ -344,6 +345,7 @@ fn populate(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         let locked = keyspace.lock_many(index, &[keyspace.hash(&name)]);
         let mut db = Db::new(keyspace, index, locked, &mut host.core.local);
         let key = db.key(&name);
+        db.settle(&key, true);
         if !db.exists(&key) {
             db.put_string(&key, &value, Expire::Clear);
         }

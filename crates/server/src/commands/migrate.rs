@@ -164,6 +164,7 @@ fn pack(host: &mut Host<'_>, keys: &[&[u8]]) -> Option<Vec<Parcel>> {
     let mut parcels = Vec::new();
     for key in keys {
         let hashed = db.key(key);
+        db.settle(&hashed, false);
         let Some(item) = db.read(&hashed) else { continue };
         let cargo = match item.string() {
             Ok(Str::Blob(blob)) => Cargo::Shared(std::sync::Arc::clone(blob)),
@@ -205,6 +206,7 @@ fn remove(core: &mut Core, db: DbIndex, parcel: &Parcel) -> bool {
     let locked = keyspace.lock_many(db, &[keyspace.hash(&parcel.key)]);
     let mut db = Db::new(keyspace, db, locked, &mut core.local);
     let key = db.key(&parcel.key);
+    db.settle(&key, false);
     // A key that was removed or has ended meanwhile is as gone as it should be.
     let Some(item) = db.peek(&key) else { return true };
     let is_same = item.deadline() == parcel.deadline && is_still(&item, &parcel.cargo);

@@ -153,6 +153,14 @@ impl Core {
         self.server.keyspace.try_hold(&mut self.places, LOCK_ATTEMPTS, &mut held).then_some(held)
     }
 
+    /// Locks the shards of keys, or answers `None` where one is locked elsewhere.
+    pub fn hold_keys(&mut self, db: DbIndex, keys: &[&[u8]]) -> Option<Held<'static>> {
+        let keyspace: &'static Keyspace = &self.server.keyspace;
+        self.places.clear();
+        self.places.extend(keys.iter().map(|key| keyspace.place(db, keyspace.hash(key))));
+        self.hold()
+    }
+
     /// Runs the commands of a transaction, unless a watched key has changed. Everything they need is locked.
     fn carry_out(
         &mut self,
@@ -168,6 +176,9 @@ impl Core {
         if conn.client.watch.has_changed() {
             Reply::new(out, conn.protocol).null_array();
             return;
+        }
+        if let Some(held) = held.as_deref_mut().filter(|_| self.local.settles) {
+            self.settle_transaction(conn.db, transaction, held);
         }
         conn.is_in_exec = true;
         if conn.reply_mode != ReplyMode::Off {
@@ -196,7 +207,7 @@ impl Core {
             self.local.no_touch = conn.no_touch;
         }
         self.count_changes();
-        conn.is_in_exec = false;
+        (self.is_settled, conn.is_in_exec) = (false, false);
         // What was to be hidden is, command by command.
         self.reply_is_push = true;
         if self.local.effects.has_ready() {
@@ -232,7 +243,7 @@ impl Core {
         }
     }
 
-    /// Removes a key if its time has come.
+    /// Removes a key if its time has come, or an invalidation has.
     fn look_at(&mut self, db: DbIndex, key: &[u8], held: Option<&mut Held<'static>>) {
         let keyspace: &Keyspace = &self.server.keyspace;
         let key = Hashed { bytes: key, hash: keyspace.hash(key) };
@@ -240,7 +251,11 @@ impl Core {
             Some(held) => held.lend_one(keyspace.place(db, key.hash)),
             None => keyspace.lock_many(db, &[key.hash]),
         };
-        Db::new(keyspace, db, locked, &mut self.local).peek(&key);
+        let mut db = Db::new(keyspace, db, locked, &mut self.local);
+        if db.local.settles {
+            db.settle(&key, false);
+        }
+        db.peek(&key);
     }
 }
 

@@ -58,6 +58,7 @@ impl Core {
         let queued = queued.and_then(|route| self.server.through.queued(route, key.db, &key.key));
         let Some(landed) = flights.land(flight) else { return Ok(()) };
         let hashed = Hashed { bytes: &key.key, hash };
+        keys.settle(&hashed, true);
         // A client wrote the key meanwhile: that is newer than what was read before.
         let may_keep = landed.may_keep && queued.is_none() && (landed.replaces || !keys.exists(&hashed));
         let Cargo { brought, fresh_ms, validator } = cargo;
@@ -124,6 +125,7 @@ impl Core {
             let random = self.local.random();
             let mut keys = Db::new(&self.server.keyspace, db, locked, &mut self.local);
             let hashed = Hashed { bytes: &key, hash };
+            keys.settle(&hashed, true);
             let (fresh, grace) = freshness::lifetime_ms(&route, None, random);
             // First what is queued: a write that leaves its queue is noted before.
             let is_queued = self.server.through.queued(&route, db.0, &key).is_some();

@@ -80,7 +80,7 @@ impl Core {
             self.server.through.flights.overtake_all(|_| true);
             return Ok(None);
         }
-        if only_ends(row) {
+        if only_ends(row) || row.name == "cache|invalidate" {
             return Ok(None);
         }
         let routed = self.routed_keys(conn.db, row, args);
@@ -252,7 +252,10 @@ impl Core {
                 left.push((key, route));
                 continue;
             };
-            Db::new(&self.server.keyspace, db, locked, &mut self.local).remove(&Hashed { bytes: &key, hash });
+            let mut at = Db::new(&self.server.keyspace, db, locked, &mut self.local);
+            let hashed = Hashed { bytes: &key, hash };
+            at.settle(&hashed, false);
+            at.remove(&hashed);
         }
         if !left.is_empty() {
             let work = move |core: &mut Core| core.drop_copies(db, left);
@@ -369,6 +372,7 @@ fn allow(row: &Row, key: &[u8], route: &Route, is_in_multi: bool) -> Result<(), 
         )))
     };
     match route.writes {
+        _ if matches!(row.spec.name, "getlease" | "setlease") => refused("the route loads it, as GET does"),
         Writes::Cache => Ok(()),
         Writes::Refuse if only_drops(row) => Ok(()),
         Writes::Refuse => refused("it is read-only; write to its source, or set 'writes' of the route"),

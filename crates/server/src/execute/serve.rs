@@ -9,6 +9,7 @@
 //! Read next: `larder_commands::wait` for the commands' side, `blocked.rs` for who waits.
 
 use super::Core;
+use super::settle::settle;
 use crate::blocked::{Begun, Kept, OnTimeout, Waiter};
 use crate::clock;
 use crate::connection::{Connection, Parked};
@@ -120,7 +121,12 @@ impl Waiters<'_> {
         while let Some(waiting) = keyspace.followed.next_waiting(db, key.bytes, from) {
             from = waiting.place + 1;
             let locked = held.lend_one(place);
-            let found = Db::new(keyspace, db, locked, local).peek(&key).map(|item| item.value_type());
+            let mut at = Db::new(keyspace, db, locked, local);
+            if at.local.settles {
+                at.settle(&key, true);
+            }
+            let found = at.peek(&key).map(|item| item.value_type());
+            drop(at);
             if found.is_none() && !self.server.blocked.any_until_gone() {
                 return true;
             }
@@ -196,7 +202,10 @@ impl Waiters<'_> {
         let no_touch = std::mem::replace(&mut local.no_touch, kept.no_touch);
         let mut out = Output::default();
         let answer = catch_unwind(AssertUnwindSafe(|| {
-            let db = Db::new(&self.server.keyspace, kept.db, locked, local);
+            let mut db = Db::new(&self.server.keyspace, kept.db, locked, local);
+            if db.local.settles {
+                settle(&mut db, kept.row, &kept.args(), 0);
+            }
             let mut cx = Ctx::new(db, Reply::new(&mut out, kept.protocol), self.limits, (0, 0));
             let result = run(&mut cx, &kept.args());
             (result, cx.take_wait().is_some())

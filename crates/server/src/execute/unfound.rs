@@ -8,7 +8,8 @@
 //! Read next: `landing.rs`, where what was fetched is kept; `through/mod.rs` for the whole.
 
 use super::behind::keep_queued;
-use super::exec::places;
+use super::exec::{lend, places};
+use super::settle::settle;
 use super::{Core, Outcome, lock_one};
 use crate::connection::{Connection, Loading, Parked};
 use crate::registry::{Fetches, Row};
@@ -234,6 +235,7 @@ impl Core {
                 continue;
             };
             let mut keys = Db::new(&self.server.keyspace, db, locked, &mut self.local);
+            keys.settle(&Hashed { bytes: &key, hash }, false);
             let is_there = keys.exists(&Hashed { bytes: &key, hash });
             if is_there && !is_old {
                 again = true;
@@ -302,6 +304,12 @@ impl Core {
             conn.parked = Some(Parked::Busy);
             return Some(Outcome::Later);
         };
+        let settles = std::mem::replace(&mut self.local.settles, false);
+        if settles {
+            // Now, since what is lent is not to be taken away by an invalidation that comes after it was fetched.
+            let locked = lend(&mut held, keyspace, conn.db, row, args, hash);
+            settle(&mut Db::new(keyspace, conn.db, locked, &mut self.local), row, args, hash);
+        }
         let brought = conn.loading.as_ref().map(|loading| loading.all.clone()).unwrap_or_default();
         let mut lent = Vec::new();
         for ((db, key), value) in &brought {
@@ -324,6 +332,7 @@ impl Core {
             let locked = held.lend_one(keyspace.place(db, key.hash));
             Db::new(keyspace, db, locked, &mut self.local).remove(&key);
         }
+        self.local.settles = settles;
         if let Err(error) = result {
             out.truncate(self.mark);
             self.count_error(error.text());
@@ -362,6 +371,7 @@ impl Core {
             let hash = self.server.keyspace.hash(&wanted.key);
             let Some(locked) = lock_one(self.server.keyspace.open(wanted.db), hash) else { return false };
             let mut keys = Db::new(&self.server.keyspace, wanted.db, locked, &mut self.local);
+            keys.settle(&Hashed { bytes: &wanted.key, hash }, false);
             !keys.exists(&Hashed { bytes: &wanted.key, hash })
         });
         self.wanted = wanted;

@@ -12,6 +12,7 @@ pub mod behind;
 mod fetch;
 mod follow;
 mod keep;
+mod nature;
 mod warm;
 
 pub use behind::{DEAD_LETTERS, Queued};
@@ -74,6 +75,8 @@ pub struct Through {
     pub marks: Marks,
     /// Writes that stores do not have yet.
     behind: behind::Behind,
+    /// What routes say of keys to those who invalidate them.
+    natures: nature::Natures,
     /// Sources whose changes are followed, by name.
     followers: Mutex<BTreeMap<String, Stop>>,
 }
@@ -82,6 +85,11 @@ impl Through {
     /// The routes in force.
     pub fn routes(&self) -> Arc<Routes> {
         self.routes.load_full()
+    }
+
+    /// What the routes in force say of the keys of a database.
+    pub fn nature(&self, db: u32) -> Arc<nature::ByRoutes> {
+        self.natures.of(db, &self.routes())
     }
 
     /// A source by its name.

@@ -33,6 +33,7 @@ impl Worker {
             self.batch.clear();
             return;
         }
+        self.core.look_up_invalidations();
         let mut batch = std::mem::take(&mut self.batch);
         let mut prefetched = 0;
         for (index, group) in batch.queue.groups.iter().enumerate() {

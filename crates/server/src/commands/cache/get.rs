@@ -169,6 +169,7 @@ fn look(host: &mut Host<'_>, db: DbIndex, key: &[u8]) -> Result<Option<Seen>, Er
     let ahead = std::mem::take(&mut host.core.local.unfound.ahead_ms);
     let mut keys = Db::new(keyspace, db, locked, &mut host.core.local);
     let hashed = keys.key(key);
+    keys.settle(&hashed, false);
     let read = match keys.read(&hashed) {
         None => Ok((None, None)),
         Some(item) => item.string().map(|value| (Some(value.to_vec()), item.deadline())),

@@ -2,9 +2,10 @@
 //!
 //! Everything is answered from counters and sketches, without a walk over keys. Redis has none of it, so that the answers'
 //! shapes are our own: maps whose fields have units in their names.
-//! Read next: `keys.rs`, `traffic.rs`; the figures are made in `larder_store`'s `insight` and in `cache_report.rs`.
+//! Read next: `keys.rs`, `traffic.rs`, `invalidate.rs`; the figures are made in `larder_store`'s `insight` and in `cache_report.rs`.
 
 mod get;
+mod invalidate;
 mod keys;
 mod sources;
 mod traffic;
@@ -49,11 +50,13 @@ pub static CACHE: HostCommand = HostCommand {
         &get::GET,
         &HELP,
         &keys::HOTKEYS,
+        &invalidate::INVALIDATE,
         &MRC,
         &sources::REFRESH,
         &sources::ROUTE,
         &sources::SOURCE,
         &traffic::STATS,
+        &invalidate::TAGS,
         &warm::WARM,
     ],
 };
@@ -100,6 +103,10 @@ static HELP_LINES: &[&str] = &[
     "    wait for a load, which goes on; META tells of the copy: HIT, MISS, STALE, NEGATIVE or LOADED, age and version.",
     "HOTKEYS [COUNT <count>]",
     "    Answers the keys that are read and written most, 10 unless told, and their share of all accesses.",
+    "INVALIDATE KEYS <numkeys> <key> [<key> ...] [SOFT]",
+    "    Drops copies, and answers how many there were. SOFT makes them old: they are given only as old ones may be.",
+    "INVALIDATE PREFIX <prefix> [SOFT], INVALIDATE TAG <tag> [SOFT]",
+    "    The same for all keys with a prefix or a tag, in the same time however many there are.",
     "MRC [JSON]",
     "    Answers which hit ratio the cache would have with half to eight times its memory.",
     "REFRESH <key> [<key> ...]",
@@ -112,6 +119,8 @@ static HELP_LINES: &[&str] = &[
     "    DEADLETTERS <name> [CLEAR] counts or drops the writes that the store has refused for good.",
     "STATS [PREFIX <prefix>]",
     "    Answers hits and misses, how keys end, and the traffic by prefix; or what is known of one prefix.",
+    "TAGS <key>",
+    "    Answers the tags of a key: those that its route gives, and those that it was set with.",
     "WARM <pattern> [LIMIT <count>]",
     "    Has all keys of a route fetched that are not there, or so many; ends where memory is full.",
 ];

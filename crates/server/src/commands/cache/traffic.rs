@@ -1,7 +1,7 @@
 //! CACHE STATS: hits and misses, how keys end, and which prefixes the traffic goes to.
 
 use super::{CATEGORIES, FLAGS, SINCE, count, double, double_exact};
-use crate::cache_report::{Reads, Removals, ratio};
+use crate::cache_report::{Invalidations, Reads, Removals, ratio};
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
 use larder_commands::spec::{Arg, Group};
@@ -52,7 +52,7 @@ fn stats(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let (prefixes, whole) = insight.prefixes(PREFIXES);
     let is_on = server.settings().cache_insight();
     let mut reply = host.reply();
-    reply.map(15);
+    reply.map(16);
     count(&mut reply, "insight", u64::from(is_on));
     count(&mut reply, "hits", reads.hits);
     count(&mut reply, "misses", reads.misses);
@@ -62,6 +62,10 @@ fn stats(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     reply.bulk(b"removed");
     reply.map(removals.named().len());
     removals.named().into_iter().for_each(|(name, keys)| count(&mut reply, name, keys));
+    let invalidations = Invalidations::count(server);
+    reply.bulk(b"invalidation");
+    reply.map(invalidations.all().count());
+    invalidations.all().for_each(|(name, times)| count(&mut reply, name, times));
     count(&mut reply, "keys_followed", lives.keys as u64);
     double_exact(&mut reply, "sampling_rate", lives.rate);
     ages(&mut reply, "age_at_eviction_seconds", &lives.evicted);

@@ -1,7 +1,7 @@
 //! What INFO says of the cache: the figures of CACHE in lines.
 
 use super::Lines;
-use crate::cache_report::{MissRatioReport, Reads, Removals, ratio, shown};
+use crate::cache_report::{Invalidations, MissRatioReport, Reads, Removals, ratio, shown};
 use crate::commands::cache::{PERCENTS, big_keys, figures_of, one_hit_wonders};
 use crate::execute::Host;
 use crate::server::Server;
@@ -20,6 +20,9 @@ pub(super) fn cache(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add("cache_hit_ratio", shown(Reads::count(server).hit_ratio()));
     for (name, keys) in Removals::count(server).named() {
         lines.add(&format!("cache_removed_{name}"), keys);
+    }
+    for (name, count) in Invalidations::count(server).all() {
+        lines.add(&format!("cache_{name}"), count);
     }
     let report = MissRatioReport::measure(server);
     lines.add("cache_size_bytes", report.bytes);
