@@ -186,7 +186,8 @@ impl Core {
             bytes.extend_from_slice(word);
         }
         let mut out = Output::default();
-        let db = Db::new(&self.server.keyspace, DbIndex(0), locked, &mut self.local);
+        let mut db = Db::new(&self.server.keyspace, DbIndex(0), locked, &mut self.local);
+        db.settle(&Hashed { bytes: key, hash }, true);
         let mut cx = Ctx::new(db, Reply::new(&mut out, Protocol::Resp2), &self.limits, (1, hash));
         if let Err(error) = run(&mut cx, &Args::new(&bytes, &spans)) {
             let (key, error) = (key.escape_ascii(), error.text().escape_ascii());
