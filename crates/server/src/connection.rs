@@ -78,7 +78,7 @@ impl Loading {
 
     /// Whether a write of the request is with its store already, or queued for it: then it runs.
     pub fn is_written(&self) -> bool {
-        self.all.values().any(|brought| matches!(**brought, Brought::Written(_) | Brought::Queued(_)))
+        self.all.values().any(|brought| matches!(**brought, Brought::Written(..) | Brought::Queued(_)))
     }
 
     /// What was brought for a key, if anything was.

@@ -158,7 +158,7 @@ impl Core {
     ) -> Result<Option<Outcome>, Error> {
         let written = conn.loading.as_ref().and_then(|loading| {
             loading.all.iter().find_map(|(.., brought)| match &**brought {
-                Brought::Written(marks) => Some(Ok(marks.clone())),
+                Brought::Written(marks, rows) => Some(Ok((marks.clone(), rows.clone()))),
                 Brought::Failure(text) => Some(Err(text.clone().unwrap_or_default())),
                 _ => None,
             })
@@ -174,13 +174,23 @@ impl Core {
                 Reply::new(out, conn.protocol).error(text.as_bytes());
                 Ok(Some(Outcome::Done))
             }
-            Some(Ok(marks)) => Ok(Some(self.run_and(conn, out, row, args, hash, |core, held, db| {
-                let marks_of = &core.server.through.marks;
-                let (last, others): (Vec<_>, Vec<_>) =
-                    routed.iter().zip(marks).partition(|(routed, mark)| marks_of.is_last(routed.hash, *mark));
-                core.drop_lent(held, db, others.iter().map(|(routed, _)| **routed));
-                core.end_lent(held, db, last.iter().map(|(routed, _)| **routed));
-            }))),
+            Some(Ok((marks, rows))) => {
+                let outcome = self.run_and(conn, out, row, args, hash, |core, held, db| {
+                    let marks_of = &core.server.through.marks;
+                    let (last, others): (Vec<_>, Vec<_>) = routed
+                        .iter()
+                        .zip(marks)
+                        .partition(|(routed, mark)| marks_of.is_last(routed.hash, *mark));
+                    core.drop_lent(held, db, others.iter().map(|(routed, _)| **routed));
+                    core.end_lent(held, db, last.iter().map(|(routed, _)| **routed));
+                });
+                if outcome == Outcome::Done && only_drops(row) && routed.len() + 1 == args.len() {
+                    // What was there is what the store had: a copy is not the key.
+                    out.truncate(self.mark);
+                    Reply::new(out, conn.protocol).count(rows.iter().filter(|rows| **rows > 0).count());
+                }
+                Ok(Some(outcome))
+            }
         }
     }
 
@@ -219,7 +229,7 @@ impl Core {
                 statements.iter().map(|(statement, values)| (statement, values.clone())).collect();
             let result = source.write(&statements).await;
             let brought = match &result {
-                Ok(_) => Brought::Written(marks),
+                Ok(rows) => Brought::Written(marks, rows.clone()),
                 Err(error) => Brought::Failure(Some(error.reply())),
             };
             let refused = matches!(result, Err(FetchError::Failed(_)));

@@ -56,8 +56,9 @@ pub enum Brought {
     Nothing,
     /// The store gave no answer: what clients are told who have no old copy; as if there were nothing where the route says so.
     Failure(Option<String>),
-    /// The store has what was to be written; which writes of its keys that was.
-    Written(Vec<u64>),
+    /// The store has what was to be written; which writes of its keys that was, and how many rows each of them
+    /// changed.
+    Written(Vec<u64>, Vec<u64>),
     /// What was to be written is queued on disk.
     Queued(Queued),
     /// It takes long: who has an old copy is to be given it.
