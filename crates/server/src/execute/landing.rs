@@ -110,8 +110,8 @@ impl Core {
 impl Core {
     /// Keeps what warming brought, but for keys that are there and those that were overtaken. Inside a turn.
     pub fn keep_piece(&mut self, piece: Piece) {
-        let Piece { route, keys, done } = piece;
-        let (mut kept, mut has_room) = (0, true);
+        let Piece { route, keys, mut kept, done } = piece;
+        let (mut has_room, mut left) = (true, Vec::new());
         let flights = &self.server.through.flights;
         for (place, (key, value)) in keys.into_iter().enumerate() {
             if place % 16 == 0 && self.is_nearly_full() {
@@ -120,8 +120,10 @@ impl Core {
             }
             let hash = self.server.keyspace.hash(&key);
             let db = DbIndex(route.db);
-            // One that is locked is not kept: somebody uses the key, and it is fetched when it is asked for.
-            let Some(locked) = lock_one(self.server.keyspace.open(db), hash) else { continue };
+            let Some(locked) = lock_one(self.server.keyspace.open(db), hash) else {
+                left.push((key, value));
+                continue;
+            };
             let random = self.local.random();
             let mut keys = Db::new(&self.server.keyspace, db, locked, &mut self.local);
             let hashed = Hashed { bytes: &key, hash };
@@ -135,6 +137,13 @@ impl Core {
                 keep(&mut keys, &hashed, &value, Expire::At(end), &self.limits);
                 kept += 1;
             }
+        }
+        if has_room && !left.is_empty() {
+            // Those that somebody has locked: in the next turn.
+            let piece = Piece { route, keys: left, kept, done };
+            let work = move |core: &mut Core| core.keep_piece(piece);
+            self.server.mailboxes[self.id].send(Message::Work(Work(Box::new(work))));
+            return;
         }
         // Who asked may be gone.
         _ = done.try_send((kept, has_room));

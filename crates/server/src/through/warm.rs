@@ -24,6 +24,8 @@ pub struct Piece {
     pub route: Arc<Route>,
     /// What they stand for.
     pub keys: Vec<(Box<[u8]>, Shaped)>,
+    /// Of the keys that stood here before, so many were kept.
+    pub kept: usize,
     /// Where that is told.
     pub done: SyncSender<Done>,
 }
@@ -174,7 +176,7 @@ impl Warmer {
         if keys.is_empty() {
             return;
         }
-        let piece = Piece { route: Arc::clone(&self.route), keys, done: self.told.0.clone() };
+        let piece = Piece { route: Arc::clone(&self.route), keys, kept: 0, done: self.told.0.clone() };
         let mailboxes = &self.server.mailboxes;
         self.worker = (self.worker + 1) % mailboxes.len();
         mailboxes[self.worker].send(Message::Work(Work(Box::new(move |core| core.keep_piece(piece)))));
