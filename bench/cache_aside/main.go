@@ -1,5 +1,5 @@
 // Cache-aside as a fast compiled application does it by hand, and the same application over read-through: redigo and lib/pq.
-// Counts reads, their latency, questions to the store and stale reads. README in docs/BENCHMARKS.md; run by bench/cache_aside/run.
+// Counts reads, their latency, questions to the store and stale reads. docs/BENCHMARKS.md has the figures; bench/cache_aside/run runs it.
 package main
 
 import (

@@ -1,0 +1,133 @@
+"""What a miss adds to the store's own time, and MGET of 10,000 cold keys beside the store's own query for them.
+
+    misses.py larder FOLDER-OF-POSTGRES-PROGRAMS
+
+Needs psycopg2, and root or the user postgres. Over SQLite and PostgreSQL on the loopback; medians.
+"""
+import os
+import shutil
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import psycopg2
+from psycopg2.extras import execute_values
+
+LARDER, POSTGRES = sys.argv[1:3]
+KEYS, MISSES = 10_000, 5_000
+NAMES = [f"name-{number}" * 3 for number in range(KEYS)]
+
+
+def as_postgres(*words):
+    before = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+    subprocess.run([*before, *words], check=True, stdout=subprocess.DEVNULL)
+
+
+def request(*words):
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+
+def milliseconds(work):
+    start = time.perf_counter()
+    work()
+    return (time.perf_counter() - start) * 1e3
+
+
+class Cache:
+    def __init__(self, port):
+        while True:
+            try:
+                self.socket = socket.create_connection(("127.0.0.1", port))
+                break
+            except OSError:
+                time.sleep(0.05)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def ask(self, message, size=1):
+        self.socket.sendall(message)
+        while size > 0:
+            size -= len(self.socket.recv(1 << 20))
+
+
+def compare(cache, prefix, one, many):
+    """`one` asks the store for a row, `many` for all rows of a list of keys."""
+    keys = [prefix + b":%d" % number for number in range(KEYS)]
+    median = statistics.median
+    cache.ask(request(b"FLUSHALL"))
+    cache.ask(request(b"GET", keys[-1]))
+    misses = median(milliseconds(lambda: cache.ask(request(b"GET", key))) for key in keys[:MISSES])
+    hits = median(milliseconds(lambda: cache.ask(request(b"GET", key))) for key in keys[:MISSES])
+    queries = median(milliseconds(lambda: one(number)) for number in range(MISSES))
+    mget = request(b"MGET", *keys)
+    size = len(b"*%d\r\n" % KEYS) + sum(len(b"$%d\r\n%s\r\n" % (len(name), name.encode())) for name in NAMES)
+    cold, own = [], []
+    for _ in range(11):
+        cache.ask(request(b"FLUSHALL"))
+        cold.append(milliseconds(lambda: cache.ask(mget, size)))
+        own.append(milliseconds(lambda: many(list(range(KEYS)))))
+    cold, own = median(cold), median(own)
+    print(
+        f"{prefix.decode()}: miss {misses * 1e3:.0f} us, hit {hits * 1e3:.0f} us, the store's own {queries * 1e3:.0f} us; "
+        f"MGET of {KEYS} cold keys {cold:.1f} ms, the store's own {own:.1f} ms: {cold / own:.2f}"
+    )
+
+
+folder = tempfile.mkdtemp()
+if os.getuid() == 0:
+    shutil.chown(folder, "postgres")
+os.chmod(folder, 0o755)
+file = tempfile.mkdtemp() + "/users.db"
+lite = sqlite3.connect(file)
+lite.execute("PRAGMA journal_mode = WAL")
+lite.execute("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)")
+lite.executemany("INSERT INTO users VALUES (?, ?)", enumerate(NAMES))
+lite.commit()
+as_postgres(POSTGRES + "/initdb", "-D", folder + "/data", "-U", "larder", "-A", "trust", "-E", "UTF8", "--locale=C")
+options = f"-p 7431 -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+as_postgres(POSTGRES + "/pg_ctl", "-D", folder + "/data", "-w", "-l", folder + "/log", "-o", options, "start")
+server = None
+try:
+    connection = psycopg2.connect("host=127.0.0.1 port=7431 user=larder dbname=postgres")
+    connection.autocommit = True
+    rows = connection.cursor()
+    rows.execute("CREATE TABLE users (id int PRIMARY KEY, name text)")
+    execute_values(rows, "INSERT INTO users VALUES %s", list(enumerate(NAMES)))
+    rows.execute("ANALYZE users; PREPARE one(int) AS SELECT name FROM users WHERE id = $1")
+    query = ["query", "SELECT name FROM users WHERE id = $id", "batch"]
+    server = subprocess.Popen(
+        [LARDER, "--port", "7446", "--source", "lite", "sqlite:" + file]
+        + ["--source", "postgres", "postgres://larder@127.0.0.1:7431/postgres"]
+        + ["--route", "sqlite:<id:int>", "lite", "as", "string", *query, "SELECT id, name FROM users WHERE id IN ($id)"]
+        + ["--route", "postgres:<id:int>", "postgres", "as", "string", *query]
+        + ["SELECT id, name FROM users WHERE id = ANY($id)"],
+        stderr=subprocess.DEVNULL,
+    )
+    cache = Cache(7446)
+
+    def fetch(cursor, statement, values):
+        cursor.execute(statement, values)
+        return cursor.fetchall()
+
+    marks = ",".join("?" * KEYS)
+    compare(
+        cache,
+        b"sqlite",
+        lambda number: lite.execute("SELECT name FROM users WHERE id = ?", (number,)).fetchall(),
+        lambda keys: lite.execute(f"SELECT id, name FROM users WHERE id IN ({marks})", keys).fetchall(),
+    )
+    compare(
+        cache,
+        b"postgres",
+        lambda number: fetch(rows, "EXECUTE one(%s)", (number,)),
+        lambda keys: fetch(rows, "SELECT id, name FROM users WHERE id = ANY(%s)", (keys,)),
+    )
+finally:
+    if server:
+        server.terminate()
+    as_postgres(POSTGRES + "/pg_ctl", "-D", folder + "/data", "-m", "immediate", "stop")
+    shutil.rmtree(folder)
+    shutil.rmtree(os.path.dirname(file))
