@@ -672,6 +672,29 @@ fn cache_get_tells_of_copies() {
     }
 }
 
+#[test]
+fn cache_get_gives_old_copies_in_need_unless_they_are_not_wanted() {
+    let shop = Shop::new();
+    let options = ["ttl", "200ms", "jitter", "0", "refresh-ahead", "no", "stale-if-error", "1h"];
+    for on_error in ["nil", "error"] {
+        let options = [&options[..], &["on-error", on_error]].concat();
+        let server = serve(1, &shop, &[&name_with(&options)]);
+        let mut client = server.client();
+        assert_eq!(meta(&mut client, &["user:1"]).0, "LOADED");
+        thread::sleep(Duration::from_millis(250));
+        ok(&mut client, "CACHE SOURCE PAUSE shop");
+        for words in [&["user:1"][..], &["user:1", "STALE"]] {
+            let (status, value, fresh) = meta(&mut client, words);
+            assert_eq!((status.as_str(), value.as_deref(), fresh), ("STALE", Some("Ada"), Some(0)));
+        }
+        let answer = client.run("CACHE GET user:1 NOSTALE").unwrap();
+        match on_error {
+            "nil" => assert!(answer.bytes().is_none(), "{answer:?}"),
+            _ => assert!(answer.text().starts_with("SOURCEDOWN"), "{answer:?}"),
+        }
+    }
+}
+
 fn get_or_error(client: &mut Client, key: &str) -> String {
     client.command(&["GET", key]).unwrap().text()
 }

@@ -205,14 +205,16 @@ impl Core {
     fn missing(&self) -> (Vec<Place>, Vec<Place>) {
         let noted = self.local.unfound.keys.iter();
         let (missing, there): (Vec<_>, Vec<_>) = noted.partition(|(.., end)| end.is_none());
-        let is_refused = |db: DbIndex, key: &[u8]| {
-            self.routes.find(db.0, key).is_some_and(|route| {
-                route.stale_if_error.is_zero() && self.server.through.is_bypassed(route, self.local.now.0)
-            })
-        };
+        let is_refused =
+            |db: DbIndex, key: &[u8]| self.routes.find(db.0, key).is_some_and(|route| self.is_refused(route));
         let place = |(db, key, _): &(DbIndex, Box<[u8]>, Option<Millis>)| (*db, key.clone());
         let refused = there.into_iter().filter(|(db, key, _)| is_refused(*db, key)).map(place).collect();
         (missing.into_iter().map(place).collect(), refused)
+    }
+
+    /// Whether copies of a route are not to be given even if the store does not answer: nobody knows how old they are.
+    pub fn is_refused(&self, route: &Route) -> bool {
+        route.stale_if_error.is_zero() && self.server.through.is_bypassed(route, self.local.now.0)
     }
 
     /// Joins the flights of all that is wanted, and parks the connection for them.

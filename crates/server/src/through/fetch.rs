@@ -146,6 +146,7 @@ fn release(owed: &Owed, flight: FlightId, soft: std::time::Duration) {
 async fn wait_for_feed(server: &'static Server, route: &Route, source: &Source) {
     if !route.invalidate.is_empty()
         && let Some(follower) = server.through.follower(&route.source)
+        && !follower.begun.is_open()
     {
         within(source.spec.connect_timeout, follower.begun.opened()).await;
     }

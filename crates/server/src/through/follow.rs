@@ -254,11 +254,10 @@ fn invalidate(server: &'static Server, follower: &Follower, change: &Change) {
                     None => is_told = false,
                 }
             }
-            if !is_told && keys.is_empty() {
-                // The store did not tell the columns: any key may be meant.
+            if !is_told {
+                // The store did not tell what the row was before, or is: any key may be meant.
                 drop_now_and_settled(server, follower, route, None);
-            }
-            if !keys.is_empty() {
+            } else if !keys.is_empty() {
                 route.stats.invalidated.fetch_add(keys.len() as u64, Relaxed);
                 drop_now_and_settled(server, follower, route, Some(keys));
             }
@@ -284,10 +283,8 @@ fn drop_now_and_settled(
         }
     };
     again();
-    let settle = follower.source.spec.settle;
-    let is_early = follower.source.driver().feed().is_some_and(Feed::tells_early);
-    if is_early
-        && !settle.is_zero()
+    let settle = follower.settle();
+    if !settle.is_zero()
         && let Ok(runtime) = server.through.runtime()
     {
         runtime.spawn(async move {

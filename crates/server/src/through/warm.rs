@@ -17,6 +17,9 @@ const PIECE: usize = 256;
 /// How often the log tells how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
+/// How long keeping a piece may take.
+const KEEP_MAX: Duration = Duration::from_secs(10);
+
 /// Keys to keep, and who wants to know how many were.
 #[derive(Debug)]
 pub struct Piece {
@@ -86,6 +89,8 @@ struct Warmer {
     /// The words of the key whose rows are being gathered, and the rows.
     words: Vec<Vec<u8>>,
     rows: Vec<Row>,
+    /// Bytes of the rows.
+    bytes: usize,
     keys: Vec<(Box<[u8]>, Shaped)>,
     told: (SyncSender<Done>, Receiver<Done>),
     /// Pieces that nobody has told the end of.
@@ -105,6 +110,7 @@ impl Warmer {
             columns: Arc::from([]),
             words: Vec::new(),
             rows: Vec::new(),
+            bytes: 0,
             keys: Vec::new(),
             told: sync_channel(server.mailboxes.len() * 2 + 1),
             unsettled: 0,
@@ -130,8 +136,12 @@ impl Warmer {
             if self.left == 0 || self.warmed.is_full || self.failure.is_some() {
                 return false;
             }
-            if self.rows.len() >= self.route.limits.rows {
-                self.failure = Some(format!("a key has over {} rows (max-rows)", self.route.limits.rows));
+            self.bytes += row.iter().map(larder_source::Cell::size).sum::<usize>();
+            let limits = self.route.limits;
+            if self.rows.len() >= limits.rows || self.bytes > limits.bytes {
+                let Limits { rows, bytes } = limits;
+                self.failure =
+                    Some(format!("a key has over {rows} rows (max-rows) or {bytes} bytes (max-bytes)"));
                 return false;
             }
             self.rows.push(row);
@@ -148,6 +158,7 @@ impl Warmer {
     fn end_key(&mut self) {
         let rows = std::mem::take(&mut self.rows);
         let words = std::mem::take(&mut self.words);
+        self.bytes = 0;
         if rows.is_empty() || self.left == 0 {
             return;
         }
@@ -189,8 +200,9 @@ impl Warmer {
     /// Waits until so many pieces at most are unread.
     fn settle(&mut self, left: usize) {
         while self.unsettled > left {
-            // A worker that ends drops its pieces; no other sender is left but ours, so that waiting has an end of its own.
-            let Ok((kept, has_room)) = self.told.1.recv_timeout(Duration::from_secs(10)) else {
+            // A worker that ends drops its pieces, and we hold a sender ourselves: waiting has an end of its own.
+            let Ok((kept, has_room)) = self.told.1.recv_timeout(KEEP_MAX) else {
+                self.failure = Some(format!("what it sent was not kept within {} s", KEEP_MAX.as_secs()));
                 self.unsettled = 0;
                 return;
             };

@@ -112,45 +112,50 @@ fn get(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         return Ok(());
     };
     let age = end.map(|end| host.core.age_of_copy(&route, end));
+    let was_loaded = matches!(brought.as_deref(), Some(Brought::Value(_) | Brought::Unchanged));
     if found.value.is_some() {
-        found.status = status_of(host, &route, end, brought.is_some());
+        found.status = status_of(host, &route, end, was_loaded);
         found.version = host.core.version_of(db, key);
     }
     let is_given = match (age, options.wanted) {
-        _ if brought.is_some() => true,
         // Without an end it is the clients' own.
         (None, _) => found.value.is_some(),
         (Some(_), Wanted::Stale) => true,
         (Some(age), Wanted::AsRouted) => age != Age::Old,
         (Some(_), Wanted::Fresh) => found.status != "STALE",
     };
-    if !is_given {
-        match host.core.load_for(host.conn, &place, (&route, found.value.is_some()), options.wait) {
-            Looked::Parked => return Ok(()),
-            Looked::Absent => found.status = "NEGATIVE",
-            Looked::Under | Looked::NoKey => {}
-        }
-        if options.wanted == Wanted::Fresh {
-            found.value = None;
+    let Some(brought) = brought else {
+        if is_given {
+            if age.is_some_and(|age| age != Age::Fresh) {
+                // It is given, and fetched anew behind.
+                host.core.load_for(host.conn, &place, (&route, true), Some(Duration::ZERO));
+            }
+        } else {
+            match host.core.load_for(host.conn, &place, (&route, found.value.is_some()), options.wait) {
+                Looked::Parked => return Ok(()),
+                Looked::Absent => found.status = "NEGATIVE",
+                Looked::Under | Looked::NoKey => {}
+            }
+            found.value = found.value.filter(|_| options.wanted != Wanted::Fresh);
         }
         answer(host, found, options);
         return Ok(());
-    }
-    if age.is_some_and(|age| age != Age::Fresh) && brought.is_none() {
-        // It is given, and fetched anew behind.
-        host.core.load_for(host.conn, &place, (&route, true), Some(Duration::ZERO));
-    }
-    match brought.as_deref() {
-        Some(Brought::Value(Shaped::String(bytes))) if found.value.is_none() => {
+    };
+    // What is old is given in need, unless it is not wanted, or nobody knows how old it is.
+    let may_be_old = options.wanted == Wanted::Stale
+        || options.wanted == Wanted::AsRouted && !host.core.is_refused(&route);
+    match &*brought {
+        Brought::Value(Shaped::String(bytes)) if found.value.is_none() => {
             (found.value, found.status) = (Some(bytes.clone()), "LOADED");
         }
-        Some(Brought::Value(_)) if found.value.is_none() => return Err(Error::WrongType),
-        Some(Brought::Nothing) => (found.value, found.status) = (None, "NEGATIVE"),
-        Some(Brought::Failure(Some(text))) if found.value.is_none() || options.wanted == Wanted::Fresh => {
+        Brought::Value(_) if found.value.is_none() => return Err(Error::WrongType),
+        Brought::Nothing => (found.value, found.status) = (None, "NEGATIVE"),
+        Brought::Failure(Some(text)) if found.value.is_none() || !may_be_old => {
             return Err(Error::custom(text.clone()));
         }
-        // It takes longer than the client waits; what is old is given, unless it is not wanted.
-        Some(Brought::Late(_)) if options.wanted == Wanted::Fresh => found.value = None,
+        Brought::Failure(_) | Brought::Late(_) if !may_be_old => {
+            (found.value, found.status) = (None, "MISS");
+        }
         _ => {}
     }
     answer(host, found, options);
