@@ -11,9 +11,9 @@ mod scenario;
 
 use larder_testkit::server::available;
 use larder_testkit::session::Session;
-use larder_testkit::stores::{self, PASSWORD, Store};
+use larder_testkit::stores::{self, Store};
 use larder_testkit::{Client, Redis82, Server};
-use scenario::{larder, signal, until};
+use scenario::{larder, over_store, signal, until};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread;
@@ -227,12 +227,8 @@ fn route(options: &[&'static str]) -> Vec<&'static str> {
 
 /// A server over a store that is a server of its own, whose address stays when it is started again.
 fn over(store: &Store, options: &[&'static str]) -> (Mutex<Server>, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let password = folder.path().join("password");
-    std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
-    let (url, password) = (store.url(), password.to_str().unwrap());
-    let source = ["--source", "shop", &url, "password-file", password, "timeout", "2s", "breaker", "1000000"];
-    (Mutex::new(larder(2, &[&source[..], &route(options)].concat())), folder)
+    let (server, folder) = over_store(&store.url(), &["breaker", "1000000"], &route(options));
+    (Mutex::new(server), folder)
 }
 
 fn fill(store: &Store) {
@@ -252,9 +248,8 @@ fn stored_in(store: &Store) -> impl Fn(usize) -> String {
     move |key| rows[key].clone()
 }
 
-#[test]
-fn postgres_and_its_copies_agree_whatever_is_cut() {
-    let Some(store) = stores::postgres() else { return };
+/// The feed is cut some times, and then the store is killed and started again.
+fn agree_whatever_is_cut(store: Store, cut: impl Fn(&Store) + Sync) {
     fill(&store);
     let (server, _folder) = over(&store, &["feed-down", "bypass"]);
     until("the feed is there", || is_following(&server));
@@ -265,7 +260,7 @@ fn postgres_and_its_copies_agree_whatever_is_cut() {
         || {
             for _ in 0..3 {
                 thread::sleep(Duration::from_millis(300));
-                store.lock().unwrap().sql("SELECT pg_terminate_backend(pid) FROM pg_stat_replication");
+                cut(&store.lock().unwrap());
             }
             let mut store = store.lock().unwrap();
             store.kill();
@@ -277,11 +272,10 @@ fn postgres_and_its_copies_agree_whatever_is_cut() {
     all_are_as(&server.lock().unwrap(), &stored_in(&store));
 }
 
-#[test]
-fn postgres_and_its_copies_agree_when_the_server_is_killed() {
-    let Some(store) = stores::postgres() else { return };
-    fill(&store);
-    let (server, _folder) = over(&store, &[]);
+/// The server is killed and started again, twice.
+fn agree_when_the_server_is_killed(store: &Store) {
+    fill(store);
+    let (server, _folder) = over(store, &[]);
     until("the feed is there", || is_following(&server));
     contend(
         &server,
@@ -292,14 +286,28 @@ fn postgres_and_its_copies_agree_when_the_server_is_killed() {
                 let mut running = server.lock().unwrap();
                 signal(&running, "KILL");
                 running.wait_for_end(STALE_MAX);
-                let (again, folder) = over(&store, &[]);
+                let (again, folder) = over(store, &[]);
                 *running = again.into_inner().unwrap();
                 // The password is read once, at the start.
                 drop(folder);
             }
         },
     );
-    all_are_as(&server.lock().unwrap(), &stored_in(&store));
+    all_are_as(&server.lock().unwrap(), &stored_in(store));
+}
+
+#[test]
+fn postgres_and_its_copies_agree_whatever_is_cut() {
+    let Some(store) = stores::postgres() else { return };
+    agree_whatever_is_cut(store, |store| {
+        store.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_replication");
+    });
+}
+
+#[test]
+fn postgres_and_its_copies_agree_when_the_server_is_killed() {
+    let Some(store) = stores::postgres() else { return };
+    agree_when_the_server_is_killed(&store);
 }
 
 /// Ends the connections over which the binlog is sent.
@@ -316,52 +324,17 @@ fn cut_binlog(store: &Store) {
 #[test]
 fn mariadb_and_its_copies_agree_whatever_is_cut() {
     let Some(store) = stores::mariadb() else { return };
-    fill(&store);
-    let (server, _folder) = over(&store, &["feed-down", "bypass"]);
-    until("the feed is there", || is_following(&server));
-    let store = Mutex::new(store);
-    contend(
-        &server,
-        || Sql(store.lock().unwrap().session()),
-        || {
-            for _ in 0..3 {
-                thread::sleep(Duration::from_millis(300));
-                cut_binlog(&store.lock().unwrap());
-            }
-            let mut store = store.lock().unwrap();
-            store.sql("FLUSH BINARY LOGS");
-            store.kill();
-            thread::sleep(Duration::from_millis(300));
-            store.run().unwrap();
-        },
-    );
-    let store = store.into_inner().unwrap();
-    all_are_as(&server.lock().unwrap(), &stored_in(&store));
+    agree_whatever_is_cut(store, |store| {
+        cut_binlog(store);
+        // The next one goes on in another file.
+        store.sql("FLUSH BINARY LOGS");
+    });
 }
 
 #[test]
 fn mariadb_and_its_copies_agree_when_the_server_is_killed() {
     let Some(store) = stores::mariadb() else { return };
-    fill(&store);
-    let (server, _folder) = over(&store, &[]);
-    until("the feed is there", || is_following(&server));
-    contend(
-        &server,
-        || Sql(store.session()),
-        || {
-            for _ in 0..2 {
-                thread::sleep(Duration::from_millis(400));
-                let mut running = server.lock().unwrap();
-                signal(&running, "KILL");
-                running.wait_for_end(STALE_MAX);
-                let (again, folder) = over(&store, &[]);
-                *running = again.into_inner().unwrap();
-                // The password is read once, at the start.
-                drop(folder);
-            }
-        },
-    );
-    all_are_as(&server.lock().unwrap(), &stored_in(&store));
+    agree_when_the_server_is_killed(&store);
 }
 
 /// A file that many write.

@@ -531,6 +531,18 @@ fn field(value: &Value, name: &str) -> Value {
     pairs.iter().find(|(field, _)| field.text() == name).unwrap_or_else(|| panic!("no {name}")).1.clone()
 }
 
+const ITEMS: [&str; 9] = [
+    "item:<id:int>",
+    "as",
+    "string",
+    "query",
+    "SELECT name FROM items WHERE id = $id",
+    "warm",
+    "SELECT id, name FROM items",
+    "invalidate",
+    "items.id",
+];
+
 #[test]
 fn a_route_is_warmed_whole() {
     let shop = Shop::new();
@@ -539,17 +551,6 @@ fn a_route_is_warmed_whole() {
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
          INSERT INTO items SELECT i, 'item' || i FROM n;",
     );
-    let items = [
-        "item:<id:int>",
-        "as",
-        "string",
-        "query",
-        "SELECT name FROM items WHERE id = $id",
-        "warm",
-        "SELECT id, name FROM items",
-        "invalidate",
-        "items.id",
-    ];
     let tags = [
         "tags:<user:int>",
         "as",
@@ -559,7 +560,7 @@ fn a_route_is_warmed_whole() {
         "warm",
         "SELECT user, tag FROM tags ORDER BY user",
     ];
-    let server = serve(2, &shop, &[&items, &tags]);
+    let server = serve(2, &shop, &[&ITEMS, &tags]);
     let mut client = server.client();
     until("the feed is there", || feed_of(&mut client) == "following");
     ok(&mut client, "CLIENT LOAD OFF");
@@ -590,18 +591,7 @@ fn warming_evicts_nothing_and_keeps_nothing_old() {
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40000)
          INSERT INTO items SELECT i, 'item' || hex(zeroblob(100)) || '-0' FROM n;",
     );
-    let items = [
-        "item:<id:int>",
-        "as",
-        "string",
-        "query",
-        "SELECT name FROM items WHERE id = $id",
-        "warm",
-        "SELECT id, name FROM items",
-        "invalidate",
-        "items.id",
-    ];
-    let server = serve(2, &shop, &[&items]);
+    let server = serve(2, &shop, &[&ITEMS]);
     let mut client = server.client();
     until("the feed is there", || feed_of(&mut client) == "following");
     thread::scope(|scope| {

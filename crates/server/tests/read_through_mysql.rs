@@ -1,39 +1,18 @@
 //! Read-through from MariaDB: every shape, batches, writes, changes by others, and a store that goes away.
 
 #![forbid(unsafe_code)]
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod scenario;
 
-use larder_testkit::stores::{self, PASSWORD, Store};
-use larder_testkit::{Client, Server};
-use scenario::{larder, ok, until};
+use larder_testkit::Server;
+use larder_testkit::stores::{self, Store};
+use scenario::{get, nothing, ok, over_store, source_info, until};
 use std::thread;
 use std::time::Duration;
 
-fn get(client: &mut Client, key: &str) -> String {
-    client.command(&["GET", key]).unwrap().text()
-}
-
-fn nothing(client: &mut Client, key: &str) -> bool {
-    client.command(&["GET", key]).unwrap().bytes().is_none()
-}
-
-fn info_of(client: &mut Client, name: &str) -> String {
-    let info = client.run("CACHE SOURCE INFO shop").unwrap();
-    let value = info.pairs().iter().find(|(field, _)| field.text() == name).unwrap().1.clone();
-    value.integer().map_or_else(|| value.text(), |number| number.to_string())
-}
-
 /// A server with a source `shop` over MariaDB.
 fn over(store: &Store, options: &[&str]) -> (Server, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let password = folder.path().join("password");
-    std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
-    let (url, password) = (store.url(), password.to_str().unwrap().to_owned());
-    let mut all = vec!["--source", "shop", &url, "password-file", &password, "timeout", "2s", "retries", "0"];
-    all.extend(options);
-    (larder(2, &all), folder)
+    over_store(&store.url(), &["retries", "0"], options)
 }
 
 const USERS: [&str; 10] = [
@@ -125,7 +104,7 @@ fn mariadb_is_read_written_followed_and_survived() {
     options.extend(["del", "DELETE FROM users WHERE id = $id"]);
     let (server, _folder) = over(&store, &options);
     let mut client = server.client();
-    until("the feed is there", || info_of(&mut client, "feed") == "following");
+    until("the feed is there", || source_info(&mut client, "feed") == "following");
     assert_eq!(get(&mut client, "user:7"), "name7");
     let names = client.run("MGET user:1 user:2 user:300 user:3").unwrap();
     let names: Vec<_> = names.items().unwrap().iter().map(|name| name.bytes().map(<[u8]>::to_vec)).collect();
@@ -148,7 +127,7 @@ fn mariadb_is_read_written_followed_and_survived() {
     store.sql("INSERT INTO users SELECT seq, concat('again', seq) FROM seq_1_to_100");
     until("it is filled again", || get(&mut client, "user:9") == "again9");
     until("the feed has nothing more", || {
-        info_of(&mut client, "feed_changes").parse::<u32>().unwrap() >= 104
+        source_info(&mut client, "feed_changes").parse::<u32>().unwrap() >= 104
     });
     // What was loaded as the changes were told is dropped once more (`settle`); what is loaded from here on stays.
     thread::sleep(Duration::from_millis(400));
@@ -161,10 +140,10 @@ fn mariadb_is_read_written_followed_and_survived() {
     assert!(client.run("SET user:9 x").unwrap().text().starts_with("SOURCEDOWN source 'shop': "));
     store.run().unwrap();
     until("it is asked again", || get(&mut client, "user:10") == "again10");
-    until("it is followed again", || info_of(&mut client, "feed") == "following");
+    until("it is followed again", || source_info(&mut client, "feed") == "following");
     store.sql("UPDATE users SET name = 'later' WHERE id = 10");
     until("changes are seen again", || get(&mut client, "user:10") == "later");
-    assert_eq!(info_of(&mut client, "feed_gaps"), "1", "only the beginning");
+    assert_eq!(source_info(&mut client, "feed_gaps"), "1", "only the beginning");
 }
 
 #[test]
@@ -175,17 +154,17 @@ fn what_happened_while_nobody_listened_is_seen_too() {
     options.extend(["users.id", "ttl", "1h"]);
     let (server, _folder) = over(&store, &options);
     let mut client = server.client();
-    until("the feed is there", || info_of(&mut client, "feed") == "following");
+    until("the feed is there", || source_info(&mut client, "feed") == "following");
     assert_eq!(
         (get(&mut client, "user:1"), get(&mut client, "user:2")),
         ("name1".to_owned(), "name2".to_owned())
     );
     store.kill();
-    until("the feed is missed", || info_of(&mut client, "feed") != "following");
+    until("the feed is missed", || source_info(&mut client, "feed") != "following");
     store.run().unwrap();
     store.sql("UPDATE users SET name = 'meanwhile' WHERE id = 1");
     until("it is seen", || get(&mut client, "user:1") == "meanwhile");
-    assert_eq!(info_of(&mut client, "feed_gaps"), "1");
+    assert_eq!(source_info(&mut client, "feed_gaps"), "1");
     assert_eq!(get(&mut client, "user:2"), "name2");
 }
 
@@ -196,7 +175,7 @@ fn readers_agree_with_mariadb_once_its_changes_have_come() {
     let mut options = USERS.to_vec();
     options.extend(["users.id", "ttl", "1h"]);
     let (server, _folder) = over(&store, &options);
-    until("the feed is there", || info_of(&mut server.client(), "feed") == "following");
+    until("the feed is there", || source_info(&mut server.client(), "feed") == "following");
     thread::scope(|scope| {
         scope.spawn(|| {
             for n in 0..60 {

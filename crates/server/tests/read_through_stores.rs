@@ -7,39 +7,21 @@ mod scenario;
 
 use larder_testkit::stores::{self, DATABASE, PASSWORD, Store, USER};
 use larder_testkit::{Client, Server};
-use scenario::{SOON, is_ok, larder, ok, signal, until};
+use scenario::{SOON, get, is_ok, larder, nothing, ok, over_store, signal, source_info, until};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-fn get(client: &mut Client, key: &str) -> String {
-    client.command(&["GET", key]).unwrap().text()
-}
-
-fn nothing(client: &mut Client, key: &str) -> bool {
-    client.command(&["GET", key]).unwrap().bytes().is_none()
-}
-
-fn info_of(client: &mut Client, name: &str) -> String {
-    let info = client.run("CACHE SOURCE INFO shop").unwrap();
-    let value = info.pairs().iter().find(|(field, _)| field.text() == name).unwrap().1.clone();
-    value.integer().map_or_else(|| value.text(), |number| number.to_string())
-}
+/// A route on users.
+const USERS: [&str; 7] =
+    ["--route", "user:<id>", "shop", "as", "string", "query", "SELECT name FROM users WHERE id = $id"];
 
 /// A server with a source `shop` over PostgreSQL and a route on its users.
 fn over_postgres(store: &Store, options: &[&str]) -> (Server, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let password = folder.path().join("password");
-    std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
-    let (url, password) = (store.url(), password.to_str().unwrap().to_owned());
-    let query = "SELECT name FROM users WHERE id = $id";
-    let mut all = vec!["--source", "shop", &url, "password-file", &password, "timeout", "2s", "retries", "0"];
-    all.extend(["--route", "user:<id>", "shop", "as", "string", "query", query]);
-    all.extend(["batch", "SELECT id, name FROM users WHERE id = ANY($id)"]);
-    all.extend(options);
-    (larder(2, &all), folder)
+    let batch = ["batch", "SELECT id, name FROM users WHERE id = ANY($id)"];
+    over_store(&store.url(), &["retries", "0"], &[&USERS[..], &batch, options].concat())
 }
 
 fn fill(store: &Store) {
@@ -78,7 +60,7 @@ fn postgres_is_read_written_followed_and_survived() {
         ],
     );
     let mut client = server.client();
-    until("the feed is there", || info_of(&mut client, "feed") == "following");
+    until("the feed is there", || source_info(&mut client, "feed") == "following");
     // The store says that id is a number: what is none is missing, and not asked for.
     assert_eq!(get(&mut client, "user:7"), "name7");
     assert!(nothing(&mut client, "user:x") && nothing(&mut client, "user:7 OR true"));
@@ -94,7 +76,7 @@ fn postgres_is_read_written_followed_and_survived() {
     until("a table that is emptied is seen", || nothing(&mut client, "user:8"));
     fill_again(&store);
     // Two rows before, and a hundred now: once all are told nothing drops a copy any more.
-    until("all changes are told", || info_of(&mut client, "feed_changes").parse::<u32>().unwrap() >= 102);
+    until("all changes are told", || source_info(&mut client, "feed_changes").parse::<u32>().unwrap() >= 102);
     until("it is filled again", || get(&mut client, "user:9") == "again9");
     // What was loaded within 'settle' of a change is dropped once more.
     thread::sleep(Duration::from_millis(200));
@@ -120,7 +102,7 @@ fn readers_agree_with_postgres_once_its_changes_have_come() {
     let Some(store) = stores::postgres() else { return };
     fill(&store);
     let (server, _folder) = over_postgres(&store, &["invalidate", "users.id", "ttl", "1h"]);
-    until("the feed is there", || info_of(&mut server.client(), "feed") == "following");
+    until("the feed is there", || source_info(&mut server.client(), "feed") == "following");
     thread::scope(|scope| {
         scope.spawn(|| {
             for n in 0..60 {
@@ -149,16 +131,9 @@ fn over_postgres_as_app(store: &Store, options: &[&str]) -> (Server, tempfile::T
         "CREATE ROLE app LOGIN REPLICATION PASSWORD '{PASSWORD}'; ALTER TABLE users OWNER TO app; \
          GRANT CREATE ON DATABASE {DATABASE} TO app; GRANT CREATE ON SCHEMA public TO app"
     ));
-    let folder = tempfile::tempdir().unwrap();
-    let password = folder.path().join("password");
-    std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
-    let (url, password) = (store.url().replace(&format!("{USER}@"), "app@"), password.to_str().unwrap());
-    let query = "SELECT name FROM users WHERE id = $id";
-    let mut all = vec!["--source", "shop", &url, "password-file", password, "timeout", "2s", "retries", "0"];
-    all.extend(["--route", "user:<id>", "shop", "as", "string", "query", query, "ttl", "1h"]);
-    all.extend(["invalidate", "users.id"]);
-    all.extend(options);
-    (larder(2, &all), folder)
+    let url = store.url().replace(&format!("{USER}@"), "app@");
+    let followed = ["ttl", "1h", "invalidate", "users.id"];
+    over_store(&url, &["retries", "0"], &[&USERS[..], &followed, options].concat())
 }
 
 fn cut_feed(store: &Store) {
@@ -171,14 +146,14 @@ fn copies_are_passed_by_while_changes_are_not_told() {
     fill(&store);
     let (server, _folder) = over_postgres_as_app(&store, &["feed-down", "bypass"]);
     let mut client = server.client();
-    until("the feed is there", || info_of(&mut client, "feed") == "following");
+    until("the feed is there", || source_info(&mut client, "feed") == "following");
     assert_eq!(get(&mut client, "user:1"), "name1");
     assert!(nothing(&mut client, "user:101"));
-    let asked = info_of(&mut client, "asked");
+    let asked = source_info(&mut client, "asked");
     assert_eq!(get(&mut client, "user:1"), "name1");
-    assert_eq!(info_of(&mut client, "asked"), asked);
+    assert_eq!(source_info(&mut client, "asked"), asked);
     cut_feed(&store);
-    until("the feed is gone", || info_of(&mut client, "feed") == "interrupted");
+    until("the feed is gone", || source_info(&mut client, "feed") == "interrupted");
     store.sql("UPDATE users SET name = 'unheard' WHERE id = 1; INSERT INTO users VALUES (101, 'new')");
     // Looked at some times a second; from then on every read sees what the store has.
     until("copies are passed by", || get(&mut client, "user:1") == "unheard");
@@ -192,10 +167,10 @@ fn copies_are_passed_by_while_changes_are_not_told() {
     assert!(get(&mut client, "user:1").starts_with("SOURCEDOWN"));
     store.run().unwrap();
     store.sql("ALTER ROLE app REPLICATION");
-    until("the feed is back", || info_of(&mut client, "feed") == "following");
+    until("the feed is back", || source_info(&mut client, "feed") == "following");
     until("copies are given", || {
-        let asked = info_of(&mut client, "asked");
-        get(&mut client, "user:1") == "n19" && info_of(&mut client, "asked") == asked
+        let asked = source_info(&mut client, "asked");
+        get(&mut client, "user:1") == "n19" && source_info(&mut client, "asked") == asked
     });
 }
 
@@ -205,11 +180,11 @@ fn copies_are_given_for_as_long_as_the_route_says_while_changes_are_not_told() {
     fill(&store);
     let (server, _folder) = over_postgres_as_app(&store, &["feed-down", "2s"]);
     let mut client = server.client();
-    until("the feed is there", || info_of(&mut client, "feed") == "following");
+    until("the feed is there", || source_info(&mut client, "feed") == "following");
     assert_eq!(get(&mut client, "user:1"), "name1");
     cut_feed(&store);
     let start = Instant::now();
-    until("the feed is gone", || info_of(&mut client, "feed") == "interrupted");
+    until("the feed is gone", || source_info(&mut client, "feed") == "interrupted");
     store.sql("UPDATE users SET name = 'unheard' WHERE id = 1");
     let first = get(&mut client, "user:1");
     assert!(first == "name1" || start.elapsed() > Duration::from_secs(2), "{first}");
@@ -227,7 +202,7 @@ fn nothing_stays_in_the_store_once_nobody_follows() {
     };
     let (mut server, _folder) = over_postgres(&store, &["invalidate", "users.id"]);
     let mut client = server.client();
-    until("the feed is there", || info_of(&mut client, "feed") == "following");
+    until("the feed is there", || source_info(&mut client, "feed") == "following");
     assert_eq!(left().trim(), "2");
     ok(&mut client, "CACHE ROUTE DEL user:<id>");
     until("they are gone with the route", || left().trim() == "0");
@@ -235,7 +210,7 @@ fn nothing_stays_in_the_store_once_nobody_follows() {
     let words = ["user:<id>", "shop", "as", "string", "query", query, "invalidate", "users.id"];
     let set = client.command(&[&["CACHE", "ROUTE", "SET"], &words[..]].concat()).unwrap();
     assert!(is_ok(&set), "{set:?}");
-    until("the feed is there again", || info_of(&mut client, "feed") == "following");
+    until("the feed is there again", || source_info(&mut client, "feed") == "following");
     assert_eq!(get(&mut client, "user:1"), "name1");
     assert_eq!(left().trim(), "2");
     signal(&server, "TERM");

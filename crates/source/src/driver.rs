@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::template::{Parameter, ParameterType, Template};
-use crate::value::{Column, Row, Rows};
+use crate::value::{Cell, Column, Row, Rows};
 
 /// Work of a driver under way.
 pub type Work<'a, T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send + 'a>>;
@@ -104,6 +104,18 @@ pub struct Named {
     pub names: Arc<[String]>,
     /// The values.
     pub row: Row,
+}
+
+impl Named {
+    /// A row of which those cells are told that are there.
+    pub fn told(names: &Arc<[String]>, cells: Vec<Option<Cell>>) -> Named {
+        if cells.len() == names.len() && cells.iter().all(Option::is_some) {
+            return Named { names: Arc::clone(names), row: cells.into_iter().flatten().collect() };
+        }
+        let told = names.iter().zip(cells).filter_map(|(name, cell)| Some((name.clone(), cell?)));
+        let (names, row): (Vec<String>, Vec<Cell>) = told.unzip();
+        Named { names: names.into(), row: row.into() }
+    }
 }
 
 /// A place in a store's history, in the store's own words (an LSN, a binlog position, a row number).

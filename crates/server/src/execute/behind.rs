@@ -43,15 +43,11 @@ impl Core {
         });
         match answered.as_deref() {
             Some(Brought::Queued(queued)) => {
-                let seqs = &queued.seqs;
+                let seqs = queued.seqs.iter().copied();
                 let outcome = self.run_and(conn, out, row, args, hash, |core, held, db| {
                     let queue = routed.first().and_then(|one| core.server.through.queue(&one.route.source));
                     let is_last = |hash, seq| queue.as_ref().is_some_and(|queue| queue.is_last(hash, seq));
-                    // What a later write has put there, or will, is not this one's to replace.
-                    let (last, others): (Vec<_>, Vec<_>) =
-                        routed.iter().zip(seqs).partition(|(one, seq)| is_last(one.hash, **seq));
-                    core.drop_lent(held, db, others.iter().map(|(one, _)| **one));
-                    core.end_lent(held, db, last.iter().map(|(one, _)| **one));
+                    core.keep_last(held, db, routed.iter().copied().zip(seqs), is_last);
                 });
                 if outcome == Outcome::Done {
                     conn.loading = None;
@@ -59,10 +55,7 @@ impl Core {
                 Ok(Some(outcome))
             }
             Some(Brought::Failure(text)) => {
-                let text = text.as_deref().unwrap_or_default().as_bytes();
-                self.stats.by_command[row.id].failed.add(1);
-                self.count_error(text);
-                Reply::new(out, conn.protocol).error(text);
+                self.answer_failure(conn, out, row, text.as_deref().unwrap_or_default().as_bytes());
                 Ok(Some(Outcome::Done))
             }
             _ => {

@@ -169,20 +169,14 @@ impl Core {
                 Ok(Some(Outcome::Later))
             }
             Some(Err(text)) => {
-                self.stats.by_command[row.id].failed.add(1);
-                self.count_error(text.as_bytes());
-                Reply::new(out, conn.protocol).error(text.as_bytes());
+                self.answer_failure(conn, out, row, text.as_bytes());
                 Ok(Some(Outcome::Done))
             }
             Some(Ok((marks, rows))) => {
                 let outcome = self.run_and(conn, out, row, args, hash, |core, held, db| {
                     let marks_of = &core.server.through.marks;
-                    let (last, others): (Vec<_>, Vec<_>) = routed
-                        .iter()
-                        .zip(marks)
-                        .partition(|(routed, mark)| marks_of.is_last(routed.hash, *mark));
-                    core.drop_lent(held, db, others.iter().map(|(routed, _)| **routed));
-                    core.end_lent(held, db, last.iter().map(|(routed, _)| **routed));
+                    let is_last = |hash, mark| marks_of.is_last(hash, mark);
+                    core.keep_last(held, db, routed.iter().copied().zip(marks), is_last);
                 });
                 if outcome == Outcome::Done && only_drops(row) && routed.len() + 1 == args.len() {
                     // What was there is what the store had: a copy is not the key.
@@ -192,6 +186,21 @@ impl Core {
                 Ok(Some(outcome))
             }
         }
+    }
+
+    /// Keeps the copies of those writes that are the last ones of their keys, and drops the others: what a later write has put
+    /// there, or will, is not an earlier one's to replace.
+    pub(super) fn keep_last<'r>(
+        &mut self,
+        held: &mut larder_store::Held<'static>,
+        db: DbIndex,
+        writes: impl Iterator<Item = (&'r Routed, u64)>,
+        is_last: impl Fn(u64, u64) -> bool,
+    ) {
+        let (last, others): (Vec<_>, Vec<_>) =
+            writes.partition(|(routed, number)| is_last(routed.hash, *number));
+        self.drop_lent(held, db, others.into_iter().map(|(routed, _)| routed));
+        self.end_lent(held, db, last.into_iter().map(|(routed, _)| routed));
     }
 
     fn ask_to_write(

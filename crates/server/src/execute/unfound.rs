@@ -189,9 +189,7 @@ impl Core {
         });
         if let Some(text) = failure {
             out.truncate(mark);
-            self.count_error(text.as_bytes());
-            self.stats.by_command[row.id].failed.add(1);
-            Reply::new(out, conn.protocol).error(text.as_bytes());
+            self.answer_failure(conn, out, row, text.as_bytes());
             return None;
         }
         if brought.iter().any(|brought| matches!(**brought, Brought::Value(_))) {
@@ -210,6 +208,13 @@ impl Core {
         let place = |(db, key, _): &(DbIndex, Box<[u8]>, Option<Millis>)| (*db, key.clone());
         let refused = there.into_iter().filter(|(db, key, _)| is_refused(*db, key)).map(place).collect();
         (missing.into_iter().map(place).collect(), refused)
+    }
+
+    /// Answers an error that stands for the command itself, and counts it.
+    pub(super) fn answer_failure(&self, conn: &Connection, out: &mut Output, row: &Row, text: &[u8]) {
+        self.stats.by_command[row.id].failed.add(1);
+        self.count_error(text);
+        Reply::new(out, conn.protocol).error(text);
     }
 
     /// Whether copies of a route are not to be given even if the store does not answer: nobody knows how old they are.
@@ -337,9 +342,7 @@ impl Core {
         self.local.settles = settles;
         if let Err(error) = result {
             out.truncate(self.mark);
-            self.count_error(error.text());
-            self.stats.by_command[row.id].failed.add(1);
-            Reply::new(out, conn.protocol).error(error.text());
+            self.answer_failure(conn, out, row, error.text());
         }
         None
     }

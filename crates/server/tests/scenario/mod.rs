@@ -71,3 +71,30 @@ pub fn signal(server: &Server, name: &str) {
         std::process::Command::new("kill").args([&format!("-{name}"), &server.pid().to_string()]).status();
     assert!(sent.unwrap().success());
 }
+
+/// The string of a key, or how an answer that is none is shown.
+pub fn get(client: &mut Client, key: &str) -> String {
+    client.command(&["GET", key]).unwrap().text()
+}
+
+/// Whether a key has no string.
+pub fn nothing(client: &mut Client, key: &str) -> bool {
+    client.command(&["GET", key]).unwrap().bytes().is_none()
+}
+
+/// A field of CACHE SOURCE INFO of the source `shop`, as text.
+pub fn source_info(client: &mut Client, name: &str) -> String {
+    let info = client.run("CACHE SOURCE INFO shop").unwrap();
+    let value = info.pairs().iter().find(|(field, _)| field.text() == name).unwrap().1.clone();
+    value.integer().map_or_else(|| value.text(), |number| number.to_string())
+}
+
+/// A server of two threads with a source `shop` at a URL, whose password is the one of the tests' stores. `source` are options of the
+/// source, `others` the words behind. The folder holds the password's file.
+pub fn over_store(url: &str, source: &[&str], others: &[&str]) -> (Server, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, format!("{}\n", larder_testkit::stores::PASSWORD)).unwrap();
+    let first = ["--source", "shop", url, "password-file", password.to_str().unwrap(), "timeout", "2s"];
+    (larder(2, &[&first[..], source, others].concat()), folder)
+}

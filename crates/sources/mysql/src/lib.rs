@@ -19,7 +19,7 @@ use connection::{Begun, Connection, Layout, Server, Trouble};
 use larder_source::{
     Answer, Checked, Driver, Failure, Feed, Limits, Parameter, Purpose, Request, Row, Rows, Template, Work,
 };
-use larder_source_net::sql::{Marked, marked, written_position};
+use larder_source_net::sql::{Marked, marked, within, written_position};
 use larder_source_net::{Address, Lease, Options, Place, Pool, Runtime, Tls, TlsMode, refused, unfit};
 use message::{NEEDS_PREPARING, UNKNOWN_STATEMENT};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -185,16 +185,6 @@ async fn query(
         give(&layout, rows);
     }
     Ok(true)
-}
-
-fn within(limits: Limits, (rows, bytes): (usize, usize)) -> Result<(), Failure> {
-    if rows > limits.rows {
-        return Err(unfit(format!("more than {} rows", limits.rows)));
-    }
-    if bytes > limits.bytes {
-        return Err(unfit(format!("more than {} bytes", limits.bytes)));
-    }
-    Ok(())
 }
 
 impl Driver for Mysql {

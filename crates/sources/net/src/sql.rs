@@ -1,6 +1,7 @@
 //! Statements as SQL stores take them: marks in place of names, lists written out.
 
-use larder_source::{Parameter, Piece, Template};
+use crate::unfit;
+use larder_source::{Failure, Limits, Parameter, Piece, Template};
 
 /// A statement with marks, and what to bind to them.
 #[derive(Debug)]
@@ -83,6 +84,20 @@ pub fn written_position(template: &Template, sent: usize, mark: impl Fn(usize) -
         }
     }
     source.len()
+}
+
+/// Whether so many rows and bytes may have been answered.
+///
+/// # Errors
+/// Which of the limits they are over.
+pub fn within(limits: Limits, (rows, bytes): (usize, usize)) -> Result<(), Failure> {
+    if rows > limits.rows {
+        return Err(unfit(format!("more than {} rows", limits.rows)));
+    }
+    if bytes > limits.bytes {
+        return Err(unfit(format!("more than {} bytes", limits.bytes)));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -14,9 +14,9 @@ mod pgoutput;
 
 use connection::{Connection, Prepared, Server, Trouble, changed, execute};
 use larder_source::{
-    Answer, Checked, Driver, Failure, Feed, Limits, Parameter, Purpose, Request, Row, Rows, Template, Work,
+    Answer, Checked, Driver, Failure, Feed, Parameter, Purpose, Request, Row, Rows, Template, Work,
 };
-use larder_source_net::sql::written_position;
+use larder_source_net::sql::{within, written_position};
 use larder_source_net::{
     Address, Lease, Options, Place, Pool, Runtime, Tls, TlsMode, garbled, refused, unfit,
 };
@@ -196,16 +196,6 @@ async fn query(
             _ => {}
         }
     }
-}
-
-fn within(limits: Limits, (rows, bytes): (usize, usize)) -> Result<(), Failure> {
-    if rows > limits.rows {
-        return Err(unfit(format!("more than {} rows", limits.rows)));
-    }
-    if bytes > limits.bytes {
-        return Err(unfit(format!("more than {} bytes", limits.bytes)));
-    }
-    Ok(())
 }
 
 impl Driver for Postgres {

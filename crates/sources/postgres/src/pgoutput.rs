@@ -134,16 +134,7 @@ impl Table {
             };
             cells.push(cell.filter(|_| !only_key || self.is_key[at]));
         }
-        Ok(self.named(cells))
-    }
-
-    fn named(&self, cells: Vec<Option<Cell>>) -> Named {
-        if cells.len() == self.names.len() && cells.iter().all(Option::is_some) {
-            return Named { names: Arc::clone(&self.names), row: cells.into_iter().flatten().collect() };
-        }
-        let told = self.names.iter().zip(cells).filter_map(|(name, cell)| Some((name.clone(), cell?)));
-        let (names, row): (Vec<String>, Vec<Cell>) = told.unzip();
-        Named { names: names.into(), row: row.into() }
+        Ok(Named::told(&self.names, cells))
     }
 
     fn key_of(&self, row: &Named) -> Named {

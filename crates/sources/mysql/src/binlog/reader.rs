@@ -367,7 +367,8 @@ impl Reader {
                     empty(&self.start.watched, &mut self.emptied, &mut self.touched, dependent.table, tell);
                 }
             }
-            let [before, after] = [before, after].map(|cells| cells.map(|cells| table.named(cells)));
+            let [before, after] =
+                [before, after].map(|cells| cells.map(|cells| Named::told(&table.names, cells)));
             for name in &watched.told {
                 tell(Told::Changed(Change {
                     table: name.clone(),
@@ -480,15 +481,6 @@ impl Table {
             cells.push(if is_null { Some(Cell::Null) } else { value::read(rows, *stored, described, zone)? });
         }
         Ok(Some(cells))
-    }
-
-    fn named(&self, cells: Vec<Option<Cell>>) -> Named {
-        if cells.len() == self.names.len() && cells.iter().all(Option::is_some) {
-            return Named { names: Arc::clone(&self.names), row: cells.into_iter().flatten().collect() };
-        }
-        let told = self.names.iter().zip(cells).filter_map(|(name, cell)| Some((name.clone(), cell?)));
-        let (names, row): (Vec<String>, Vec<Cell>) = told.unzip();
-        Named { names: names.into(), row: row.into() }
     }
 }
 
