@@ -3,10 +3,11 @@
 //! Invariants: a key holds no collection that is gone; a packed collection of at most
 //! [`PACKED_BYTES_MAX`] bytes lies inside its entry. Type errors come before anything is changed.
 
-use crate::db::{Db, Expire, Item, WrongType, edited, touch};
+use crate::db::{Db, Expire, WrongType, edited, touch};
 use crate::discard::{Removal, discard};
 use crate::evict::seen;
 use crate::field_ends::DbTable;
+use crate::item::Item;
 use crate::keyspace::Hashed;
 use crate::local::Local;
 use crate::object::{Object, Stored, Type};

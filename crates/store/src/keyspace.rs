@@ -500,7 +500,7 @@ impl Keyspace {
         db: DbIndex,
         cursor: u64,
         now: Millis,
-        visit: &mut dyn FnMut(crate::db::Item<'_>),
+        visit: &mut dyn FnMut(crate::item::Item<'_>),
     ) -> u64 {
         let Some(table) = self.table_if_used(db) else { return 0 };
         table.scan(cursor, &mut |entry| {
@@ -512,7 +512,7 @@ impl Keyspace {
                 && key.hash >> 16 >= cursor & (u64::MAX >> 16)
                 && !table.generations.is_gone(&self.followed, db, &key)
             {
-                visit(crate::db::Item::new(*entry));
+                visit(crate::item::Item::new(*entry));
             }
         })
     }

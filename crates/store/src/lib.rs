@@ -19,6 +19,7 @@ mod followed;
 mod generations;
 mod held;
 mod insight;
+mod item;
 mod keyspace;
 mod leases;
 mod local;
@@ -30,7 +31,7 @@ mod sweep;
 mod world;
 
 pub use collection::{Edited, PACKED_BYTES_MAX};
-pub use db::{Db, EditIntegerError, Elsewhere, Expire, Item, Value, WrongType};
+pub use db::{Db, EditIntegerError, Elsewhere, Expire, WrongType};
 pub use defrag::{DefragCursor, Defragged};
 pub use discard::{LazyFree, Removal};
 pub use effects::{Effect, Effects, Event, EventClass, Listener};
@@ -42,6 +43,7 @@ pub use insight::{
     DELIMITERS, End, Ended, HotKey, Insight, Kept, Lifetimes, MissRatio, PREFIX_BYTES_MAX, Panel,
     PrefixFigures, Traffic,
 };
+pub use item::{Item, Value};
 pub use keyspace::{
     Database, DbIndex, Flushed, Garbage, Hashed, Keyspace, KeyspaceMemory, LOCK_ATTEMPTS, Locked, Place,
     TableNumber,

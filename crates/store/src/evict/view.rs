@@ -2,8 +2,8 @@
 //! one look.
 
 use super::Chosen;
-use crate::db::Item;
 use crate::field_ends::DbTable;
+use crate::item::Item;
 use crate::object::Object;
 use larder_policy::{Entries, Glance, Passing, Ref, Scope, Seen, Shown};
 use larder_table::{Entry, Hand, Shard, Spot};

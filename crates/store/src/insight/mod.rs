@@ -14,8 +14,8 @@ mod lives;
 mod panel;
 mod prefix;
 
-use crate::db::Item;
 use crate::discard::Removal;
+use crate::item::Item;
 use crate::keyspace::{Hashed, TableNumber};
 use crate::local::Millis;
 use crate::object::Object;
