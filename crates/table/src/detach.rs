@@ -6,7 +6,7 @@
 use crate::arena::{Arena, Chunks, Use};
 use crate::bucket::SLOTS;
 use crate::directory::{Root, directory_bytes};
-use crate::entry::Raw;
+use crate::entry::{Entry, Raw};
 use crate::epoch::Epochs;
 use crate::segment::{Segment, SegmentRef};
 use crate::table::{Inner, Retired};
@@ -31,6 +31,9 @@ pub struct Detached<B: Send + Sync + 'static> {
     len: usize,
     payloads: PhantomData<B>,
 }
+
+/// Who is shown entries before they are freed.
+type Show<'s, 'f, B> = Option<&'s mut (dyn FnMut(&Entry<'_, B>) + 'f)>;
 
 /// What a group of shards held.
 struct Group {
@@ -140,7 +143,23 @@ impl<B: Send + Sync + 'static> Detached<B> {
     /// Frees a slice: about `budget` entries, or a chunk for each 128. Returns true when everything is freed; false also
     /// when a participant that is still in an old turn holds the rest up.
     pub fn free_some(&mut self, budget: usize) -> bool {
-        let left = self.free_entries(budget.max(BUDGET_MIN));
+        self.free_slice(budget, None)
+    }
+
+    /// As [`Detached::free_some`], showing every entry before it is freed. To be called from the beginning on, until
+    /// [`Detached::is_walked`].
+    pub fn free_some_shown(&mut self, budget: usize, show: &mut dyn FnMut(&Entry<'_, B>)) -> bool {
+        self.free_slice(budget, Some(show))
+    }
+
+    /// Whether all entries are freed, though not all the memory that they lay in.
+    #[must_use]
+    pub fn is_walked(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    fn free_slice(&mut self, budget: usize, show: Show<'_, '_, B>) -> bool {
+        let left = self.free_entries(budget.max(BUDGET_MIN), show);
         if left == 0 || self.stamp >= self.epochs.horizon() {
             return self.groups.is_empty() && self.unlinked.is_empty();
         }
@@ -150,10 +169,10 @@ impl<B: Send + Sync + 'static> Detached<B> {
     }
 
     /// Drops entries; what is left of the budget, 0 unless all are dropped.
-    fn free_entries(&mut self, mut budget: usize) -> usize {
+    fn free_entries(&mut self, mut budget: usize, mut show: Show<'_, '_, B>) -> usize {
         while let Some(group) = self.groups.last_mut() {
             while let Some(shard) = group.shards.last_mut() {
-                budget = shard.free::<B>(&mut self.unlinked.blocks, budget);
+                budget = shard.free::<B>(&mut self.unlinked.blocks, budget, &mut show);
                 if budget == 0 {
                     return 0;
                 }
@@ -169,7 +188,7 @@ impl<B: Send + Sync + 'static> Detached<B> {
 
 impl<B: Send + Sync + 'static> Drop for Detached<B> {
     fn drop(&mut self) {
-        self.free_entries(usize::MAX);
+        self.free_entries(usize::MAX, None);
         let mut unlinked = std::mem::take(&mut self.unlinked);
         // SAFETY: the epochs run this behind the horizon.
         let free = move || unsafe {
@@ -181,8 +200,13 @@ impl<B: Send + Sync + 'static> Drop for Detached<B> {
 
 impl Taken {
     /// Frees what unmapping would not; what is left of the budget, 0 unless the shard is done.
-    fn free<B>(&mut self, blocks: &mut Vec<Retired>, mut budget: usize) -> usize {
-        if !self.walk {
+    fn free<B: Send + Sync + 'static>(
+        &mut self,
+        blocks: &mut Vec<Retired>,
+        mut budget: usize,
+        show: &mut Show<'_, '_, B>,
+    ) -> usize {
+        if !self.walk && show.is_none() {
             return budget - 1;
         }
         let root = Root::read(self.root);
@@ -202,7 +226,7 @@ impl Taken {
             if !word.is_vacant() {
                 // SAFETY: the segment is this value's alone, but for prefetchers: as good as locked.
                 let segment = unsafe { Segment::held(word) };
-                budget = self.free_segment::<B>(segment, budget);
+                budget = self.free_segment::<B>(segment, budget, show);
                 if budget == 0 {
                     return 0;
                 }
@@ -225,7 +249,12 @@ impl Taken {
     }
 
     /// Drops the entries of a segment; what is left of the budget, 0 unless all are dropped.
-    fn free_segment<B>(&mut self, segment: Segment<'_>, mut budget: usize) -> usize {
+    fn free_segment<B: Send + Sync + 'static>(
+        &mut self,
+        segment: Segment<'_>,
+        mut budget: usize,
+        show: &mut Show<'_, '_, B>,
+    ) -> usize {
         let slots = segment.slots() + segment.overflow_len();
         while self.slot < slots {
             if self.slot.is_multiple_of(SLOTS) {
@@ -240,6 +269,10 @@ impl Taken {
                 continue;
             }
             let raw = Raw(slot.entry());
+            if let Some(show) = show {
+                // SAFETY: the entry is live, of payload type B, and this value's alone; nobody changes it meanwhile.
+                show(&unsafe { Entry::new(raw) });
+            }
             // SAFETY: the entry is live and this value's alone; each is visited once.
             unsafe {
                 let bytes = raw.shape().bytes(size_of::<B>());

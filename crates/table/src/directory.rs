@@ -26,6 +26,8 @@ const MERGE_LEN_MAX: usize = BUCKETS_MAX * 8 * 45 / 100;
 /// Words a directory may have whatever the shard holds, and entries per word beyond: bounds what odd hashes can cost.
 const WORDS_FREE: usize = 16;
 const ENTRIES_PER_WORD: usize = 16;
+/// Entries for which a segment is made at most before they come: some more fit, since not all are filled alike.
+const RESERVED_LEN_MAX: usize = BUCKETS_MAX * 8 * 70 / 100;
 /// How far ahead of its use an entry is prefetched while a segment splits.
 const AHEAD: usize = 12;
 
@@ -193,6 +195,28 @@ impl<'t> Core<'t> {
             return true;
         }
         self.grow(hash, segment)
+    }
+
+    /// Makes room for about so many entries in a shard that has none, so that it hardly grows on the way there.
+    pub(crate) fn reserve(&self, entries: usize) {
+        let is_untouched = matches!(self.root(), Root::Segment(word) if word.is_vacant());
+        if !is_untouched || entries == 0 {
+            return;
+        }
+        let mut depth = 0;
+        while entries >> depth > RESERVED_LEN_MAX && self.prefix_bits(depth + 1) < PREFIX_BITS_MAX {
+            depth += 1;
+        }
+        (0..depth).for_each(|_| self.double());
+        // Segments differ as hashes do, by about the root of their number.
+        let each = entries >> depth;
+        let buckets = step_for(each + each.isqrt());
+        for at in 0..1_u64 << depth {
+            let hash = self.start() | (at.rotate_right(depth) >> self.inner.shard_bits);
+            let segment = Segment::empty(self.index_arena(), depth, buckets);
+            self.count_outside(is_outside(segment.word()), false);
+            self.set_words(hash, segment.word());
+        }
     }
 
     fn grow(&self, hash: u64, segment: Segment<'_>) -> bool {

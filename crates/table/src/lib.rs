@@ -42,6 +42,8 @@ mod epoch;
 mod hand;
 mod hash;
 mod lock;
+#[cfg(test)]
+mod lock_tests;
 mod occupied;
 mod segment;
 mod shard;
@@ -64,7 +66,7 @@ const _: () = assert!(usize::BITS == 64, "slots and directory words hold 48-bit 
 
 /// Asks for the cache line at an address, which need not be valid.
 #[inline(always)]
-fn prefetch<T>(address: *const T) {
+pub fn prefetch<T>(address: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: prefetching has no effect but on the cache, whatever the address.
     unsafe {

@@ -7,10 +7,12 @@
 //! A holder that has not finished what others must not see may give it back *owed*: it is free for whoever pays the debt
 //! (`try_lock_owed`) and for those who look at everything (`lock`), and taken for all others. They find it out by
 //! the same exchange that fails where it is taken, so it costs them nothing.
-//! Invariant: between `lock` or a successful `try_lock` and `unlock` no other thread holds it.
+//! Invariant: between `lock` or a successful `try_lock` and `unlock` no other thread holds it. `tests/lock_loom.rs` runs it, and
+//! what is owed, under every interleaving.
 
+use crate::sync::AtomicU8;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Attempts with a pause of the processor between them.
@@ -28,6 +30,7 @@ const TAKEN: u8 = 1;
 const OWED: u8 = 2;
 
 /// The lock. All zero is unlocked.
+#[derive(Default)]
 pub(crate) struct Lock(AtomicU8);
 
 /// What a lock was when it was taken.
@@ -153,67 +156,4 @@ static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 thread_local! {
     /// The thread's number among those that own tables, from 1; 0 for none. Never given twice.
     static NUMBER: Cell<u64> = const { Cell::new(0) };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::AtomicU32;
-
-    #[test]
-    fn one_thread_at_a_time() {
-        let (lock, owner) = (Lock(AtomicU8::new(FREE)), Owner::new(false));
-        let (count, inside) = (AtomicU32::new(0), AtomicU32::new(0));
-        std::thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| {
-                    for _ in 0..2_000 {
-                        lock.lock(&owner);
-                        assert_eq!(inside.fetch_add(1, Ordering::Relaxed), 0);
-                        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-                        inside.fetch_sub(1, Ordering::Relaxed);
-                        // SAFETY: locked above.
-                        unsafe { lock.unlock() };
-                    }
-                });
-            }
-        });
-        assert_eq!(count.into_inner(), 6_000);
-    }
-
-    #[test]
-    fn an_owner_locks_and_another_thread_is_refused() {
-        let (lock, owner) = (Lock(AtomicU8::new(FREE)), Owner::new(true));
-        assert!(lock.try_lock(&owner) && !lock.try_lock(&owner));
-        // SAFETY: locked above.
-        unsafe { lock.unlock() };
-        std::thread::scope(|scope| {
-            assert!(scope.spawn(|| lock.try_lock(&owner)).join().is_err());
-        });
-        let mut owner = owner;
-        owner.give_up();
-        std::thread::scope(|scope| {
-            assert!(scope.spawn(|| lock.try_lock(&owner)).join().unwrap());
-        });
-    }
-
-    #[test]
-    fn what_is_owed_is_for_those_who_pay_and_for_those_who_wait() {
-        for owner in [Owner::new(false), Owner::new(true)] {
-            let lock = Lock(AtomicU8::new(FREE));
-            assert_eq!(lock.try_lock_owed(&owner), Some(WasOwed(false)));
-            assert_eq!(lock.try_lock_owed(&owner), None);
-            // SAFETY: locked above.
-            unsafe { lock.unlock_owed() };
-            assert!(!lock.try_lock(&owner));
-            assert_eq!(lock.try_lock_owed(&owner), Some(WasOwed(true)));
-            assert!(!lock.try_lock(&owner));
-            // SAFETY: locked above.
-            unsafe { lock.unlock_owed() };
-            assert_eq!(lock.lock(&owner), WasOwed(true));
-            // SAFETY: locked above.
-            unsafe { lock.unlock() };
-            assert!(lock.try_lock(&owner));
-        }
-    }
 }

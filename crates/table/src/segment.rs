@@ -41,8 +41,8 @@ pub(crate) struct SegmentRef(pub(crate) u64);
 
 impl SegmentRef {
     /// The word of a range without entries.
-    pub(crate) fn vacant(depth: u32) -> Self {
-        Self(u64::from(depth))
+    pub(crate) const fn vacant(depth: u32) -> Self {
+        Self(depth as u64)
     }
 
     /// Hash bits, after the shard's, that all entries of the segment share.

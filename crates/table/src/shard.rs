@@ -313,6 +313,11 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
         self.core.header.due()
     }
 
+    /// Makes room for about so many entries, if there is none in the shard.
+    pub fn reserve(&mut self, entries: usize) {
+        self.core.reserve(entries);
+    }
+
     /// Finds a key. `hash` is the table's hash of it and belongs to this shard.
     #[inline]
     #[must_use]

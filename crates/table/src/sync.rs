@@ -1,5 +1,5 @@
-//! The synchronisation primitives `epoch.rs` is written with; the loom test puts its own in their place.
+//! The synchronisation primitives `epoch.rs` and `lock.rs` are written with; the loom tests put their own in their place.
 
 pub(crate) use parking_lot::Mutex;
 pub(crate) use std::sync::Arc;
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};

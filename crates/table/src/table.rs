@@ -278,7 +278,8 @@ impl<B: Send + Sync + 'static> Table<B> {
     /// others it does nothing.
     #[inline]
     pub fn prefetch_all<'t>(participant: &Participant, keys: impl Iterator<Item = (&'t Self, u64)>) {
-        let mut glimpses = [(SegmentRef::vacant(0), 0u64); WINDOW_MAX];
+        const NOTHING: (SegmentRef, u64) = (SegmentRef::vacant(0), 0);
+        let mut glimpses = [NOTHING; WINDOW_MAX];
         let mut count = 0;
         let turn = participant.turn();
         for ((table, hash), glimpse) in keys.zip(&mut glimpses) {

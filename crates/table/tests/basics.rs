@@ -419,3 +419,32 @@ fn entries_that_are_few_and_far_between_are_moved_together() {
     }
     assert_eq!(compact_all(&table), 0, "where nothing would be gained something is moved");
 }
+
+#[test]
+fn room_that_was_made_is_used_and_need_not_be() {
+    for (reserved, keys) in [(0, 500), (1, 500), (100, 1_000), (2_000, 16_000), (2_000, 3), (5_000, 80_000)] {
+        let table = table(3);
+        for index in 0..8 {
+            table.lock(index).reserve(reserved);
+        }
+        table.check();
+        let before = table.memory().index;
+        for i in 0..keys {
+            put(&table, &key(i), inline(&i.to_le_bytes()));
+        }
+        table.check();
+        assert_eq!(table.len(), keys);
+        assert!((0..keys).all(|i| get(&table, &key(i)).is_some()));
+        assert!(reserved < 2_000 || keys > reserved * 8 || table.memory().index <= before * 11 / 10);
+        // In a shard that has entries nothing is made ready.
+        let index = table.memory().index;
+        (0..8).for_each(|shard| table.lock(shard).reserve(100_000));
+        assert_eq!(table.memory().index, index, "{reserved} {keys}");
+        for i in 0..keys {
+            let hash = table.hash(&key(i));
+            table.lock(table.shard_of(hash)).find_mut(hash, &key(i)).unwrap().remove();
+        }
+        table.check();
+        assert_eq!(table.len(), 0);
+    }
+}

@@ -16,6 +16,9 @@ pub struct PackedLimits {
     pub value_bytes_max: usize,
 }
 
+/// Elements that are looked ahead for at a time.
+pub const AHEAD_MAX: usize = 16;
+
 /// A value that is more than a string.
 pub trait Collection: Sized + Send + Sync + 'static {
     /// What reading operations need: packed bytes, or the structure.
@@ -56,6 +59,13 @@ pub trait Collection: Sized + Send + Sync + 'static {
 
     /// How many elements it has: INFO tells of collections by it. O(1).
     fn items(view: Self::View<'_>) -> usize;
+
+    /// Has `ask` told which lines looking up some elements will read, at most [`AHEAD_MAX`] of them, so that their misses
+    /// overlap. It may look at what it was told, and is told of nothing where a look-up reads little.
+    #[inline]
+    fn look_ahead(&self, elements: &[&[u8]], ask: &impl Fn(*const u8)) {
+        let _ = (elements, ask);
+    }
 
     /// What OBJECT ENCODING answers.
     fn encoding(view: Self::View<'_>) -> &'static str;

@@ -141,7 +141,7 @@ pub fn fuzz_hash(bytes: &[u8]) {
             }
             _ => {
                 now += u64::from(b);
-                hash.expire_due(now, usize::MAX);
+                hash.expire_due(now, usize::MAX, &mut |_| {});
                 map.retain(|_, (_, end)| end.is_none_or(|end| end > now));
             }
         }

@@ -4,7 +4,7 @@
 //! by a 31st to a 16th, so that about 2.5% is lost to rounding.
 //! Invariant: a class's blocks are at least as large as what it is asked for, multiples of `ALIGN_MAX`, and lie in its slab.
 
-use super::{ALIGN_MAX, BYTES_BELOW, BYTES_MAX};
+use super::{ALIGN_MAX, BYTES_BELOW, SLAB_BYTES_MAX};
 
 /// Bytes of a unit: the smallest slab.
 pub(super) const UNIT_BYTES: usize = 32 << 10;
@@ -16,7 +16,7 @@ pub(super) const CLASSES: usize = ORDERS * STEPS;
 /// Blocks of the largest class of an order in a slab.
 pub(super) const FEWEST: usize = 16;
 
-const _: () = assert!(BYTES_BELOW << ORDERS == BYTES_MAX && FEWEST + STEPS <= 32);
+const _: () = assert!(BYTES_BELOW << ORDERS == SLAB_BYTES_MAX && FEWEST + STEPS <= 32);
 
 /// A size class: its order and how many blocks a slab has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

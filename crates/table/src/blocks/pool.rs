@@ -5,14 +5,14 @@
 //! Read next: `State::take` and `State::put`.
 
 use super::class::{CLASSES, Class, ORDERS, UNIT_BYTES};
+use super::lock::{Guarded, add, subtract};
 use super::tract::{
     ADDRESS_BITS, NO_CLASS, Slab, Tract, claim, free_run, largest_order, run_bits, slab_of, start_of,
     tract_of, unit_of,
 };
 use crate::arena::sys::{BLOCK_BYTES as TRACT_BYTES, REGION_BYTES, discard, map_region};
-use std::cell::UnsafeCell;
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 /// Slabs that are compared when a block may move.
 const COMPARED: usize = 32;
@@ -20,8 +20,7 @@ const COMPARED: usize = 32;
 /// What one or some threads allocate from.
 #[repr(align(128))]
 pub(super) struct Pool {
-    locked: AtomicBool,
-    state: UnsafeCell<State>,
+    state: Guarded<State>,
     /// Bytes of blocks that are out. Written under the lock, read by anybody.
     pub(super) live: AtomicUsize,
     /// Bytes of slabs. As above.
@@ -45,19 +44,8 @@ pub(super) struct State {
     pub(super) idle_units: usize,
 }
 
-// SAFETY: `state` is touched under the lock only; what its pointers lead to belongs to the pool.
-unsafe impl Sync for Pool {}
-
-/// Adds to a counter that only the lock holder writes: no read-modify-write instruction is needed.
-#[inline]
-fn add(counter: &AtomicUsize, bytes: usize) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
-}
-
-#[inline]
-fn subtract(counter: &AtomicUsize, bytes: usize) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_sub(bytes), Ordering::Relaxed);
-}
+// SAFETY: what its pointers lead to belongs to the pool, and is touched under its lock only.
+unsafe impl Send for State {}
 
 impl Pool {
     pub(super) const fn new() -> Pool {
@@ -70,46 +58,13 @@ impl Pool {
             used_units: 0,
             idle_units: 0,
         };
-        Pool {
-            locked: AtomicBool::new(false),
-            state: UnsafeCell::new(state),
-            live: AtomicUsize::new(0),
-            slabs: AtomicUsize::new(0),
-        }
+        Pool { state: Guarded::new(state), live: AtomicUsize::new(0), slabs: AtomicUsize::new(0) }
     }
 
-    /// Runs `act` under the lock. It must neither panic nor allocate. The lock spins: one that parks threads allocates.
+    /// Runs `act` under the lock. It must neither panic nor allocate.
     #[inline]
     pub(super) fn hold<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
-        // Acquire: pairs with the Release below.
-        if self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            self.lock_contended();
-        }
-        // SAFETY: the lock is held, so this is the only reference.
-        let result = act(unsafe { &mut *self.state.get() });
-        self.locked.store(false, Ordering::Release);
-        result
-    }
-
-    #[cold]
-    fn lock_contended(&self) {
-        let mut tries = 0u32;
-        loop {
-            // Relaxed: to wait without taking the line away from the holder.
-            let is_free = !self.locked.load(Ordering::Relaxed);
-            // Acquire: pairs with the Release in `hold`.
-            if is_free
-                && self
-                    .locked
-                    .compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed)
-                    .is_ok()
-            {
-                return;
-            }
-            tries = tries.wrapping_add(1);
-            // Who holds it may have been interrupted.
-            if tries.is_multiple_of(64) { std::thread::yield_now() } else { std::hint::spin_loop() }
-        }
+        self.state.hold(act)
     }
 
     /// A block of a class, from pool `number`, which this is.

@@ -14,7 +14,7 @@ static TURN: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
 #[test]
 fn every_size_has_a_block_that_is_large_enough_and_hardly_larger() {
     let mut sizes = std::collections::BTreeSet::new();
-    for bytes in BYTES_BELOW + 1..=BYTES_MAX {
+    for bytes in BYTES_BELOW + 1..=SLAB_BYTES_MAX {
         let class = Class::of(bytes);
         assert!(class.bytes() >= bytes, "{bytes}: {class:?}");
         assert!(class.bytes() * class.blocks <= class.slab_bytes());
@@ -49,7 +49,17 @@ struct Model {
 
 impl Model {
     fn alloc(&mut self, thread: usize, bytes: usize) {
-        let block = alloc(thread, bytes);
+        self.keep(alloc(thread, bytes), bytes);
+    }
+
+    fn alloc_zeroed(&mut self, thread: usize, bytes: usize) {
+        let block = alloc_zeroed(thread, bytes);
+        // SAFETY: the block is ours and so large.
+        assert!(unsafe { (0..bytes).all(|at| block.add(at).read() == 0) });
+        self.keep(block, bytes);
+    }
+
+    fn keep(&mut self, block: NonNull<u8>, bytes: usize) {
         let address = block.addr().get();
         assert_eq!(address % ALIGN_MAX, 0);
         let below = self.out.range(..=address).next_back();
@@ -75,9 +85,25 @@ impl Model {
         }
     }
 
-    /// What `realloc` does: another block with as much of the contents as fits.
+    /// What `realloc` does: the block where it is, if it can stay, or another with as much of the contents as fits.
     fn resize(&mut self, thread: usize, nth: usize, bytes: usize) {
         let Some((block, before)) = self.out.values().nth(nth).copied() else { return };
+        // SAFETY: the block is live and so large.
+        if unsafe { resize(block, before, bytes) } {
+            let (address, both) = (block.addr().get(), before.min(bytes));
+            // SAFETY: it is as large now.
+            unsafe {
+                assert!(
+                    (0..both).all(|at| block.add(at).read() == mark(address)),
+                    "a block lost its contents"
+                );
+                block.write_bytes(mark(address), usable(bytes));
+            }
+            self.out.insert(address, (block, bytes));
+            let above = self.out.range(address + 1..).next();
+            assert!(above.is_none_or(|(at, _)| address + usable(bytes) <= *at), "overlap");
+            return;
+        }
         self.alloc(thread, bytes);
         let both = before.min(bytes);
         // SAFETY: both are live and so large.
@@ -119,18 +145,22 @@ proptest! {
 
     #[test]
     fn blocks_never_overlap_and_keep_what_is_in_them(
-        ops in prop::collection::vec((0usize..6, 0usize..4, BYTES_BELOW + 1..=BYTES_MAX, 1usize..60, any::<prop::sample::Index>()), 1..40),
-        small in any::<bool>(),
+        ops in prop::collection::vec((0usize..8, 0usize..4, BYTES_BELOW + 1..=BYTES_MAX, 1usize..60, any::<prop::sample::Index>()), 1..40),
+        sizes in 0usize..3,
     ) {
         let turn = TURN.lock();
         let before = memory();
         let mut model = Model::default();
         for (op, thread, bytes, count, nth) in ops {
-            let bytes = if small { BYTES_BELOW + 1 + bytes % 1500 } else { bytes };
+            let most = [1500, SLAB_BYTES_MAX - BYTES_BELOW - 1, BYTES_MAX][sizes];
+            let bytes = if sizes == 2 { bytes } else { BYTES_BELOW + 1 + bytes % most };
+            let count = if sizes == 2 { count.div_ceil(8) } else { count };
             match op {
                 0..=2 => (0..count).for_each(|_| model.alloc(thread, bytes)),
                 3 => (0..count).for_each(|_| if !model.out.is_empty() { model.free(nth.index(model.out.len())) }),
                 4 => _ = model.compact(thread),
+                5 => model.alloc_zeroed(thread, bytes),
+                6 => if !model.out.is_empty() { model.resize(thread, nth.index(model.out.len()), bytes) },
                 _ => _ = release(count % 2 == 0),
             }
             let live: usize = model.out.values().map(|(_, bytes)| usable(*bytes)).sum();
@@ -174,6 +204,32 @@ fn what_is_left_of_many_blocks_is_moved_into_few_slabs() {
 }
 
 #[test]
+fn pages_between_runs_are_given_back_and_read_as_zero() {
+    let _turn = TURN.lock();
+    let before = memory();
+    let mut model = Model::default();
+    let thread = POOLS - 2;
+    (0..40).for_each(|i| model.alloc(thread, SLAB_BYTES_MAX + 1 + i * 9_000));
+    let (live, whole) = (memory().live, model.out.len());
+    for nth in (0..whole).rev().step_by(2) {
+        model.free(nth);
+    }
+    let freed = live - memory().live;
+    release(true);
+    assert_eq!(release(true), 0, "given back twice");
+    check();
+    // Some of them fit where pages were given back.
+    (0..20).for_each(|i| model.alloc_zeroed(thread, SLAB_BYTES_MAX + 1 + i * 17_000));
+    let nth = model.out.len() / 2;
+    model.resize(thread, nth, SLAB_BYTES_MAX + 1);
+    model.resize(thread, nth, BYTES_MAX);
+    assert!(cfg!(miri) || freed > 2 << 20, "{freed}");
+    model.empty();
+    check();
+    assert_eq!(memory(), before);
+}
+
+#[test]
 fn addresses_that_are_of_no_block_are_not_looked_at() {
     let local = [0u8; 2000];
     assert!(!is_sparse(0, local.as_ptr(), local.len()));
@@ -203,7 +259,8 @@ fn live(
     };
     for _ in 0..rounds {
         // Small ones more often, so that many are out.
-        let bytes = (BYTES_BELOW + 1) << below(6);
+        let doublings = if below(4) == 0 { 10 } else { 6 };
+        let bytes = (BYTES_BELOW + 1) << below(doublings);
         let bytes = bytes + below(bytes);
         let bytes = bytes.min(BYTES_MAX);
         let nth = below(model.out.len().max(1));

@@ -140,6 +140,14 @@ impl Hash {
         }
     }
 
+    /// An empty table with room for so many fields.
+    #[must_use]
+    pub fn table_for(fields: usize) -> Hash {
+        let mut table = Table::default();
+        table.expect(fields);
+        Hash { form: Form::Table(Box::new(table)) }
+    }
+
     /// Sets a field.
     #[inline]
     pub fn set(&mut self, field: &[u8], value: &[u8], end: End, now: u64, limits: PackedLimits) -> Before {
@@ -219,12 +227,12 @@ impl Hash {
         Before::of(end, now)
     }
 
-    /// Removes fields whose time has come, at most `limit`. Answers how many.
-    pub fn expire_due(&mut self, now: u64, limit: usize) -> usize {
+    /// Removes fields whose time has come, at most `limit`, and names them to `gone`. Answers how many.
+    pub fn expire_due(&mut self, now: u64, limit: usize, gone: &mut dyn FnMut(&[u8])) -> usize {
         match &mut self.form {
             Form::Pairs(_) => 0,
-            Form::Triples(triples) => packed::expire_due(triples, now, limit),
-            Form::Table(table) => table.expire_due(now, limit),
+            Form::Triples(triples) => packed::expire_due(triples, now, limit, gone),
+            Form::Table(table) => table.expire_due(now, limit, gone),
         }
     }
 
@@ -339,6 +347,13 @@ impl Collection for Hash {
     #[inline]
     fn items(view: HashView<'_>) -> usize {
         view.len()
+    }
+
+    #[inline]
+    fn look_ahead(&self, fields: &[&[u8]], ask: &impl Fn(*const u8)) {
+        if let Form::Table(table) = &self.form {
+            table.look_ahead(fields, ask);
+        }
     }
 
     fn encoding(view: HashView<'_>) -> &'static str {

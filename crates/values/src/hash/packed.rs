@@ -166,9 +166,20 @@ pub(super) fn set_end(
     true
 }
 
-/// Removes triples whose time has come, at most `limit`. Answers how many.
-pub(super) fn expire_due(triples: &mut PackedBuf, now: u64, limit: usize) -> usize {
+/// Removes triples whose time has come, at most `limit`, and names their fields. Answers how many.
+pub(super) fn expire_due(
+    triples: &mut PackedBuf,
+    now: u64,
+    limit: usize,
+    gone: &mut dyn FnMut(&[u8]),
+) -> usize {
     let due = count_due(triples.view(), now).min(limit);
+    let mut field = Vec::new();
+    for element in triples.view().iter().step_by(3).take(due) {
+        field.clear();
+        element.write_to(&mut field);
+        gone(&field);
+    }
     triples.remove_range(0, due * 3);
     due
 }

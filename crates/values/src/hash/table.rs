@@ -97,8 +97,18 @@ fn read(record: &[u8]) -> Record<'_> {
 }
 
 impl Table {
+    /// See [`crate::collection::Collection::look_ahead`].
+    pub(super) fn look_ahead(&self, fields: &[&[u8]], ask: &impl Fn(*const u8)) {
+        self.index.look_ahead(fields, ask, |reference| self.slab.look_ahead(reference, ask));
+    }
+
     pub(super) fn len(&self) -> usize {
         self.index.len()
+    }
+
+    /// Makes room in an empty one for so many fields.
+    pub(super) fn expect(&mut self, fields: usize) {
+        self.index.expect(fields);
     }
 
     #[inline]
@@ -194,13 +204,15 @@ impl Table {
         self.slab.free(reference);
     }
 
-    /// Removes fields whose time has come, at most `limit`. Answers how many.
-    pub(super) fn expire_due(&mut self, now: u64, limit: usize) -> usize {
+    /// Removes fields whose time has come, at most `limit`, and names them. Answers how many.
+    pub(super) fn expire_due(&mut self, now: u64, limit: usize, gone: &mut dyn FnMut(&[u8])) -> usize {
         let mut removed = 0;
         while removed < limit {
             let Some((end, reference)) = self.deadlines.first().filter(|(end, _)| *end <= now) else { break };
             let slab = &self.slab;
-            let hash = hash_of(read(slab.get(reference)).field);
+            let field = read(slab.get(reference)).field;
+            gone(field);
+            let hash = hash_of(field);
             let found = self.index.remove(
                 hash,
                 |other| other == reference,

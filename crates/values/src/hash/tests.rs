@@ -92,7 +92,10 @@ impl Pair {
                 let mut due: Vec<_> =
                     self.model.iter().filter(|(_, (_, end))| end.is_some_and(|end| end <= now)).collect();
                 due.sort_by_key(|(_, (_, end))| *end);
-                assert_eq!(self.hash.expire_due(now, limit), due.len().min(limit));
+                let mut gone = Vec::new();
+                let count = self.hash.expire_due(now, limit, &mut |field| gone.push(field.to_vec()));
+                assert_eq!((count, gone.len()), (due.len().min(limit), count));
+                assert!(gone.iter().all(|field| self.hash.look().find(field, now) == Found::Absent));
                 let hash = &self.hash;
                 self.model.retain(|field, (_, end)| {
                     end.is_none_or(|end| end > now) || hash.look().find(field, 0) != Found::Absent

@@ -267,6 +267,6 @@ impl Segment {
 
 /// The byte of the hash that is kept beside a reference: bits that choose neither segment nor bucket.
 #[inline]
-fn tag(hash: u64) -> u8 {
+pub(super) fn tag(hash: u64) -> u8 {
     hash as u8
 }

@@ -40,6 +40,9 @@ const FREE: u8 = 0xff;
 /// Bytes of the length of a long record in a page.
 const LONG_HEADER: usize = 3;
 
+/// What most records are not longer than, in bytes.
+const SHORT_RECORD_BYTES: usize = 32;
+
 /// The end of a free list; no block begins there, as each has at least a unit.
 const NIL: u16 = u16::MAX;
 
@@ -142,6 +145,19 @@ impl Slab {
         let block = &self.pages[page].bytes[at..];
         let header = Header::read(block);
         &block[header.bytes..header.bytes + header.len]
+    }
+
+    /// Has `ask` told where a record lies: its first line, and the one behind where a short record may reach into it.
+    #[inline]
+    pub fn look_ahead(&self, reference: u32, ask: &impl Fn(*const u8)) {
+        let block = if reference & APART != 0 {
+            self.apart.get((reference & !APART) as usize).as_ptr()
+        } else {
+            let (page, at) = split(reference);
+            self.pages[page].bytes[at..].as_ptr()
+        };
+        ask(block);
+        ask(block.wrapping_add(SHORT_RECORD_BYTES));
     }
 
     /// The record of a reference, to be changed in place.

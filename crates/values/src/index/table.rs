@@ -7,14 +7,18 @@
 //! Invariants: a segment of `depth` d is named by the 2^(D - d) entries of a directory of depth D that
 //! begin with its bits; `deepest` counts the segments with d = D. `check` compares.
 
-use super::Draws;
-use super::bucket::SLOTS;
+use super::bucket::{Bucket, SLOTS};
 use super::chunks::Chunks;
-use super::segment::{BUCKETS_MAX, DEPTH_MAX, POSITION_BITS, Place, Segment};
+use super::segment::{BUCKETS_MAX, DEPTH_MAX, POSITION_BITS, Place, Segment, tag};
+use super::{Draws, hash_of};
+use crate::collection::AHEAD_MAX;
 use crate::mover::Mover;
 
 /// Two halves with at most so many elements together become one segment again.
 const JOIN_MAX: usize = 400;
+
+/// The most elements that a segment is made for at once. It can have more: hashes are not spread evenly.
+const EXPECTED_MAX: usize = 900;
 
 /// Places tried for a random element, before one is searched from the last place on.
 const TRIES_MAX: usize = 200;
@@ -41,6 +45,24 @@ impl Index {
     #[must_use]
     pub fn new() -> Index {
         Index::default()
+    }
+
+    /// Makes room in an empty index for `count` elements that are about to be inserted: what would be moved again and again
+    /// while it grows stays where it is put.
+    pub fn expect(&mut self, count: usize) {
+        if !self.is_empty() || count == 0 {
+            return;
+        }
+        let depth = (0..DEPTH_MAX).find(|depth| count >> depth <= EXPECTED_MAX).unwrap_or(DEPTH_MAX);
+        *self = Index::new();
+        for at in 0..1_u64 << depth {
+            let segment =
+                Segment::new(at.checked_shl(64 - depth).unwrap_or(0), depth, (count >> depth).max(1));
+            self.bucket_bytes += segment.bytes();
+            self.segments.push(segment);
+        }
+        self.directory = (0..1 << depth).collect();
+        self.deepest = self.segments.len();
     }
 
     /// Elements.
@@ -84,6 +106,27 @@ impl Index {
     pub fn find(&self, hash: u64, eq: impl FnMut(u32) -> bool) -> Option<u32> {
         let segment = self.segments.get(self.segment_of(hash)?);
         segment.find(hash, eq).map(|place| segment.get(place))
+    }
+
+    /// Has `ask` told which lines finding the first [`AHEAD_MAX`] of some keys reads first, their home buckets, and then
+    /// `record` which references may be theirs. What lies away from home is not among them.
+    #[inline]
+    pub fn look_ahead(&self, keys: &[&[u8]], ask: &impl Fn(*const u8), mut record: impl FnMut(u32)) {
+        let mut homes: [Option<(u64, &Bucket)>; AHEAD_MAX] = [None; AHEAD_MAX];
+        for (home, key) in homes.iter_mut().zip(keys) {
+            let hash = hash_of(key);
+            let Some(at) = self.segment_of(hash) else { return };
+            let segment = self.segments.get(at);
+            let bucket = segment.bucket(segment.home(hash));
+            ask(std::ptr::from_ref(bucket).cast());
+            *home = Some((hash, bucket));
+        }
+        for (hash, bucket) in homes.iter().flatten() {
+            bucket.find(tag(*hash), |reference| {
+                record(reference);
+                false
+            });
+        }
     }
 
     /// Adds an element that is not there yet.

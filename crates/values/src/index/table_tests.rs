@@ -115,6 +115,30 @@ fn it_grows_and_shrinks_as_a_whole() {
 }
 
 #[test]
+fn an_index_that_was_told_how_much_comes_is_as_one_that_grew() {
+    for count in [1, 10, 900, 901, 1_000, 5_000, 100_000] {
+        let (mut told, mut grown) = (Index::new(), Index::new());
+        told.expect(count);
+        for reference in 0..count as u32 {
+            told.insert(hash(reference), reference, hash);
+            grown.insert(hash(reference), reference, hash);
+        }
+        told.check(hash);
+        assert_eq!(scan_all(&told, 9, hash).len(), count);
+        let (told_bytes, grown_bytes) = (told.heap_bytes(), grown.heap_bytes());
+        assert!(
+            told_bytes * 4 <= grown_bytes * 5,
+            "{count}: {told_bytes} bytes, and {grown_bytes} where it grew"
+        );
+        for reference in 0..count as u32 {
+            assert!(remove(&mut told, reference, hash));
+        }
+        told.check(hash);
+        assert!(told.heap_bytes() < 500, "{} bytes for none of {count}", told.heap_bytes());
+    }
+}
+
+#[test]
 fn equal_hashes_are_found_and_cost_no_directory() {
     let all_alike = |_: u32| 77_u64;
     let mut index = Index::new();
@@ -160,4 +184,27 @@ fn freeing_goes_in_steps() {
     }
     assert!((20..=50).contains(&steps), "{steps}");
     assert_eq!((index.len(), index.heap_bytes()), (0, 0));
+}
+
+#[test]
+fn nearly_all_references_are_told_before_they_are_looked_for() {
+    let mut index = Index::new();
+    for reference in 0..20_000 {
+        insert(&mut index, reference, hash);
+    }
+    let (mut told, lines) = (0, std::cell::Cell::new(0));
+    for first in (0..20_000_u32).step_by(AHEAD_MAX) {
+        let keys: Vec<[u8; 4]> = (first..).take(AHEAD_MAX).map(u32::to_le_bytes).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+        let wanted = first..first + AHEAD_MAX as u32;
+        index.look_ahead(&keys, &|_| lines.set(lines.get() + 1), |reference| {
+            told += usize::from(wanted.contains(&reference));
+        });
+    }
+    assert_eq!(lines.get(), 20_000, "each key has a home");
+    assert!(told > 18_000, "{told} of 20000 references told");
+    // More keys than are looked for at a time, keys that are not there, and an empty index.
+    let many = vec![&b"absent"[..]; AHEAD_MAX * 3];
+    index.look_ahead(&many, &|_| {}, |_| {});
+    Index::new().look_ahead(&many, &|_| panic!("an empty index has no line"), |_| {});
 }

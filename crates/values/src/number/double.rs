@@ -9,6 +9,8 @@ const F64: Format = Format { precision: 53, exponent_min: -1074, exponent_limit:
 
 /// Doubles of at most this magnitude (2^62) that are whole are printed as integers.
 const WHOLE_MAX: f64 = 4_611_686_018_427_387_904.0;
+/// Digits of whole numbers that are exact as doubles, whatever the digits are.
+const WHOLE_DIGITS_MAX: usize = 15;
 
 /// Parses a double as Redis parses a score: decimal or hexadecimal, `inf`, `infinity`, one sign.
 ///
@@ -16,7 +18,9 @@ const WHOLE_MAX: f64 = 4_611_686_018_427_387_904.0;
 /// being zero. Linear in the text's length.
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
     let (negative, body) = split_sign(text);
-    let magnitude = if is_infinity(body) {
+    let magnitude = if let Some(whole) = short_whole(body) {
+        whole
+    } else if is_infinity(body) {
         f64::INFINITY
     } else if let Some(hex) = hex_body(body) {
         from_exact(scan_hex(hex)?)?
@@ -24,6 +28,23 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
         from_decimal(body)?
     };
     Some(if negative { -magnitude } else { magnitude })
+}
+
+/// A whole number of few digits, as most scores are: exact as a double.
+#[inline]
+fn short_whole(body: &[u8]) -> Option<f64> {
+    if body.is_empty() || body.len() > WHOLE_DIGITS_MAX {
+        return None;
+    }
+    let mut whole = 0u64;
+    for &byte in body {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        whole = whole * 10 + u64::from(digit);
+    }
+    Some(whole as f64)
 }
 
 fn from_decimal(body: &[u8]) -> Option<f64> {

@@ -4,6 +4,7 @@
 //! do: once each, to nearest, ties to even.
 
 use num_bigint::BigUint;
+use std::cmp::Ordering;
 
 use super::round::{
     Decimal, Exact, Format, hex_body, is_infinity, scan_hex, shift_right_to_even, split_sign,
@@ -39,6 +40,19 @@ enum Magnitude {
 }
 
 impl LongDouble {
+    /// The greatest finite number.
+    pub const MAX: LongDouble = LongDouble {
+        negative: false,
+        magnitude: Magnitude::Finite { mantissa: u64::MAX, exponent: X87.exponent_limit - X87.precision },
+    };
+
+    /// The lowest finite number.
+    pub const MIN: LongDouble = LongDouble { negative: true, ..LongDouble::MAX };
+
+    /// One.
+    pub const ONE: LongDouble =
+        LongDouble { negative: false, magnitude: Magnitude::Finite { mantissa: 1, exponent: 0 } };
+
     /// Parses text as Redis does for INCRBYFLOAT: decimal or hexadecimal, `inf`, `infinity`.
     ///
     /// Refuses NaN, spaces, rests, overflow, and non-zero text that rounds to zero. Infinity
@@ -100,6 +114,12 @@ impl LongDouble {
         self.magnitude == Magnitude::Infinite
     }
 
+    /// The number with the other sign.
+    #[must_use]
+    pub fn negated(self) -> LongDouble {
+        LongDouble { negative: !self.negative, ..self }
+    }
+
     fn is_zero(self) -> bool {
         matches!(self.magnitude, Magnitude::Finite { mantissa: 0, .. })
     }
@@ -131,6 +151,25 @@ impl LongDouble {
         };
         let negative = high.negative && mantissa != 0;
         LongDouble::from_exact(negative, Exact { mantissa, exponent: high.exponent - 62, sticky })
+    }
+
+    /// Which of two is greater; zeros are equal whatever their sign.
+    pub fn compare(self, other: LongDouble) -> Ordering {
+        let sign = |number: LongDouble| match number.is_zero() {
+            true => 0,
+            false if number.negative => -1,
+            false => 1,
+        };
+        let size = |number: LongDouble| match number.normalized() {
+            Some(normal) => (normal.exponent, normal.mantissa),
+            None => (i64::MAX, u64::MAX),
+        };
+        let by_sign = sign(self).cmp(&sign(other));
+        by_sign.then_with(|| match sign(self) {
+            0 => Ordering::Equal,
+            -1 => size(other).cmp(&size(self)),
+            _ => size(self).cmp(&size(other)),
+        })
     }
 
     /// Sign and magnitude with the mantissa's top bit set (or zero); `None` if infinite.
@@ -230,6 +269,24 @@ mod tests {
         ] {
             assert_eq!(add(left, right).as_deref(), Some(sum), "{left} + {right}");
         }
+    }
+
+    #[test]
+    fn numbers_are_compared() {
+        let rising = [
+            "-inf", "-1e4000", "-2", "-1.5", "-1e-30", "0", "1e-4000", "0.1", "1", "0x1p62", "1e4900", "inf",
+        ];
+        for (left_at, left) in rising.iter().enumerate() {
+            for (right_at, right) in rising.iter().enumerate() {
+                let [left, right] = [left, right].map(|text| LongDouble::parse(text.as_bytes()).unwrap());
+                assert_eq!(left.compare(right), left_at.cmp(&right_at), "{left:?} {right:?}");
+            }
+        }
+        let [zero, minus_zero] = ["0", "-0"].map(|text| LongDouble::parse(text.as_bytes()).unwrap());
+        assert_eq!(zero.compare(minus_zero), Ordering::Equal);
+        assert_eq!(LongDouble::MAX.checked_add(LongDouble::MAX), None);
+        assert_eq!(LongDouble::MAX.checked_add(LongDouble::from_i64(1)), Some(LongDouble::MAX));
+        assert_eq!(LongDouble::MAX.compare(LongDouble::MAX.negated()), Ordering::Greater);
     }
 
     #[test]

@@ -28,6 +28,26 @@ pub fn check(packed: &[u8]) -> Result<usize, Bad> {
 
 /// The elements of a listpack, every byte of which is looked at.
 pub fn from_listpack(listpack: &[u8]) -> Result<PackedBuf, Bad> {
+    let (count, elements) = count_in_listpack(listpack)?;
+    let mut packed = Vec::with_capacity(HEADER_BYTES + elements.len());
+    packed.extend_from_slice(&count);
+    packed.extend_from_slice(elements);
+    Ok(PackedBuf::from_vec(packed))
+}
+
+/// The same of a listpack that nobody else needs: its memory becomes that of the elements.
+pub fn from_listpack_vec(mut listpack: Vec<u8>) -> Result<PackedBuf, Bad> {
+    let (count, elements) = count_in_listpack(&listpack)?;
+    let len = HEADER_BYTES + elements.len();
+    // The count is moved with the elements that follow it, and is the true one then.
+    listpack.drain(..LISTPACK_HEADER_BYTES - HEADER_BYTES);
+    listpack.truncate(len);
+    listpack.iter_mut().zip(count).for_each(|(byte, count)| *byte = count);
+    Ok(PackedBuf::from_vec(listpack))
+}
+
+/// How many elements there are, as packed elements begin, and the elements.
+fn count_in_listpack(listpack: &[u8]) -> Result<([u8; HEADER_BYTES], &[u8]), Bad> {
     let (total, rest) = listpack.split_first_chunk::<4>().ok_or(Bad)?;
     let (announced, rest) = rest.split_first_chunk::<HEADER_BYTES>().ok_or(Bad)?;
     let (&last, elements) = rest.split_last().ok_or(Bad)?;
@@ -40,10 +60,7 @@ pub fn from_listpack(listpack: &[u8]) -> Result<PackedBuf, Bad> {
     if announced != COUNT_UNKNOWN && announced != count {
         return Err(Bad);
     }
-    let mut packed = Vec::with_capacity(HEADER_BYTES + elements.len());
-    packed.extend_from_slice(&(count.min(COUNT_UNKNOWN) as u16).to_le_bytes());
-    packed.extend_from_slice(elements);
-    Ok(PackedBuf::from_vec(packed))
+    Ok(((count.min(COUNT_UNKNOWN) as u16).to_le_bytes(), elements))
 }
 
 /// Appends the elements as a listpack.

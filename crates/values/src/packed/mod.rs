@@ -19,7 +19,10 @@ use crate::number;
 pub use buf::PackedBuf;
 pub use element::{Element, encoded_bytes};
 use element::{SHORT_STRING, SHORT_STRING_MASK, decode, end_of, start_before};
-pub use foreign::{Bad, check, from_listpack, to_listpack};
+pub use foreign::{Bad, check, from_listpack, from_listpack_vec, to_listpack};
+
+mod distinct;
+pub use distinct::are_distinct;
 
 /// Bytes of the count in front.
 pub(crate) const HEADER_BYTES: usize = 2;

@@ -163,6 +163,7 @@ fn compare(buf: &PackedBuf, model: &[Vec<u8>]) {
     to_listpack(view, &mut listpack);
     assert_eq!(listpack.len(), view.listpack_bytes());
     let back = from_listpack(&listpack).map(|back| contents(&back));
+    assert_eq!(from_listpack_vec(listpack.clone()).map(|back| contents(&back)), back);
     assert_eq!(back.as_deref(), Ok(model));
 }
 
@@ -235,6 +236,7 @@ fn what_is_refused() {
         let mut wrong = *right;
         wrong[at] ^= 2;
         assert_eq!(from_listpack(&wrong), Err(Bad), "{at}");
+        assert_eq!(from_listpack_vec(wrong.to_vec()), Err(Bad), "{at}");
     }
     let uncounted = b"\x09\0\0\0\xff\xff\x05\x01\xff";
     assert_eq!(from_listpack(uncounted).map(|buf| buf.len()), Ok(1));

@@ -3,22 +3,9 @@
 //! Their form follows from the limits in force here, by the rules of Redis' loading, which are not
 //! quite those of adding.
 
-use super::{Form, Ints, IntsBuf, Limits, Set, Table, view};
-use crate::index::hash_of;
+use super::{Form, IntsBuf, Limits, Set, Table};
 use crate::number;
-use crate::packed::{Element, Packed, PackedBuf};
-
-/// Whether no member is there twice.
-#[must_use]
-pub fn are_distinct(members: Packed<'_>) -> bool {
-    let mut hashed: Vec<(u64, Element<'_>)> =
-        members.iter().map(|member| (view::with_text(member, hash_of), member)).collect();
-    // Texts are compared where hashes are equal: almost never, but for a member that is there twice.
-    hashed.sort_unstable_by(|(hash, member), (other_hash, other)| {
-        hash.cmp(other_hash).then_with(|| member.to_vec().cmp(&other.to_vec()))
-    });
-    hashed.is_sorted_by(|(hash, member), (next_hash, next)| hash != next_hash || !member.is(&next.to_vec()))
-}
+use crate::packed::PackedBuf;
 
 /// A set that is loaded member by member.
 #[derive(Debug)]
@@ -62,12 +49,51 @@ impl<'a> Loader<'a> {
     }
 }
 
+/// A set with so many members that it becomes a table at once, before the limits are known.
+#[derive(Debug)]
+pub struct Large(Table);
+
+impl Large {
+    /// Begins a set that has `expected` members. Room is made for them.
+    #[must_use]
+    pub fn new(expected: usize) -> Large {
+        let mut table = Table::default();
+        table.expect(expected);
+        Large(table)
+    }
+
+    /// Adds a member; false if it was there.
+    pub fn add(&mut self, member: &[u8]) -> bool {
+        self.0.insert(member)
+    }
+
+    /// The set, in the form that Redis gives it under these limits.
+    #[must_use]
+    pub fn into_set(self, limits: &Limits) -> Set {
+        if self.0.len() > limits.ints_max() {
+            return Set { form: Form::Table(self.0) };
+        }
+        let mut loader = Loader::new(self.0.len(), limits);
+        self.0.iter().for_each(|member| {
+            loader.add(member);
+        });
+        loader.finish()
+    }
+}
+
+impl PartialEq for Large {
+    fn eq(&self, other: &Large) -> bool {
+        self.0.len() == other.0.len() && self.0.iter().all(|member| other.0.contains(member))
+    }
+}
+
 impl Set {
     /// The set of sorted integers.
     #[must_use]
-    pub fn of_ints(ints: Ints<'_>, limits: &Limits) -> Set {
-        let mut set = Set { form: Form::Ints(IntsBuf::copy_of(ints)) };
-        if ints.len() > limits.ints_max() {
+    pub fn of_ints(ints: IntsBuf, limits: &Limits) -> Set {
+        let many = ints.view().len() > limits.ints_max();
+        let mut set = Set { form: Form::Ints(ints) };
+        if many {
             set.become_table();
         }
         set

@@ -21,7 +21,7 @@ pub mod operations;
 mod pop;
 
 mod load;
-pub use load::{Loader, are_distinct};
+pub use load::{Large, Loader};
 
 #[cfg(test)]
 mod tests;
@@ -330,6 +330,13 @@ impl Collection for Set {
     #[inline]
     fn items(view: View<'_>) -> usize {
         view.len()
+    }
+
+    #[inline]
+    fn look_ahead(&self, members: &[&[u8]], ask: &impl Fn(*const u8)) {
+        if let Form::Table(table) = &self.form {
+            table.look_ahead(members, ask);
+        }
     }
 
     fn encoding(view: View<'_>) -> &'static str {

@@ -37,6 +37,11 @@ impl Table {
         self.index.find(hash, |reference| self.slab.get(reference) == member).is_some()
     }
 
+    /// See [`crate::collection::Collection::look_ahead`].
+    pub(super) fn look_ahead(&self, members: &[&[u8]], ask: &impl Fn(*const u8)) {
+        self.index.look_ahead(members, ask, |reference| self.slab.look_ahead(reference, ask));
+    }
+
     /// All members, in the order in which they lie in memory.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> + Clone {
         self.slab.iter()
@@ -52,6 +57,11 @@ impl Table {
     pub fn random(&self, random: u64) -> Option<(u32, &[u8])> {
         let reference = self.index.random(random)?;
         Some((reference, self.slab.get(reference)))
+    }
+
+    /// Makes room in an empty one for so many members.
+    pub fn expect(&mut self, members: usize) {
+        self.index.expect(members);
     }
 
     /// Adds a member; false if it was there.

@@ -103,13 +103,17 @@ impl Stream {
 fn read_node(first: StreamId, mut list: Reader<'_>) -> Result<Node, BadListpack> {
     let (live, deleted) = (list.count()?, list.count()?);
     let names = list.count()?;
-    let names = list.texts(names)?;
+    let names = {
+        let mut texts = Vec::new();
+        list.words(names, &mut texts)?;
+        texts
+    };
     if list.int()? != 0 || names.is_empty() {
         return Err(BadListpack);
     }
     let (mut node, mut seen_deleted, mut seen) = (None::<Node>, 0, 0);
     let mut live_before = None;
-    let mut words: Vec<Vec<u8>> = Vec::new();
+    let mut words: Vec<Element<'_>> = Vec::new();
     while !list.is_at_end() {
         let flags = list.int()?;
         let (ms, seq) = (list.int()? as u64, list.int()? as u64);
@@ -117,14 +121,13 @@ fn read_node(first: StreamId, mut list: Reader<'_>) -> Result<Node, BadListpack>
         let same = flags & SAME_FIELDS != 0;
         words.clear();
         let fields = if same {
-            for name in &names {
-                words.push(name.clone());
-                words.push(list.text()?);
+            for &name in &names {
+                words.extend([name, list.word()?]);
             }
             names.len()
         } else {
             let fields = list.count()?;
-            words = list.texts(fields.checked_mul(2).ok_or(BadListpack)?)?;
+            list.words(fields.checked_mul(2).ok_or(BadListpack)?, &mut words)?;
             words.len() / 2
         };
         if flags & !(DELETED | SAME_FIELDS) != 0 || list.int()? != elements_of(fields as i64, same) {
@@ -138,8 +141,8 @@ fn read_node(first: StreamId, mut list: Reader<'_>) -> Result<Node, BadListpack>
         if !follows || fields == 0 {
             return Err(BadListpack);
         }
-        let node = node.get_or_insert_with(|| Node::with_names(first, names.iter().map(Vec::as_slice)));
-        let at = node.append_as(first, id, words.iter().map(Vec::as_slice), same);
+        let node = node.get_or_insert_with(|| Node::with_names(first, names.iter().copied()));
+        let at = node.append_as(first, id, words.iter().copied(), same);
         if flags & DELETED != 0 {
             node.delete(at);
             seen_deleted += 1;
@@ -189,10 +192,22 @@ impl Writer<'_> {
 /// so that it is read from its end.
 fn push_length_behind(out: &mut Vec<u8>, len: usize) {
     let groups = element::listpack_size(len) - len;
-    for group in (0..groups).rev() {
-        let bits = (len >> (7 * group)) as u8 & 0x7f;
-        out.push(if group + 1 == groups { bits } else { bits | 0x80 });
-    }
+    out.extend((0..groups).rev().map(|group| group_behind(len, groups, group)));
+}
+
+/// One group of a length behind an element, of so many.
+fn group_behind(len: usize, groups: usize, group: usize) -> u8 {
+    let bits = (len >> (7 * group)) as u8 & 0x7f;
+    if group + 1 == groups { bits } else { bits | 0x80 }
+}
+
+/// What follows a length behind an element; nothing where it is another length.
+fn strip_length_behind(rest: &[u8], len: usize) -> Option<&[u8]> {
+    let groups = element::listpack_size(len) - len;
+    let (behind, rest) = rest.split_at_checked(groups)?;
+    let is_it =
+        behind.iter().zip((0..groups).rev()).all(|(&byte, group)| byte == group_behind(len, groups, group));
+    is_it.then_some(rest)
 }
 
 /// Reads elements from bytes that are not trusted.
@@ -220,9 +235,7 @@ impl<'a> Reader<'a> {
 
     fn element(&mut self) -> Result<Element<'a>, BadListpack> {
         let (element, len) = element::decode(self.rest).ok_or(BadListpack)?;
-        let mut behind = Vec::with_capacity(5);
-        push_length_behind(&mut behind, len);
-        self.rest = self.rest[len..].strip_prefix(&behind[..]).ok_or(BadListpack)?;
+        self.rest = strip_length_behind(&self.rest[len..], len).ok_or(BadListpack)?;
         if let Some(count) = &mut self.count {
             *count = count.checked_sub(1).ok_or(BadListpack)?;
         }
@@ -240,12 +253,19 @@ impl<'a> Reader<'a> {
         usize::try_from(self.int()?).map_err(|_| BadListpack)
     }
 
-    fn text(&mut self) -> Result<Vec<u8>, BadListpack> {
-        Ok(self.element()?.to_vec())
+    /// An element as a node keeps it, whatever form its text has here.
+    fn word(&mut self) -> Result<Element<'a>, BadListpack> {
+        Ok(match self.element()? {
+            Element::Bytes(text) => Element::of(text),
+            integer => integer,
+        })
     }
 
-    /// `count` texts, of which no more are made room for than are there.
-    fn texts(&mut self, count: usize) -> Result<Vec<Vec<u8>>, BadListpack> {
-        (0..count).map(|_| self.text()).collect()
+    /// Appends `count` elements to `words`, of which no more are made room for than are there.
+    fn words(&mut self, count: usize, words: &mut Vec<Element<'a>>) -> Result<(), BadListpack> {
+        for _ in 0..count {
+            words.push(self.word()?);
+        }
+        Ok(())
     }
 }

@@ -105,22 +105,22 @@ impl Node {
 
     /// A node that begins with an entry; `words` are its fields and values in turn.
     pub(super) fn new<'w>(id: StreamId, words: impl ExactSizeIterator<Item = &'w [u8]> + Clone) -> Node {
-        let mut node = Node::with_names(id, words.clone().step_by(2));
-        node.append_as(id, id, words, true);
+        let mut node = Node::with_names(id, words.clone().step_by(2).map(Element::of));
+        node.append_as(id, id, words.map(Element::of), true);
         node
     }
 
     /// A node without entries, to be filed under `first`, that begins with these fields.
     pub(super) fn with_names<'w>(
         first: StreamId,
-        names: impl ExactSizeIterator<Item = &'w [u8]> + Clone,
+        names: impl ExactSizeIterator<Item = Element<'w>> + Clone,
     ) -> Node {
-        let bytes: usize = names.clone().map(|name| name.len() + 1).sum();
+        let bytes: usize = names.clone().map(Element::encoded_len).sum();
         let mut buffer = Vec::with_capacity(32 + bytes);
         let mut listpack =
             LISTPACK_FRAME_BYTES + int_listpack_size(names.len() as i64) + int_listpack_size(0);
         element::push_varint(&mut buffer, names.len() as u64);
-        for name in names.map(Element::of) {
+        for name in names {
             name.encode(&mut buffer);
             listpack += listpack_size(name.encoded_len());
         }
@@ -138,7 +138,7 @@ impl Node {
         words: impl ExactSizeIterator<Item = &'w [u8]> + Clone,
     ) {
         let same = self.has_names(words.len() / 2, words.clone().step_by(2));
-        self.append_as(first, id, words, same);
+        self.append_as(first, id, words.map(Element::of), same);
     }
 
     /// Appends an entry, without its fields where they are the `same` as the node's. Answers where it
@@ -148,7 +148,7 @@ impl Node {
         &mut self,
         first: StreamId,
         id: StreamId,
-        words: impl ExactSizeIterator<Item = &'w [u8]>,
+        words: impl ExactSizeIterator<Item = Element<'w>>,
         same: bool,
     ) -> u32 {
         let (at, count) = (self.buffer.len() as u32, words.len() / 2);
@@ -161,9 +161,8 @@ impl Node {
             if same && index % 2 == 0 {
                 continue;
             }
-            let element = Element::of(word);
-            listpack += listpack_size(element.encoded_len());
-            element.encode(&mut self.buffer);
+            listpack += listpack_size(word.encoded_len());
+            word.encode(&mut self.buffer);
         }
         (self.last, self.last_at) = (id, at);
         self.live += 1;

@@ -6,6 +6,7 @@
 
 use super::compare_scores;
 use super::tree::{Among, Item, Tree};
+use crate::collection::AHEAD_MAX;
 use crate::index::{Index, Slab, hash_of};
 use crate::mover::{Mover, Resume};
 use std::cmp::Ordering;
@@ -34,9 +35,13 @@ pub(super) fn score_of(record: &[u8]) -> f64 {
 }
 
 impl Large {
-    /// Members in order, without repetition.
-    pub(super) fn from_sorted<'m>(pairs: impl Iterator<Item = (impl AsRef<[u8]> + 'm, f64)>) -> Large {
+    /// So many members in order, without repetition.
+    pub(super) fn from_sorted<'m>(
+        count: usize,
+        pairs: impl Iterator<Item = (impl AsRef<[u8]> + 'm, f64)>,
+    ) -> Large {
         let (mut records, mut index) = (Slab::new(), Index::new());
+        index.expect(count);
         let tree = Tree::from_sorted(pairs.map(|(member, score)| {
             let member = member.as_ref();
             let record = records.alloc(&[&score.to_le_bytes(), member]);
@@ -74,6 +79,21 @@ impl Large {
     #[inline]
     fn find(&self, hash: u64, member: &[u8]) -> Option<u32> {
         self.index.find(hash, |record| member_of(self.records.get(record)) == member)
+    }
+
+    /// See [`crate::collection::Collection::look_ahead`]: buckets, records, and the leaves of members that are there.
+    pub(super) fn look_ahead(&self, members: &[&[u8]], ask: &impl Fn(*const u8)) {
+        let (mut found, mut count) = ([0; AHEAD_MAX], 0);
+        self.index.look_ahead(members, ask, |record| {
+            self.records.look_ahead(record, ask);
+            if let Some(place) = found.get_mut(count) {
+                *place = record;
+                count += 1;
+            }
+        });
+        for &record in &found[..count] {
+            self.tree.look_ahead(score_of(self.records.get(record)), ask);
+        }
     }
 
     #[inline]

@@ -97,7 +97,7 @@ impl ZSet {
             pairs.iter().for_each(|(member, score)| small::push(&mut buf, member.as_ref(), *score));
             return ZSet { form: Form::Packed(buf) };
         }
-        ZSet { form: Form::Large(Box::new(Large::from_sorted(pairs.into_iter()))) }
+        ZSet { form: Form::Large(Box::new(Large::from_sorted(pairs.len(), pairs.into_iter()))) }
     }
 
     /// Has an empty set begin large if so many members, the first of `bytes` bytes, are too much for a small one.
@@ -110,13 +110,14 @@ impl ZSet {
     /// Has it take its large form.
     pub fn make_large(&mut self) {
         if let Form::Packed(buf) = &self.form {
+            let count = self.view().len();
             let mut text = Vec::new();
             let pairs = small::Pairs::all(buf.view()).map(|(member, score)| {
                 text.clear();
                 member.write_to(&mut text);
                 (text.clone(), score)
             });
-            self.form = Form::Large(Box::new(Large::from_sorted(pairs)));
+            self.form = Form::Large(Box::new(Large::from_sorted(count, pairs)));
         }
     }
 
@@ -186,6 +187,13 @@ impl Collection for ZSet {
         view.len()
     }
 
+    #[inline]
+    fn look_ahead(&self, members: &[&[u8]], ask: &impl Fn(*const u8)) {
+        if let Form::Large(large) = &self.form {
+            large.look_ahead(members, ask);
+        }
+    }
+
     fn encoding(view: View<'_>) -> &'static str {
         match view {
             View::Packed(_) => "listpack",
@@ -230,7 +238,7 @@ impl Collection for ZSet {
             Form::Large(large) => {
                 let pairs = large.tree().range(0, u32::MAX, false);
                 let pairs = pairs.map(|item| (large.member(item.record), item.score));
-                Form::Large(Box::new(Large::from_sorted(pairs)))
+                Form::Large(Box::new(Large::from_sorted(large.len(), pairs)))
             }
         };
         ZSet { form }

@@ -1,6 +1,7 @@
 //! Sorted sets beside a sorted vector, in both forms.
 
 use super::*;
+use crate::collection::AHEAD_MAX;
 use proptest::prelude::*;
 
 const SMALL: PackedLimits = PackedLimits { entries_max: 8, value_bytes_max: 10 };
@@ -235,4 +236,32 @@ proptest! {
         }
         while !set.free_step(3) {}
     }
+}
+
+#[test]
+fn records_and_leaves_are_told_before_they_are_looked_for() {
+    let mut set = ZSet::new(Vec::new());
+    let member = |number: u32| format!("member {number}").into_bytes();
+    for number in 0..5_000 {
+        set.add(&member(number), f64::from(number % 700), Add::default(), LARGE);
+    }
+    let before = pairs(&set);
+    let lines = std::cell::RefCell::new(std::collections::BTreeSet::new());
+    for first in (0..5_000).step_by(AHEAD_MAX) {
+        let members: Vec<Vec<u8>> = (first..).take(AHEAD_MAX).map(member).collect();
+        let members: Vec<&[u8]> = members.iter().map(Vec::as_slice).collect();
+        set.look_ahead(&members, &|line| {
+            lines.borrow_mut().insert(line.addr() / 64);
+        });
+    }
+    let Form::Large(large) = &set.form else { panic!("a large set was made") };
+    let told = large.tree().range(0, u32::MAX, false).filter(|item| {
+        let record = large.member(item.record).as_ptr().addr();
+        lines.borrow().contains(&(record / 64))
+    });
+    let told = told.count();
+    assert!(told > 4_500, "{told} of 5000 records told");
+    assert_eq!(pairs(&set), before);
+    set.check();
+    ZSet::new(Vec::new()).look_ahead(&[b"nobody"], &|_| panic!("a small set is read at once"));
 }

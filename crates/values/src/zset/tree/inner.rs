@@ -4,7 +4,7 @@
 //! hold. Full nodes are split on the way down, thin ones joined on the way up.
 
 use super::leaf::{self, Leaf};
-use super::search::{Lead, Seek, leading};
+use super::search::{Among, Lead, Seek, leading};
 use super::{Item, Nodes};
 
 /// Children of an inner node. With its length a node stays within a size class (768 bytes).
@@ -145,6 +145,12 @@ impl Inner {
     pub(super) fn child_where(&self, lead: &mut impl Lead) -> (usize, u32) {
         let at = self.leading(lead).saturating_sub(1);
         (at, self.counts[..at].iter().sum())
+    }
+
+    /// The child in which a score begins to be, by scores alone.
+    #[inline]
+    pub(super) fn child_of_score(&self, score: f64) -> usize {
+        self.leading(&mut Among(score, |_| true)).saturating_sub(1)
     }
 
     /// The child that holds the item of a rank, and the item's rank in it.

@@ -46,6 +46,12 @@ impl Leaf {
         Item { score: self.scores[index], record: self.records[index] }
     }
 
+    /// Has `ask` told its lines.
+    pub(super) fn look_ahead(&self, ask: &impl Fn(*const u8)) {
+        let leaf = std::ptr::from_ref(self).cast::<u8>();
+        (0..size_of::<Leaf>()).step_by(64).for_each(|line| ask(leaf.wrapping_add(line)));
+    }
+
     /// How many items lead, of those for which `lead` holds before it no longer does.
     #[inline]
     pub(super) fn leading(&self, lead: &mut impl Lead) -> usize {

@@ -205,6 +205,20 @@ impl Tree {
         }
     }
 
+    /// Has `ask` told which lines of the leaf that has a score are read when the score is looked for.
+    pub fn look_ahead(&self, score: f64, ask: &impl Fn(*const u8)) {
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Leaf(leaf) => return leaf.look_ahead(ask),
+                Node::Inner(inner) => {
+                    let Some(child) = inner.child(inner.child_of_score(score)) else { return };
+                    node = child;
+                }
+            }
+        }
+    }
+
     /// How many items lead: those before the first for which `lead` does not hold. O(log N).
     pub fn rank(&self, mut lead: impl Lead) -> u32 {
         let (mut node, mut rank) = (&self.root, 0);
