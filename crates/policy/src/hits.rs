@@ -35,7 +35,9 @@ impl Recording {
     #[must_use]
     pub fn clock_bits(self) -> Option<(u32, u32)> {
         match self {
-            Recording::Clock | Recording::ClockOfWrites | Recording::ClockAndLog => Some((CLOCK_SHIFT, 14)),
+            Recording::Clock | Recording::ClockOfWrites | Recording::ClockAndLog => {
+                Some((CLOCK_SHIFT, CLOCK_BITS))
+            }
             Recording::CountAndClock | Recording::CountMoreAndClock | Recording::Learn => Some((8, 16)),
             Recording::None | Recording::Count | Recording::Mark => None,
         }
@@ -45,7 +47,8 @@ impl Recording {
 /// Where the clock stands in the fields of lru, lrm and mru.
 pub(crate) const CLOCK_SHIFT: u32 = 10;
 /// The bits of that clock.
-pub(crate) const CLOCK_MASK: u32 = (1 << 14) - 1;
+pub(crate) const CLOCK_BITS: u32 = 14;
+pub(crate) const CLOCK_MASK: u32 = (1 << CLOCK_BITS) - 1;
 
 /// What was touched last is remembered as far as this.
 const LOG_LEN: usize = 256;

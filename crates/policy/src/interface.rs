@@ -14,6 +14,25 @@ pub struct Ref(pub u32);
 pub const FIELD_BITS: u32 = 24;
 /// The largest value of the field.
 pub const FIELD_MAX: u32 = (1 << FIELD_BITS) - 1;
+/// What is kept of an entry of which nothing is known; see [`Policy::recall`].
+pub const KEPT_NOTHING: u32 = FIELD_MAX;
+
+/// Where a policy's clocks stand: what fields say is relative to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Epoch {
+    /// The clock that hits write into fields.
+    pub clock: u32,
+}
+
+impl Epoch {
+    /// How long before this a clock of so many bits was written, in its ticks. One that is ahead was written just now.
+    #[must_use]
+    pub(crate) fn age(self, written: u32, bits: u32) -> u32 {
+        let mask = (1 << bits) - 1;
+        let age = self.clock.wrapping_sub(written) & mask;
+        if age > mask - mask / 16 { 0 } else { age }
+    }
+}
 
 /// What a policy sees of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +213,26 @@ pub trait Policy: fmt::Debug + Send {
         self.arriving();
         field
     }
+
+    /// An entry that was there before a restart, of so many bytes: `kept` is what [`crate::policies::Kind::kept`] made of its
+    /// field then, for a policy of the same kind. Answers its field.
+    fn recall(&mut self, at: Ref, bytes: u32, kept: u32) -> u32 {
+        let _ = kept;
+        let field = self.created(at, bytes);
+        self.arriving();
+        field
+    }
+
+    /// Where its clocks stand.
+    fn epoch(&self) -> Epoch {
+        Epoch { clock: self.clock() }
+    }
+
+    /// Appends what it has learned beyond single entries, for [`Policy::learn_from`] of one of the same kind after a restart.
+    fn learned(&self, _out: &mut Vec<u8>) {}
+
+    /// Takes up what another has learned, before it is told of any entry. What it cannot have written is left alone.
+    fn learn_from(&mut self, _learned: &[u8]) {}
 
     /// An entry could not be looked at when its turn came, as [`Entries::look`] answered `None` though it is there, and its
     /// reference was dropped: it is filed again, and what its field tells of its uses stays. Answers its field.

@@ -28,6 +28,9 @@
 //! wtinylfu 2; random, ttl and gdsf nothing. Each step looks at some eight to sixteen entries and takes a few microseconds.
 //! A policy that is not chosen does not exist.
 //!
+//! **A restart.** What a field says is told by [`policies::Kind::kept`] in a form without clocks, [`Policy::recall`] files an entry by it, and
+//! [`Policy::learned`] has what a policy knows beyond single entries. Names of what left are not kept: hashes are others after a restart.
+//!
 //! # Read next
 //!
 //! `interface.rs`, `hits.rs`, then `policies/adaptive.rs`; `sim/mod.rs` for replays. What was tried and what it gave is in
@@ -46,5 +49,8 @@ pub mod sketch;
 pub mod svg;
 
 pub use hits::{Hits, Recording};
-pub use interface::{Entries, FIELD_BITS, FIELD_MAX, Glance, Passing, Policy, Ref, Scope, Seen, Shown, Step};
+pub use interface::{
+    Entries, Epoch, FIELD_BITS, FIELD_MAX, Glance, KEPT_NOTHING, Passing, Policy, Ref, Scope, Seen, Shown,
+    Step,
+};
 pub use random::{Random, mix};

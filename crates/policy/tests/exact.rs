@@ -6,8 +6,8 @@
 use larder_policy::policies::Kind;
 use larder_policy::{Entries, Glance, Hits, Policy, Ref, Scope, Seen, Shown, Step};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
 struct Table(BTreeMap<u32, Seen>);
@@ -46,7 +46,13 @@ struct History {
     used: u64,
     written: u64,
     uses: u64,
+    /// Whether it had been filed before, and was taken away.
+    is_again: bool,
 }
+
+/// The most keys of the short sequences, and how many of them are made in a generation of fifo's.
+const KEYS: u32 = 60;
+const GENERATION: usize = (KEYS as usize).div_ceil(8);
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -86,6 +92,8 @@ struct Pair {
     hits: Hits,
     table: Table,
     model: BTreeMap<u32, History>,
+    /// All that was ever filed.
+    filed: BTreeSet<u32>,
     newest: Option<u32>,
     moment: u64,
     /// A moment for whatever happens, or one for what is made: as fine as generations are.
@@ -102,6 +110,7 @@ impl Pair {
             hits: kind.hits(7),
             table: Table::default(),
             model: BTreeMap::new(),
+            filed: BTreeSet::new(),
             newest: None,
             moment: 0,
             is_fine,
@@ -117,7 +126,8 @@ impl Pair {
         let now = self.tick(true);
         if let Some(seen) = self.table.0.get_mut(&key) {
             seen.field = self.policy.created(Ref(key), seen.bytes);
-            self.model.insert(key, History { made: now, used: now, written: now, uses: 1 });
+            let is_again = !self.filed.insert(key);
+            self.model.insert(key, History { made: now, used: now, written: now, uses: 1, is_again });
             self.newest = Some(key);
         }
     }
@@ -227,6 +237,8 @@ impl Pair {
         if seen.is_over {
             return Ok(0);
         }
+        // Who was taken away and made anew in one generation leaves where it stood before: nothing tells the two apart.
+        let slack = if self.kind == Kind::Fifo && gone.is_again { slack.max(GENERATION) } else { slack };
         let may_leave = self.model.iter().filter(|(key, _)| newest != Some(**key));
         let before = may_leave.filter(|(_, other)| self.rank(other) < self.rank(&gone)).count();
         prop_assert!(before <= slack, "{:?}: {} are before the victim {:?}", self.kind, before, gone);
@@ -239,9 +251,10 @@ const KINDS: [Kind; 5] = [Kind::Lru, Kind::Lrm, Kind::Mru, Kind::Fifo, Kind::Lfu
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// With few entries a generation is no longer than from one entry made to the next: each victim is the exact one.
+    /// With few entries a generation is no longer than from one entry made to the next where uses count: each victim is the exact
+    /// one.
     #[test]
-    fn victims_are_those_of_the_exact_models(acts in acts(60, 500)) {
+    fn victims_are_those_of_the_exact_models(acts in acts(KEYS, 500)) {
         for kind in KINDS {
             for scope in [Scope::All, Scope::Timed] {
                 let mut pair = Pair::new(kind, scope);

@@ -43,9 +43,8 @@ impl<'t> Db<'t> {
     /// command, which has used the key.
     #[inline]
     pub fn peek_as<C: Stored>(&mut self, key: &Hashed<'_>) -> Result<Option<C::View<'_>>, WrongType> {
-        let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key);
-        let Some(occupied) = found else { return Ok(None) };
-        let entry = occupied.into_view();
+        let found = Self::look_in(self.table, &mut self.locked, self.local, self.index, key);
+        let Some(entry) = found else { return Ok(None) };
         let view = Item::new(entry).view::<C>();
         if view.is_err() {
             touch(self.local, self.table.number, key.hash, &entry);
@@ -84,7 +83,7 @@ impl<'t> Db<'t> {
         if let Some(before) = before {
             self.tell_size(key, before);
         }
-        if self.local.insight.wants(key.hash) {
+        if self.local.insight.wants_edited(key.hash) {
             self.tell_written(key);
         }
     }
@@ -95,7 +94,7 @@ impl<'t> Db<'t> {
         let shard = self.locked.shard(self.table.shard_of(key.hash));
         match shard.find(key.hash, key.bytes) {
             Some(entry) => edited(self.table, self.local, key.hash, &entry, before.is_timed(), before.bytes),
-            None => self.local.uses.left(self.table.number, key.hash, before),
+            None => self.local.uses.left(self.table.number, key.hash, key.bytes, before),
         }
     }
 
@@ -198,7 +197,7 @@ fn edit_found<C: Stored, R>(
     };
     let edited = match entry.payload() {
         PayloadRef::Inline(_) => edit_inside(occupied, local, work),
-        PayloadRef::Boxed(_) => edit_apart(occupied, local, work),
+        PayloadRef::Boxed(_) => edit_apart(key.hash, occupied, local, work),
     };
     match &edited {
         Ok(edited) if edited.emptied => {
@@ -249,6 +248,7 @@ fn edit_inside<C: Stored, R>(
 
 /// Edits a collection that lies apart, where it lies; one whose packed form has become small moves inside its entry.
 fn edit_apart<C: Stored, R>(
+    hash: u64,
     mut occupied: Occupied<'_, '_, Object>,
     local: &mut Local,
     work: impl FnOnce(&mut C) -> R,
@@ -257,7 +257,7 @@ fn edit_apart<C: Stored, R>(
     let value = work(collection);
     // A stream's groups would have to be walked through; it is looked at now and then.
     if C::TYPE != Type::Stream {
-        local.insight.edited(collection.heap_bytes());
+        local.insight.edited(hash, collection.heap_bytes());
     }
     let emptied = collection.is_gone();
     let small = collection.inline().filter(|(_, bytes)| bytes.len() <= PACKED_BYTES_BACK);

@@ -11,9 +11,10 @@ use crate::field_ends::DbTable;
 use crate::insight::{Found, bytes_of as bytes_apart};
 use crate::item::{Item, Owned, Value};
 use crate::keyspace::{Database, DbIndex, Hashed, Keyspace, Locked, TableNumber};
-use crate::local::{Local, Millis};
+use crate::local::{Access, Local, Millis};
 use crate::object::{Object, Type, next_due_of};
 use crate::sizes::Replacing;
+use crate::snapshot::save_first;
 use crate::string::{self, INLINE_BYTES_MAX, Str, kind};
 use larder_table::{DeadlineChange, Entry, NewEntry, Occupied, Payload, PayloadRef};
 use larder_values::number;
@@ -116,6 +117,12 @@ impl<'t> Db<'t> {
         self.local.now
     }
 
+    /// The time by which fields are judged, in milliseconds: none ends while a log is replayed.
+    #[inline]
+    pub fn now_of_fields(&self) -> u64 {
+        if self.local.keep_expired { 0 } else { self.local.now.0 }
+    }
+
     /// A key with its hash.
     #[inline]
     pub fn key<'k>(&self, bytes: &'k [u8]) -> Hashed<'k> {
@@ -124,13 +131,38 @@ impl<'t> Db<'t> {
 
     /// The live entry of a key; one whose time has come is removed on the way.
     #[inline]
-    pub(crate) fn find(&mut self, key: &Hashed<'_>) -> Option<Occupied<'_, 't, Object>> {
-        Self::find_in(self.table, &mut self.locked, self.local, self.index, key)
+    fn find(&mut self, key: &Hashed<'_>) -> Option<Entry<'_, Object>> {
+        Self::look_in(self.table, &mut self.locked, self.local, self.index, key)
     }
 
     /// Like `find`, for callers that need the thread's companion beside the entry.
     #[inline]
+    pub(crate) fn look_in<'s>(
+        table: &DbTable,
+        locked: &'s mut Locked<'t>,
+        local: &mut Local,
+        index: DbIndex,
+        key: &Hashed<'_>,
+    ) -> Option<Entry<'s, Object>> {
+        Self::found_in(table, locked, local, index, key).map(Occupied::into_view)
+    }
+
+    /// The live entry of a key that is about to be changed or removed: a snapshot in force has what it needs of it.
+    #[inline]
     pub(crate) fn find_in<'s>(
+        table: &DbTable,
+        locked: &'s mut Locked<'t>,
+        local: &mut Local,
+        index: DbIndex,
+        key: &Hashed<'_>,
+    ) -> Option<Occupied<'s, 't, Object>> {
+        save_first((table, index), locked.shard_mut(table.shard_of(key.hash)), local, key.hash);
+        Self::found_in(table, locked, local, index, key)
+    }
+
+    /// The live entry of a key. To be changed it goes through [`Db::find_in`].
+    #[inline]
+    fn found_in<'s>(
         table: &DbTable,
         locked: &'s mut Locked<'t>,
         local: &mut Local,
@@ -154,12 +186,12 @@ impl<'t> Db<'t> {
     /// Looks at a key without counting or touching it.
     #[inline]
     pub fn peek(&mut self, key: &Hashed<'_>) -> Option<Item<'_>> {
-        self.find(key).map(|occupied| Item::new(occupied.into_view()))
+        self.find(key).map(Item::new)
     }
 
     /// Looks at a key and counts a hit or a miss, without touching it.
     pub fn look(&mut self, key: &Hashed<'_>) -> Option<Item<'_>> {
-        if self.local.insight.wants(key.hash) {
+        if self.local.insight.wants_read(key.hash) {
             self.tell_read(key);
         }
         if !self.exists(key) {
@@ -173,7 +205,7 @@ impl<'t> Db<'t> {
     /// Reads a key: counts a hit or a miss and records the access.
     #[inline(always)]
     pub fn read(&mut self, key: &Hashed<'_>) -> Option<Item<'_>> {
-        if self.local.insight.wants(key.hash) {
+        if self.local.insight.wants_read(key.hash) {
             self.tell_read(key);
         }
         let shard = self.locked.shard_mut(self.table.shard_of(key.hash));
@@ -196,7 +228,7 @@ impl<'t> Db<'t> {
             }
         }
         if !self.local.no_touch {
-            entry.set_access(self.local.access_touched(self.table.number, key.hash, entry.access()));
+            entry.set_access(self.local.access_touched(self.table.number, key.hash, &entry));
         }
         self.local.stats.hits.add(1);
         Some(Item::new(occupied.into_view()))
@@ -233,7 +265,7 @@ impl<'t> Db<'t> {
             return None;
         }
         if !self.local.no_touch {
-            entry.set_access(self.local.access_touched(self.table.number, key.hash, entry.access()));
+            entry.set_access(self.local.access_touched(self.table.number, key.hash, &entry));
         }
         Some(Item::new(occupied.into_view()))
     }
@@ -330,15 +362,29 @@ impl<'t> Db<'t> {
         if self.local.insight.wants_written(key.hash, bytes) {
             self.tell_written(key);
         }
+        if self.local.effects.log.is_outside() {
+            self.log_state(key);
+        }
         existed
+    }
+
+    /// Logs what a key holds that was changed by no command: a copy that landed, an end that an invalidation set.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn log_state(&mut self, key: &Hashed<'_>) {
+        let shard = self.locked.shard(self.table.shard_of(key.hash));
+        let Local { effects, .. } = &mut *self.local;
+        match shard.find(key.hash, key.bytes) {
+            Some(entry) => effects.log.holds(self.index, key.bytes, &Item::new(entry)),
+            None => effects.log.removed(self.index, key.bytes, false),
+        }
     }
 
     /// Tells of a read before it is done: what it is going to find.
     #[cold]
     #[inline(never)]
     fn tell_read(&mut self, key: &Hashed<'_>) {
-        let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key);
-        let found = found.map(|occupied| Found::of(&occupied.view()));
+        let found = self.find(key).map(|entry| Found::of(&entry));
         self.local.insight.read(TableNumber(self.table.number), key, found, self.local.now);
     }
 
@@ -367,6 +413,7 @@ impl<'t> Db<'t> {
         let access = self.local.access_of_new();
         let due = next_due_of_new(kind, &payload);
         let shard = self.locked.shard_mut(self.table.shard_of(key.hash));
+        save_first((self.table, self.index), shard, self.local, key.hash);
         if let Some(mut occupied) = shard.find_mut(key.hash, key.bytes) {
             let dead = occupied.view().deadline().is_some_and(|deadline| deadline <= self.local.now.0)
                 && !self.local.keep_expired;
@@ -377,7 +424,7 @@ impl<'t> Db<'t> {
             };
             let view = occupied.view();
             let table = self.table.number;
-            let field = if dead { access } else { self.local.access_written(table, key.hash, view.access()) };
+            let field = if dead { access } else { self.local.access_written(table, key.hash, &view) };
             let had_end = view.deadline().is_some();
             let bytes_before = if self.local.uses.asks_for_sizes() { bytes_of(&view) } else { 0 };
             self.local.replaced_kind = view.kind();
@@ -391,7 +438,7 @@ impl<'t> Db<'t> {
             view.set_access(field);
             if self.local.uses.is_followed() {
                 if dead {
-                    self.local.uses.made(self.table.number, key.hash, &view);
+                    self.local.uses.made_again(self.table.number, key.hash, bytes_before, &view);
                 } else {
                     edited(self.table, self.local, key.hash, &view, had_end, bytes_before);
                 }
@@ -459,7 +506,7 @@ impl<'t> Db<'t> {
             debug_assert!(removed.boxed.is_none());
         }
         touch(self.local, self.table.number, key.hash, &occupied.view());
-        if self.local.insight.wants(key.hash) {
+        if self.local.insight.wants_edited(key.hash) {
             self.tell_written(key);
         }
         Ok(value)
@@ -552,6 +599,9 @@ impl<'t> Db<'t> {
                 let removed = table.remove(self.local, key.hash, key.bytes, occupied, removal);
                 self.local.replaced_kind = kind;
                 discard(self.local, removed.boxed, removal);
+                if self.local.effects.log.is_outside() {
+                    self.local.effects.log.removed(self.index, key.bytes, false);
+                }
                 true
             }
             None => false,
@@ -594,30 +644,42 @@ impl<'t> Db<'t> {
 
     /// Writes the access field (RESTORE's IDLETIME and FREQ).
     pub fn set_access(&mut self, key: &Hashed<'_>, field: u32) {
-        if let Some(occupied) = self.find(key) {
-            occupied.view().set_access(field);
+        if let Some(entry) = self.find(key) {
+            entry.set_access(field);
         }
     }
 
     /// Sets how often a key was used, by the count of the policy in force; see [`crate::uses_of`].
     pub fn set_uses(&mut self, key: &Hashed<'_>, uses: u8) {
-        if let Some(occupied) = self.find(key) {
-            let view = occupied.view();
+        if let Some(view) = self.find(key) {
             view.set_access(larder_policy::policies::levels::with_uses(view.access(), uses));
         }
+    }
+
+    /// How accesses to a key are recorded, and so what its access field means.
+    #[must_use]
+    pub fn access_to(&self, key: &Hashed<'_>) -> Access {
+        self.local.access_to(self.table.number, key.bytes)
+    }
+
+    /// How long ago a key was used, by its access field; `None` where its policy's fields do not tell.
+    #[must_use]
+    pub fn idle_ms(&self, key: &Hashed<'_>, field: u32) -> Option<u64> {
+        self.local.uses.idle_ms(self.table.number, (key.hash, key.bytes), field, self.local.now)
     }
 
     /// Sets how long a key has not been used, as far as the policy in force tells.
     pub fn set_idle(&mut self, key: &Hashed<'_>, idle_ms: u64) {
         let Some(field) = self.peek(key).map(|item| item.access()) else { return };
-        if let Some(field) = self.local.uses.used_before(key.hash, field, idle_ms, self.local.now) {
+        let (table, key_hashed) = (self.table.number, (key.hash, key.bytes));
+        if let Some(field) = self.local.uses.used_before(table, key_hashed, field, idle_ms, self.local.now) {
             self.set_access(key, field);
         }
     }
 
     /// When a key ends: `None` for no such key, `Some(None)` for one that does not end.
     pub fn deadline(&mut self, key: &Hashed<'_>) -> Option<Option<Millis>> {
-        self.find(key).map(|occupied| occupied.view().deadline().map(Millis))
+        self.find(key).map(|entry| entry.deadline().map(Millis))
     }
 
     /// Sets or takes away a key's end. Answers whether the key exists.
@@ -626,14 +688,18 @@ impl<'t> Db<'t> {
             Some(mut occupied) => {
                 keep_raw(&mut occupied);
                 let had_end = occupied.view().deadline().is_some();
+                let is_asked = self.local.uses.asks_for_sizes() || self.local.uses.asks_for_ends();
+                let bytes_before = if is_asked { bytes_of(&occupied.view()) } else { 0 };
                 occupied.set_deadline(deadline.map(|at| at.0));
                 keep_raw(&mut occupied);
-                if self.local.uses.asks_for_ends() {
-                    let view = occupied.view();
-                    edited(self.table, self.local, key.hash, &view, had_end, bytes_of(&view));
+                if is_asked {
+                    edited(self.table, self.local, key.hash, &occupied.view(), had_end, bytes_before);
                 }
                 if self.local.insight.follows(key.hash) {
                     self.tell_written(key);
+                }
+                if self.local.effects.log.is_outside() {
+                    self.log_state(key);
                 }
                 true
             }
@@ -644,7 +710,8 @@ impl<'t> Db<'t> {
     /// Says that a value came with its end and not before it (RENAME, COPY, RESTORE): in Redis it is
     /// embedded only where there is room for both. What OBJECT ENCODING answers follows.
     pub fn stored_with_end(&mut self, key: &Hashed<'_>) {
-        let Some(mut occupied) = self.find(key) else { return };
+        let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key);
+        let Some(mut occupied) = found else { return };
         let view = occupied.view();
         let Ok(value) = Item::new(view).string() else { return };
         if view.deadline().is_some() && !string::embeds(key.bytes.len(), value.len(), true) {
@@ -679,8 +746,13 @@ impl<'t> Db<'t> {
     }
 
     /// Counts and announces fields that were removed because their time had come.
-    pub fn fields_expired(&mut self, key: &Hashed<'_>, count: u64) {
-        self.local.stats.expired_fields.add(count);
+    pub fn fields_expired<'f>(&mut self, key: &Hashed<'_>, fields: impl ExactSizeIterator<Item = &'f [u8]>) {
+        self.local.stats.expired_fields.add(fields.len() as u64);
+        if self.local.effects.log.is_on() {
+            for field in fields {
+                self.local.effects.log.also(self.index, [b"HDEL", key.bytes, field]);
+            }
+        }
         // As for keys: no client asked for it.
         self.local.effects.notify(self.index, key.bytes, Event::HEXPIRED);
     }
@@ -741,6 +813,7 @@ fn ended(local: &mut Local, db: DbIndex, key: &[u8], object: Option<Object>) {
 /// Counts and announces a key that was removed because its time had come.
 pub(crate) fn expired(local: &mut Local, db: DbIndex, key: &[u8]) {
     local.stats.expired.add(1);
+    local.effects.log.removed(db, key, local.lazy_free.expired);
     // No client asked for it: Redis does not count it among the changes since the last save.
     local.effects.notify(db, key, Event::EXPIRED);
 }
@@ -758,7 +831,7 @@ fn keep_raw(occupied: &mut Occupied<'_, '_, Object>) {
 #[inline]
 pub(crate) fn touch(local: &mut Local, table: u32, hash: u64, entry: &Entry<'_, Object>) {
     if !local.no_touch {
-        entry.set_access(local.access_touched(table, hash, entry.access()));
+        entry.set_access(local.access_touched(table, hash, entry));
     }
 }
 
@@ -776,11 +849,7 @@ pub(crate) fn edited(
         local.uses.resized(table.number, hash, bytes_before, entry);
     }
     if local.uses.asks_for_ends() && had_end != entry.deadline().is_some() {
-        if had_end {
-            local.uses.ends_no_more(table.number, hash, entry);
-        } else {
-            local.uses.made(table.number, hash, entry);
-        }
+        local.uses.end_changed(table.number, hash, entry);
     }
 }
 

@@ -1,11 +1,12 @@
 //! The one place that sees every change: database, key, what happened, in order.
 //!
 //! A command that changes something says so once, here. Nobody listening costs one addition; a
-//! listener (keyspace notifications; a log, replicas, tracking later) hears of each effect when it is
+//! listener (keyspace notifications; a log, replicas later) hears of each effect when it is
 //! made, before the locks of the command's keys are released.
 
 use crate::followed::Followed;
 use crate::keyspace::DbIndex;
+use crate::log::Log;
 use std::sync::Arc;
 
 /// The class of an event, as `notify-keyspace-events` names them.
@@ -211,6 +212,19 @@ pub struct Effect {
     pub key: Box<[u8]>,
 }
 
+/// A key that has changed, of which clients may have copies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The key, in whichever database.
+    pub key: Box<[u8]>,
+    /// The number of the client that changed it, as [`Effects::set_client`] said; else 0.
+    pub by: u64,
+    /// Its time had come.
+    pub has_ended: bool,
+    /// When, as [`Followed::tick`] counts.
+    pub at: u64,
+}
+
 /// Hears of events at once, while the shard of the key is locked.
 pub trait Listener: std::fmt::Debug + Send {
     /// Is told of one event, after all earlier ones of its key.
@@ -225,11 +239,19 @@ pub struct Effects {
     changes: u64,
     /// Who hears of them; without a listener they are logged.
     listener: Option<Box<dyn Listener>>,
-    log: Vec<Effect>,
+    heard: Vec<Effect>,
     /// Who follows keys, once [`Effects::tell`] has said it.
     followed: Option<Arc<Followed>>,
     /// Changed keys for which somebody waits.
     ready: Vec<(DbIndex, Box<[u8]>)>,
+    /// Changed keys of which clients may have copies.
+    copied: Vec<Changed>,
+    /// A database was emptied while anybody followed keys.
+    is_flushed: bool,
+    /// Whose command is at hand, where that matters.
+    client: u64,
+    /// What goes to the append-only log.
+    pub log: Log,
 }
 
 impl Effects {
@@ -241,6 +263,28 @@ impl Effects {
     /// Has followers of keys told of changes.
     pub fn tell(&mut self, followed: Arc<Followed>) {
         self.followed = Some(followed);
+    }
+
+    /// Says whose command is at hand, for [`Changed::by`]; 0 for nobody's.
+    pub fn set_client(&mut self, client: u64) {
+        self.client = client;
+    }
+
+    /// Whether keys have changed of which clients may have copies.
+    #[inline]
+    pub fn has_copied(&self) -> bool {
+        !self.copied.is_empty() || self.is_flushed
+    }
+
+    /// The keys that changed since the last call and of which clients may have copies, in the order of their changes,
+    /// and whether a database was emptied.
+    pub fn take_copied(&mut self) -> (Vec<Changed>, bool) {
+        (std::mem::take(&mut self.copied), std::mem::take(&mut self.is_flushed))
+    }
+
+    /// A database was emptied.
+    pub(crate) fn flushed(&mut self) {
+        self.is_flushed |= self.is_followed();
     }
 
     #[inline]
@@ -301,7 +345,7 @@ impl Effects {
         if self.interest & event.class as u32 != 0 {
             match &self.listener {
                 Some(listener) => listener.hear(db, key, event),
-                None => self.log.push(Effect { db, event, key: key.into() }),
+                None => self.heard.push(Effect { db, event, key: key.into() }),
             }
         }
     }
@@ -315,6 +359,17 @@ impl Effects {
         }
     }
 
+    /// Tells clients that keep copies of a key's value that it is another, though no command has changed it; nobody else. The caller
+    /// has its shard locked.
+    pub fn tell_copiers(&mut self, key: &[u8]) {
+        if let Some(followed) = self.followed.as_ref().filter(|followed| followed.any())
+            && followed.is_copied(key)
+        {
+            let at = followed.tick();
+            self.copied.push(Changed { key: key.into(), by: self.client, has_ended: false, at });
+        }
+    }
+
     fn note_ready(&mut self, db: DbIndex, key: &[u8]) {
         if self.ready.last().is_none_or(|(ready_db, ready)| *ready_db != db || **ready != *key) {
             self.ready.push((db, key.into()));
@@ -325,12 +380,40 @@ impl Effects {
     fn record(&mut self, db: DbIndex, key: &[u8], event: Event) {
         self.mention(db, key, event);
         // A read that missed has changed nothing.
-        if event.class != EventClass::Miss
-            && let Some(followed) = &self.followed
-            && followed.change(db, key, event)
-        {
+        let Some(followed) = &self.followed else { return };
+        if event.class == EventClass::Miss {
+            return;
+        }
+        // Of events that come in addition to others the others tell.
+        let is_second =
+            matches!(event.class, EventClass::New | EventClass::Overwritten | EventClass::TypeChanged);
+        if !is_second && followed.is_copied(key) {
+            let has_ended = event.class == EventClass::Expired;
+            self.copied.push(Changed { key: key.into(), by: self.client, has_ended, at: followed.tick() });
+        }
+        if followed.change(db, key, event) {
             self.note_ready(db, key);
         }
+    }
+
+    /// Begins a command that may have to be logged. Only where [`Log::is_on`].
+    #[inline]
+    pub fn begin_logged(&mut self) {
+        self.log.open();
+        self.log.begin(self.changes);
+    }
+
+    /// Ends it: it is logged in these words if it has changed anything and did not say otherwise. What it touched is locked.
+    #[inline]
+    pub fn end_logged<'w>(&mut self, db: DbIndex, words: impl ExactSizeIterator<Item = &'w [u8]>) {
+        let has_changed = self.changes != self.log.changes_before;
+        self.log.end(db, has_changed, words);
+        self.log.close();
+    }
+
+    /// Changes counted since they were last taken.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Changes counted since the last call.
@@ -341,6 +424,6 @@ impl Effects {
 
     /// The effects logged since the last call, in order.
     pub fn take_log(&mut self) -> Vec<Effect> {
-        std::mem::take(&mut self.log)
+        std::mem::take(&mut self.heard)
     }
 }

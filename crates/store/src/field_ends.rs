@@ -9,6 +9,7 @@ use crate::followed::Followed;
 use crate::generations::Generations;
 use crate::object::{Object, has_ends};
 use crate::sizes::Sizes;
+use crate::snapshot::Snapshots;
 use larder_table::{Removed, Table};
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Deref;
@@ -28,15 +29,23 @@ pub struct DbTable {
     pub(crate) generations: Generations,
     /// Who follows keys.
     pub(crate) followed: Arc<Followed>,
+    /// Whether a snapshot is in force.
+    pub(crate) snapshots: Arc<Snapshots>,
 }
 
 impl DbTable {
     /// What `workers` workers share, under its number.
-    pub(crate) fn new(number: u32, table: Table<Object>, workers: usize, followed: &Arc<Followed>) -> Self {
+    pub(crate) fn new(
+        number: u32,
+        table: Table<Object>,
+        workers: usize,
+        (followed, snapshots): (&Arc<Followed>, &Arc<Snapshots>),
+    ) -> Self {
         let field_ends =
             FieldEnds { shards: OnceLock::new(), count: table.shards(), keys: AtomicUsize::new(0) };
         let (generations, followed) = (Generations::new(workers), Arc::clone(followed));
-        DbTable { table, number, field_ends, sizes: Sizes::new(workers), generations, followed }
+        let (sizes, snapshots) = (Sizes::new(workers), Arc::clone(snapshots));
+        DbTable { table, number, field_ends, sizes, generations, followed, snapshots }
     }
 
     /// Forgets the ends of fields of a key that was removed or given another value. Its shard is locked.

@@ -1,5 +1,6 @@
-//! Who follows keys: clients that watch them for their transactions, clients that wait for them, and clients that have leases
-//! on them (`leases.rs`).
+//! Who follows keys: clients that watch them for their transactions, clients that wait for them, clients that have leases
+//! on them (`leases.rs`), and clients that keep copies of them. Of these only how many there are is known here: whoever
+//! tells them asks [`crate::Effects`] what has changed.
 //!
 //! Every change of a key asks here, through [`crate::Effects`]. While nobody follows any key that is one
 //! load; while somebody does, a change of another key costs a hash and a second load.
@@ -9,11 +10,11 @@
 
 use crate::effects::Event;
 use crate::keyspace::DbIndex;
-use crate::leases::{LeasePart, Leased, Leases, Mark};
+use crate::leases::{LeasePart, Leased, Leases, Mark, PARTS as LEASE_PARTS};
 use crate::local::Millis;
 use larder_table::Hasher;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Parts of the register, each with a lock of its own.
@@ -77,6 +78,14 @@ pub struct Followed {
     hasher: Hasher,
     /// Leases, and what is known of values that were set under one.
     pub leases: Leases,
+    /// Keys of which clients keep copies, whichever database they are in, by hash.
+    copied: Box<[AtomicU32]>,
+    /// How often all keys are taken to be copied.
+    all_copied: AtomicUsize,
+    /// Numbers reads and changes of such keys, in the order in which they happen to each key.
+    copied_clock: AtomicU64,
+    /// The last number that a version of a value was given; see `noted.rs`.
+    pub(crate) uniques: AtomicU64,
 }
 
 impl Followed {
@@ -87,7 +96,50 @@ impl Followed {
             counters: (0..COUNTERS).map(|_| AtomicU32::new(0)).collect(),
             parts: (0..PARTS).map(|_| Mutex::default()).collect(),
             hasher,
+            copied: (0..COUNTERS).map(|_| AtomicU32::new(0)).collect(),
+            all_copied: AtomicUsize::new(0),
+            copied_clock: AtomicU64::new(0),
+            uniques: AtomicU64::new(0),
         }
+    }
+
+    /// Notes that clients have copies of so many keys more with a key's hash. The caller has the key's shard locked.
+    pub fn add_copied(&self, key: &[u8]) {
+        self.copied_counter(key).fetch_add(1, Relaxed);
+        self.count.fetch_add(1, Relaxed);
+    }
+
+    /// Takes one [`Followed::add_copied`] back.
+    pub fn remove_copied(&self, key: &[u8]) {
+        self.copied_counter(key).fetch_sub(1, Relaxed);
+        self.count.fetch_sub(1, Relaxed);
+    }
+
+    /// A number greater than all before, for a read or a change of a key whose shard the caller has locked.
+    pub fn tick(&self) -> u64 {
+        self.copied_clock.fetch_add(1, Relaxed) + 1
+    }
+
+    /// There is a client more that keeps copies: it is to hear of databases that are emptied, and, if it says so, of changes of all
+    /// keys.
+    pub fn add_copier(&self, of_all: bool) {
+        self.all_copied.fetch_add(usize::from(of_all), Relaxed);
+        self.count.fetch_add(1, Relaxed);
+    }
+
+    /// Takes one [`Followed::add_copier`] back.
+    pub fn remove_copier(&self, of_all: bool) {
+        self.all_copied.fetch_sub(usize::from(of_all), Relaxed);
+        self.count.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether clients may have copies of a key.
+    pub(crate) fn is_copied(&self, key: &[u8]) -> bool {
+        self.all_copied.load(Relaxed) != 0 || self.copied_counter(key).load(Relaxed) != 0
+    }
+
+    fn copied_counter(&self, key: &[u8]) -> &AtomicU32 {
+        &self.copied[(self.hasher.hash(key) >> 32) as usize % COUNTERS]
     }
 
     /// Whether anybody follows any key. One load.
@@ -156,15 +208,21 @@ impl Followed {
         self.count.fetch_add(self.leases.mark(db, key, hash, mark), Relaxed);
     }
 
-    /// Forgets leases whose time is over, in a few of the parts of their register: called with each number in turn.
-    pub fn forget_leases(&self, turn: usize, now: Millis) {
-        const PARTS_A_TURN: usize = 4;
-        if self.leases.counts().0 != 0 {
-            for part in 0..PARTS_A_TURN {
-                let part = turn.wrapping_mul(PARTS_A_TURN).wrapping_add(part);
-                self.fewer(self.leases.forget_over(part, now, |key| self.hasher.hash(key)));
-            }
+    /// Forgets leases whose time is over. Answers those of their keys that somebody may wait for: the next of them is to be given the
+    /// lease. O(leases of the parts of the register in which one is over).
+    pub fn forget_leases(&self, now: Millis) -> Vec<(DbIndex, Box<[u8]>)> {
+        let mut waited = Vec::new();
+        if self.leases.counts().0 == 0 {
+            return waited;
         }
+        for part in 0..LEASE_PARTS {
+            let over = self.leases.forget_over(part, now, |key| self.hasher.hash(key));
+            self.fewer(over.len());
+            let is_followed =
+                |(_, key): &(DbIndex, Box<[u8]>)| self.counter(self.hasher.hash(key)).load(Relaxed) != 0;
+            waited.extend(over.into_iter().filter(is_followed));
+        }
+        waited
     }
 
     /// Forgets the leases and marks of a database. The caller is exclusive.

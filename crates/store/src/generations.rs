@@ -23,6 +23,7 @@ use crate::followed::Followed;
 use crate::keyspace::{Database, DbIndex, Hashed, Keyspace, Locked};
 use crate::leases::{LeasePart, Leased, Mark, PARTS};
 use crate::local::{Local, Millis};
+use crate::snapshot::save_range;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashMap};
@@ -105,7 +106,7 @@ struct Round {
 
 /// What is in force.
 #[derive(Debug)]
-struct Live {
+pub(crate) struct Live {
     /// The number before the first rule.
     base: u64,
     /// The last number.
@@ -309,6 +310,19 @@ impl Live {
         self.cells.get(cell).map_or(self.newest, |cell| self.base + u64::from(cell.load(Relaxed)))
     }
 
+    /// Whether an entry is one that is no longer there.
+    pub(crate) fn is_gone(&self, followed: &Followed, db: DbIndex, key: &Hashed<'_>) -> bool {
+        let above = self.carried_out(self.cell_of(key.hash));
+        above < self.newest
+            && self.rules.judge(key.bytes, above, |ask| ask_mark(followed, db, key, ask)) == Verdict::Gone
+    }
+
+    /// As [`Live::is_gone`], of an entry of a table that was flushed: what was known of single keys is gone with it.
+    pub(crate) fn was_gone(&self, key: &Hashed<'_>) -> bool {
+        let above = self.carried_out(self.cell_of(key.hash));
+        above < self.newest && self.rules.judge(key.bytes, above, |_| ()) == Verdict::Gone
+    }
+
     /// Says that all there is has been carried out in a cell. Its shard is locked.
     fn set_carried_out(&self, cell: usize) {
         if let Some(cell) = self.cells.get(cell) {
@@ -357,11 +371,15 @@ impl Generations {
         if !self.is_live.load(Relaxed) {
             return false;
         }
-        let live = self.live.read();
-        let Some(live) = live.as_deref() else { return false };
-        let above = live.carried_out(live.cell_of(key.hash));
-        above < live.newest
-            && live.rules.judge(key.bytes, above, |ask| ask_mark(followed, db, key, ask)) == Verdict::Gone
+        self.live.read().as_deref().is_some_and(|live| live.is_gone(followed, db, key))
+    }
+
+    /// Takes what is in force out: the table is flushed, and everything is held. The leases of its database went with it.
+    fn take(&self) -> Option<Box<Live>> {
+        let live = self.live.write().take()?;
+        self.is_live.store(false, Relaxed);
+        *self.round.lock() = Round::default();
+        Some(live)
     }
 
     fn lags(&self, hash: u64) -> bool {
@@ -389,12 +407,26 @@ pub struct Invalidated {
     lagging: AtomicUsize,
 }
 
+impl Invalidated {
+    /// Counts from zero again.
+    pub fn reset(&self) {
+        [&self.prefixes, &self.tags, &self.keys].iter().for_each(|count| count.store(0, Relaxed));
+    }
+}
+
 impl Keyspace {
     /// Whether an invalidation of a prefix or a tag is still to be carried out anywhere. One load.
     #[inline]
     pub fn is_lagging(&self) -> bool {
         // Acquire: pairs with the Release in `invalidate`: who sees it sees the rules.
         self.invalidated.lagging.load(Acquire) != 0
+    }
+
+    /// A table is flushed, and everything is held: what invalidations say of what was in it, for who is still to save that.
+    pub(crate) fn take_invalidations(&self, table: &DbTable) -> Option<Box<Live>> {
+        let live = table.generations.take()?;
+        self.invalidated.lagging.fetch_sub(1, Relaxed);
+        Some(live)
     }
 
     /// Rules in force. O(tables).
@@ -547,6 +579,7 @@ impl Db<'_> {
         let shard = self.locked.shard(table.shard_of(key.hash));
         if shard.find(key.hash, key.bytes).is_some() {
             let verdict = live.rules.judge(key.bytes, above, |ask| ask_mark(followed, index, key, ask));
+            self.save_before((key.hash, key.hash), live);
             self.carry_out(key, verdict, live);
         }
     }
@@ -554,6 +587,7 @@ impl Db<'_> {
     /// Carries out all there is in a cell.
     fn settle_cell(&mut self, live: &Live, cell: usize) {
         let (first, last) = live.range(cell);
+        self.save_before((first, last), live);
         let above = live.carried_out(cell);
         let (table, index) = (self.table, self.index);
         let followed = &table.followed;
@@ -584,12 +618,25 @@ impl Db<'_> {
         }
     }
 
+    /// Has a snapshot in force save what lies between two hashes of one shard, as invalidations have left it so far.
+    fn save_before(&mut self, range: (u64, u64), live: &Live) {
+        if self.local.is_saving() {
+            let shard = self.locked.shard(self.table.shard_of(range.0));
+            save_range((self.table, self.index), shard, self.local, range, live);
+        }
+    }
+
     fn carry_out(&mut self, key: &Hashed<'_>, verdict: Verdict, live: &Live) {
         let settles = std::mem::replace(&mut self.local.settles, false);
         match verdict {
             Verdict::Stays => {}
             Verdict::Gone => drop(self.drop_copy(key)),
             Verdict::Old(at) => drop(self.make_old(key, at, live.rules.grace_ms(key.bytes))),
+        }
+        // Outside of a transaction it has told that already.
+        let log = &self.local.effects.log;
+        if verdict != Verdict::Stays && log.is_on() && !log.is_outside() {
+            self.log_state(key);
         }
         self.local.settles = settles;
     }

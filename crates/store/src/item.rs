@@ -7,9 +7,6 @@ use crate::object::{Object, Type, encoding_of, size_of_value};
 use crate::string::{self, Encoding, Str, kind};
 use larder_table::{Entry, PayloadRef};
 
-/// What a shared string has beside its bytes: the counts and the vector.
-const BLOB_HEADER_BYTES: usize = size_of::<Vec<u8>>() + 2 * size_of::<usize>();
-
 /// A look at one live key.
 #[derive(Clone, Copy)]
 pub struct Item<'a> {
@@ -79,9 +76,7 @@ impl<'a> Item<'a> {
     /// Memory the key and its value take, in bytes, from the system's point of view.
     pub fn memory(&self) -> usize {
         let apart = match self.entry.payload() {
-            PayloadRef::Boxed(object) => {
-                object.blob().map_or_else(|| object.bytes(), |blob| blob.capacity() + BLOB_HEADER_BYTES)
-            }
+            PayloadRef::Boxed(object) => object.memory(),
             PayloadRef::Inline(_) => 0,
         };
         self.entry.size() + apart

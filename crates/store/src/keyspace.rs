@@ -15,15 +15,17 @@ use crate::leases::LeasePart;
 use crate::local::{Local, Millis};
 use crate::object::{Object, Type};
 use crate::sizes::SIZE_BINS;
+use crate::snapshot::{Snapshots, Unsaved};
 use crate::sweep::Sweeps;
 use crate::world::World;
-use larder_table::{Detached, Epochs, Hasher, Participant, Shard, Table, TableConfig};
+use larder_table::{Detached, Epochs, Hasher, Participant, PayloadRef, Shard, Table, TableConfig};
+use larder_values::collection::AHEAD_MAX;
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Shards of a table, as a power of two.
-const SHARD_BITS: u8 = 10;
+pub(crate) const SHARD_BITS: u8 = 10;
 
 /// How often a locked shard is asked for again before whoever wants it does something else meanwhile.
 pub const LOCK_ATTEMPTS: u32 = 200;
@@ -155,6 +157,22 @@ impl<'k> Database<'k> {
         Table::prefetch_all(participant, keys.map(|(database, hash)| (&**database.table, hash)));
     }
 
+    /// Third stage, for requests that look up elements of one key: what those look-ups will read, where it holds a large
+    /// collection. Looks under the shard's lock; does nothing where somebody else has it.
+    pub fn prefetch_elements(&self, key: &Hashed<'_>, elements: &[&[u8]]) {
+        let Some(shard) = self.table.try_lock(self.table.shard_of(key.hash)) else { return };
+        if let Some(PayloadRef::Boxed(object)) = shard.find(key.hash, key.bytes).map(|entry| entry.payload())
+        {
+            elements.chunks(AHEAD_MAX).for_each(|elements| object.look_ahead(elements));
+        }
+    }
+
+    /// Makes room for about so many keys, where there are none yet.
+    pub fn reserve(&self, keys: u64) {
+        let each = usize::try_from(keys >> SHARD_BITS).unwrap_or(0);
+        (0..1 << SHARD_BITS).for_each(|shard| self.table.lock(shard).reserve(each));
+    }
+
     /// Locks the shard of one key, or answers `None` when another thread holds it.
     #[inline]
     pub fn try_lock_one(&self, hash: u64) -> Option<Locked<'k>> {
@@ -190,7 +208,7 @@ pub enum Garbage {
     /// One value that would take its thread too long; Redis would free it on the spot, so nobody counts it.
     Unasked(Object),
     /// A whole database, with what was known of the ends of fields in it.
-    Database(Flushed),
+    Database(Box<Flushed>),
 }
 
 /// A whole database, taken out.
@@ -198,12 +216,24 @@ pub struct Flushed {
     contents: Detached<Object>,
     field_ends: Vec<Keys>,
     marks: Vec<LeasePart>,
+    /// What a snapshot still needs of it.
+    unsaved: Option<Unsaved>,
 }
 
 impl Flushed {
     /// Frees about `limit` keys with what they hold; true when nothing is left.
     pub fn free_some(&mut self, limit: usize) -> bool {
-        self.field_ends.pop().is_none() && self.marks.pop().is_none() && self.contents.free_some(limit)
+        if self.field_ends.pop().is_some() || self.marks.pop().is_some() {
+            return false;
+        }
+        let Some(unsaved) = self.unsaved.as_mut().filter(|unsaved| unsaved.is_needed()) else {
+            return self.contents.free_some(limit);
+        };
+        let is_free = self.contents.free_some_shown(limit, &mut |entry| unsaved.show(entry));
+        if self.contents.is_walked() {
+            unsaved.end();
+        }
+        is_free
     }
 }
 
@@ -273,6 +303,8 @@ pub struct Keyspace {
     pub insight: Arc<Panel>,
     /// What was invalidated.
     pub invalidated: Invalidated,
+    /// Snapshots.
+    pub(crate) snapshots: Arc<Snapshots>,
 }
 
 impl Keyspace {
@@ -292,6 +324,7 @@ impl Keyspace {
             sequence: AtomicU64::new(0),
             insight: Arc::new(Panel::new(workers)),
             invalidated: Invalidated::default(),
+            snapshots: Arc::default(),
         }
     }
 
@@ -323,13 +356,18 @@ impl Keyspace {
             };
             self.tables_end.fetch_max(table as u32 + 1, Ordering::Relaxed);
             let made = Table::new(config, Arc::clone(&self.epochs));
-            DbTable::new(table as u32, made, self.workers, &self.followed)
+            DbTable::new(table as u32, made, self.workers, (&self.followed, &self.snapshots))
         })
     }
 
     /// The table behind a database, if anything was ever stored there.
     pub(crate) fn table_if_used(&self, db: DbIndex) -> Option<&DbTable> {
         self.tables[self.table_of[db.0 as usize].load(Ordering::Relaxed) as usize].get()
+    }
+
+    /// A table by its number, if it is in use.
+    pub(crate) fn table_of_number(&self, number: u32) -> Option<&DbTable> {
+        self.tables.get(number as usize)?.get()
     }
 
     /// How many threads touch keys.
@@ -564,6 +602,7 @@ impl Keyspace {
 
     /// Takes everything out of a database. The caller is exclusive; O(shards and followed keys).
     pub fn flush(&self, db: DbIndex, effects: &mut Effects) -> Option<Garbage> {
+        effects.flushed();
         let table = self.table_if_used(db)?;
         let mut marks = Vec::new();
         if self.followed.any() {
@@ -575,9 +614,14 @@ impl Keyspace {
             return None;
         }
         table.sizes.clear();
+        self.classes_emptied(table.number);
+        let mut unsaved = self.snapshots.detach(table.number, &self.hasher);
+        if let Some(unsaved) = &mut unsaved {
+            unsaved.invalidated = self.take_invalidations(table);
+        }
         let (contents, field_ends) = (table.detach_all(), table.field_ends.detach());
         self.insight.flushed(TableNumber(table.number), self.is_empty());
-        Some(Garbage::Database(Flushed { contents, field_ends, marks }))
+        Some(Garbage::Database(Box::new(Flushed { contents, field_ends, marks, unsaved })))
     }
 
     /// Exchanges two databases. The caller is exclusive; O(followed keys).
@@ -594,6 +638,7 @@ impl Keyspace {
         let table = one.load(Ordering::Relaxed);
         one.store(other.load(Ordering::Relaxed), Ordering::Relaxed);
         other.store(table, Ordering::Relaxed);
+        self.classes_moved();
     }
 
     /// Where memory goes. O(tables x shards).

@@ -57,6 +57,14 @@ pub struct LeaseCounts {
     pub stale: AtomicU64,
 }
 
+impl LeaseCounts {
+    /// Counts from zero again.
+    pub fn reset(&self) {
+        let counts = [&self.given, &self.won, &self.lost, &self.waited, &self.stale];
+        counts.iter().for_each(|count| count.store(0, Relaxed));
+    }
+}
+
 #[derive(Debug)]
 struct Space {
     counters: Box<[AtomicU32]>,
@@ -68,6 +76,8 @@ struct Space {
 pub(crate) struct LeasePart {
     leases: HashMap<Box<[u8]>, Lease>,
     marks: HashMap<Box<[u8]>, Mark>,
+    /// No lease is over before that; where there is none, whatever it says.
+    first_end: Millis,
 }
 
 #[derive(Debug)]
@@ -174,6 +184,7 @@ impl Leases {
         let space = self.space_made(db);
         let mut part = lock(space.part(hash));
         let mut added = 0;
+        part.first_end = if part.leases.is_empty() { until } else { part.first_end.min(until) };
         if let Some(lease) = part.leases.get_mut(key) {
             if lease.until > now {
                 return (Leased::Taken, 0);
@@ -314,22 +325,33 @@ impl Leases {
         over.iter().map(|key| self.left(space, hash(key), (1, key.len()), 0)).sum()
     }
 
-    /// Forgets leases whose time is over, in one part of each database. Answers how many entries less there are.
-    pub(crate) fn forget_over(&self, part: usize, now: Millis, hash: impl Fn(&[u8]) -> u64) -> usize {
-        let mut gone = 0;
-        for space in self.spaces.iter().filter_map(OnceLock::get) {
-            let mut over: Vec<Box<[u8]>> = Vec::new();
+    /// Forgets leases whose time is over, in some part of each database. Answers their databases and keys.
+    pub(crate) fn forget_over(
+        &self,
+        part: usize,
+        now: Millis,
+        hash: impl Fn(&[u8]) -> u64,
+    ) -> Vec<(DbIndex, Box<[u8]>)> {
+        let mut over: Vec<(DbIndex, Box<[u8]>)> = Vec::new();
+        for (db, space_of) in (0..).zip(&self.space_of) {
+            let space = self.spaces.get(space_of.load(Relaxed) as usize).and_then(OnceLock::get);
+            let Some(space) = space else { continue };
             let mut part = lock(&space.parts[part % PARTS]);
+            if part.leases.is_empty() || part.first_end > now {
+                continue;
+            }
+            let before = over.len();
             part.leases.retain(|key, lease| {
                 if lease.until <= now {
-                    over.push(key.clone());
+                    over.push((DbIndex(db), key.clone()));
                 }
                 lease.until > now
             });
+            part.first_end = part.leases.values().map(|lease| lease.until).min().unwrap_or_default();
             drop(part);
-            gone += over.iter().map(|key| self.left(space, hash(key), (1, key.len()), 0)).sum::<usize>();
+            over[before..].iter().for_each(|(_, key)| _ = self.left(space, hash(key), (1, key.len()), 0));
         }
-        gone
+        over
     }
 
     fn left(&self, space: &Space, hash: u64, (leases, bytes): (usize, usize), marks: usize) -> usize {
@@ -422,8 +444,8 @@ mod tests {
         assert_eq!(leases.change(DB, b"k", 7, Event::SET), 1);
         assert_eq!(leases.standing(DB, b"k", 7, Millis(1)), None);
         assert_eq!(leases.lease(DB, (b"k", 7), (4, 0), LONG), (Leased::Given, 1));
-        assert_eq!(leases.forget_over(7, Millis(999), |_| 7), 0);
-        assert_eq!(leases.forget_over(7, Millis(1000), |_| 7), 2);
+        assert_eq!(leases.forget_over(7, Millis(999), |_| 7), []);
+        assert_eq!(leases.forget_over(7, Millis(1000), |_| 7).len(), 2);
         assert_eq!(leases.counts(), (0, 0));
     }
 

@@ -7,7 +7,9 @@ use crate::evict::Uses;
 use crate::insight::Insight;
 use crate::keyspace::{DbIndex, Garbage};
 use crate::object::Object;
+use crate::snapshot::Saver;
 use crate::stats::StoreStats;
+use larder_table::Entry;
 use larder_values::lru::{self, Lfu};
 use std::sync::Arc;
 
@@ -29,6 +31,8 @@ pub enum Access {
     },
     /// What the policy in force wants: [`Local::uses`].
     Policy,
+    /// It depends on the key: some have policies of their own. What the others have stands in [`Local::unclassed`].
+    ByClass,
 }
 
 /// What reads did not find, or found about to end, for whoever can fetch it. Off, it costs a load where a key is missing.
@@ -63,6 +67,8 @@ pub struct Local {
     pub now: Millis,
     /// How accesses are recorded.
     pub access: Access,
+    /// How accesses to keys of no class are recorded where it depends on the key.
+    pub unclassed: Access,
     /// What is recorded for the policy in force.
     pub uses: Uses,
     /// What is told of accesses.
@@ -94,6 +100,10 @@ pub struct Local {
     pub secret: Option<fn() -> u64>,
     /// The kind of the value that was last replaced or removed.
     pub(crate) replaced_kind: u8,
+    /// This thread's part in the snapshot in force; see `snapshot.rs`.
+    pub(crate) saver: Option<Box<Saver>>,
+    /// The number of that snapshot; 0 for none.
+    pub(crate) snapshot: u64,
     random: u64,
 }
 
@@ -109,6 +119,7 @@ impl Local {
             worker,
             now: Millis(0),
             access: Access::Lru,
+            unclassed: Access::Lru,
             uses: Uses::default(),
             insight: Insight::default(),
             no_touch: false,
@@ -124,6 +135,8 @@ impl Local {
             settles: false,
             secret: None,
             replaced_kind: 0,
+            saver: None,
+            snapshot: 0,
             random: seed | 1,
         }
     }
@@ -142,39 +155,67 @@ impl Local {
         (self.secret.map_or_else(|| self.random(), |secret| secret()) >> 1).max(1)
     }
 
+    /// How accesses to keys of no class are recorded.
+    pub(crate) fn access_of_rest(&self) -> Access {
+        if self.access == Access::ByClass { self.unclassed } else { self.access }
+    }
+
+    /// How accesses to a key of a table are recorded.
+    pub(crate) fn access_to(&self, table: u32, key: &[u8]) -> Access {
+        match self.access {
+            Access::ByClass => match self.uses.has_fields_by_class(table, key) {
+                Some(true) => Access::Policy,
+                Some(false) => Access::Lru,
+                None => self.unclassed,
+            },
+            access => access,
+        }
+    }
+
     /// The access field of a key that is created now. A policy that is in force writes its own; see [`Uses`].
     #[inline]
     pub(crate) fn access_of_new(&self) -> u32 {
-        match self.access {
-            Access::Lru => lru::clock_at(self.now.0),
+        match self.access_of_rest() {
+            Access::Lru | Access::ByClass => lru::clock_at(self.now.0),
             Access::Lfu { .. } => Lfu::new(lru::minute_at(self.now.0)).to_bits(),
             Access::Policy => 0,
         }
     }
 
-    /// The access field of a key of a table, whose field is `field` and that is read now.
+    /// The access field of an entry of a table, which is read now.
     #[inline]
-    pub(crate) fn access_touched(&mut self, table: u32, hash: u64, field: u32) -> u32 {
+    pub(crate) fn access_touched(&mut self, table: u32, hash: u64, entry: &Entry<'_, Object>) -> u32 {
         match self.access {
             Access::Lru => lru::clock_at(self.now.0),
-            Access::Lfu { .. } => self.counted(field),
-            Access::Policy => self.uses.read(table, hash, field),
+            Access::Lfu { .. } => self.counted(entry.access()),
+            Access::Policy => self.uses.read(table, hash, entry.access()),
+            Access::ByClass => self.access_by_class(table, hash, entry, true),
         }
     }
 
-    /// The access field of a key that is given a new value now.
+    /// The access field of an entry that is given a new value now.
     #[inline]
-    pub(crate) fn access_written(&mut self, table: u32, hash: u64, field: u32) -> u32 {
+    pub(crate) fn access_written(&mut self, table: u32, hash: u64, entry: &Entry<'_, Object>) -> u32 {
         match self.access {
             Access::Lru => lru::clock_at(self.now.0),
             // The frequency of a key that is overwritten stays its own.
-            Access::Lfu { .. } => self.counted(field),
-            Access::Policy => self.uses.wrote(table, hash, field),
+            Access::Lfu { .. } => self.counted(entry.access()),
+            Access::Policy => self.uses.wrote(table, hash, entry.access()),
+            Access::ByClass => self.access_by_class(table, hash, entry, false),
+        }
+    }
+
+    #[inline(never)]
+    fn access_by_class(&mut self, table: u32, hash: u64, entry: &Entry<'_, Object>, is_read: bool) -> u32 {
+        match self.access_to(table, entry.key()) {
+            Access::Lru | Access::ByClass => lru::clock_at(self.now.0),
+            Access::Lfu { .. } => self.counted(entry.access()),
+            Access::Policy => self.uses.touched(table, (hash, entry.key()), entry.access(), is_read),
         }
     }
 
     fn counted(&mut self, field: u32) -> u32 {
-        let Access::Lfu { log_factor, decay_minutes } = self.access else { return field };
+        let Access::Lfu { log_factor, decay_minutes } = self.access_of_rest() else { return field };
         let (minute, random) = (lru::minute_at(self.now.0), self.random());
         Lfu::from_bits(field).touched(minute, decay_minutes, log_factor, random).to_bits()
     }

@@ -5,6 +5,7 @@
 //! Read next: `collection.rs` for what commands do with collections.
 
 use crate::db::WrongType;
+use crate::noted::{Note, Noted};
 use crate::string::{Str, kind};
 use larder_table::PayloadRef;
 use larder_values::collection::Collection;
@@ -15,6 +16,9 @@ use larder_values::stream::Stream;
 use larder_values::zset::ZSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+
+/// What a shared string has beside its bytes: the counts and the vector.
+const BLOB_HEADER_BYTES: usize = size_of::<Vec<u8>>() + 2 * size_of::<usize>();
 
 /// A collection that a key can hold.
 pub trait Stored: Collection {
@@ -55,6 +59,8 @@ macro_rules! types {
         pub enum Object {
             /// A long string, shared with replies that are being sent.
             Blob(Arc<Vec<u8>>),
+            /// One with a note.
+            Noted(Box<Noted>),
             $($(#[$doc])* $variant(Box<$structure>),)*
         }
 
@@ -91,7 +97,7 @@ macro_rules! types {
             /// The type of the value.
             pub fn value_type(&self) -> Type {
                 match self {
-                    Object::Blob(_) => Type::String,
+                    Object::Blob(_) | Object::Noted(_) => Type::String,
                     $(Object::$variant(_) => Type::$variant,)*
                 }
             }
@@ -101,16 +107,33 @@ macro_rules! types {
             pub(crate) fn blob(&self) -> Option<&Arc<Vec<u8>>> {
                 match self {
                     Object::Blob(blob) => Some(blob),
+                    Object::Noted(noted) => Some(&noted.blob),
                     $(Object::$variant(_) => None,)*
                 }
             }
 
-            /// The long string, to be changed.
+            /// The long string, to be changed: what was noted of it is forgotten.
             #[inline]
             pub(crate) fn blob_mut(&mut self) -> Option<&mut Arc<Vec<u8>>> {
+                if let Object::Noted(noted) = self {
+                    *self = Object::Blob(std::mem::take(&mut noted.blob));
+                }
                 match self {
                     Object::Blob(blob) => Some(blob),
+                    Object::Noted(_) => None,
                     $(Object::$variant(_) => None,)*
+                }
+            }
+
+            /// Has something noted of a long string.
+            pub(crate) fn set_note(&mut self, note: Note) {
+                match self {
+                    Object::Noted(noted) => noted.note = note,
+                    Object::Blob(blob) => {
+                        let blob = std::mem::take(blob);
+                        *self = Object::Noted(Box::new(Noted { note, blob }));
+                    }
+                    $(Object::$variant(_) => {})*
                 }
             }
 
@@ -118,15 +141,23 @@ macro_rules! types {
             pub fn bytes(&self) -> usize {
                 match self {
                     Object::Blob(blob) if Arc::strong_count(blob) > 1 => 0,
+                    Object::Noted(noted) if Arc::strong_count(&noted.blob) > 1 => 0,
                     Object::Blob(blob) => blob.capacity(),
+                    Object::Noted(noted) => noted.blob.capacity(),
                     $(Object::$variant(value) => size_of::<$structure>() + value.heap_bytes(),)*
                 }
+            }
+
+            /// Memory it takes beside its entry, in bytes, whoever else holds it.
+            pub fn memory(&self) -> usize {
+                let noted = if let Object::Noted(_) = self { size_of::<Noted>() } else { 0 };
+                self.blob().map_or_else(|| self.bytes(), |blob| blob.capacity() + BLOB_HEADER_BYTES + noted)
             }
 
             /// About how many blocks of memory it is, as Redis estimates it.
             pub fn free_effort(&self) -> usize {
                 match self {
-                    Object::Blob(_) => 1,
+                    Object::Blob(_) | Object::Noted(_) => 1,
                     $(Object::$variant(value) => value.free_effort(),)*
                 }
             }
@@ -135,7 +166,7 @@ macro_rules! types {
             pub fn free_step(&mut self, budget: usize) -> bool {
                 let _ = budget;
                 match self {
-                    Object::Blob(_) => true,
+                    Object::Blob(_) | Object::Noted(_) => true,
                     $(Object::$variant(value) => value.free_step(budget),)*
                 }
             }
@@ -150,7 +181,22 @@ macro_rules! types {
                         }
                         Resume::START
                     }
+                    Object::Noted(noted) => {
+                        if let Some(bytes) = Arc::get_mut(&mut noted.blob) {
+                            mover.vec(bytes);
+                        }
+                        Resume::START
+                    }
                     $(Object::$variant(value) => value.move_blocks(mover, from),)*
+                }
+            }
+
+            /// Prefetches what looking up some of its elements will read, at most [`larder_values::collection::AHEAD_MAX`] of them.
+            pub(crate) fn look_ahead(&self, elements: &[&[u8]]) {
+                let ask = larder_table::prefetch::<u8>;
+                match self {
+                    Object::Blob(_) | Object::Noted(_) => {}
+                    $(Object::$variant(value) => value.look_ahead(elements, &ask),)*
                 }
             }
 
@@ -158,7 +204,7 @@ macro_rules! types {
             #[inline]
             pub(crate) fn next_due(&self) -> u64 {
                 match self {
-                    Object::Blob(_) => u64::MAX,
+                    Object::Blob(_) | Object::Noted(_) => u64::MAX,
                     $(Object::$variant(value) => <$structure as Collection>::next_due(value.view()),)*
                 }
             }
@@ -167,6 +213,9 @@ macro_rules! types {
             pub(crate) fn duplicate(&self) -> Object {
                 match self {
                     Object::Blob(blob) => Object::Blob(Arc::clone(blob)),
+                    Object::Noted(noted) => {
+                        Object::Noted(Box::new(Noted { note: noted.note, blob: Arc::clone(&noted.blob) }))
+                    }
                     $(Object::$variant(value) => Object::$variant(Box::new(value.duplicate())),)*
                 }
             }

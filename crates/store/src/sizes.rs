@@ -233,7 +233,7 @@ impl DbTable {
         if matches!(removal, Removal::Deleted | Removal::Unlinked) {
             local.stats.deleted.add(1);
         }
-        local.uses.removed(self.number, hash, &removed);
+        local.uses.removed(self.number, hash, key, &removed);
         removed
     }
 

@@ -46,6 +46,24 @@ pub(crate) mod kind {
     pub const RAW: u8 = 8;
     /// Bytes as they are, assembled by a command.
     pub const EDITED: u8 = TEXT | RAW;
+    /// Bytes behind a note, of which a state, flags and a number are there; see `noted.rs`.
+    pub const NOTED: u8 = 6;
+    /// The same of a note with a state and flags.
+    pub const NOTED_FLAGS: u8 = 3;
+    /// The same of a note with a state only.
+    pub const NOTED_STATE: u8 = 7;
+
+    /// How long the note is that stands in front of a value inside its entry.
+    #[inline]
+    pub fn note_bytes(entry_kind: u8) -> usize {
+        match entry_kind & !RAW {
+            NOTED if entry_kind < STRINGS_END => 13,
+            NOTED_FLAGS if entry_kind < STRINGS_END => 5,
+            NOTED_STATE if entry_kind < STRINGS_END => 1,
+            _ => 0,
+        }
+    }
+
     /// Whether a value inside its entry is a text, not an integer or something else.
     #[inline]
     pub fn is_text(entry_kind: u8) -> bool {
@@ -101,6 +119,9 @@ impl<'a> Str<'a> {
             PayloadRef::Inline(bytes) => match kind & !kind::RAW {
                 kind::INT => Str::Int(decode_int(bytes)),
                 kind::TEXT7 | kind::TEXT7_SHORT => Str::Ascii7(bytes, text_len(kind, bytes.len())),
+                kind::NOTED | kind::NOTED_FLAGS | kind::NOTED_STATE => {
+                    Str::Bytes(bytes.get(kind::note_bytes(kind)..).unwrap_or_default())
+                }
                 _ => Str::Bytes(bytes),
             },
         }

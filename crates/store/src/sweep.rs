@@ -204,13 +204,16 @@ impl Sweep<'_, '_, '_> {
         for key in self.table.field_ends.due(shard, now, BITE_OF_FIELDS) {
             let key = Hashed { bytes: &key, hash: self.table.hash(&key) };
             db.settle(&key, false);
-            let edited = db.edit::<Hash, _>(&key, |hash| hash.expire_due(now, left));
+            let mut gone = Vec::new();
+            let edited = db.edit::<Hash, _>(&key, |hash| {
+                hash.expire_due(now, left, &mut |field| gone.push(Box::from(field)))
+            });
             let Ok(Some(edited)) = edited else {
                 // A key that is over itself was removed by the look at it.
                 self.table.field_ends.note(shard, key.bytes, u64::MAX);
                 continue;
             };
-            db.fields_expired(&key, edited.value as u64);
+            db.fields_expired(&key, gone.iter().map(AsRef::as_ref));
             if edited.emptied {
                 db.notify(&key, Event::DEL);
             }

@@ -22,6 +22,7 @@ use std::{
 };
 
 use crossbeam_utils::CachePadded;
+use std::sync::TryLockError;
 
 /// The lock. One slot per worker.
 #[derive(Debug)]
@@ -65,34 +66,127 @@ impl World {
     #[inline]
     pub fn enter(&self, worker: usize) -> Turn<'_> {
         loop {
-            self.inside[worker].store(true, Relaxed);
-            // Pairs with the fence in `exclusive`: either we see `wanted`, or it sees our flag.
-            fence(SeqCst);
-            // Acquire: pairs with the Release in `Exclusive::drop`; what was done alone is seen.
-            if !self.wanted.load(Acquire) {
-                return Turn { world: self, worker };
+            if let Some(turn) = self.try_enter(worker) {
+                return turn;
             }
-            self.inside[worker].store(false, Release);
             // The owner's mutex is held for as long as `wanted` is up: sleep on it.
             drop(self.owner.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
             yield_now();
         }
     }
 
+    /// Opens a turn of `worker`, unless somebody needs everything.
+    #[inline]
+    pub fn try_enter(&self, worker: usize) -> Option<Turn<'_>> {
+        self.inside[worker].store(true, Relaxed);
+        // Pairs with the fence in `exclusive`: either we see `wanted`, or it sees our flag.
+        fence(SeqCst);
+        // Acquire: pairs with the Release in `Exclusive::drop`; what was done alone is seen.
+        if !self.wanted.load(Acquire) {
+            return Some(Turn { world: self, worker });
+        }
+        self.inside[worker].store(false, Release);
+        None
+    }
+
     /// Waits until no turn is open and keeps it so until the answer is dropped.
     pub fn exclusive(&self) -> Exclusive<'_> {
         // A panic of an earlier holder left nothing half-done in the lock itself.
         let owner = self.owner.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        while !self.clear(&|| false) {}
+        Exclusive { world: self, _owner: owner }
+    }
+
+    /// As [`World::exclusive`], but gives up once `gives_up` says so while it waits.
+    pub fn try_exclusive(&self, gives_up: &dyn Fn() -> bool) -> Option<Exclusive<'_>> {
+        let mut patience = Patience::default();
+        let owner = loop {
+            match self.owner.try_lock() {
+                Ok(owner) => break owner,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if gives_up() => return None,
+                Err(TryLockError::WouldBlock) => patience.wait(),
+            }
+        };
+        if self.clear(gives_up) { Some(Exclusive { world: self, _owner: owner }) } else { None }
+    }
+
+    /// As [`World::try_exclusive`], without leaving the turn in between: nobody else has everything before the caller. Gives the
+    /// turn back where it gives up. Only one at a time may ask, and while one does others have to give up.
+    ///
+    /// # Errors
+    /// The turn, where `gives_up` said so.
+    pub fn try_upgrade<'w>(
+        &'w self,
+        turn: Turn<'w>,
+        gives_up: &dyn Fn() -> bool,
+    ) -> Result<Exclusive<'w>, Turn<'w>> {
+        let mut patience = Patience::default();
+        let owner = loop {
+            match self.owner.try_lock() {
+                Ok(owner) => break owner,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if gives_up() => return Err(turn),
+                Err(TryLockError::WouldBlock) => patience.wait(),
+            }
+        };
+        self.wanted.store(true, Relaxed);
+        let worker = turn.worker;
+        // Nobody enters any more, and nobody else can be exclusive.
+        drop(turn);
+        if self.clear(gives_up) {
+            return Ok(Exclusive { world: self, _owner: owner });
+        }
+        // `clear` let others in again, but for those who want everything: they wait for the owner's mutex.
+        self.inside[worker].store(true, Relaxed);
+        fence(SeqCst);
+        Err(Turn { world: self, worker })
+    }
+
+    /// Has everybody leave their turns, or nobody. The caller holds the owner's mutex.
+    fn clear(&self, gives_up: &dyn Fn() -> bool) -> bool {
         self.wanted.store(true, Relaxed);
         fence(SeqCst);
         for flag in &self.inside {
             // Acquire: pairs with the Release in `Turn::drop`; what the turn did is seen.
             while flag.load(Acquire) {
+                if gives_up() {
+                    self.wanted.store(false, Release);
+                    return false;
+                }
                 std::hint::spin_loop();
                 yield_now();
             }
         }
-        Exclusive { world: self, _owner: owner }
+        true
+    }
+}
+
+/// Waits for others in growing steps: most waits are as long as a turn.
+#[derive(Debug, Default)]
+pub struct Patience(u32);
+
+/// So often others are let run before the thread sleeps.
+const YIELDS: u32 = 200;
+
+impl Patience {
+    /// Waits a little, and a little more if it has been for long.
+    pub fn wait(&mut self) {
+        self.0 = self.0.saturating_add(1);
+        #[cfg(not(loom))]
+        if self.0 > YIELDS {
+            return std::thread::sleep(std::time::Duration::from_micros(50));
+        }
+        yield_now();
+    }
+}
+
+impl<'w> Exclusive<'w> {
+    /// Goes on as a turn of `worker`: nobody else has everything in between.
+    pub fn into_turn(self, worker: usize) -> Turn<'w> {
+        // Who wants everything next waits for the owner's mutex, which is held until `self` is dropped, and sees the flag then.
+        self.world.inside[worker].store(true, Relaxed);
+        Turn { world: self.world, worker }
     }
 }
 

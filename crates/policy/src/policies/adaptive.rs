@@ -20,6 +20,7 @@
 
 use super::ghosts::Ghosts;
 use super::sampler::{Choice, KEPT, Sampler, Scale};
+use super::{Numbers, push_f32};
 use crate::Hits;
 use crate::interface::{Entries, Glance, Policy, Ref, Scope, Seen, Step};
 use crate::random::{Random, mix};
@@ -324,6 +325,32 @@ impl Policy for Adaptive {
         self.sampler.has_more();
         let ticks = (idle.clamp(0.0, 1.0) * TICKS_A_ROUND as f32) as u32;
         (self.ranks.clock.wrapping_sub(ticks) & 0xffff) << 8
+    }
+
+    fn recall(&mut self, _at: Ref, _bytes: u32, kept: u32) -> u32 {
+        self.sampler.has_more();
+        (self.ranks.clock.wrapping_sub(kept >> 8) & 0xffff) << 8 | kept & 0xfc
+    }
+
+    fn learned(&self, out: &mut Vec<u8>) {
+        // A tick is as long as the entries were many.
+        out.extend_from_slice(&u32::try_from(self.uses_a_tick).unwrap_or(u32::MAX).to_le_bytes());
+        self.hits.iter().chain(&self.room).for_each(|count| push_f32(*count, out));
+    }
+
+    fn learn_from(&mut self, learned: &[u8]) {
+        let mut numbers = Numbers(learned);
+        let Some(uses_a_tick) = numbers.next() else { return };
+        let counts: Option<Vec<f32>> = (0..2 * CELLS).map(|_| numbers.next_f32()).collect();
+        let Some(counts) = counts else { return };
+        let (hits, room) = counts.split_at(CELLS);
+        self.hits.copy_from_slice(hits);
+        self.room.copy_from_slice(room);
+        self.uses_a_tick = u64::from(uses_a_tick.max(1));
+        self.lesson = 0;
+        while self.lesson < CLASSES {
+            self.learn();
+        }
     }
 
     fn refile(&mut self, _at: Ref, seen: Seen) -> u32 {

@@ -3,7 +3,8 @@
 //! A hit writes the current generation into the entry and nothing else. Each entry stands in the ring of one period, as old
 //! as its last use or older; whoever comes out of the oldest ring with a newer use is filed again under that. So the one
 //! that leaves is the one used longest ago up to the length of a period, 1/512 of the entries made in the time an entry
-//! lives unused, and exactly the one made longest ago where uses do not count. The idea is that of lazy promotion (Yang
+//! lives unused, and exactly the one made longest ago where uses do not count (but that a key which is deleted and made anew within
+//! a period leaves where it stood). The idea is that of lazy promotion (Yang
 //! et al., HotOS 2023) in a calendar queue (Brown, CACM 1988).
 //!
 //! A generation begins with every 1/512 of the entries made anew, and with every second or so. While nothing leaves, there
@@ -16,10 +17,10 @@
 //! Cost: 4.6 bytes an entry. Invariants: periods ascend, each has a ring of its own, the last is the current one;
 //! no entry that is filed was used more than [`AGE_MAX`] generations ago by its field.
 
-use super::leftovers_max;
+use super::{Numbers, leftovers_max};
 use crate::Hits;
-use crate::hits::{CLOCK_MASK, CLOCK_SHIFT, Recording};
-use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
+use crate::hits::{CLOCK_BITS, CLOCK_MASK, CLOCK_SHIFT, Recording};
+use crate::interface::{Entries, Epoch, Policy, Ref, Scope, Seen, Step};
 use crate::ring::Rings;
 use std::collections::VecDeque;
 
@@ -112,6 +113,8 @@ pub struct Calendar {
     turning_left: usize,
     /// The period that is joined with the one after it.
     joining: usize,
+    /// Periods were laid out for entries from before a restart, and nothing has left since.
+    awaits_entries: bool,
 }
 
 const TOUCHED_MAX: usize = 512;
@@ -137,6 +140,7 @@ impl Calendar {
             turning: 0,
             turning_left: 0,
             joining: 0,
+            awaits_entries: false,
         }
     }
 
@@ -163,8 +167,9 @@ impl Calendar {
 
     /// Begins a generation, if there is a ring for it.
     fn begin(&mut self) {
-        // Those without entries need no joining.
+        // Those without entries need no joining; but those that were laid out are still to get theirs.
         while let Some(oldest) = self.periods.front()
+            && !self.awaits_entries
             && self.periods.len() > 1
             && self.rings.has_none(oldest.ring.into())
         {
@@ -175,6 +180,22 @@ impl Calendar {
         self.now = self.now.wrapping_add(1);
         self.began = self.seconds;
         self.periods.push_back(Period { ring, first: self.now, second: self.seconds });
+    }
+
+    /// Makes periods for what was used up to so many generations ago.
+    fn lay_out(&mut self, oldest: u32) {
+        let most = self.order.generations(self.entries.max(self.expected)).max(256) as u32;
+        let each = oldest.div_ceil(most).max(1);
+        self.now = self.now.wrapping_add(oldest);
+        self.awaits_entries = true;
+        while self.periods.len() > 1 {
+            self.drop_period(0);
+        }
+        self.periods.iter_mut().for_each(|current| current.first = self.now);
+        for age in (each..=oldest).step_by(each as usize) {
+            let Some(ring) = self.free.pop() else { return };
+            self.periods.push_front(Period { ring, first: self.now.wrapping_sub(age), second: self.seconds });
+        }
     }
 
     fn drop_period(&mut self, at: usize) {
@@ -382,6 +403,11 @@ fn field(generation: u32, ring: u16) -> u32 {
     (generation & CLOCK_MASK) << CLOCK_SHIFT | u32::from(ring)
 }
 
+/// The age of an entry, in generations.
+pub(super) fn kept(field: u32, epoch: Epoch) -> u32 {
+    epoch.age(field >> CLOCK_SHIFT, CLOCK_BITS)
+}
+
 impl Policy for Calendar {
     fn created(&mut self, at: Ref, _bytes: u32) -> u32 {
         self.entries += 1;
@@ -406,6 +432,29 @@ impl Policy for Calendar {
         let Period { ring, first, .. } = self.periods[(place as usize).min(self.current())];
         self.rings.push(ring.into(), at);
         field(first, ring)
+    }
+
+    fn recall(&mut self, at: Ref, _bytes: u32, kept: u32) -> u32 {
+        self.entries += 1;
+        let used = self.now.wrapping_sub(kept.min(AGE_MAX));
+        let Period { ring, first, .. } = self.periods[self.period_of(used)];
+        self.rings.push(ring.into(), at);
+        // In the oldest period stands what is older still.
+        let used = if self.age(used) > self.age(first) { first } else { used };
+        field(used, ring)
+    }
+
+    fn learned(&self, out: &mut Vec<u8>) {
+        let oldest = self.periods.front().map_or(0, |oldest| self.age(oldest.first));
+        out.extend_from_slice(&oldest.to_le_bytes());
+    }
+
+    fn learn_from(&mut self, learned: &[u8]) {
+        if let Some(oldest) = Numbers(learned).next()
+            && self.rings.total() == 0
+        {
+            self.lay_out(oldest.min(AGE_MAX));
+        }
     }
 
     fn refile(&mut self, at: Ref, seen: Seen) -> u32 {
@@ -462,6 +511,7 @@ impl Policy for Calendar {
 
     fn step(&mut self, entries: &mut dyn Entries) -> Step {
         self.entries = entries.len();
+        self.awaits_entries = false;
         self.tidy(entries);
         self.join(entries, JOIN_LOOKS_MADE);
         if self.order == Order::Mru { self.step_newest(entries) } else { self.step_oldest(entries) }

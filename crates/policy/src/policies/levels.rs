@@ -11,7 +11,7 @@
 
 use super::leftovers_max;
 use crate::Hits;
-use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
+use crate::interface::{Entries, Epoch, Policy, Ref, Scope, Seen, Step};
 use crate::random::Random;
 use crate::ring::Rings;
 
@@ -45,6 +45,11 @@ pub fn uses_of(field: u32) -> u8 {
 #[must_use]
 pub fn with_uses(field: u32, uses: u8) -> u32 {
     field & ((1 << LEVEL_SHIFT) - 1) | u32::from(uses.max(1)) << LEVEL_SHIFT
+}
+
+/// The level, and how long ago the entry was used.
+pub(super) fn kept(field: u32, epoch: Epoch) -> u32 {
+    field & !0xffff | epoch.age(field >> 8, 8) << 8
 }
 
 /// The policy.
@@ -170,6 +175,17 @@ impl Policy for Levels {
         // The pool is of those used longest ago, so far as the clock tells.
         let ticks = (idle.clamp(0.0, 1.0) * TICKS_A_ROUND as f32) as u32;
         1 << LEVEL_SHIFT | (self.clock.wrapping_sub(ticks) & 0xff) << 8 | 1
+    }
+
+    fn recall(&mut self, at: Ref, _bytes: u32, kept: u32) -> u32 {
+        let level = (kept >> LEVEL_SHIFT & 0xff).max(1);
+        self.rings.push(level as usize, at);
+        self.lowest = self.lowest.min(level as usize);
+        level << LEVEL_SHIFT | (self.clock.wrapping_sub(kept >> 8) & 0xff) << 8 | level
+    }
+
+    fn epoch(&self) -> Epoch {
+        Epoch { clock: self.clock }
     }
 
     fn refile(&mut self, at: Ref, seen: Seen) -> u32 {

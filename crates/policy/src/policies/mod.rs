@@ -14,7 +14,7 @@ mod simple;
 mod wtinylfu;
 
 use crate::hits::{Hits, Recording};
-use crate::interface::{Policy, Scope};
+use crate::interface::{Epoch, Policy, Scope};
 pub use adaptive::Adaptive;
 pub use calendar::{Calendar, Order};
 pub use levels::Levels;
@@ -22,6 +22,26 @@ pub use probation::Probation;
 pub use queues::{S3Fifo, Sieve};
 pub use simple::{Chance, EndsFirst, Gdsf};
 pub use wtinylfu::WTinyLfu;
+
+/// Reads numbers as [`Policy::learned`] wrote them: four bytes each.
+struct Numbers<'a>(&'a [u8]);
+
+impl Numbers<'_> {
+    fn next(&mut self) -> Option<u32> {
+        let (number, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u32::from_le_bytes(*number))
+    }
+
+    /// A number that can be reckoned with, not below 0.
+    fn next_f32(&mut self) -> Option<f32> {
+        self.next().map(f32::from_bits).filter(|number| number.is_finite() && *number >= 0.0)
+    }
+}
+
+fn push_f32(number: f32, out: &mut Vec<u8>) {
+    out.extend_from_slice(&number.to_le_bytes());
+}
 
 /// References kept of so many entries before leftovers are dropped.
 fn leftovers_max(entries: usize) -> usize {
@@ -147,6 +167,20 @@ impl Kind {
     pub fn make_admitting(self, scope: Scope, part: u32) -> Box<dyn Policy> {
         let policy = self.make(scope, part);
         if self.has_admission() { policy } else { Box::new(Probation::before(policy, scope)) }
+    }
+
+    /// What a field says of its entry, in 24 bits that outlive the policy: what stands in it of clocks is the age at an epoch.
+    /// Never [`crate::KEPT_NOTHING`].
+    #[must_use]
+    pub fn kept(self, field: u32, epoch: Epoch) -> u32 {
+        match self {
+            Kind::Lru | Kind::Lrm | Kind::Mru | Kind::Fifo => calendar::kept(field, epoch),
+            Kind::Lfu => levels::kept(field, epoch),
+            Kind::Sieve | Kind::S3Fifo => queues::kept(field),
+            Kind::WTinyLfu => wtinylfu::kept(field, epoch),
+            Kind::Gdsf | Kind::Adaptive => epoch.age(field >> 8, 16) << 8 | field & 0xff,
+            Kind::Random | Kind::Ttl => 0,
+        }
     }
 
     /// A thread's notes for a policy of this kind.

@@ -10,7 +10,7 @@
 
 use super::leftovers_max;
 use crate::Hits;
-use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
+use crate::interface::{Entries, Epoch, Policy, Ref, Scope, Seen, Step};
 use crate::random::mix;
 use crate::ring::Rings;
 
@@ -131,6 +131,22 @@ impl Policy for Probation {
 
     fn adopt(&mut self, at: Ref, seen: Seen, idle: f32) -> u32 {
         self.inner.adopt(at, seen, idle)
+    }
+
+    fn recall(&mut self, at: Ref, bytes: u32, kept: u32) -> u32 {
+        self.inner.recall(at, bytes, kept)
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.inner.epoch()
+    }
+
+    fn learned(&self, out: &mut Vec<u8>) {
+        self.inner.learned(out);
+    }
+
+    fn learn_from(&mut self, learned: &[u8]) {
+        self.inner.learn_from(learned);
     }
 
     fn refile(&mut self, at: Ref, seen: Seen) -> u32 {

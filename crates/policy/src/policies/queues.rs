@@ -57,6 +57,11 @@ fn filed(entries: &mut dyn Entries, scope: Scope, (at, number): (Ref, u32)) -> O
     entries.look(at).filter(|seen| scope.has(seen) && seen.field & (0x00ff_ff00 | MAIN) == number)
 }
 
+/// Region and uses. Where in a queue an entry stood is not kept.
+pub(super) fn kept(field: u32) -> u32 {
+    field & (MAIN | USES)
+}
+
 /// sieve.
 #[derive(Debug)]
 pub struct Sieve {
@@ -111,6 +116,10 @@ impl Policy for Sieve {
 
     fn adopt(&mut self, at: Ref, _seen: Seen, _idle: f32) -> u32 {
         self.queue.push(self.ahead, at)
+    }
+
+    fn recall(&mut self, at: Ref, _bytes: u32, kept: u32) -> u32 {
+        self.queue.push(self.ahead, at) | kept & USES
     }
 
     fn refile(&mut self, at: Ref, seen: Seen) -> u32 {
@@ -295,6 +304,15 @@ impl Policy for S3Fifo {
         self.barren = 0;
         self.bytes.add(LARGE, seen.bytes);
         MAIN
+    }
+
+    fn recall(&mut self, at: Ref, bytes: u32, kept: u32) -> u32 {
+        self.barren = 0;
+        self.bytes.add(region(kept), bytes);
+        if kept & MAIN != 0 {
+            return kept & (MAIN | USES);
+        }
+        self.queue.push(SMALL, at) | kept & USES
     }
 
     fn refile(&mut self, at: Ref, seen: Seen) -> u32 {

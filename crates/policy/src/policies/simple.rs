@@ -6,6 +6,7 @@
 //! Cost: nothing an entry beside its field. Read next: `sampler.rs`.
 
 use super::sampler::{Choice, Sampler, Scale};
+use super::{Numbers, push_f32};
 use crate::Hits;
 use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
 use crate::random::Random;
@@ -219,6 +220,25 @@ impl Policy for Gdsf {
     fn adopt(&mut self, _at: Ref, seen: Seen, _idle: f32) -> u32 {
         self.sampler.has_more();
         self.worth.made(seen.bytes)
+    }
+
+    fn recall(&mut self, _at: Ref, bytes: u32, kept: u32) -> u32 {
+        self.sampler.has_more();
+        let made = self.worth.made(bytes);
+        ((made >> 8).wrapping_sub(kept >> 8) & 0xffff) << 8 | (kept & 0xff).max(1)
+    }
+
+    fn learned(&self, out: &mut Vec<u8>) {
+        push_f32(self.worth.step, out);
+        push_f32(self.worth.bytes_mean, out);
+    }
+
+    fn learn_from(&mut self, learned: &[u8]) {
+        let mut numbers = Numbers(learned);
+        if let (Some(step), Some(mean)) = (numbers.next_f32(), numbers.next_f32()) {
+            // Zero where nothing had to leave yet: it is decided then.
+            (self.worth.step, self.worth.bytes_mean) = (step, mean);
+        }
     }
 
     fn refile(&mut self, _at: Ref, seen: Seen) -> u32 {

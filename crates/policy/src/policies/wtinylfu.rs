@@ -10,10 +10,10 @@
 //! Invariant: counts are halved after every ten uses an entry, those of entries when they are next looked at.
 
 use super::balance::Balance;
-use super::leftovers_max;
 use super::sampler::{Choice, Sampler, Scale};
+use super::{Numbers, leftovers_max, push_f32};
 use crate::Hits;
-use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
+use crate::interface::{Entries, Epoch, Policy, Ref, Scope, Seen, Step};
 use crate::random::{Random, mix};
 use crate::ring::Rings;
 
@@ -85,6 +85,12 @@ impl Sketch {
         }
         self.halving = end;
     }
+}
+
+/// How long ago it was used, and the region. Counts of uses are not kept: those of what left are lost, and nothing new would stand up to
+/// the ones that are here (0.4 points of the hit ratio less than without a restart, and 1.1 with the counts).
+pub(super) fn kept(field: u32, epoch: Epoch) -> u32 {
+    epoch.age(field >> 8, 16) << 8 | field & MAIN
 }
 
 /// What entries of the main region are worth at a moment.
@@ -287,6 +293,36 @@ impl Policy for WTinyLfu {
         self.bytes.add(LARGE, seen.bytes);
         let ticks = (idle.clamp(0.0, 1.0) * TICKS_A_ROUND as f32) as u32;
         (self.clock.wrapping_sub(ticks) & 0xffff) << 8 | MAIN | (self.halvings & 7) << 4 | 1
+    }
+
+    fn recall(&mut self, at: Ref, bytes: u32, kept: u32) -> u32 {
+        self.entries += 1;
+        self.sampler.has_more();
+        self.bytes.add(region(kept), bytes);
+        if kept & MAIN == 0 {
+            self.window.push(0, at);
+        }
+        let used = self.clock.wrapping_sub(kept >> 8) & 0xffff;
+        used << 8 | (self.halvings & 7) << 4 | kept & MAIN | 1
+    }
+
+    fn learned(&self, out: &mut Vec<u8>) {
+        push_f32(self.share as f32, out);
+        push_f32(self.step.abs() as f32, out);
+        push_f32(self.hits_before as f32, out);
+        out.push(u8::from(self.step < 0.0));
+    }
+
+    fn learn_from(&mut self, learned: &[u8]) {
+        let mut numbers = Numbers(learned);
+        if let (Some(share), Some(step), Some(ratio)) =
+            (numbers.next_f32(), numbers.next_f32(), numbers.next_f32())
+        {
+            let step = f64::from(step).min(STEP_FIRST);
+            self.step = if numbers.0 == [1] { -step } else { step };
+            self.share = f64::from(share).clamp(SHARE_MIN, SHARE_MAX);
+            self.hits_before = f64::from(ratio).min(1.0);
+        }
     }
 
     fn refile(&mut self, at: Ref, seen: Seen) -> u32 {

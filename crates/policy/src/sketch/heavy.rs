@@ -72,6 +72,36 @@ impl<T: Default> Heavy<T> {
         Some(&mut one.more)
     }
 
+    /// Enters a name that was kept by another sketch, by what is a hash of it now, with its weight and how much of that may be another's. False
+    /// where its bucket has no room: the heaviest are to come first.
+    pub fn recall(
+        &mut self,
+        (hash, space, name): (u64, u32, &[u8]),
+        (count, over): (u64, u64),
+        more: T,
+    ) -> bool {
+        let hash = if space == 0 { hash } else { hash ^ mix(u64::from(space)) };
+        let at = (hash >> 40) as usize & (self.buckets.len() - 1);
+        let Some(bucket) = self.buckets.get_mut(at) else { return false };
+        if name.len() > self.name_bytes_max || count == 0 || over > count {
+            return false;
+        }
+        let is_known = bucket
+            .iter()
+            .any(|one| one.count != 0 && one.space == space && one.hash == hash && one.name == name);
+        let Some(one) = bucket.iter_mut().find(|one| one.count == 0).filter(|_| !is_known) else {
+            return false;
+        };
+        *one = Hitter { hash, name: name.to_vec(), space, count, over, more };
+        self.whole = self.whole.saturating_add(count);
+        true
+    }
+
+    /// Adds to the weight of names that are not kept.
+    pub fn count(&mut self, weight: u64) {
+        self.whole = self.whole.saturating_add(weight);
+    }
+
     /// All names kept, in no order.
     pub fn hitters(&self) -> impl Iterator<Item = &Hitter<T>> {
         self.buckets.iter().flatten().filter(|one| one.count != 0)
@@ -178,6 +208,23 @@ mod tests {
         heavy.halve(|()| {});
         heavy.check();
         assert_eq!(heavy.whole(), 100_000);
+    }
+
+    #[test]
+    fn what_another_sketch_kept_is_gone_on_from() {
+        let mut heavy = Heavy::<u64>::new(1, 4);
+        for name in 0..12u8 {
+            let is_kept = heavy.recall((hash(&[name]), 0, &[name]), (100 - u64::from(name), 3), 7);
+            assert_eq!(is_kept, name < 8, "the heaviest come first");
+        }
+        assert!(!heavy.recall((hash(&[1]), 0, &[1]), (5, 0), 0), "it is there");
+        assert!(!heavy.recall((hash(b"12345"), 0, b"12345"), (5, 0), 0));
+        heavy.check();
+        heavy.count(10);
+        assert_eq!(heavy.whole(), (93..=100).sum::<u64>() + 10);
+        heavy.add(hash(&[3]), 0, &[3], 5);
+        let one = heavy.hitters().find(|one| one.name == [3]).map(|one| (one.count, one.over, one.more));
+        assert_eq!(one, Some((102, 3, 7)));
     }
 
     #[test]

@@ -6,5 +6,5 @@ mod shards;
 mod top;
 
 pub use heavy::{Heavy, Hitter};
-pub use shards::{Curve, HashesTo, KEYS_MAX, Shards};
+pub use shards::{Curve, CurveCounts, HashesTo, KEYS_MAX, Shards};
 pub use top::{Counted, Top};

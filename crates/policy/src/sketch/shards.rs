@@ -75,6 +75,19 @@ pub struct Shards {
     reads: u64,
 }
 
+/// What the estimator has counted, without which keys they were.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CurveCounts {
+    /// Below which keys were followed; counts are in its scale.
+    pub threshold: u64,
+    /// Reads of followed keys.
+    pub seen: f64,
+    /// All reads.
+    pub reads: u64,
+    /// Steps of distances and how often each was met, where it was.
+    pub steps: Vec<(u32, f32)>,
+}
+
 /// What the estimator tells: hit ratios by size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
@@ -153,6 +166,37 @@ impl Shards {
             histogram: vec![0.0; STEPS],
             seen: 0.0,
             reads: 0,
+        }
+    }
+
+    /// What it has counted.
+    #[must_use]
+    pub fn counts(&self) -> CurveCounts {
+        let counts = self.histogram.iter().zip(0..).filter(|(count, _)| **count > 0.0);
+        CurveCounts {
+            threshold: self.threshold,
+            seen: self.seen,
+            reads: self.reads,
+            steps: counts.map(|(count, step)| (step, *count as f32)).collect(),
+        }
+    }
+
+    /// Adds what another has counted. What no estimator counts is left alone.
+    pub fn recall(&mut self, counts: &CurveCounts) {
+        let is_count = |count: f64| count.is_finite() && count >= 0.0;
+        let is_right = (1..=RANGE).contains(&counts.threshold)
+            && is_count(counts.seen)
+            && counts.steps.iter().all(|(_, count)| is_count(f64::from(*count)));
+        if !is_right {
+            return;
+        }
+        let scale = self.threshold as f64 / counts.threshold as f64;
+        self.seen += counts.seen * scale;
+        self.reads = self.reads.saturating_add(counts.reads);
+        for (step, count) in &counts.steps {
+            if let Some(place) = self.histogram.get_mut(*step as usize) {
+                *place += f64::from(*count) * scale;
+            }
         }
     }
 

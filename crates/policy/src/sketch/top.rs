@@ -6,7 +6,7 @@
 //! For the largest keys use [`Top::largest`], which keeps maxima instead of sums.
 //! Invariant: the heap is ordered by count, and each name's place in it is known; `check` compares.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 /// A name and what it has had.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Top {
     names_max: usize,
     /// Longer names are cut, so that memory is bounded.
     name_bytes_max: usize,
+    /// By a fast hash with a seed of the sketch's own. Whoever found names that collide all the same would have them looked for among
+    /// so few names as there are.
     places: HashMap<Box<[u8]>, usize>,
     /// A binary heap, the least count first.
     heap: Vec<Counted>,

@@ -76,7 +76,7 @@ pub(super) fn adopt_some(state: &mut State, view: &mut View<'_, '_>, buckets: us
     let (part, now, scope) = (view.part, Millis(view.now), view.chosen.choice.scope);
     adoption.began_ms = adoption.began_ms.min(now.0);
     let clock_ms_max = now.0 - adoption.began_ms + CLOCK_SLACK_MS;
-    let has_fields = local.uses.has_fields();
+    let has_fields = view.chosen.choice.kind.has_fields();
     let mut found: SmallVec<[(Ref, Seen); 32]> = SmallVec::new();
     for _ in 0..buckets {
         found.clear();
@@ -93,7 +93,7 @@ pub(super) fn adopt_some(state: &mut State, view: &mut View<'_, '_>, buckets: us
             match adoption.before {
                 _ if has_fields => view.set_field(*at, field),
                 // From a policy that had the fields to one that leaves them to Redis' clock, or to its counters.
-                Before::Policy(_) if !matches!(local.access, Access::Lru) => {
+                Before::Policy(_) if !matches!(local.access_of_rest(), Access::Lru) => {
                     view.set_field(*at, local.access_of_new());
                 }
                 Before::Policy(_) if lru::idle_ms(lru::clock_at(now.0), seen.field) <= clock_ms_max => {}

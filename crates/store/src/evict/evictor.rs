@@ -1,6 +1,8 @@
 //! Removes what policies choose, for one worker.
 
 use super::adoption::adopt_some;
+use super::classes::Room;
+use super::uses::bytes_of_removed;
 use super::view::{Found, Held, View, find};
 use super::{Chosen, Part};
 use crate::discard::{Removal, discard};
@@ -9,6 +11,7 @@ use crate::field_ends::DbTable;
 use crate::keyspace::Keyspace;
 use crate::local::Local;
 use crate::object::Object;
+use crate::snapshot::save_first;
 use larder_policy::policies::Kind;
 use larder_policy::{Policy, Ref, Scope, Step};
 use smallvec::SmallVec;
@@ -118,7 +121,20 @@ impl Evictor {
     #[must_use]
     pub fn may_evict(&self, keyspace: &Keyspace) -> bool {
         let Some(chosen) = &self.chosen else { return false };
-        may_any_leave(chosen, &keyspace.numbered_tables().collect::<SmallVec<[_; 4]>>())
+        may_any_leave(keyspace, chosen, &keyspace.numbered_tables().collect::<SmallVec<[_; 4]>>())
+    }
+
+    /// Whether what the class whose policy this is takes is not counted yet: [`Evictor::adopt`] does so.
+    #[must_use]
+    pub fn has_to_count(&self) -> bool {
+        self.chosen.as_ref().and_then(|chosen| chosen.room.as_ref()).is_some_and(Room::has_to_count)
+    }
+
+    /// By how many bytes the class whose policy this is takes more than it may.
+    #[must_use]
+    pub fn bytes_over_share(&self) -> usize {
+        let room = self.chosen.as_ref().and_then(|chosen| chosen.room.as_ref());
+        room.map_or(0, |room| room.bytes().saturating_sub(room.limit()))
     }
 
     /// Something is about to be made that needs room: what was made last may leave for it.
@@ -177,7 +193,7 @@ impl Evictor {
         let is_leaving = self.chosen.is_none();
         let Some(chosen) = self.chosen.as_ref().or(self.leaving.as_ref()) else { return true };
         let tables: SmallVec<[_; 4]> = keyspace.numbered_tables().collect();
-        let mut is_done = true;
+        let mut is_done = chosen.count_some(&tables);
         for (number, part) in chosen.parts.iter().enumerate() {
             let Some(mut state) = part.state.try_lock() else { continue };
             if state.adoption.is_none() {
@@ -189,7 +205,7 @@ impl Evictor {
             is_done &= adopt_some(&mut state, &mut view, ADOPTED_BUCKETS, local);
             drop(state);
             for at in self.busy.drain(..) {
-                local.uses.missed(number, at);
+                local.uses.missed(chosen.class, number, at);
             }
         }
         if is_done && is_leaving {
@@ -206,7 +222,7 @@ impl Evictor {
         let tables: SmallVec<[_; 4]> = keyspace.numbered_tables().collect();
         for (number, part) in chosen.parts.iter().enumerate() {
             let Some(mut state) = part.state.try_lock() else { continue };
-            local.uses.absorbed_by(number, &mut state);
+            local.uses.absorbed_by(chosen.class, number, &mut state);
             self.busy.clear();
             let (now, entries) = (local.now.0, part.entries.load(Relaxed));
             let mut view = View::new(chosen, number, &tables, now, entries, &mut self.busy);
@@ -214,19 +230,30 @@ impl Evictor {
             is_cluttered |= state.policy.is_cluttered(entries);
             drop(state);
             for at in self.busy.drain(..) {
-                local.uses.missed(number, at);
+                local.uses.missed(chosen.class, number, at);
             }
         }
         is_cluttered
     }
 }
 
-fn may_any_leave(chosen: &Chosen, tables: &[(u32, &DbTable)]) -> bool {
+fn may_any_leave(keyspace: &Keyspace, chosen: &Chosen, tables: &[(u32, &DbTable)]) -> bool {
+    if let Some(room) = &chosen.room {
+        return room.keys() > 0;
+    }
+    // Keys of classes are none of this policy's; how many of them have an end is not known, so all are taken to.
+    let mut others = keyspace.keys_of_classes();
     let may_leave = |table: &DbTable, shard| match chosen.choice.scope {
-        Scope::All => table.shard_len(shard) > 0,
-        Scope::Timed => table.shard_len_with_deadline(shard) > 0,
+        Scope::All => table.shard_len(shard),
+        Scope::Timed => table.shard_len_with_deadline(shard),
     };
-    tables.iter().any(|(_, table)| (0..table.shards()).any(|shard| may_leave(table, shard)))
+    tables.iter().any(|(_, table)| {
+        (0..table.shards()).any(|shard| {
+            let left = may_leave(table, shard).saturating_sub(others);
+            others = others.saturating_sub(may_leave(table, shard));
+            left > 0
+        })
+    })
 }
 
 /// What a policy came to.
@@ -254,7 +281,7 @@ fn step<'k>(
     if is_new {
         state.policy.arriving();
     }
-    local.uses.absorbed_by(number, &mut state);
+    local.uses.absorbed_by(chosen.class, number, &mut state);
     let entries = part.entries.load(Relaxed);
     busy.clear();
     let mut view = View::new(chosen, number, tables, local.now.0, entries, busy);
@@ -273,7 +300,7 @@ fn step<'k>(
     };
     drop(state);
     for at in busy.drain(..) {
-        local.uses.missed(number, at);
+        local.uses.missed(chosen.class, number, at);
     }
     stepped
 }
@@ -289,7 +316,7 @@ fn evict_any(
     (key, busy): (&mut Vec<u8>, &mut Vec<Ref>),
 ) -> Evicted {
     let Some(any) = any else { return Evicted::Nothing };
-    if !may_any_leave(chosen, tables) {
+    if !may_any_leave(keyspace, chosen, tables) {
         return Evicted::Nothing;
     }
     let parts = chosen.parts.len();
@@ -324,7 +351,7 @@ fn remove_named(
     match find(chosen, part, tables, at) {
         Found::Held(held) => remove(keyspace, held, local, key),
         Found::Busy => {
-            local.uses.made_later(part, at);
+            local.uses.made_later(chosen.class, part, at);
             Evicted::NotYet
         }
         Found::Gone => Evicted::NotYet,
@@ -334,6 +361,7 @@ fn remove_named(
 /// Removes the key at hand.
 fn remove(keyspace: &Keyspace, held: Held<'_>, local: &mut Local, key: &mut Vec<u8>) -> Evicted {
     let Held { table: (number, table), mut shard, spot, .. } = held;
+    save_first((table, keyspace.database_of(number)), &shard, local, spot.hash());
     let Some(occupied) = shard.at_mut(spot) else { return Evicted::NotYet };
     let entry = occupied.view();
     key.clear();
@@ -345,11 +373,13 @@ fn remove(keyspace: &Keyspace, held: Held<'_>, local: &mut Local, key: &mut Vec<
     let removed = table.evict(local, spot.hash(), key, occupied);
     let db = keyspace.database_of(number);
     local.insight.removed(spot.hash(), cause, local.now);
+    local.uses.evicted(number, spot.hash(), key, bytes_of_removed(&removed));
     let bytes = removed.size + removed.boxed.as_ref().map_or(0, Object::bytes);
     if cause == Removal::Expired {
         crate::db::expired(local, db, key);
     } else {
         local.stats.evicted.add(1);
+        local.effects.log.removed(db, key, local.lazy_free.evicted);
         local.effects.changed(db, key, event);
     }
     discard(local, removed.boxed, cause);

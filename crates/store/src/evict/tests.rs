@@ -27,9 +27,44 @@ fn worker(keyspace: &Keyspace, number: usize, choice: Choice) -> (Local, Evictor
 
 fn follow(keyspace: &Keyspace, local: &mut Local, evictor: &mut Evictor, choice: Choice) {
     let chosen = keyspace.choose_policy(Some(choice), 24);
-    local.uses.follow(chosen.clone(), 5);
+    let classes = keyspace.policies_of_classes();
+    local.uses.follow(chosen.clone(), &classes, 5);
     evictor.follow(chosen);
-    local.access = if local.uses.has_fields() { Access::Policy } else { Access::Lru };
+    local.unclassed = if local.uses.has_fields() { Access::Policy } else { Access::Lru };
+    local.access = if classes.is_empty() { local.unclassed } else { Access::ByClass };
+}
+
+/// Classes of keys by what is left of their first byte divided by three: of the first database and of the second.
+fn classes(first: Kind, second: Kind) -> Vec<ClassSpec> {
+    let class = |db, kind, rest| ClassSpec {
+        name: format!("{db} {rest}").into(),
+        db: DbIndex(db),
+        prefix: Box::default(),
+        matches: Arc::new(move |key: &[u8]| key[0] % 3 == rest),
+        kind,
+        scope: if kind == Kind::Ttl { Scope::Timed } else { Scope::All },
+    };
+    vec![class(0, first, 0), class(1, second, 1)]
+}
+
+/// Keys and bytes of each class, counted anew.
+fn counted(keyspace: &Keyspace) -> Vec<(usize, usize)> {
+    let of = |spec: &ClassSpec| {
+        let (mut keys, mut bytes) = (0, 0);
+        for shard in 0..keyspace.table(spec.db).shards() {
+            keyspace.table(spec.db).lock(shard).for_each(&mut |entry| {
+                if (spec.matches)(entry.key()) {
+                    (keys, bytes) = (keys + 1, bytes + bytes_of(entry) as usize);
+                }
+            });
+        }
+        (keys, bytes)
+    };
+    classes(Kind::Lru, Kind::Lru).iter().map(of).collect()
+}
+
+fn told(keyspace: &Keyspace) -> Vec<(usize, usize)> {
+    keyspace.use_of_classes().iter().map(|class| (class.keys, class.bytes)).collect()
 }
 
 fn with<R>(
@@ -219,6 +254,67 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_classes_take_is_what_there_is_of_them(
+        kinds in (0usize..24, 0usize..24, 0usize..24),
+        begins in 0usize..150,
+        steps in prop::collection::vec((0..DATABASES, 0u32..60, step()), 1..250),
+    ) {
+        let keyspace = keyspace(1);
+        let (mut local, mut evictor) = worker(&keyspace, 0, choice_at(kinds.0));
+        let mut of_classes = Vec::new();
+        for (number, (db, key, step)) in steps.into_iter().enumerate() {
+            if number == begins {
+                let kind = |at: usize| Kind::ALL[at % Kind::ALL.len()];
+                prop_assert!(keyspace.choose_classes(classes(kind(kinds.1), kind(kinds.2))));
+                follow(&keyspace, &mut local, &mut evictor, choice_at(kinds.0));
+                for chosen in keyspace.policies_of_classes() {
+                    let mut evictor = Evictor::default();
+                    evictor.follow(Some(chosen));
+                    while !evictor.adopt(&keyspace, &mut local) {}
+                    of_classes.push(evictor);
+                }
+            }
+            match step {
+                // What the policy of the others evicts is none of theirs; each of theirs evicts its own.
+                Step::Evict(_) if !of_classes.is_empty() => {
+                    let (before, all) = (counted(&keyspace), keys(&keyspace).len());
+                    evictor.arriving();
+                    let others = all - before.iter().map(|(keys, _)| keys).sum::<usize>();
+                    let left = usize::from(evict(&keyspace, &mut local, &mut evictor));
+                    prop_assert_eq!(counted(&keyspace), before.clone());
+                    if local.uses.choice().is_some_and(|choice| choice.scope == Scope::All) {
+                        prop_assert_eq!(left, others.min(1));
+                    }
+                    let class = key as usize % 2;
+                    of_classes[class].arriving();
+                    let is_ttl = keyspace.policies_of_classes()[class].choice.kind == Kind::Ttl;
+                    if !is_ttl {
+                        let left = evict(&keyspace, &mut local, &mut of_classes[class]);
+                        prop_assert_eq!(left, before[class].0 > 0);
+                        prop_assert_eq!(counted(&keyspace)[class].0, before[class].0 - usize::from(left));
+                        prop_assert_eq!(counted(&keyspace)[1 - class], before[1 - class]);
+                    }
+                }
+                Step::Evict(_) | Step::Change(_) => {}
+                step => take_step(&keyspace, &mut local, &mut evictor, (db, key), &step),
+            }
+            local.uses.tell(&keyspace, local.now);
+            for evictor in &mut of_classes {
+                while !evictor.adopt(&keyspace, &mut local) {}
+            }
+            local.effects.take_changes();
+            local.garbage.clear();
+            if !of_classes.is_empty() {
+                prop_assert_eq!(told(&keyspace), counted(&keyspace));
+            }
+        }
+    }
+}
+
 #[test]
 fn lru_lets_go_of_what_was_used_longest_ago() {
     let keyspace = keyspace(1);
@@ -257,13 +353,13 @@ fn idle_times_and_counts_of_uses_are_told() {
     }
     let told = with(&keyspace, 0, &mut local, 1, |db, key| {
         let field = db.peek(key).map_or(0, |item| item.access());
-        db.local.uses.idle_ms(key.hash, field, db.now())
+        db.idle_ms(key, field)
     });
     assert!(told.is_some_and(|idle| idle.abs_diff(100_000) <= 2000), "{told:?}");
     with(&keyspace, 0, &mut local, 1, |db, key| db.set_idle(key, 40_000));
     let told = with(&keyspace, 0, &mut local, 1, |db, key| {
         let field = db.peek(key).map_or(0, |item| item.access());
-        db.local.uses.idle_ms(key.hash, field, db.now())
+        db.idle_ms(key, field)
     });
     assert!(told.is_some_and(|idle| idle.abs_diff(40_000) <= 2000), "{told:?}");
 

@@ -134,7 +134,7 @@ impl Entries for View<'_, '_> {
             let (number, table) = (*number, *table);
             let next = table.walk(start, hand, &mut |lowest, entry| {
                 // A shard is of one part.
-                if chosen.place(number, lowest).0 == part {
+                if chosen.place(number, lowest).0 == part && chosen.has(number, entry.key()) {
                     let walked = Walked { chosen, number, table, entry };
                     let deadline = entry.deadline().unwrap_or(u64::MAX);
                     let field = entry.access();
@@ -148,7 +148,9 @@ impl Entries for View<'_, '_> {
         let mut found = Vec::new();
         let nexts = self.tables.iter().map(|(number, table)| {
             table.walk(start, hand, &mut |_, entry| {
-                found.push((table.hash(entry.key()), *number, seen(entry, now)));
+                if chosen.has(*number, entry.key()) {
+                    found.push((table.hash(entry.key()), *number, seen(entry, now)));
+                }
             })
         });
         let next = nexts.flatten().min();
@@ -190,7 +192,10 @@ pub(super) fn find<'k>(chosen: &Chosen, part: usize, tables: &[(u32, &'k DbTable
             continue;
         }
         let Some(shard) = table.try_lock_for_a_moment(shard) else { return Found::Busy };
-        if let Some(spot) = shard.spot_by_prefix(prefix, bits) {
+        if let Some(spot) = shard.spot_by_prefix(prefix, bits)
+            && (chosen.classes.is_empty()
+                || shard.at(spot).is_some_and(|entry| chosen.has(number, entry.key())))
+        {
             return Found::Held(Held { at, table: (number, table), shard, spot });
         }
     }

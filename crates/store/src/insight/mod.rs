@@ -13,6 +13,7 @@
 mod lives;
 mod panel;
 mod prefix;
+mod remembered;
 
 use crate::discard::Removal;
 use crate::item::Item;
@@ -30,6 +31,24 @@ pub use prefix::{DELIMITERS, PREFIX_BYTES_MAX};
 /// Places for values that were looked at and found in place.
 const LOOKED_AT: usize = 256;
 
+/// Places for what was told in a turn, of reads and of writes.
+const SAID: usize = 16;
+
+/// What a use of a key was told of in this turn of the event loop.
+#[derive(Debug, Clone, Copy, Default)]
+struct Said {
+    hash: u64,
+    /// Bytes of the value.
+    bytes: usize,
+}
+
+/// What is told of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Read,
+    Write,
+}
+
 /// One thread's part: what is compared on every access. All zeros and maxima while off.
 #[derive(Debug)]
 pub struct Insight {
@@ -43,6 +62,9 @@ pub struct Insight {
     rest: u32,
     /// Turns of the event loop since notes were handed over.
     turns: u32,
+    /// What was told in this turn, reads first: a key that is asked for by a whole pipeline is told of once.
+    said: [[Said; SAID]; 2],
+    has_said: bool,
     worker: usize,
     panel: Option<Arc<Panel>>,
     /// Large values that were noted as they are, by their hashes: a part of it, and the bytes.
@@ -58,6 +80,8 @@ impl Default for Insight {
             large_min: usize::MAX,
             rest: 0,
             turns: 0,
+            said: Default::default(),
+            has_said: false,
             worker: 0,
             panel: None,
             looked_at: Box::default(),
@@ -114,27 +138,60 @@ impl Insight {
     #[inline]
     pub fn turn(&mut self) {
         self.turns = self.turns.wrapping_add(1);
+        if std::mem::take(&mut self.has_said) {
+            self.said = Default::default();
+        }
     }
 
-    /// Whether an access of a key is to be told.
+    /// Whether a read of a key is to be told.
     #[inline(always)]
-    pub(crate) fn wants(&mut self, hash: u64) -> bool {
+    pub(crate) fn wants_read(&mut self, hash: u64) -> bool {
+        self.wants(hash, Use::Read)
+    }
+
+    /// Whether an edit of a key's value is to be told.
+    #[inline(always)]
+    pub(crate) fn wants_edited(&mut self, hash: u64) -> bool {
+        self.wants(hash, Use::Write)
+    }
+
+    #[inline(always)]
+    fn wants(&mut self, hash: u64, what: Use) -> bool {
         self.until_sample = self.until_sample.wrapping_sub(1);
-        (hash as u32) < self.threshold || self.until_sample == 0
+        self.until_sample == 0 || ((hash as u32) < self.threshold && self.said_of(hash, what).is_none())
     }
 
     /// Whether a key was given a value of so many bytes is to be told.
     #[inline(always)]
     pub(crate) fn wants_written(&mut self, hash: u64, bytes: usize) -> bool {
-        self.wants(hash) || bytes > self.large_min
+        self.wants(hash, Use::Write) || self.is_large(hash, bytes)
     }
 
-    /// Has the next access looked at, if a value is large: it is of the key at hand.
+    /// Has the next access looked at, if the value of a key is large: it is of this key.
     #[inline]
-    pub(crate) fn edited(&mut self, bytes: usize) {
-        if bytes > self.large_min && self.rest == 0 {
+    pub(crate) fn edited(&mut self, hash: u64, bytes: usize) {
+        if self.rest == 0 && self.is_large(hash, bytes) {
             (self.rest, self.until_sample) = (self.until_sample, 1);
         }
+    }
+
+    /// Whether a value is to be told of for its size: one about as large was not told of in this turn.
+    #[inline]
+    fn is_large(&self, hash: u64, bytes: usize) -> bool {
+        bytes > self.large_min
+            && self.said_of(hash, Use::Write).is_none_or(|said| bytes / 2 > said || bytes < said / 2)
+    }
+
+    /// The size of a key's value, if such a use of it was told in this turn.
+    #[inline]
+    fn said_of(&self, hash: u64, what: Use) -> Option<usize> {
+        let said = &self.said[what as usize][said_at(hash)];
+        (said.hash == hash).then_some(said.bytes)
+    }
+
+    fn say(&mut self, hash: u64, what: Use, bytes: usize) {
+        self.said[what as usize][said_at(hash)] = Said { hash, bytes };
+        self.has_said = true;
     }
 
     /// Whether anything is told.
@@ -196,6 +253,10 @@ impl Insight {
         if self.threshold == 0 {
             return self.rest_for_long();
         }
+        if let Some(found) = found {
+            let what = if traffic == Traffic::WRITE { Use::Write } else { Use::Read };
+            self.say(key.hash, what, found.value);
+        }
         let is_sample = self.until_sample == 0;
         let is_followed = self.follows(key.hash);
         if !is_sample && !is_followed && found.is_some_and(|found| !self.is_news(key.hash, found.value)) {
@@ -239,8 +300,10 @@ impl Insight {
 
     /// Tells that a key was removed.
     #[inline]
-    pub(crate) fn removed(&self, hash: u64, removal: Removal, now: Millis) {
+    pub(crate) fn removed(&mut self, hash: u64, removal: Removal, now: Millis) {
         if self.follows(hash) {
+            // A use of the next key of this name is to be told.
+            self.said.iter_mut().for_each(|said| said[said_at(hash)] = Said::default());
             self.tell_removed(hash, removal, now);
         }
     }
@@ -261,6 +324,12 @@ impl Insight {
             panel.take_over(&mut thread, 0, None);
         }
     }
+}
+
+/// Where a use of a key is remembered that was told.
+#[inline]
+fn said_at(hash: u64) -> usize {
+    (hash >> 16) as usize % SAID
 }
 
 #[cfg(test)]

@@ -5,11 +5,12 @@
 
 use super::lives::{End, Ended, Kept, Lives};
 use super::prefix::{LEVELS, PREFIX_BYTES_MAX, hash_of, prefixes};
+use super::remembered::Remembered;
 use crate::keyspace::{Hashed, TableNumber};
 use crate::local::Millis;
 use crate::stats::StoreStats;
 use larder_policy::Random;
-use larder_policy::sketch::{Curve, HashesTo, Heavy, KEYS_MAX, Shards, Top};
+use larder_policy::sketch::{Curve, CurveCounts, HashesTo, Heavy, KEYS_MAX, Shards, Top};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -534,6 +535,31 @@ impl Panel {
             keys: shards.len(),
             rate: shards.rate(),
         }
+    }
+
+    /// What the curve is made from.
+    pub(super) fn curve_counts(&self) -> CurveCounts {
+        self.catch_up();
+        self.followed.lock().shards.counts()
+    }
+
+    /// Goes on from what was told before a restart, in place of what was counted since. Keys come with their hashes of now.
+    pub(super) fn recall(&self, keys: Vec<(u64, TableNumber, Vec<u8>, [u64; 2])>, remembered: &Remembered) {
+        self.reset_counts();
+        let mut thread = self.thread(0);
+        let mut known = 0u64;
+        for (hash, table, key, [accesses, over]) in keys {
+            if thread.keys.recall((hash, table.0, key.as_slice()), (accesses, over), ()) {
+                known = accesses.saturating_add(known);
+            }
+        }
+        thread.keys.count(remembered.whole.saturating_sub(known));
+        for (prefix, [accesses, over, hits, misses, writes]) in &remembered.prefixes {
+            let traffic = Traffic { hits: *hits, misses: *misses, writes: *writes };
+            thread.prefixes.recall((hash_of(prefix), 0, prefix.as_slice()), (*accesses, *over), traffic);
+        }
+        drop(thread);
+        self.followed.lock().shards.recall(&remembered.curve);
     }
 
     /// What became of keys.

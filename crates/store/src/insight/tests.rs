@@ -104,6 +104,27 @@ fn hot_keys_and_prefixes_are_those_of_an_exact_count() {
 }
 
 #[test]
+fn a_key_that_a_whole_pipeline_asks_for_is_told_of_once_a_turn() {
+    let mut stage = Stage::new(1);
+    let hash = stage.keyspace.hash(b"hot");
+    stage.set(0, b"hot", 100);
+    assert!(stage.get(0, b"hot"));
+    let insight = &mut stage.locals[0].insight;
+    insight.until_sample = 1000;
+    assert!(!insight.wants_read(hash) && !insight.wants_edited(hash));
+    assert!(!insight.wants_written(hash, 150), "it has about that size already");
+    assert!(insight.wants_written(hash, 500) && insight.wants_written(hash, 20));
+    insight.turn();
+    assert!(insight.wants_read(hash) && insight.wants_edited(hash));
+    assert!(stage.get(0, b"hot"));
+    let insight = &mut stage.locals[0].insight;
+    insight.until_sample = 1000;
+    assert!(!insight.wants_read(hash));
+    insight.removed(hash, Removal::Deleted, Millis(START));
+    assert!(insight.wants_read(hash), "the next key of this name is another");
+}
+
+#[test]
 fn the_curve_is_within_two_points_of_full_simulation() {
     for (keys, accesses) in [(3_000.0, 300_000), (150_000.0, 900_000)] {
         let (mut stage, mut random) = (Stage::new(2), Random::new(5));
@@ -367,12 +388,12 @@ fn the_curve_is_within_two_points_on_the_traces() {
             match request.operation {
                 Operation::Get => {
                     local.stats.hits.add(1);
-                    if local.insight.wants(key.hash) {
+                    if local.insight.wants_read(key.hash) {
                         local.insight.read(TABLE, &key, Some(found), local.now);
                     }
                 }
                 Operation::Set | Operation::Update | Operation::Expire => {
-                    if local.insight.wants(key.hash) {
+                    if local.insight.wants_edited(key.hash) {
                         local.insight.wrote(TABLE, &key, found, local.now);
                     }
                 }
