@@ -2,9 +2,10 @@
 //!
 //! Each takes any bytes and panics only if an invariant is broken.
 
+use crate::rdb::file::{About, Cutter, FileError, Record, Records, Terms, Value};
 use crate::rdb::{
-    Dumped, DumpedHash, DumpedList, DumpedSet, DumpedZSet, RestoreError, VERSION, Writer, dump_string,
-    restore,
+    Dumped, DumpedHash, DumpedList, DumpedSet, DumpedZSet, FunctionsError, RestoreError, VERSION, Writer,
+    dump_functions, dump_string, restore, restore_functions,
 };
 use larder_values::collection::{Collection, PackedLimits};
 pub use larder_values::fuzz::{fuzz_glob, fuzz_hll};
@@ -22,44 +23,110 @@ pub fn fuzz_restore(bytes: &[u8]) {
     let checksum = crate::crc64::checksum(&payload);
     payload.extend_from_slice(&checksum.to_le_bytes());
     match restore(&payload, STRING_MAX) {
-        Ok(Dumped::Set(set)) => restored_set(set),
-        Ok(Dumped::String(text)) => {
-            assert!(text.len() <= STRING_MAX, "a string passed its bound");
+        Ok(dumped) => {
+            if let Dumped::String(text) = &dumped {
+                assert!(text.len() <= STRING_MAX, "a string passed its bound");
+            }
+            exercise(dumped);
+        }
+        Err(error) => assert_ne!(error, RestoreError::VersionOrChecksum, "a right footer was refused"),
+    }
+}
+
+/// Reads the bytes as a file: however it arrives the same is found, and the same is refused.
+pub fn fuzz_rdb_file(bytes: &[u8]) {
+    let Some((&step, file)) = bytes.split_first() else { return };
+    let found = read_file(file, usize::from(step) * 4 + 1);
+    assert_eq!(found, read_file(file, file.len().max(1)), "what is found depends on how it arrives");
+}
+
+/// What a file says of itself and which keys it holds, read as it arrives `step` bytes at a time.
+fn read_file(file: &[u8], step: usize) -> Result<(Vec<About>, Vec<String>), FileError> {
+    let terms = Terms { databases: 16, skips_modules: true, sums: false };
+    let (mut about, mut found, mut cutter) = (Vec::new(), Vec::new(), Cutter::new(terms));
+    let (mut start, mut end) = (0, 0);
+    loop {
+        let offered = file.get(start..end).unwrap_or_default();
+        let cut = cutter.cut(offered, &mut |told| about.push(told))?;
+        let piece = offered.get(..cut.bytes).unwrap_or_default();
+        let mut records = Records::new(if cut.keys == 0 { &[] } else { piece }, &cut, cutter.dialect());
+        while let Some(record) = records.next_key()? {
+            let Record { db, head, key, .. } = &record;
+            found.push(format!("{db} {head:?} {key:?}"));
+            found.push(match records.value(&record) {
+                Ok(Value::Collection(dumped)) => {
+                    let shown = format!("{dumped:?}");
+                    exercise(dumped);
+                    shown
+                }
+                Ok(value) => format!("{value:?}"),
+                Err(error) => error.to_string(),
+            });
+        }
+        start += cut.bytes;
+        if cut.is_last {
+            return Ok((about, found));
+        }
+        if cut.bytes == 0 {
+            assert!(cutter.wanted() > offered.len() as u64, "nothing was taken of what was enough");
+            if end == file.len() {
+                return Err(cutter.short(offered));
+            }
+            end = (end + step).min(file.len());
+        }
+    }
+}
+
+/// A value that was accepted holds its invariants, and comes back from its own payload.
+fn exercise(dumped: Dumped) {
+    match dumped {
+        Dumped::Set(set) => restored_set(set),
+        Dumped::String(text) => {
             let mut again = Vec::new();
             dump_string(&text, &mut again);
-            assert_eq!(restore(&again, STRING_MAX), Ok(Dumped::String(text)), "a string changed on its way");
+            assert_eq!(restore(&again, usize::MAX), Ok(Dumped::String(text)), "a string changed on its way");
         }
-        Ok(Dumped::ZSet(dumped)) => exercise_zset(dumped),
-        Ok(Dumped::Stream(stream)) => {
+        Dumped::ZSet(dumped) => exercise_zset(dumped),
+        Dumped::Stream(stream) => {
             stream.check();
             let mut again = Vec::new();
             Writer::new(true).dump_stream(&stream, &mut again);
-            let restored = restore(&again, STRING_MAX);
+            let restored = restore(&again, usize::MAX);
             assert_eq!(restored, Ok(Dumped::Stream(stream)), "a stream changed on its way");
         }
-        Ok(Dumped::Hash(dumped)) => {
+        Dumped::Hash(dumped) => {
             let hash = dumped.into_hash(PackedLimits { entries_max: 4, value_bytes_max: 8 });
             hash.check();
             let mut again = Vec::new();
             Writer::new(true).dump_hash(hash.look(), &mut again);
-            assert_eq!(
-                restore(&again, STRING_MAX),
-                Ok(Dumped::Hash(DumpedHash::Small(hash))),
-                "a hash changed on its way"
-            );
+            let same = Ok(Dumped::Hash(DumpedHash::Small(hash)));
+            assert_eq!(restore(&again, usize::MAX), same, "a hash changed on its way");
         }
-        Ok(Dumped::List(dumped)) => exercise_list(dumped),
-        Err(error) => assert_ne!(error, RestoreError::VersionOrChecksum, "a right footer was refused"),
+        Dumped::List(dumped) => exercise_list(dumped),
+    }
+}
+
+/// Restores the bytes as a payload of functions, and as the libraries of one whose footer is right.
+pub fn fuzz_functions(bytes: &[u8]) {
+    let _ = restore_functions(bytes, STRING_MAX);
+    let mut payload = bytes.to_vec();
+    payload.extend_from_slice(&VERSION.to_le_bytes());
+    let checksum = crate::crc64::checksum(&payload);
+    payload.extend_from_slice(&checksum.to_le_bytes());
+    match restore_functions(&payload, STRING_MAX) {
+        Ok(texts) => {
+            assert!(texts.iter().all(|text| text.len() <= STRING_MAX), "a text passed its bound");
+            let again = dump_functions(texts.iter().map(Vec::as_slice));
+            assert_eq!(restore_functions(&again, STRING_MAX), Ok(texts), "a text changed on its way");
+        }
+        Err(error) => assert_ne!(error, FunctionsError::VersionOrChecksum, "a right footer was refused"),
     }
 }
 
 /// A sorted set that was accepted holds its invariants, and comes back from its own payload.
 fn exercise_zset(dumped: DumpedZSet) {
     let limits = PackedLimits { entries_max: 8, value_bytes_max: 64 };
-    let build = |dumped| match dumped {
-        DumpedZSet::Packed(packed) => ZSet::from_packed(packed, limits),
-        DumpedZSet::Pairs(pairs) => ZSet::from_pairs(pairs, limits),
-    };
+    let build = |dumped: DumpedZSet| dumped.into_zset(limits);
     let all = |set: &ZSet| -> Vec<_> { set.view().iter().map(|(m, score)| (m.to_vec(), score)).collect() };
     let set = build(dumped);
     set.check();
@@ -98,6 +165,33 @@ fn restored_set(dumped: DumpedSet) {
     let restored = restored.into_set(&limits);
     assert_eq!(restored.len(), set.len(), "a set changed on its way");
     restored.view().for_each(|member| assert!(set.view().contains(&member.to_vec()), "a member changed"));
+}
+
+/// Reads the bytes as a log, as a manifest, and as names in one.
+pub fn fuzz_aof(bytes: &[u8]) {
+    let (mut scan, mut at) = (crate::aof::Scan::default(), 0);
+    while let crate::aof::Found::Piece(len) | crate::aof::Found::Time(_, len) =
+        scan.feed(bytes.get(at..).unwrap_or_default())
+    {
+        assert!(len > 0, "a piece of nothing");
+        at += len;
+        assert!(scan.good <= scan.read && scan.read == at as u64, "more was read than is there");
+    }
+    if let Ok(manifest) = crate::aof::Manifest::parse(bytes) {
+        let again = crate::aof::Manifest::parse(manifest.print().as_bytes());
+        assert_eq!(again, Ok(manifest), "a manifest changed on its way");
+    }
+    if let crate::aof::Next::Command(len, words) = crate::aof::next(bytes) {
+        let words: Vec<&[u8]> = words.into_iter().filter_map(|word| bytes.get(word)).collect();
+        let mut again = Vec::new();
+        crate::aof::append(&mut again, words.iter().copied());
+        assert!(again.len() <= len, "a command became longer on its way");
+        let crate::aof::Next::Command(_, places) = crate::aof::next(&again) else {
+            panic!("a command is none any more")
+        };
+        let read: Vec<&[u8]> = places.into_iter().filter_map(|word| again.get(word)).collect();
+        assert_eq!(read, words, "a command changed on its way");
+    }
 }
 
 #[cfg(test)]

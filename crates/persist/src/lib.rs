@@ -6,6 +6,7 @@
 //! Read next: `rdb` for DUMP and RESTORE, which use the other.
 #![forbid(unsafe_code)]
 
+pub mod aof;
 pub mod rdb;
 
 pub mod crc64;

@@ -8,9 +8,13 @@ use super::string::StringError;
 use super::zset::{self, DumpedZSet};
 use super::{Reader, StringWriter, VERSION};
 use crate::crc64;
+use larder_values::packed::{Packed, to_listpack};
 use larder_values::stream::Stream;
 
 const TYPE_STRING: u8 = 0;
+
+/// Bytes of a buffer that is kept from one object to the next.
+pub(super) const BUFFER_KEPT_MAX: usize = 1 << 20;
 
 /// Version and checksum at the end of a payload.
 const FOOTER_BYTES: usize = 10;
@@ -39,6 +43,8 @@ pub enum RestoreError {
     VersionOrChecksum,
     /// Not an object.
     BadData,
+    /// A collection of nothing.
+    Empty,
     /// An object of a type that Redis knows and this build does not read; the type byte.
     UnsupportedType(u8),
     /// A string longer than the caller allows.
@@ -50,7 +56,7 @@ impl std::fmt::Display for RestoreError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             RestoreError::VersionOrChecksum => f.write_str("ERR DUMP payload version or checksum are wrong"),
-            RestoreError::BadData => f.write_str("ERR Bad data format"),
+            RestoreError::BadData | RestoreError::Empty => f.write_str("ERR Bad data format"),
             RestoreError::UnsupportedType(kind) => {
                 write!(f, "ERR DUMP payload holds a value of RDB type {kind}, which is not supported")
             }
@@ -72,31 +78,58 @@ impl From<StringError> for RestoreError {
     }
 }
 
-/// Writes payloads; kept for its compressor's table.
+/// Writes objects and payloads; kept for its compressor's table and its buffers.
 pub struct Writer {
     pub(super) strings: StringWriter,
+    listpack: Vec<u8>,
 }
 
 impl Writer {
     /// A writer that compresses, or does not, as `rdbcompression` says.
     pub fn new(compress: bool) -> Writer {
-        Writer { strings: StringWriter::new(compress) }
+        Writer { strings: StringWriter::new(compress), listpack: Vec::new() }
     }
 
     /// Appends the payload of a string.
     pub fn dump_string(&mut self, text: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
-        out.push(TYPE_STRING);
-        self.strings.push(out, text);
+        self.push_string(None, text, out);
         push_footer(out, start);
     }
 
     /// Appends the payload of a string that is an integer's decimal text.
     pub fn dump_integer(&mut self, value: i64, out: &mut Vec<u8>) {
         let start = out.len();
-        out.push(TYPE_STRING);
-        self.strings.push_integer(out, value);
+        self.push_integer(None, value, out);
         push_footer(out, start);
+    }
+
+    /// Appends the type of a string, the key where there is one, and the object.
+    pub fn push_string(&mut self, key: Option<&[u8]>, text: &[u8], out: &mut Vec<u8>) {
+        self.push_type(TYPE_STRING, key, out);
+        self.strings.push(out, text);
+    }
+
+    /// The same of a string that is an integer's decimal text.
+    pub fn push_integer(&mut self, key: Option<&[u8]>, value: i64, out: &mut Vec<u8>) {
+        self.push_type(TYPE_STRING, key, out);
+        self.strings.push_integer(out, value);
+    }
+
+    /// Appends a type byte, and behind it the key where there is one: in files, not in payloads.
+    pub(super) fn push_type(&mut self, kind: u8, key: Option<&[u8]>, out: &mut Vec<u8>) {
+        out.push(kind);
+        if let Some(key) = key {
+            self.strings.push(out, key);
+        }
+    }
+
+    /// Appends packed elements as a listpack in a string object.
+    pub(super) fn push_listpack(&mut self, packed: Packed<'_>, out: &mut Vec<u8>) {
+        self.listpack.clear();
+        to_listpack(packed, &mut self.listpack);
+        self.strings.push(out, &self.listpack);
+        self.listpack.shrink_to(BUFFER_KEPT_MAX);
     }
 }
 
@@ -104,14 +137,19 @@ impl Writer {
     /// Appends the payload of a stream.
     pub fn dump_stream(&mut self, stream: &Stream, out: &mut Vec<u8>) {
         let start = out.len();
-        out.push(TYPE_STREAM_3);
-        super::stream::push(&mut self.strings, stream, out);
+        self.push_stream(None, stream, out);
         push_footer(out, start);
+    }
+
+    /// Appends the type of a stream, the key where there is one, and the object.
+    pub fn push_stream(&mut self, key: Option<&[u8]>, stream: &Stream, out: &mut Vec<u8>) {
+        self.push_type(TYPE_STREAM_3, key, out);
+        super::stream::push(&mut self.strings, stream, out);
     }
 }
 
 /// Appends version and checksum of a payload that began at `start`.
-pub(crate) fn push_footer(out: &mut Vec<u8>, start: usize) {
+pub fn push_footer(out: &mut Vec<u8>, start: usize) {
     out.extend_from_slice(&VERSION.to_le_bytes());
     let checksum = crc64::checksum(&out[start..]);
     out.extend_from_slice(&checksum.to_le_bytes());
@@ -129,12 +167,25 @@ pub fn dump_string(text: &[u8], out: &mut Vec<u8>) {
 pub fn restore(payload: &[u8], string_max: usize) -> Result<Dumped, RestoreError> {
     let body = checked_body(payload).ok_or(RestoreError::VersionOrChecksum)?;
     let mut reader = Reader::new(body);
-    match reader.byte().map_err(|_| RestoreError::BadData)? {
+    let kind = reader.byte().map_err(|_| RestoreError::BadData)?;
+    read_object(kind, &mut reader, string_max).map_err(|error| match error {
+        RestoreError::Empty => RestoreError::BadData,
+        error => error,
+    })
+}
+
+/// Reads the object of a type that payloads may have.
+pub(super) fn read_object(
+    kind: u8,
+    reader: &mut Reader<'_>,
+    string_max: usize,
+) -> Result<Dumped, RestoreError> {
+    match kind {
         TYPE_STRING => Ok(Dumped::String(reader.string(string_max)?)),
-        zset::TYPE_ZSET => zset::read_pairs(&mut reader, string_max, zset::text_score),
-        zset::TYPE_ZSET_2 => zset::read_pairs(&mut reader, string_max, zset::binary_score),
-        zset::TYPE_ZSET_LISTPACK => zset::read_listpack(&mut reader),
-        zset::TYPE_ZSET_ZIPLIST => zset::read_ziplist(&mut reader),
+        zset::TYPE_ZSET => zset::read_pairs(reader, string_max, zset::text_score),
+        zset::TYPE_ZSET_2 => zset::read_pairs(reader, string_max, zset::binary_score),
+        zset::TYPE_ZSET_LISTPACK => zset::read_listpack(reader),
+        zset::TYPE_ZSET_ZIPLIST => zset::read_ziplist(reader),
         kind @ (TYPE_STREAM | TYPE_STREAM_2 | TYPE_STREAM_3) => {
             Ok(Dumped::Stream(Box::new(reader.stream(kind, string_max)?)))
         }
@@ -142,16 +193,14 @@ pub fn restore(payload: &[u8], string_max: usize) -> Result<Dumped, RestoreError
         | hash::TYPE_HASH_ZIPMAP
         | hash::TYPE_HASH_ZIPLIST
         | hash::TYPE_HASH_LISTPACK
-        | hash::TYPE_HASH_METADATA_OLD..=hash::TYPE_HASH_LISTPACK_EX) => {
-            hash::read(kind, &mut reader, string_max)
-        }
+        | hash::TYPE_HASH_METADATA_OLD..=hash::TYPE_HASH_LISTPACK_EX) => hash::read(kind, reader, string_max),
         kind @ (set::TYPE_SET | set::TYPE_SET_INTSET | set::TYPE_SET_LISTPACK) => {
-            set::read(kind, &mut reader, string_max)
+            set::read(kind, reader, string_max)
         }
-        list::TYPE_LIST => list::read_elements(&mut reader, string_max),
-        list::TYPE_LIST_ZIPLIST => list::read_ziplist(&mut reader),
-        list::TYPE_LIST_QUICKLIST => list::read_ziplists(&mut reader),
-        list::TYPE_LIST_QUICKLIST_2 => list::read_listpacks(&mut reader, string_max),
+        list::TYPE_LIST => list::read_elements(reader, string_max),
+        list::TYPE_LIST_ZIPLIST => list::read_ziplist(reader),
+        list::TYPE_LIST_QUICKLIST => list::read_ziplists(reader),
+        list::TYPE_LIST_QUICKLIST_2 => list::read_listpacks(reader, string_max),
         // 8 was never used; 26 and up are not objects.
         kind @ (6 | 7) => Err(RestoreError::UnsupportedType(kind)),
         _ => Err(RestoreError::BadData),
@@ -159,7 +208,7 @@ pub fn restore(payload: &[u8], string_max: usize) -> Result<Dumped, RestoreError
 }
 
 /// The payload without its footer, if that is right.
-fn checked_body(payload: &[u8]) -> Option<&[u8]> {
+pub(super) fn checked_body(payload: &[u8]) -> Option<&[u8]> {
     let (body, footer) = payload.split_at_checked(payload.len().checked_sub(FOOTER_BYTES)?)?;
     let (version, checksum) = footer.split_first_chunk::<2>()?;
     let summed = &payload[..payload.len() - checksum.len()];

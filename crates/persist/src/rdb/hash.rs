@@ -6,7 +6,7 @@
 use super::dump::{Dumped, RestoreError, Writer, push_footer};
 use super::{BadData, Reader, push_length, ziplist};
 use larder_values::hash::{End, Hash, HashView, PackedLimits};
-use larder_values::packed::{self, Element, Packed, PackedBuf};
+use larder_values::packed::{Element, Packed, PackedBuf, are_distinct};
 use std::collections::HashSet;
 
 /// Pairs, one by one.
@@ -32,6 +32,9 @@ const END_MAX: u64 = (1 << 48) - 2;
 /// Fields up to this number may become a packed hash: a listpack counts 65,535 elements.
 const PACKED_FIELDS_MAX: u64 = 65_535 / 3;
 
+/// Fields one by one, more than this: they go to a table at once, since no usual limit asks for another form.
+const TABLE_ABOVE: u64 = 512;
+
 /// A hash as it was read, before the limits of the small forms are asked.
 #[derive(Debug)]
 pub enum DumpedHash {
@@ -44,8 +47,13 @@ pub enum DumpedHash {
         /// Whether each was written with its end, though it be that there is none: the small form has room for ends.
         with_ends: bool,
     },
-    /// More than any small form holds.
-    Large(Hash),
+    /// Many fields, one by one.
+    Large {
+        /// They, in a table.
+        hash: Hash,
+        /// As above.
+        with_ends: bool,
+    },
 }
 
 /// A field, its value, and its end if it has one.
@@ -56,7 +64,8 @@ impl DumpedHash {
     #[must_use]
     pub fn into_hash(self, limits: PackedLimits) -> Hash {
         match self {
-            DumpedHash::Large(hash) => hash,
+            DumpedHash::Large { hash, .. } if hash.len() > limits.entries_max => hash,
+            DumpedHash::Large { hash, with_ends } => hash_of(fields_of(hash.look()), with_ends, limits),
             DumpedHash::Small(mut hash) => {
                 if hash.len() > limits.entries_max {
                     hash.make_table();
@@ -78,7 +87,7 @@ impl DumpedHash {
     fn sorted(&self) -> Vec<Field> {
         let mut fields = match self {
             DumpedHash::Fields { fields, .. } => fields.clone(),
-            DumpedHash::Small(hash) | DumpedHash::Large(hash) => fields_of(hash.look()),
+            DumpedHash::Small(hash) | DumpedHash::Large { hash, .. } => fields_of(hash.look()),
         };
         fields.sort();
         fields
@@ -118,8 +127,7 @@ fn hash_of(mut fields: Vec<Field>, with_ends: bool, limits: PackedLimits) -> Has
 }
 
 fn table_of(fields: Vec<Field>) -> Hash {
-    let mut hash = Hash::default();
-    hash.make_table();
+    let mut hash = Hash::table_for(fields.len());
     for (field, value, end) in fields {
         set(&mut hash, &field, &value, end);
     }
@@ -137,35 +145,34 @@ impl Writer {
     /// Appends the payload of a hash. O(its size).
     pub fn dump_hash(&mut self, hash: HashView<'_>, out: &mut Vec<u8>) {
         let start = out.len();
-        match hash {
-            HashView::Pairs(pairs) => {
-                out.push(TYPE_HASH_LISTPACK);
-                self.push_listpack(pairs, out);
-            }
-            HashView::Triples(triples) => {
-                out.push(TYPE_HASH_LISTPACK_EX);
-                push_earliest(hash, out);
-                self.push_listpack(triples, out);
-            }
-            HashView::Table(_) => self.push_fields(hash, out),
-        }
+        self.push_hash(None, hash, out);
         push_footer(out, start);
     }
 
-    fn push_listpack(&mut self, packed: Packed<'_>, out: &mut Vec<u8>) {
-        let mut listpack = Vec::new();
-        packed::to_listpack(packed, &mut listpack);
-        self.strings.push(out, &listpack);
+    /// Appends the type of a hash, the key where there is one, and the object. O(its size).
+    pub fn push_hash(&mut self, key: Option<&[u8]>, hash: HashView<'_>, out: &mut Vec<u8>) {
+        match hash {
+            HashView::Pairs(pairs) => {
+                self.push_type(TYPE_HASH_LISTPACK, key, out);
+                self.push_listpack(pairs, out);
+            }
+            HashView::Triples(triples) => {
+                self.push_type(TYPE_HASH_LISTPACK_EX, key, out);
+                push_earliest(hash, out);
+                self.push_listpack(triples, out);
+            }
+            HashView::Table(_) => self.push_fields(key, hash, out),
+        }
     }
 
-    fn push_fields(&mut self, hash: HashView<'_>, out: &mut Vec<u8>) {
+    fn push_fields(&mut self, key: Option<&[u8]>, hash: HashView<'_>, out: &mut Vec<u8>) {
         let earliest = hash.next_due();
         let timed = earliest != u64::MAX;
         if timed {
-            out.push(TYPE_HASH_METADATA);
+            self.push_type(TYPE_HASH_METADATA, key, out);
             push_earliest(hash, out);
         } else {
-            out.push(TYPE_HASH);
+            self.push_type(TYPE_HASH, key, out);
         }
         push_length(out, hash.len() as u64);
         hash.for_each_stored(|field, value, end| {
@@ -222,29 +229,33 @@ fn read_fields(
 ) -> Result<DumpedHash, RestoreError> {
     let count = reader.plain_length().map_err(|_| RestoreError::BadData)?;
     if count == 0 {
-        return Err(RestoreError::BadData);
+        return Err(RestoreError::Empty);
     }
-    let mut large = (count > PACKED_FIELDS_MAX).then(|| table_of(Vec::new()));
-    let (mut fields, mut seen) = (Vec::new(), HashSet::new());
+    let mut large = (count > TABLE_ABOVE).then(|| Hash::table_for(reader.at_most(count)));
+    let mut fields: Vec<Field> = Vec::new();
     for _ in 0..count {
         let end = match ends {
             None => None,
             Some(earliest) => read_end(reader, earliest)?,
         };
-        let (field, value) = (reader.string(string_max)?, reader.string(string_max)?);
-        let is_first = match &mut large {
-            Some(hash) => set(hash, &field, &value, end),
-            None => seen.insert(field.clone()),
-        };
-        if !is_first {
-            return Err(RestoreError::BadData);
-        }
-        if large.is_none() {
-            fields.push((field, value, end));
+        let (field, value) = (reader.text(string_max)?, reader.text(string_max)?);
+        match &mut large {
+            Some(hash) => {
+                if !set(hash, &field, &value, end) {
+                    return Err(RestoreError::BadData);
+                }
+            }
+            None => fields.push((field.into_owned(), value.into_owned(), end)),
         }
     }
-    let fields = DumpedHash::Fields { fields, with_ends: ends.is_some() };
-    Ok(large.map_or(fields, DumpedHash::Large))
+    if !are_distinct(fields.iter().map(|(field, ..)| Element::Bytes(field))) {
+        return Err(RestoreError::BadData);
+    }
+    let with_ends = ends.is_some();
+    Ok(match large {
+        Some(hash) => DumpedHash::Large { hash, with_ends },
+        None => DumpedHash::Fields { fields, with_ends },
+    })
 }
 
 fn read_end(reader: &mut Reader<'_>, earliest: Option<u64>) -> Result<Option<u64>, RestoreError> {
@@ -262,12 +273,14 @@ fn read_end(reader: &mut Reader<'_>, earliest: Option<u64>) -> Result<Option<u64
 
 /// A listpack of pairs, or of triples.
 fn read_listpack(reader: &mut Reader<'_>, elements: usize) -> Result<DumpedHash, RestoreError> {
-    let listpack = reader.string(usize::MAX)?;
-    small(packed::from_listpack(&listpack).map_err(|_| RestoreError::BadData)?, elements)
+    small(reader.listpack(usize::MAX)?, elements)
 }
 
 /// A small form, if it is one.
 fn small(packed: PackedBuf, elements: usize) -> Result<DumpedHash, RestoreError> {
+    if packed.is_empty() {
+        return Err(RestoreError::Empty);
+    }
     if is_whole(packed.view(), elements) {
         let hash = if elements == 2 { Hash::of_pairs(packed) } else { Hash::of_triples(packed) };
         return Ok(DumpedHash::Small(hash));
@@ -278,26 +291,17 @@ fn small(packed: PackedBuf, elements: usize) -> Result<DumpedHash, RestoreError>
 /// Whether packed elements are pairs or triples as a hash has them: some, all different, ends in order.
 fn is_whole(packed: Packed<'_>, elements: usize) -> bool {
     let count = packed.len();
-    let mut seen = HashSet::with_capacity(count / elements);
-    let mut last_end = 0;
-    let fields_differ = (0..).step_by(elements).take_while(|index| *index < count);
-    let mut all = packed.iter();
-    for _ in fields_differ {
-        let (Some(field), Some(_)) = (all.next(), all.next()) else { return false };
-        if !seen.insert(field.to_vec()) {
-            return false;
-        }
-        if elements == 3 {
-            let Some(end) = all.next().and_then(as_end) else { return false };
-            // None counts as later than all.
-            let end = if end == 0 { u64::MAX } else { end };
-            if end < last_end {
-                return false;
-            }
-            last_end = end;
-        }
-    }
-    count > 0 && count.is_multiple_of(elements)
+    count > 0
+        && count.is_multiple_of(elements)
+        && (elements < 3 || ends_are_in_order(packed))
+        && are_distinct(packed.iter().step_by(elements))
+}
+
+fn ends_are_in_order(triples: Packed<'_>) -> bool {
+    // None counts as later than all.
+    let ends = triples.iter().skip(2).step_by(3).map(as_end);
+    let ends = ends.map(|end| end.map(|end| if end == 0 { u64::MAX } else { end }));
+    ends.clone().all(|end| end.is_some()) && ends.is_sorted()
 }
 
 fn as_end(element: Element<'_>) -> Option<u64> {
@@ -434,6 +438,26 @@ mod tests {
             proptest::collection::vec(any::<u8>(), 0..30)
         ];
         (proptest::collection::vec(any::<u8>(), 0..3), value, proptest::option::of(1_u64..1 << 46))
+    }
+
+    #[test]
+    fn many_fields_have_the_form_of_the_limits() {
+        let mut parts = b"\x42\x58".to_vec();
+        for field in 0..600 {
+            parts.extend_from_slice(format!("\x03{field:03}\x01v").as_bytes());
+        }
+        let hash_under = |entries_max| match object(4, &[&parts[..]]) {
+            Ok(Dumped::Hash(dumped)) => dumped.into_hash(PackedLimits { entries_max, value_bytes_max: 20 }),
+            other => panic!("{other:?}"),
+        };
+        for (entries_max, encoding) in [(512, "hashtable"), (600, "listpack")] {
+            let hash = hash_under(entries_max);
+            hash.check();
+            assert_eq!((hash.len(), Hash::encoding(hash.look())), (600, encoding));
+        }
+        parts.truncate(parts.len() - 6);
+        parts.extend_from_slice(b"\x03000\x01v");
+        assert_eq!(fields(object(4, &[&parts[..]])), None, "one is there twice");
     }
 
     proptest! {

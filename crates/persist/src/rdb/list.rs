@@ -6,7 +6,7 @@
 use super::dump::{Dumped, RestoreError, Writer, push_footer};
 use super::{BadData, Reader, push_length, ziplist};
 use larder_values::list::{Limit, List, ListView};
-use larder_values::packed::{Element, Packed, PackedBuf, from_listpack, to_listpack};
+use larder_values::packed::{Element, Packed, PackedBuf};
 
 pub(super) const TYPE_LIST: u8 = 1;
 pub(super) const TYPE_LIST_ZIPLIST: u8 = 10;
@@ -69,7 +69,13 @@ impl Writer {
     /// Appends the payload of a list.
     pub fn dump_list(&mut self, list: ListView<'_>, out: &mut Vec<u8>) {
         let start = out.len();
-        out.push(TYPE_LIST_QUICKLIST_2);
+        self.push_list(None, list, out);
+        push_footer(out, start);
+    }
+
+    /// Appends the type of a list, the key where there is one, and the object.
+    pub fn push_list(&mut self, key: Option<&[u8]>, list: ListView<'_>, out: &mut Vec<u8>) {
+        self.push_type(TYPE_LIST_QUICKLIST_2, key, out);
         match list {
             ListView::Packed(packed) => {
                 push_length(out, 1);
@@ -90,14 +96,11 @@ impl Writer {
                 });
             }
         }
-        push_footer(out, start);
     }
 
     fn push_packed(&mut self, packed: Packed<'_>, out: &mut Vec<u8>) {
-        let mut listpack = Vec::new();
-        to_listpack(packed, &mut listpack);
         push_length(out, CHUNK_PACKED);
-        self.strings.push(out, &listpack);
+        self.push_listpack(packed, out);
     }
 }
 
@@ -131,10 +134,7 @@ pub(super) fn read_ziplists(reader: &mut Reader<'_>) -> Result<Dumped, RestoreEr
 pub(super) fn read_listpacks(reader: &mut Reader<'_>, string_max: usize) -> Result<Dumped, RestoreError> {
     read_chunks(reader, |reader| match reader.plain_length().map_err(bad)? {
         CHUNK_PLAIN => Ok(DumpedChunk::Plain(reader.string(string_max)?)),
-        CHUNK_PACKED => {
-            let bytes = reader.string(usize::MAX)?;
-            from_listpack(&bytes).map(DumpedChunk::Packed).map_err(|_| RestoreError::BadData)
-        }
+        CHUNK_PACKED => Ok(DumpedChunk::Packed(reader.listpack(usize::MAX)?)),
         _ => Err(RestoreError::BadData),
     })
 }
@@ -152,12 +152,12 @@ fn read_chunks(
             chunks.push(chunk);
         }
     }
-    if chunks.is_empty() { Err(RestoreError::BadData) } else { Ok(Dumped::List(DumpedList::Chunks(chunks))) }
+    if chunks.is_empty() { Err(RestoreError::Empty) } else { Ok(Dumped::List(DumpedList::Chunks(chunks))) }
 }
 
 fn loose(elements: PackedBuf, stays: bool) -> Result<Dumped, RestoreError> {
     if elements.is_empty() {
-        return Err(RestoreError::BadData);
+        return Err(RestoreError::Empty);
     }
     Ok(Dumped::List(DumpedList::Elements { elements, stays }))
 }

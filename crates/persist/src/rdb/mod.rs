@@ -1,9 +1,12 @@
-//! Pieces of Redis' RDB format: lengths, string objects, and the payloads of DUMP and RESTORE.
+//! Redis' RDB format: lengths, string objects, values, the payloads of DUMP and RESTORE, and files.
 //!
 //! Invariant: what is written is what redis-server 8.2 writes; what is read is what it reads.
-//! Read next: `dump` for payloads, `string` for objects, `length` below both.
+//! Read next: `file` for files, `dump` for payloads, `string` for objects, `length` below both.
+
+pub mod file;
 
 mod dump;
+mod functions;
 mod hash;
 mod length;
 mod list;
@@ -13,7 +16,8 @@ mod string;
 mod ziplist;
 mod zset;
 
-pub use dump::{Dumped, RestoreError, Writer, dump_string, restore};
+pub use dump::{Dumped, RestoreError, Writer, dump_string, push_footer, restore};
+pub use functions::{FunctionsError, dump_functions, restore_functions};
 pub use hash::DumpedHash;
 pub use length::{Length, push_length};
 pub use list::{DumpedChunk, DumpedList};
@@ -21,12 +25,26 @@ pub use set::DumpedSet;
 pub use string::StringWriter;
 pub use zset::DumpedZSet;
 
+use larder_values::packed::Element;
+use std::borrow::Cow;
+
 /// The version written, and the highest that is read.
 pub const VERSION: u16 = 12;
+
+/// The version that a file needs in which no field of a hash has an end: redis-server 7.2 and Valkey read it.
+pub const VERSION_WITHOUT_FIELD_ENDS: u16 = 11;
 
 /// The data does not follow the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadData;
+
+/// The text of an element, where it stands if it stands there as it is.
+fn text_of(element: Element<'_>) -> Cow<'_, [u8]> {
+    match element {
+        Element::Bytes(text) => Cow::Borrowed(text),
+        Element::Int(_) => Cow::Owned(element.to_vec()),
+    }
+}
 
 /// Reads pieces from bytes that are all there.
 #[derive(Clone, Debug)]
@@ -58,6 +76,11 @@ impl<'a> Reader<'a> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(BadData)?;
         self.rest = rest;
         Ok(taken)
+    }
+
+    /// How many things that are announced can be there, since each takes a byte at least.
+    fn at_most(&self, announced: u64) -> usize {
+        usize::try_from(announced).unwrap_or(usize::MAX).min(self.rest.len())
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], BadData> {

@@ -4,12 +4,15 @@
 
 use super::dump::{Dumped, RestoreError, Writer, push_footer};
 use super::{Length, Reader, push_length};
-use larder_values::packed::{Element, PackedBuf, from_listpack, to_listpack};
-use larder_values::set::{Ints, IntsBuf, Limits, Loader, Set, View, are_distinct};
+use larder_values::packed::{Element, PackedBuf, are_distinct};
+use larder_values::set::{Ints, IntsBuf, Large, Limits, Loader, Set, View};
 
 pub(super) const TYPE_SET: u8 = 2;
 pub(super) const TYPE_SET_INTSET: u8 = 11;
 pub(super) const TYPE_SET_LISTPACK: u8 = 20;
+
+/// Members one by one, more than this: they go to a table at once, since no usual limit asks for another form.
+const TABLE_ABOVE: u64 = 512;
 
 /// Bytes of the width and the count in front of sorted integers.
 const INTSET_HEADER_BYTES: usize = 8;
@@ -23,13 +26,16 @@ pub enum DumpedSet {
     Packed(PackedBuf),
     /// Members one by one; packed only to have them in one buffer.
     Members(PackedBuf),
+    /// Many members, one by one.
+    Large(Large),
 }
 
 impl DumpedSet {
     /// The set, in the form that Redis gives it under these limits.
     pub fn into_set(self, limits: &Limits) -> Set {
         match self {
-            DumpedSet::Ints(ints) => Set::of_ints(ints.view(), limits),
+            DumpedSet::Ints(ints) => Set::of_ints(ints, limits),
+            DumpedSet::Large(large) => large.into_set(limits),
             DumpedSet::Packed(packed) => Set::of_packed(packed, limits),
             DumpedSet::Members(members) => {
                 let mut loader = Loader::new(members.len(), limits);
@@ -49,23 +55,27 @@ impl Writer {
     /// Appends the payload of a set.
     pub fn dump_set(&mut self, set: View<'_>, out: &mut Vec<u8>) {
         let start = out.len();
+        self.push_set(None, set, out);
+        push_footer(out, start);
+    }
+
+    /// Appends the type of a set, the key where there is one, and the object.
+    pub fn push_set(&mut self, key: Option<&[u8]>, set: View<'_>, out: &mut Vec<u8>) {
         match set {
             View::Ints(ints) => {
                 let mut intset = Vec::with_capacity(INTSET_HEADER_BYTES + ints.bytes().len());
                 intset.extend_from_slice(&(ints.width() as u32).to_le_bytes());
                 intset.extend_from_slice(&(ints.len() as u32).to_le_bytes());
                 intset.extend_from_slice(ints.bytes());
-                out.push(TYPE_SET_INTSET);
+                self.push_type(TYPE_SET_INTSET, key, out);
                 self.strings.push(out, &intset);
             }
             View::Packed(packed) => {
-                let mut listpack = Vec::new();
-                to_listpack(packed, &mut listpack);
-                out.push(TYPE_SET_LISTPACK);
-                self.strings.push(out, &listpack);
+                self.push_type(TYPE_SET_LISTPACK, key, out);
+                self.push_listpack(packed, out);
             }
             View::Table(_) => {
-                out.push(TYPE_SET);
+                self.push_type(TYPE_SET, key, out);
                 push_length(out, set.len() as u64);
                 set.for_each(|member| match member {
                     Element::Bytes(member) => self.strings.push(out, member),
@@ -73,21 +83,24 @@ impl Writer {
                 });
             }
         }
-        push_footer(out, start);
     }
 }
 
 /// Reads an object of one of the types above.
 pub(super) fn read(kind: u8, reader: &mut Reader<'_>, string_max: usize) -> Result<Dumped, RestoreError> {
     let dumped = match kind {
-        TYPE_SET_INTSET => read_ints(&reader.string(string_max)?).map(DumpedSet::Ints),
-        TYPE_SET_LISTPACK => {
-            let packed = from_listpack(&reader.string(string_max)?).ok();
-            packed.filter(|packed| !packed.is_empty() && are_distinct(packed.view())).map(DumpedSet::Packed)
-        }
-        _ => read_members(reader, string_max)?.map(DumpedSet::Members),
+        TYPE_SET_INTSET => read_ints(&reader.text(string_max)?).map(DumpedSet::Ints),
+        TYPE_SET_LISTPACK => distinct(reader.listpack(string_max)?)?.map(DumpedSet::Packed),
+        _ => read_members(reader, string_max)?,
     };
     dumped.map(Dumped::Set).ok_or(RestoreError::BadData)
+}
+
+fn distinct(members: PackedBuf) -> Result<Option<PackedBuf>, RestoreError> {
+    if members.is_empty() {
+        return Err(RestoreError::Empty);
+    }
+    Ok(Some(members).filter(|members| are_distinct(members.view().iter())))
 }
 
 fn read_ints(intset: &[u8]) -> Option<IntsBuf> {
@@ -98,21 +111,30 @@ fn read_ints(intset: &[u8]) -> Option<IntsBuf> {
     right.then(|| IntsBuf::copy_of(ints))
 }
 
-/// Room is made as members arrive: the count is only what is announced.
-fn read_members(reader: &mut Reader<'_>, string_max: usize) -> Result<Option<PackedBuf>, RestoreError> {
+/// Members behind their count; `None` where one is there twice. Of room no more is made than for members that can be there.
+fn read_members(reader: &mut Reader<'_>, string_max: usize) -> Result<Option<DumpedSet>, RestoreError> {
     let Ok(Length::Plain(len)) = reader.length() else { return Err(RestoreError::BadData) };
+    if len > TABLE_ABOVE {
+        let mut large = Large::new(reader.at_most(len));
+        for _ in 0..len {
+            if !large.add(&reader.text(string_max)?) {
+                return Ok(None);
+            }
+        }
+        return Ok(Some(DumpedSet::Large(large)));
+    }
     let mut members = PackedBuf::new();
     for _ in 0..len {
-        members.push_back(&reader.string(string_max)?);
+        members.push_back(&reader.text(string_max)?);
     }
-    Ok(Some(members).filter(|members| !members.is_empty() && are_distinct(members.view())))
+    Ok(distinct(members)?.map(DumpedSet::Members))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::restore;
     use super::*;
-    use larder_values::collection::PackedLimits;
+    use larder_values::collection::{Collection, PackedLimits};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
@@ -152,6 +174,28 @@ mod tests {
             again.check();
             prop_assert_eq!(sorted(again.view()), sorted(set.view()));
         }
+    }
+
+    #[test]
+    fn many_members_have_the_form_of_the_limits() {
+        let mut object = b"\x02\x42\x58".to_vec();
+        for member in 0..600 {
+            object.extend_from_slice(format!("\x0a{member:010}").as_bytes());
+        }
+        assert_eq!(
+            restored(&object).map(|set| (set.len(), Set::encoding(set.view()))),
+            Some((600, "hashtable"))
+        );
+        let mut payload = object.clone();
+        push_footer(&mut payload, 0);
+        let Ok(Dumped::Set(dumped)) = restore(&payload, 1_000) else { panic!("it was refused") };
+        let packed = PackedLimits { entries_max: 1000, value_bytes_max: 64 };
+        let set = dumped.into_set(&Limits { ints_max: 1000, packed });
+        set.check();
+        assert_eq!((set.len(), Set::encoding(set.view())), (600, "listpack"));
+        object.truncate(object.len() - 10);
+        object.extend_from_slice(b"0000000000");
+        assert!(restored(&object).is_none(), "one is there twice");
     }
 
     #[test]

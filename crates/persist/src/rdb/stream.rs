@@ -75,7 +75,7 @@ impl Reader<'_> {
         for _ in 0..self.plain_length()? {
             let first = self.string(string_max)?;
             let first = StreamId::from_bytes(first.try_into().map_err(|_| BadData)?);
-            let listpack = self.string(usize::MAX)?;
+            let listpack = self.text(usize::MAX)?;
             stream.push_listpack(first, &listpack).map_err(|_| BadData)?;
         }
         let length = self.plain_length()?;

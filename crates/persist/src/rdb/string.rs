@@ -1,7 +1,10 @@
 //! String objects: raw, as a small integer, or compressed.
 
+use super::dump::BUFFER_KEPT_MAX;
 use super::{BadData, Length, Reader, push_length};
 use larder_values::lzf;
+use larder_values::packed::{PackedBuf, from_listpack, from_listpack_vec};
+use std::borrow::Cow;
 
 const ENCODED: u8 = 3 << 6;
 const INT8: u8 = 0;
@@ -21,13 +24,14 @@ const COMPRESS_GAIN_MIN: usize = 4;
 /// Writes string objects; kept for its compressor's table.
 pub struct StringWriter {
     compressor: lzf::Compressor,
+    compressed: Vec<u8>,
     compress: bool,
 }
 
 impl StringWriter {
     /// A writer that compresses, or does not, as `rdbcompression` says.
     pub fn new(compress: bool) -> StringWriter {
-        StringWriter { compressor: lzf::Compressor::new(), compress }
+        StringWriter { compressor: lzf::Compressor::new(), compressed: Vec::new(), compress }
     }
 
     /// Appends a string in the form that Redis gives it.
@@ -54,15 +58,16 @@ impl StringWriter {
     }
 
     fn push_compressed(&mut self, out: &mut Vec<u8>, text: &[u8]) -> bool {
-        let mut small = Vec::new();
-        if !self.compressor.compress(text, text.len() - COMPRESS_GAIN_MIN, &mut small) {
-            return false;
+        self.compressed.clear();
+        let pays = self.compressor.compress(text, text.len() - COMPRESS_GAIN_MIN, &mut self.compressed);
+        if pays {
+            out.push(ENCODED | LZF);
+            push_length(out, self.compressed.len() as u64);
+            push_length(out, text.len() as u64);
+            out.extend_from_slice(&self.compressed);
         }
-        out.push(ENCODED | LZF);
-        push_length(out, small.len() as u64);
-        push_length(out, text.len() as u64);
-        out.extend_from_slice(&small);
-        true
+        self.compressed.shrink_to(BUFFER_KEPT_MAX);
+        pays
     }
 }
 
@@ -107,23 +112,54 @@ impl From<lzf::Broken> for StringError {
     }
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     /// A string object of at most `max` bytes.
     pub(super) fn string(&mut self, max: usize) -> Result<Vec<u8>, StringError> {
-        let integer = match self.length()? {
+        self.text(max).map(Cow::into_owned)
+    }
+
+    /// A string object of at most `max` bytes, where it stands if it stands there as it is.
+    pub(super) fn text(&mut self, max: usize) -> Result<Cow<'a, [u8]>, StringError> {
+        if let Some(integer) = self.small_integer()? {
+            let mut text = Vec::new();
+            larder_values::number::write_i64(&mut text, integer);
+            return Ok(Cow::Owned(text));
+        }
+        match self.length()? {
             Length::Plain(len) => {
                 let text = self.take(len)?;
-                return if text.len() > max { Err(StringError::TooLong) } else { Ok(text.to_vec()) };
+                if text.len() > max { Err(StringError::TooLong) } else { Ok(Cow::Borrowed(text)) }
             }
-            Length::Encoded(LZF) => return self.compressed(max),
-            Length::Encoded(INT8) => i64::from(i8::from_le_bytes(self.array()?)),
-            Length::Encoded(INT16) => i64::from(i16::from_le_bytes(self.array()?)),
-            Length::Encoded(INT32) => i64::from(i32::from_le_bytes(self.array()?)),
-            Length::Encoded(_) => return Err(StringError::Bad),
+            Length::Encoded(LZF) => self.compressed(max).map(Cow::Owned),
+            Length::Encoded(_) => Err(StringError::Bad),
+        }
+    }
+
+    /// The elements of a listpack that is a string object of at most `max` bytes.
+    pub(super) fn listpack(&mut self, max: usize) -> Result<PackedBuf, StringError> {
+        let packed = match self.text(max)? {
+            Cow::Borrowed(listpack) => from_listpack(listpack),
+            Cow::Owned(listpack) => from_listpack_vec(listpack),
         };
-        let mut text = Vec::new();
-        larder_values::number::write_i64(&mut text, integer);
-        Ok(text)
+        packed.map_err(|_| StringError::Bad)
+    }
+
+    /// The integer, where a string object is one; else nothing was read.
+    pub(super) fn small_integer(&mut self) -> Result<Option<i64>, BadData> {
+        let integer = match self.rest().first() {
+            Some(&mark) if mark >= ENCODED => mark & !ENCODED,
+            _ => return Ok(None),
+        };
+        let mut ahead = self.clone();
+        ahead.byte()?;
+        let integer = match integer {
+            INT8 => i64::from(i8::from_le_bytes(ahead.array()?)),
+            INT16 => i64::from(i16::from_le_bytes(ahead.array()?)),
+            INT32 => i64::from(i32::from_le_bytes(ahead.array()?)),
+            _ => return Ok(None),
+        };
+        *self = ahead;
+        Ok(Some(integer))
     }
 
     fn compressed(&mut self, max: usize) -> Result<Vec<u8>, StringError> {

@@ -4,11 +4,11 @@
 //! packed form is in order.
 
 use super::dump::{Dumped, RestoreError, Writer, push_footer};
-use super::{BadData, Reader, push_length, ziplist};
+use super::{BadData, Reader, push_length, text_of, ziplist};
+use larder_values::collection::PackedLimits;
 use larder_values::number;
-use larder_values::packed::{Element, PackedBuf, from_listpack, to_listpack};
-use larder_values::zset::{View, is_sorted};
-use std::collections::HashSet;
+use larder_values::packed::{Element, PackedBuf, are_distinct};
+use larder_values::zset::{View, ZSet, is_sorted};
 
 pub(super) const TYPE_ZSET: u8 = 3;
 pub(super) const TYPE_ZSET_2: u8 = 5;
@@ -16,7 +16,7 @@ pub(super) const TYPE_ZSET_ZIPLIST: u8 = 12;
 pub(super) const TYPE_ZSET_LISTPACK: u8 = 17;
 
 /// Lengths of a score's text that stand for what is no finite number.
-const TEXT_NAN: u8 = 253;
+pub(super) const TEXT_NAN: u8 = 253;
 const TEXT_INFINITY: u8 = 254;
 const TEXT_MINUS_INFINITY: u8 = 255;
 
@@ -26,22 +26,58 @@ pub enum DumpedZSet {
     /// Pairs of member and score, in order.
     Packed(PackedBuf),
     /// Members that do not repeat, with their scores.
-    Pairs(Vec<(Vec<u8>, f64)>),
+    Pairs(Pairs),
+}
+
+/// Members with their scores, in one piece.
+#[derive(Debug, Default, PartialEq)]
+pub struct Pairs {
+    members: Vec<u8>,
+    /// Where each member ends, and its score.
+    ends: Vec<(usize, f64)>,
+}
+
+impl Pairs {
+    fn push(&mut self, member: &[u8], score: f64) {
+        self.members.extend_from_slice(member);
+        self.ends.push((self.members.len(), score));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&[u8], f64)> + Clone {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|(end, _)| *end));
+        let pairs = starts.zip(&self.ends);
+        pairs.map(|(start, (end, score))| (self.members.get(start..*end).unwrap_or_default(), *score))
+    }
+}
+
+impl DumpedZSet {
+    /// The sorted set, in the form that the limits say.
+    #[must_use]
+    pub fn into_zset(self, limits: PackedLimits) -> ZSet {
+        match self {
+            DumpedZSet::Packed(packed) => ZSet::from_packed(packed, limits),
+            DumpedZSet::Pairs(pairs) => ZSet::from_pairs(pairs.iter().collect(), limits),
+        }
+    }
 }
 
 impl Writer {
     /// Appends the payload of a sorted set.
     pub fn dump_zset(&mut self, set: View<'_>, out: &mut Vec<u8>) {
         let start = out.len();
+        self.push_zset(None, set, out);
+        push_footer(out, start);
+    }
+
+    /// Appends the type of a sorted set, the key where there is one, and the object.
+    pub fn push_zset(&mut self, key: Option<&[u8]>, set: View<'_>, out: &mut Vec<u8>) {
         match set {
             View::Packed(packed) => {
-                let mut listpack = Vec::new();
-                to_listpack(packed, &mut listpack);
-                out.push(TYPE_ZSET_LISTPACK);
-                self.strings.push(out, &listpack);
+                self.push_type(TYPE_ZSET_LISTPACK, key, out);
+                self.push_listpack(packed, out);
             }
             View::Large(_) => {
-                out.push(TYPE_ZSET_2);
+                self.push_type(TYPE_ZSET_2, key, out);
                 push_length(out, set.len() as u64);
                 // From the highest score down, as Redis writes it.
                 for (member, score) in set.range(set.len().saturating_sub(1), usize::MAX, true) {
@@ -53,7 +89,6 @@ impl Writer {
                 }
             }
         }
-        push_footer(out, start);
     }
 }
 
@@ -65,16 +100,19 @@ pub(super) fn read_pairs(
 ) -> Result<Dumped, RestoreError> {
     let len = reader.plain_length().map_err(|BadData| RestoreError::BadData)?;
     // Room is made as pairs arrive: the count is only what is announced.
-    let (mut pairs, mut members) = (Vec::new(), HashSet::new());
+    let mut pairs = Pairs::default();
     for _ in 0..len {
-        let member = reader.string(string_max)?;
+        let member = reader.text(string_max)?;
         let score = read_score(reader).map_err(|BadData| RestoreError::BadData)?;
-        if score.is_nan() || !members.insert(member.clone()) {
+        if score.is_nan() {
             return Err(RestoreError::BadData);
         }
-        pairs.push((member, score));
+        pairs.push(&member, score);
     }
-    if pairs.is_empty() { Err(RestoreError::BadData) } else { Ok(Dumped::ZSet(DumpedZSet::Pairs(pairs))) }
+    if !are_distinct(pairs.iter().map(|(member, _)| Element::Bytes(member))) {
+        return Err(RestoreError::BadData);
+    }
+    if pairs.ends.is_empty() { Err(RestoreError::Empty) } else { Ok(Dumped::ZSet(DumpedZSet::Pairs(pairs))) }
 }
 
 /// A score as eight bytes.
@@ -94,9 +132,7 @@ pub(super) fn text_score(reader: &mut Reader<'_>) -> Result<f64, BadData> {
 
 /// Reads an object of type 17.
 pub(super) fn read_listpack(reader: &mut Reader<'_>) -> Result<Dumped, RestoreError> {
-    let listpack = reader.string(usize::MAX)?;
-    let packed = from_listpack(&listpack).map_err(|_| RestoreError::BadData)?;
-    checked(packed)
+    checked(reader.listpack(usize::MAX)?)
 }
 
 /// Reads an object of type 12.
@@ -110,25 +146,38 @@ pub(super) fn read_ziplist(reader: &mut Reader<'_>) -> Result<Dumped, RestoreErr
 // Differs from Redis: a listpack with repeated members, odd length or scores that are no numbers is
 // refused whatever sanitize-dump-payload says, and one out of order is put in order.
 fn checked(packed: PackedBuf) -> Result<Dumped, RestoreError> {
-    let mut elements = packed.view().iter();
-    let (mut pairs, mut members) = (Vec::new(), HashSet::new());
-    while let Some(member) = elements.next() {
-        let score = match elements.next() {
-            Some(Element::Int(score)) => score as f64,
-            Some(Element::Bytes(text)) => number::parse_f64(text).ok_or(RestoreError::BadData)?,
-            None => return Err(RestoreError::BadData),
-        };
-        if !members.insert(member.to_vec()) {
-            return Err(RestoreError::BadData);
-        }
-        pairs.push((member.to_vec(), score));
+    if packed.is_empty() {
+        return Err(RestoreError::Empty);
     }
-    if pairs.is_empty() {
+    let (mut before, mut is_in_order) = (None, true);
+    let mut elements = packed.view().iter();
+    while let Some(member) = elements.next() {
+        let pair = (text_of(member), score_of(elements.next())?);
+        is_in_order &= before.is_none_or(|before| is_sorted(&[before, pair.clone()]));
+        before = Some(pair);
+    }
+    if !are_distinct(packed.view().iter().step_by(2)) {
         return Err(RestoreError::BadData);
     }
+    if is_in_order {
+        return Ok(Dumped::ZSet(DumpedZSet::Packed(packed)));
+    }
     // What is not in order is put in order, as Redis does where it makes a large set of it.
-    let set = if is_sorted(&pairs) { DumpedZSet::Packed(packed) } else { DumpedZSet::Pairs(pairs) };
-    Ok(Dumped::ZSet(set))
+    let mut pairs = Pairs::default();
+    let mut elements = packed.view().iter();
+    while let Some(member) = elements.next() {
+        pairs.push(&text_of(member), score_of(elements.next())?);
+    }
+    Ok(Dumped::ZSet(DumpedZSet::Pairs(pairs)))
+}
+
+/// The score that an element is.
+fn score_of(element: Option<Element<'_>>) -> Result<f64, RestoreError> {
+    match element {
+        Some(Element::Int(score)) => Ok(score as f64),
+        Some(Element::Bytes(text)) => number::parse_f64(text).ok_or(RestoreError::BadData),
+        None => Err(RestoreError::BadData),
+    }
 }
 
 #[cfg(test)]
@@ -157,8 +206,7 @@ mod tests {
             let mut out = Vec::new();
             Writer::new(true).dump_zset(set.view(), &mut out);
             let seen = match restore(&out, 100).unwrap() {
-                Dumped::ZSet(DumpedZSet::Packed(packed)) => ZSet::from_packed(packed, LIMITS),
-                Dumped::ZSet(DumpedZSet::Pairs(pairs)) => ZSet::from_pairs(pairs, LIMITS),
+                Dumped::ZSet(dumped) => dumped.into_zset(LIMITS),
                 _ => panic!("not a sorted set"),
             };
             seen.check();
@@ -172,7 +220,9 @@ mod tests {
 
     #[test]
     fn older_forms_are_read() {
-        let expected = vec![(b"a".to_vec(), 1.5), (b"b".to_vec(), f64::INFINITY)];
+        let mut expected = Pairs::default();
+        expected.push(b"a", 1.5);
+        expected.push(b"b", f64::INFINITY);
         let text = payload(b"\x03\x02\x01a\x031.5\x01b\xfe");
         assert_eq!(restore(&text, 100), Ok(Dumped::ZSet(DumpedZSet::Pairs(expected))));
         let ziplist = payload(b"\x0c\x13\x13\0\0\0\x0d\0\0\0\x02\0\0\x01a\x03\x031.5\xff");
@@ -210,7 +260,9 @@ mod tests {
     #[test]
     fn pairs_out_of_order_are_put_in_order() {
         let object = payload(b"\x11\x11\x11\0\0\0\x04\0\x81b\x02\x02\x01\x81a\x02\x01\x01\xff");
-        let expected = vec![(b"b".to_vec(), 2.0), (b"a".to_vec(), 1.0)];
+        let mut expected = Pairs::default();
+        expected.push(b"b", 2.0);
+        expected.push(b"a", 1.0);
         assert_eq!(restore(&object, 100), Ok(Dumped::ZSet(DumpedZSet::Pairs(expected))));
     }
 }
