@@ -1,4 +1,4 @@
-//! RESP2 and RESP3 without I/O: bytes in, requests out; replies in, bytes out.
+//! RESP2 and RESP3 without I/O: bytes in, requests out; replies in, bytes out. And memcached's protocol, in `memcached/`.
 //!
 //! Nothing here knows a socket, a command or a key. The parser never copies an argument: it
 //! answers positions in the caller's buffer. The writer never builds a tree: it appends to an
@@ -9,6 +9,7 @@
 
 mod inline;
 pub mod limits;
+pub mod memcached;
 mod output;
 mod reply;
 mod request;

@@ -172,6 +172,13 @@ impl Output {
         (self.bytes.len(), self.blobs.len())
     }
 
+    /// Bytes appended since `mark` was taken. Nothing of them may have been sent. O(shared values since then).
+    #[must_use]
+    pub fn since(&self, mark: (usize, usize)) -> usize {
+        let blobs = self.blobs.get(mark.1..).unwrap_or_default();
+        self.bytes.len().saturating_sub(mark.0) + blobs.iter().map(|(_, blob)| blob.len()).sum::<usize>()
+    }
+
     /// Takes back everything appended since `mark` was taken. Nothing of it may have been sent.
     pub fn truncate(&mut self, mark: (usize, usize)) {
         for (_, blob) in self.blobs.drain(mark.1..) {

@@ -4,6 +4,7 @@
 //! state the RESP3 shape (map, set, double, boolean, null) and never ask which protocol is spoken,
 //! except where Redis itself gives different data.
 
+use crate::memcached::write_error;
 use crate::output::{Blob, Output};
 
 /// The protocol version a connection speaks.
@@ -14,6 +15,8 @@ pub enum Protocol {
     Resp2,
     /// RESP3: asked for by `HELLO 3`.
     Resp3,
+    /// memcached's text protocol. Its commands write their replies themselves; errors of any command are put into its words.
+    Memcached,
 }
 
 /// Longest header: a type byte, 20 characters of number, the line's end.
@@ -68,6 +71,9 @@ impl<'a> Reply<'a> {
     /// An error, code included, such as `ERR syntax error`. CR and LF are replaced by blanks.
     pub fn error(&mut self, text: &[u8]) {
         let bytes = self.out.bytes_mut();
+        if self.protocol == Protocol::Memcached {
+            return write_error(bytes, text);
+        }
         bytes.push(b'-');
         bytes.extend(text.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
         bytes.extend_from_slice(b"\r\n");
@@ -129,7 +135,7 @@ impl<'a> Reply<'a> {
     #[inline]
     pub fn null(&mut self) {
         match self.protocol {
-            Protocol::Resp2 => self.raw(b"$-1\r\n"),
+            Protocol::Resp2 | Protocol::Memcached => self.raw(b"$-1\r\n"),
             Protocol::Resp3 => self.raw(b"_\r\n"),
         }
     }
@@ -137,7 +143,7 @@ impl<'a> Reply<'a> {
     /// No array: `_` in RESP3, the null array in RESP2.
     pub fn null_array(&mut self) {
         match self.protocol {
-            Protocol::Resp2 => self.raw(b"*-1\r\n"),
+            Protocol::Resp2 | Protocol::Memcached => self.raw(b"*-1\r\n"),
             Protocol::Resp3 => self.raw(b"_\r\n"),
         }
     }
@@ -151,7 +157,7 @@ impl<'a> Reply<'a> {
     /// The header of a map; `len` pairs follow. A flat array of both in RESP2.
     pub fn map(&mut self, len: usize) {
         match self.protocol {
-            Protocol::Resp2 => self.header(b'*', len as i64 * 2),
+            Protocol::Resp2 | Protocol::Memcached => self.header(b'*', len as i64 * 2),
             Protocol::Resp3 => self.header(b'%', len as i64),
         }
     }
@@ -159,7 +165,7 @@ impl<'a> Reply<'a> {
     /// The header of a set; `len` replies follow. An array in RESP2.
     pub fn set(&mut self, len: usize) {
         match self.protocol {
-            Protocol::Resp2 => self.header(b'*', len as i64),
+            Protocol::Resp2 | Protocol::Memcached => self.header(b'*', len as i64),
             Protocol::Resp3 => self.header(b'~', len as i64),
         }
     }
@@ -167,7 +173,7 @@ impl<'a> Reply<'a> {
     /// The header of out-of-band data; `len` replies follow. An array in RESP2.
     pub fn push(&mut self, len: usize) {
         match self.protocol {
-            Protocol::Resp2 => self.header(b'*', len as i64),
+            Protocol::Resp2 | Protocol::Memcached => self.header(b'*', len as i64),
             Protocol::Resp3 => self.header(b'>', len as i64),
         }
     }
@@ -177,7 +183,7 @@ impl<'a> Reply<'a> {
         match (self.protocol, value) {
             (Protocol::Resp3, true) => self.raw(b"#t\r\n"),
             (Protocol::Resp3, false) => self.raw(b"#f\r\n"),
-            (Protocol::Resp2, value) => self.integer(i64::from(value)),
+            (Protocol::Resp2 | Protocol::Memcached, value) => self.integer(i64::from(value)),
         }
     }
 
@@ -185,7 +191,7 @@ impl<'a> Reply<'a> {
     /// string in RESP2.
     pub fn double_text(&mut self, text: &[u8]) {
         match self.protocol {
-            Protocol::Resp2 => self.bulk(text),
+            Protocol::Resp2 | Protocol::Memcached => self.bulk(text),
             Protocol::Resp3 => self.line(b',', text),
         }
     }
@@ -193,7 +199,7 @@ impl<'a> Reply<'a> {
     /// An integer too large for 64 bits, as text: `(` in RESP3, a bulk string in RESP2.
     pub fn big_number(&mut self, text: &[u8]) {
         match self.protocol {
-            Protocol::Resp2 => self.bulk(text),
+            Protocol::Resp2 | Protocol::Memcached => self.bulk(text),
             Protocol::Resp3 => self.line(b'(', text),
         }
     }
@@ -201,7 +207,7 @@ impl<'a> Reply<'a> {
     /// Text for people with a three-letter format such as `txt`: `=` in RESP3, a bulk string in RESP2.
     pub fn verbatim(&mut self, format: &[u8; 3], text: &[u8]) {
         match self.protocol {
-            Protocol::Resp2 => self.bulk(text),
+            Protocol::Resp2 | Protocol::Memcached => self.bulk(text),
             Protocol::Resp3 => {
                 self.header(b'=', text.len() as i64 + 4);
                 let bytes = self.out.bytes_mut();
