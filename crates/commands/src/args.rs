@@ -46,6 +46,17 @@ impl<'a> Args<'a> {
         spans.iter().map(move |span| span.of(request))
     }
 
+    /// Bytes of the request up to the end of its last word, and the end of the line behind.
+    #[inline]
+    pub fn wire_bytes(&self) -> usize {
+        self.spans.last().map_or(0, |span| (span.start + span.len) as usize + 2)
+    }
+
+    /// The words from `index` on as a command line of their own.
+    pub fn tail(&self, index: usize) -> Args<'a> {
+        Args { request: self.request, spans: self.spans.get(index..).unwrap_or_default() }
+    }
+
     /// Whether the word at `index` is `word`, in any case. `word` is given in lower case.
     #[inline]
     pub fn is(&self, index: usize, word: &[u8]) -> bool {

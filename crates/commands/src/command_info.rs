@@ -324,8 +324,8 @@ pub fn write_keys(
 }
 
 /// The keys of a command line; for the few commands whose specifications do not tell all of them or
-/// what is done with them, by a reading of their options.
-fn keys_named(full: &str, spec: &Spec, args: &Args<'_>) -> Option<SmallVec<[KeyAt; 4]>> {
+/// what is done with them, by a reading of their options. `None`: the words do not tell them.
+pub fn keys_named(full: &str, spec: &Spec, args: &Args<'_>) -> Option<SmallVec<[KeyAt; 4]>> {
     let first = |flags| KeyAt { index: 1, flags };
     let update = |overwritten| if overwritten { KeyFlags::OW } else { KeyFlags::RW.or(KeyFlags::ACCESS) };
     Some(match full {

@@ -43,6 +43,8 @@ pub struct Limits {
     pub entry_bytes_max: usize,
     /// `lease-time`, in milliseconds.
     pub lease_ms: u64,
+    /// A log is replayed: what it says was agreed to before.
+    pub is_replay: bool,
     /// `maxmemory` is set: OBJECT REFCOUNT never answers that small integers are shared.
     pub maxmemory_is_set: bool,
 }
@@ -67,6 +69,7 @@ impl Default for Limits {
             ttl_jitter_percent: 0,
             entry_bytes_max: usize::MAX,
             lease_ms: 10_000,
+            is_replay: false,
             maxmemory_is_set: false,
         }
     }
@@ -199,6 +202,10 @@ pub struct KeyspaceCtx<'a> {
     pub held: Held<'a>,
     /// A key was locked elsewhere: the command has changed nothing and is to be run again.
     pub is_busy: bool,
+    /// Who asks may read any key: also those that only the data name (SORT's BY and GET).
+    pub may_read_any: bool,
+    /// What it does to the keys in `held` is being collected for the log.
+    pub logs: bool,
 }
 
 impl<'a> KeyspaceCtx<'a> {
@@ -252,15 +259,42 @@ impl<'a> KeyspaceCtx<'a> {
 
     /// Locks `places` and nothing else.
     fn hold(&mut self, mut places: Vec<Place>) -> Option<()> {
+        if std::mem::take(&mut self.logs) {
+            // What went because its time had come is told before it is unlocked.
+            self.local.effects.log.close();
+        }
         self.held = Held::default();
         self.is_busy = !self.keyspace.try_hold(&mut places, LOCK_ATTEMPTS, &mut self.held);
+        if !self.is_busy && self.local.effects.log.is_on() {
+            self.local.effects.log.open();
+            self.logs = true;
+        }
         (!self.is_busy).then_some(())
     }
 
-    /// Unlocks, unless those who wait for what was changed must be served before.
+    /// Unlocks, unless those who wait for what was changed must be served before, or it is to be logged.
     fn release(&mut self) {
-        if !self.local.effects.has_ready() {
+        if !self.local.effects.has_ready() && !self.logs {
             self.held = Held::default();
+        }
+    }
+
+    /// Begins a command that may have to be logged.
+    pub fn begin_logged(&mut self) {
+        if self.local.effects.log.is_on() {
+            self.local.effects.begin_logged();
+            // What it removes on its way is a unit of its own, but while it holds keys.
+            self.local.effects.log.close();
+        }
+    }
+
+    /// Ends it, with what it changed still locked.
+    pub fn end_logged(&mut self, args: &Args<'_>) {
+        if self.local.effects.log.is_on() {
+            if !std::mem::take(&mut self.logs) {
+                self.local.effects.log.open();
+            }
+            self.local.effects.end_logged(self.db, args.from(0));
         }
     }
 

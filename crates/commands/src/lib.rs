@@ -22,6 +22,8 @@ pub mod hyperloglog;
 pub mod keys;
 mod keys_of;
 pub mod list;
+mod logged;
+pub mod memcached;
 #[cfg(test)]
 mod recorded;
 pub mod set;

@@ -51,6 +51,9 @@ pub struct Spec {
     pub acl: Acl,
     /// Where its keys are.
     pub keys: &'static [KeySpec],
+    /// The word that names an element of its only key's collection, where it looks one up; 0 for none. A guess, to be
+    /// prefetched: options may stand there.
+    pub element: u8,
     /// Its grammar.
     pub args: &'static [Arg],
     /// Hints for clients and proxies, in Redis' words.
@@ -75,6 +78,7 @@ impl Spec {
         flags: Flags::NONE,
         acl: Acl::NONE,
         keys: &[],
+        element: 0,
         args: &[],
         tips: &[],
         history: &[],

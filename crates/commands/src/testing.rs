@@ -100,7 +100,21 @@ impl World {
             }
             Run::Keyspace(run) | Run::Exclusive(run) => {
                 let (held, is_busy) = (Held::default(), false);
-                run(&mut KeyspaceCtx { keyspace, db: *db, local, reply, limits, held, is_busy }, args)
+                let may_read_any = true;
+                run(
+                    &mut KeyspaceCtx {
+                        keyspace,
+                        db: *db,
+                        local,
+                        reply,
+                        limits,
+                        held,
+                        is_busy,
+                        may_read_any,
+                        logs: false,
+                    },
+                    args,
+                )
             }
             Run::Container => Err(Error::of("ERR a container does not run")),
         }

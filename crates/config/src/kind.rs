@@ -87,6 +87,8 @@ pub enum Kind {
     Words,
     /// Pairs of seconds and changes.
     SaveRules,
+    /// Cron's five fields, several times with `;` between.
+    Schedules,
     /// Lines of words that the server reads: `source` and `route`.
     Lines,
     /// Client class, hard limit, soft limit, seconds; any number of such groups.
@@ -136,6 +138,7 @@ impl Kind {
             Kind::Directory => "<directory>".into(),
             Kind::Words => "<word> ...".into(),
             Kind::SaveRules => "<seconds> <changes> ...".into(),
+            Kind::Schedules => "<minute> <hour> <day> <month> <weekday> [; ...]".into(),
             Kind::Lines => "<words> ...".into(),
             Kind::OutputLimits => "<class> <hard bytes> <soft bytes> <soft seconds> ...".into(),
             Kind::Bind => "<address> ...".into(),

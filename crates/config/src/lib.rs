@@ -21,7 +21,7 @@ pub use access::{Change, SetError, VALUE_BYTES_MAX};
 pub use kind::{BIND_ADDRESSES_MAX, Kind, Reason, memory};
 pub use load::{
     Action, ConfigError, FILE_BYTES_MAX, FILES_MAX, INCLUDE_DEPTH_MAX, LINE_BYTES_MAX, Problem, Rename,
-    Source, StartPlan, check_config, from_args_and, from_text,
+    Source, StartPlan, UserLine, check_config, from_args_and, from_text,
 };
 pub use options::{
     DIFFERS, Difference, Flags, Group, OPTIONS, OptionSpec, RETIRED, Settings, Support, lookup,
@@ -31,5 +31,5 @@ pub use text::{default_conf, help_text};
 pub use value::{
     Addresses, Choice, ClientClass, Directory, Guard, HashFunction, KeyspaceEvents, Lines, LogFormat,
     LogLevel, MaxmemoryPolicy, MemoryOrPercent, OomScores, OutputLimit, OutputLimits, Percentiles,
-    SanitizePayload, SaveRule, SaveRules, Setting, Text, Words,
+    SanitizePayload, SaveRule, SaveRules, Schedule, Schedules, Setting, Text, TlsAuthClients, Words,
 };

@@ -29,7 +29,7 @@ pub const FILES_MAX: usize = 1024;
 /// Errors and warnings beyond this many are not collected.
 const PROBLEMS_MAX: usize = 1000;
 /// What `--cache` sets before anything else is read.
-const CACHE_DEFAULTS: &str = "maxmemory-policy allkeys-adaptive\n";
+const CACHE_DEFAULTS: &str = "maxmemory-policy allkeys-adaptive\nsave \"\"\n";
 /// Bytes of a faulty line that are shown.
 const SHOWN_BYTES_MAX: usize = 200;
 
@@ -58,6 +58,25 @@ pub struct Rename {
     pub new_name: Vec<u8>,
 }
 
+/// A user, as a line `user NAME RULE ...` defines it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserLine {
+    /// The words behind `user`.
+    pub words: Vec<Vec<u8>>,
+    source: Source,
+    line: usize,
+}
+
+impl UserLine {
+    /// Something wrong with it. What it says of passwords is not shown.
+    #[must_use]
+    pub fn problem(&self, reason: Reason) -> Problem {
+        let name = self.words.first().map(|name| String::from_utf8_lossy(name)).unwrap_or_default();
+        let text = format!("user {name} (rules not shown)").replace(|letter: char| letter.is_control(), "?");
+        Problem { source: self.source.clone(), line: self.line, text, reason }
+    }
+}
+
 /// All that a start needs to know.
 #[derive(Debug, Clone)]
 pub struct StartPlan {
@@ -73,6 +92,8 @@ pub struct StartPlan {
     pub is_cache: bool,
     /// `rename-command` lines, in order. A server that can't honour them must refuse to start.
     pub renames: Vec<Rename>,
+    /// `user` lines, in order. A server that can't make them must refuse to start.
+    pub users: Vec<UserLine>,
 }
 
 impl StartPlan {
@@ -316,6 +337,7 @@ struct Loader {
     problems: Vec<Problem>,
     is_cache: bool,
     renames: Vec<Rename>,
+    users: Vec<UserLine>,
     /// The files being read, each included by the one before it.
     open: Vec<PathBuf>,
     files: usize,
@@ -340,6 +362,7 @@ impl Loader {
             problems: Vec::new(),
             is_cache: false,
             renames: Vec::new(),
+            users: Vec::new(),
             open: Vec::new(),
             files: 0,
             bytes: 0,
@@ -359,6 +382,7 @@ impl Loader {
             warnings: self.warnings,
             is_cache: self.is_cache,
             renames: self.renames,
+            users: self.users,
         })
     }
 
@@ -485,8 +509,12 @@ impl Loader {
         match name.to_ascii_lowercase().as_slice() {
             b"include" => self.include(spot, &values),
             b"rename-command" => self.rename(spot, &values),
-            b"user" if is_default_user(&values) => {}
-            b"user" | b"loadmodule" | b"sentinel" => {
+            b"user" if !values.is_empty() => self.users.push(UserLine {
+                words: values.iter().map(|word| word.to_vec()).collect(),
+                source: spot.source.clone(),
+                line: spot.line,
+            }),
+            b"loadmodule" | b"sentinel" => {
                 let name = String::from_utf8_lossy(name);
                 self.fail(
                     spot,
@@ -559,14 +587,6 @@ impl Spot<'_> {
     }
 }
 
-/// Whether a `user` line says what is so without one. Redis writes this line into every file that it rewrites.
-fn is_default_user(values: &[&[u8]]) -> bool {
-    const RULES: [&[u8]; 5] = [b"on", b"nopass", b"~*", b"&*", b"+@all"];
-    let [b"default", rules @ ..] = values else { return false };
-    RULES.iter().all(|rule| rules.contains(rule))
-        && rules.iter().all(|rule| RULES.contains(rule) || *rule == b"sanitize-payload")
-}
-
 fn unbalanced() -> Reason {
     Reason::new("Unbalanced quotes in configuration line")
 }
@@ -593,6 +613,11 @@ fn shown(text: &[u8]) -> String {
     let name_end = text.iter().position(u8::is_ascii_whitespace).unwrap_or(text.len());
     let name = text.get(..name_end).unwrap_or(text);
     let spec = lookup(name.strip_prefix(b"--").unwrap_or(name));
+    if name.eq_ignore_ascii_case(b"user") || name.eq_ignore_ascii_case(b"--user") {
+        let words = line::split(text.get(name_end..).unwrap_or_default()).unwrap_or_default();
+        let user = words.first().map(|user| String::from_utf8_lossy(user).into_owned()).unwrap_or_default();
+        return format!("{} {user} (rules not shown)", String::from_utf8_lossy(name));
+    }
     if spec.is_some_and(|spec| spec.flags.has(Flags::SENSITIVE)) {
         return format!("{} (not shown)", String::from_utf8_lossy(name));
     }

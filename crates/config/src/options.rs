@@ -9,7 +9,7 @@ use crate::kind::{Kind, Reason};
 use crate::value::{
     Addresses, Choice, Context, Directory, Guard, HashFunction, KeyspaceEvents, Lines, LogFormat, LogLevel,
     MaxmemoryPolicy, MemoryOrPercent, OomScores, OutputLimits, Percentiles, SanitizePayload, SaveRules,
-    Setting, Text, Words,
+    Schedules, Setting, Text, TlsAuthClients, Words,
 };
 
 /// How far an option is implemented.
@@ -197,7 +197,6 @@ pub struct Difference {
 
 /// Every option whose default is not that of redis-server 8.2.3.
 pub static DIFFERS: &[Difference] = &[
-    Difference { name: "save", redis: "3600 1 300 100 60 10000", reason: "this version writes no snapshots" },
     Difference { name: "set-proc-title", redis: "yes", reason: "Larder leaves its process title alone" },
     Difference {
         name: "sanitize-dump-payload",
@@ -386,6 +385,12 @@ options! {
 
         Security "requirepass" requirepass: Text, Kind::Text, "", [SENSITIVE]
             "Password that AUTH asks of the default user; empty for none.";
+        Security "aclfile" aclfile: Text, Kind::Text, "", [IMMUTABLE]
+            "File with users and their rights, read at start and by ACL LOAD; then no 'user' line may stand here.";
+        Security "acl-pubsub-default" acl_pubsub_default: Choice, choice(&["allchannels", "resetchannels"]), "resetchannels", []
+            "Channels that a new user may use.";
+        Security "acllog-max-len" acllog_max_len: u64, ENTRIES_SIGNED, "128" "entries", []
+            "Most entries of ACL LOG.";
         Security "enable-protected-configs" enable_protected_configs: Guard, Guard::KIND, "no", [IMMUTABLE]
             "Who may change protected options (dir, dbfilename) by CONFIG SET.";
         Security "enable-debug-command" enable_debug_command: Guard, Guard::KIND, "no", [IMMUTABLE]
@@ -393,6 +398,8 @@ options! {
 
         Memory "maxmemory" maxmemory: u64, memory(0), "0" "bytes", []
             "Most memory for data and clients; 0 for no limit.";
+        Memory "maxmemory-clients" maxmemory_clients: MemoryOrPercent, Kind::MemoryOrPercent, "0" "bytes", []
+            "Most memory of all clients together, in bytes or percent of maxmemory; the largest are closed. 0 for no limit.";
         Memory "maxmemory-policy" maxmemory_policy: MaxmemoryPolicy, MaxmemoryPolicy::KIND, "noeviction", []
             "What gives way when maxmemory is reached.";
         Memory "maxmemory-admission" maxmemory_admission: bool, Kind::Bool, "no", []
@@ -407,6 +414,8 @@ options! {
             "How much time a command may spend on eviction before the background goes on: 10 microseconds a step up to 10, then 15 percent more each, 100 all it takes.";
         Memory "lfu-log-factor" lfu_log_factor: u32, int(0, I32_MAX), "10", []
             "How slowly the counter of a key's uses grows, under an LFU policy without a limit; with one the policy counts exactly.";
+        Features "busy-reply-threshold" / "lua-time-limit" busy_reply_threshold: u64, ENTRIES_SIGNED, "5000" "milliseconds", []
+            "After so long a script is reported as BUSY and may be killed; 0 for never.";
         Memory "lfu-decay-time" lfu_decay_time: u32, int(0, I32_MAX), "1" "minutes", []
             "How long until the counter of a key's uses goes down by one, under an LFU policy without a limit.";
         Memory "maxmemory-rss" maxmemory_rss: bool, Kind::Bool, "no", []
@@ -438,6 +447,8 @@ options! {
         Memory "lazyfree-lazy-user-flush" lazyfree_lazy_user_flush: bool, Kind::Bool, "no", []
             "Let FLUSHDB and FLUSHALL free in the background unless they say SYNC.";
 
+        Clients "tracking-table-max-keys" tracking_table_max_keys: u64, ENTRIES, "1000000" "keys", []
+            "Most keys remembered for client-side caching; 0 for no limit.";
         Clients "client-output-buffer-limit" client_output_buffer_limit: OutputLimits, Kind::OutputLimits,
             "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", [MULTI]
             "Close a client of this class (normal, replica, pubsub) whose unread replies pass a hard limit, or a soft limit for so many seconds.";
@@ -446,14 +457,24 @@ options! {
         Clients "proto-max-bulk-len" proto_max_bulk_len: u64, signed_memory(MIB), "536870912" "bytes", []
             "Longest single argument of a request.";
 
-        Observation "slowlog-log-slower-than" slowlog_log_slower_than: i64, int(-1, i64::MAX), "10000" "microseconds", []
+        Observation "slowlog-log-slower-than" / "commandlog-execution-slower-than" slowlog_log_slower_than: i64,
+            int(-1, i64::MAX), "10000" "microseconds", []
             "Commands at least this slow go to the slow log; 0 for all, -1 for none.";
-        Observation "slowlog-max-len" slowlog_max_len: u64, ENTRIES_SIGNED, "128" "entries", []
+        Observation "slowlog-max-len" / "commandlog-slow-execution-max-len" slowlog_max_len: u64, ENTRIES_SIGNED, "128"
+            "entries", []
             "Most entries of the slow log.";
+        Observation "commandlog-request-larger-than" commandlog_request_larger_than: i64, int(-1, i64::MAX), "1048576" "bytes", []
+            "Commands whose request is at least so large go to COMMANDLOG's log of large requests; 0 for all, -1 for none.";
+        Observation "commandlog-large-request-max-len" commandlog_large_request_max_len: u64, ENTRIES_SIGNED, "128" "entries", []
+            "Most entries of the log of large requests.";
+        Observation "commandlog-reply-larger-than" commandlog_reply_larger_than: i64, int(-1, i64::MAX), "1048576" "bytes", []
+            "Commands whose reply is at least so large go to COMMANDLOG's log of large replies; 0 for all, -1 for none.";
+        Observation "commandlog-large-reply-max-len" commandlog_large_reply_max_len: u64, ENTRIES_SIGNED, "128" "entries", []
+            "Most entries of the log of large replies.";
         Observation "latency-monitor-threshold" latency_monitor_threshold: u64, ENTRIES_SIGNED, "0" "milliseconds", []
             "Events at least this slow go to LATENCY HISTORY; 0 for none.";
         Observation "cache-insight" cache_insight: bool, Kind::Bool, "yes", []
-            "Keep what CACHE answers: the hit ratio at other sizes, hot keys, large values, traffic by prefix. Costs under one percent of CPU and about a MiB.";
+            "Keep what CACHE answers: the hit ratio at other sizes, hot keys, large values, traffic by prefix. Costs some sixty instructions a command and about a MiB.";
         Observation "admin-port" admin_port: u16, PORT, "0", []
             "TCP port of the admin page, HTTP: /metrics for Prometheus, /health; 0 for none. No password guards it.";
         Observation "admin-bind" admin_bind: Addresses, Kind::Bind, "127.0.0.1", []
@@ -496,8 +517,76 @@ options! {
             "How long a lease given by GETLEASE lasts: so long nobody else is given one for the key.";
         Features "notify-keyspace-events" notify_keyspace_events: KeyspaceEvents, Kind::KeyspaceEvents, "", []
             "Classes of events to publish: K and E choose the channels, g$lshzxetdmnoc the classes, A all but m, n, o and c.";
+        Network "memcached-port" memcached_port: u16, PORT, "0", []
+            "Port to listen on for memcached's protocol, on the addresses of 'bind'; 0 for none (docs/MEMCACHED.md).";
+        Tls "tls-port" tls_port: u16, PORT, "0", []
+            "Port to listen on for encrypted connections, beside 'port' or instead of it; 0 for none.";
+        Tls "tls-cert-file" tls_cert_file: Text, Kind::Text, "", []
+            "The server's certificate and those between it and its authority, in PEM. Read again whenever it is set.";
+        Tls "tls-key-file" tls_key_file: Text, Kind::Text, "", []
+            "The certificate's key, in PEM.";
+        Tls "tls-ca-cert-file" tls_ca_cert_file: Text, Kind::Text, "", []
+            "Certificates of the authorities that sign those of clients.";
+        Tls "tls-ca-cert-dir" tls_ca_cert_dir: Text, Kind::Text, "", []
+            "A folder of such certificates, all of its files that end in .pem, .crt, .cer or, as c_rehash names them, .0.";
+        Tls "tls-auth-clients" tls_auth_clients: TlsAuthClients, TlsAuthClients::KIND, "yes", []
+            "Whether a client must show a certificate, need not, or may.";
+        Tls "tls-protocols" tls_protocols: Text, Kind::Text, "", []
+            "Versions of TLS: TLSv1.2, TLSv1.3, or both with a blank between them; all of them if empty.";
+        Tls "tls-ciphers" tls_ciphers: Text, Kind::Text, "", []
+            "Ciphers of TLS 1.2 by OpenSSL's names, with colons between them; all that are safe if empty.";
+        Tls "tls-ciphersuites" tls_ciphersuites: Text, Kind::Text, "", []
+            "Ciphers of TLS 1.3, with colons between them; all if empty.";
+        Tls "tls-prefer-server-ciphers" tls_prefer_server_ciphers: bool, Kind::Bool, "no", []
+            "Choose the first cipher of ours that the client knows, and not the first of its own.";
+        Tls "tls-session-caching" tls_session_caching: bool, Kind::Bool, "yes", []
+            "Let clients that come again go on with the keys of before: no signature is made then.";
+        Tls "tls-session-cache-size" tls_session_cache_size: u32, int(0, I32_MAX), "20480" "sessions", []
+            "Sessions kept for that; 0 for no limit.";
+        Tls "tls-session-cache-timeout" tls_session_cache_timeout: u32, SECONDS, "300" "seconds", []
+            "How long they are kept.";
+
+        Persistence "save" save: SaveRules, Kind::SaveRules, "3600 1 300 100 60 10000", [MULTI]
+            "Write a snapshot after so many seconds if there were so many changes, for each pair; '' for never.";
+        Persistence "dbfilename" dbfilename: Text, Kind::FileName, "dump.rdb", [PROTECTED]
+            "Name of the snapshot file within dir, which is loaded at start.";
+        Persistence "rdbcompression" rdbcompression: bool, Kind::Bool, "yes", []
+            "Compress strings in snapshots.";
+        Persistence "rdbchecksum" rdbchecksum: bool, Kind::Bool, "yes", [IMMUTABLE]
+            "End a snapshot with a checksum, and look at that of one that is loaded.";
+        Persistence "rdb-save-incremental-fsync" rdb_save_incremental_fsync: bool, Kind::Bool, "yes", []
+            "Force a snapshot to disk bit by bit, not all of it at the end.";
+        Persistence "stop-writes-on-bgsave-error" stop_writes_on_bgsave_error: bool, Kind::Bool, "yes", []
+            "Refuse writes after a snapshot in the background failed, as long as 'save' asks for snapshots.";
+        Persistence "snapshot-cron" snapshot_cron: Schedules, Kind::Schedules, "", [MULTI]
+            "Write a snapshot at these times of UTC, as cron's fields say; '' for never (docs/PERSISTENCE.md).";
+        Persistence "warm-restart" warm_restart: bool, Kind::Bool, "yes", []
+            "Keep what the eviction policy knows of keys in snapshots, and take it up again when one is loaded (docs/PERSISTENCE.md).";
+        Persistence "load-skip-modules" load_skip_modules: bool, Kind::Bool, "no", []
+            "Leave data of modules out of what is loaded, rather than refuse the file.";
+        Persistence "appendonly" appendonly: bool, Kind::Bool, "no", []
+            "Log every change to a file.";
+        Persistence "appendfilename" appendfilename: Text, Kind::Text, "appendonly.aof", [IMMUTABLE]
+            "Base name of the append-only files.";
+        Persistence "appenddirname" appenddirname: Text, Kind::Text, "appendonlydir", [IMMUTABLE]
+            "Directory of the append-only files.";
+        Persistence "appendfsync" appendfsync: Choice, choice(&["everysec", "always", "no"]), "everysec", []
+            "When the append-only file is forced to disk.";
+        Persistence "no-appendfsync-on-rewrite" no_appendfsync_on_rewrite: bool, Kind::Bool, "no", []
+            "Do not force to disk while a rewrite runs.";
+        Persistence "auto-aof-rewrite-percentage" auto_aof_rewrite_percentage: u32, int(0, I32_MAX), "100" "percent", []
+            "Growth of the append-only file that starts a rewrite.";
+        Persistence "auto-aof-rewrite-min-size" auto_aof_rewrite_min_size: u64, signed_memory(0), "67108864" "bytes", []
+            "Smallest append-only file that is rewritten by itself.";
+        Persistence "aof-load-truncated" aof_load_truncated: bool, Kind::Bool, "yes", []
+            "Start although the end of the append-only file is cut off.";
+        Persistence "aof-timestamp-enabled" aof_timestamp_enabled: bool, Kind::Bool, "no", []
+            "Write times into the append-only file.";
     }
     fixed {
+        Persistence "aof-use-rdb-preamble": bool, Kind::Bool, "yes", []
+            "Begin a rewritten append-only file with a snapshot."
+            because "a rewritten log always begins with a snapshot";
         Network "socket-mark-id": u32, unsigned(0, U32_MAX), "0", [IMMUTABLE]
             "Mark of the sockets for the kernel's packet filter.";
         General "set-proc-title": bool, Kind::Bool, "no", [IMMUTABLE]
@@ -524,66 +613,18 @@ options! {
             "How SIGTERM shuts down.";
         General "locale-collate": Text, Kind::Text, "", []
             "Locale by which strings are compared.";
-        Security "aclfile": Text, Kind::Text, "", [IMMUTABLE]
-            "File with users and their rights.";
-        Security "acl-pubsub-default": Choice, choice(&["allchannels", "resetchannels"]), "resetchannels", []
-            "Channels of a new user.";
-        Security "acllog-max-len": u64, ENTRIES_SIGNED, "128" "entries", []
-            "Most entries of ACL LOG."
-            because "there is no ACL LOG yet";
         Security "enable-module-command": Choice, choice(&["no", "yes", "local"]), "no", [IMMUTABLE]
             "Who may use MODULE.";
-        Memory "maxmemory-clients": MemoryOrPercent, Kind::MemoryOrPercent, "0" "bytes", []
-            "Most memory of all clients together; 0 for no limit.";
         Memory "activerehashing": bool, Kind::Bool, "yes", []
             "Tables grow in small steps at all times.";
         Memory "jemalloc-bg-thread": bool, Kind::Bool, "no", []
             "Background thread of the jemalloc allocator.";
-        Clients "tracking-table-max-keys": u64, ENTRIES, "1000000" "keys", []
-            "Most keys remembered for client-side caching; 0 for no limit."
-            because "there is no client-side caching yet";
-        Features "busy-reply-threshold" / "lua-time-limit": u64, ENTRIES_SIGNED, "5000" "milliseconds", []
-            "After so long a script is reported as BUSY and may be killed."
-            because "there are no scripts yet";
         Features "sanitize-dump-payload": SanitizePayload, SanitizePayload::KIND, "yes", []
             "Whether RESTORE checks its payload to the last byte.";
-        Persistence "save": SaveRules, Kind::SaveRules, "", [MULTI]
-            "When to write a snapshot by itself.";
-        General "dbfilename": Text, Kind::FileName, "dump.rdb", [PROTECTED]
-            "Name of the snapshot file within dir."
-            because "it writes no snapshots";
-        Persistence "appendonly": bool, Kind::Bool, "no", []
-            "Log every change to a file.";
-        Persistence "appendfilename": Text, Kind::Text, "appendonly.aof", [IMMUTABLE]
-            "Base name of the append-only files.";
-        Persistence "appenddirname": Text, Kind::Text, "appendonlydir", [IMMUTABLE]
-            "Directory of the append-only files.";
-        Persistence "appendfsync": Choice, choice(&["everysec", "always", "no"]), "everysec", []
-            "When the append-only file is forced to disk.";
-        Persistence "no-appendfsync-on-rewrite": bool, Kind::Bool, "no", []
-            "Do not force to disk while a rewrite runs.";
-        Persistence "auto-aof-rewrite-percentage": u32, int(0, I32_MAX), "100" "percent", []
-            "Growth of the append-only file that starts a rewrite.";
-        Persistence "auto-aof-rewrite-min-size": u64, signed_memory(0), "67108864" "bytes", []
-            "Smallest append-only file that is rewritten by itself.";
-        Persistence "aof-load-truncated": bool, Kind::Bool, "yes", []
-            "Start although the end of the append-only file is cut off.";
-        Persistence "aof-use-rdb-preamble": bool, Kind::Bool, "yes", []
-            "Begin a rewritten append-only file with a snapshot.";
-        Persistence "aof-timestamp-enabled": bool, Kind::Bool, "no", []
-            "Write times into the append-only file.";
         Persistence "aof-rewrite-incremental-fsync": bool, Kind::Bool, "yes", []
             "Force a rewritten append-only file to disk bit by bit.";
-        Persistence "rdbcompression": bool, Kind::Bool, "yes", []
-            "Compress strings in snapshots and DUMP.";
-        Persistence "rdbchecksum": bool, Kind::Bool, "yes", [IMMUTABLE]
-            "End a snapshot with a checksum.";
         Persistence "rdb-del-sync-files": bool, Kind::Bool, "no", []
             "Remove snapshots that only served replication.";
-        Persistence "rdb-save-incremental-fsync": bool, Kind::Bool, "yes", []
-            "Force a snapshot to disk bit by bit.";
-        Persistence "stop-writes-on-bgsave-error": bool, Kind::Bool, "yes", []
-            "Refuse writes after a snapshot failed.";
         Replication "replicaof" / "slaveof": Words, Kind::Words, "", [IMMUTABLE]
             "Host and port of the primary to copy.";
         Replication "masterauth": Text, Kind::Text, "", [SENSITIVE]
@@ -634,8 +675,16 @@ options! {
             "How a replica takes in a full copy.";
         Cluster "cluster-enabled": bool, Kind::Bool, "no", [IMMUTABLE]
             "Be a node of a cluster.";
-        Tls "tls-port": u16, PORT, "0", []
-            "Port for encrypted connections.";
+        Tls "tls-key-file-pass": Text, Kind::Text, "", [SENSITIVE]
+            "Password of the key." because "keys are read unencrypted; write one by 'openssl pkey -in KEY -out PLAIN', readable by the server alone";
+        Tls "tls-client-cert-file": Text, Kind::Text, "", []
+            "Certificate for outgoing connections." because "the server makes none of its own yet; see ca-file for sources";
+        Tls "tls-client-key-file": Text, Kind::Text, "", []
+            "Key for outgoing connections." because "the server makes none of its own yet";
+        Tls "tls-client-key-file-pass": Text, Kind::Text, "", [SENSITIVE]
+            "Password of that key." because "the server makes none of its own yet";
+        Tls "tls-dh-params-file": Text, Kind::Text, "", []
+            "Parameters of the key exchange over prime fields." because "keys are exchanged over elliptic curves only";
         Tls "tls-replication": bool, Kind::Bool, "no", []
             "Encrypt replication links.";
         Tls "tls-cluster": bool, Kind::Bool, "no", []
@@ -677,23 +726,6 @@ options! {
         Cluster "cluster-link-sendbuf-limit": u64, memory(0), "0" "bytes", [] "Most bytes waiting on a link of the bus.";
         Cluster "cluster-compatibility-sample-ratio": u32, int(0, 100), "0" "percent", [] "Commands checked for use in a cluster.";
         Cluster "cluster-slot-stats-enabled": bool, Kind::Bool, "no", [] "Count the use of each slot.";
-        Tls "tls-cert-file": Text, Kind::Text, "", [] "Certificate of the server.";
-        Tls "tls-key-file": Text, Kind::Text, "", [] "Key of the certificate.";
-        Tls "tls-key-file-pass": Text, Kind::Text, "", [SENSITIVE] "Password of that key.";
-        Tls "tls-client-cert-file": Text, Kind::Text, "", [] "Certificate for outgoing connections.";
-        Tls "tls-client-key-file": Text, Kind::Text, "", [] "Key for outgoing connections.";
-        Tls "tls-client-key-file-pass": Text, Kind::Text, "", [SENSITIVE] "Password of that key.";
-        Tls "tls-dh-params-file": Text, Kind::Text, "", [] "Parameters of the key exchange.";
-        Tls "tls-ca-cert-file": Text, Kind::Text, "", [] "Certificates that are trusted.";
-        Tls "tls-ca-cert-dir": Text, Kind::Text, "", [] "Directory of certificates that are trusted.";
-        Tls "tls-auth-clients": Choice, choice(&["no", "yes", "optional"]), "yes", [] "Whether clients need a certificate.";
-        Tls "tls-protocols": Text, Kind::Text, "", [] "Versions of TLS.";
-        Tls "tls-ciphers": Text, Kind::Text, "", [] "Ciphers up to TLS 1.2.";
-        Tls "tls-ciphersuites": Text, Kind::Text, "", [] "Ciphers of TLS 1.3.";
-        Tls "tls-prefer-server-ciphers": bool, Kind::Bool, "no", [] "The server chooses the cipher.";
-        Tls "tls-session-caching": bool, Kind::Bool, "yes", [] "Let clients resume sessions.";
-        Tls "tls-session-cache-size": u32, int(0, I32_MAX), "20480", [] "Sessions kept for that.";
-        Tls "tls-session-cache-timeout": u32, SECONDS, "300" "seconds", [] "How long they are kept.";
     }
 }
 

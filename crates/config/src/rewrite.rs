@@ -64,14 +64,14 @@ impl ConfigFile {
     }
 
     /// CONFIG REWRITE. Blocks until the file is safe on disk, and while another rewrite runs. A file that is gone is
-    /// written anew.
+    /// written anew. `users`: what is to stand behind `user`, line by line.
     ///
     /// # Errors
     /// The file can't be read, understood or written.
-    pub fn rewrite(&self, settings: &Settings) -> Result<(), RewriteError> {
+    pub fn rewrite(&self, settings: &Settings, users: &[Vec<u8>]) -> Result<(), RewriteError> {
         // It guards no data, so a panic in another rewrite leaves nothing half done that would matter here.
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        self.try_rewrite(settings).map_err(RewriteError::Failed)
+        self.try_rewrite(settings, users).map_err(RewriteError::Failed)
     }
 
     /// The defaults as the start saw them.
@@ -84,7 +84,7 @@ impl ConfigFile {
         settings
     }
 
-    fn try_rewrite(&self, settings: &Settings) -> Result<(), Reason> {
+    fn try_rewrite(&self, settings: &Settings, users: &[Vec<u8>]) -> Result<(), Reason> {
         let from_io = |error: io::Error| Reason::from_io(&error);
         // Behind a symbolic link, the file itself is replaced and the link stays.
         let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
@@ -98,7 +98,7 @@ impl ConfigFile {
         if old.len() > FILE_BYTES_MAX {
             return Err(Reason::new(format!("the file is larger than {FILE_BYTES_MAX} bytes")));
         }
-        let new = renewed(&old, settings, Some(self))?;
+        let new = renewed(&old, settings, (Some(self), Some(users)))?;
         if metadata.is_some() && new == old {
             return Ok(());
         }
@@ -106,12 +106,12 @@ impl ConfigFile {
     }
 }
 
-/// CONFIG REWRITE of a text that stands in no file, and so may not include one.
+/// CONFIG REWRITE of a text that stands in no file, and so may not include one. Users stay as they are.
 ///
 /// # Errors
 /// The text is no configuration.
 pub fn rewritten(text: &[u8], settings: &Settings) -> Result<Vec<u8>, Reason> {
-    renewed(text, settings, None)
+    renewed(text, settings, (None, None))
 }
 
 /// For fuzzing: a text that is accepted survives being rewritten. Panics when it does not.
@@ -127,7 +127,11 @@ pub fn fuzz_config(text: &[u8]) {
 }
 
 /// The text with these settings, checked by reading it back.
-fn renewed(text: &[u8], settings: &Settings, file: Option<&ConfigFile>) -> Result<Vec<u8>, Reason> {
+fn renewed(
+    text: &[u8],
+    settings: &Settings,
+    (file, users): (Option<&ConfigFile>, Option<&[Vec<u8>]>),
+) -> Result<Vec<u8>, Reason> {
     let base = file.map_or_else(Settings::default, ConfigFile::base_settings);
     let mut draft = Draft::new(text);
     for spec in live() {
@@ -138,6 +142,9 @@ fn renewed(text: &[u8], settings: &Settings, file: Option<&ConfigFile>) -> Resul
     let reached = read_back(&draft.text(), file)?;
     for spec in settings.differences(&reached) {
         draft.append(spec, settings);
+    }
+    if let Some(users) = users {
+        draft.set_users(users);
     }
     let new = draft.text();
     let reached = read_back(&new, file)?;
@@ -228,6 +235,27 @@ impl Draft {
         self.lines.retain(|line| !line.is_of(spec));
         let place = first.min(self.lines.len());
         self.lines.splice(place..place, wanted);
+    }
+
+    /// Has the lines `user` say who there is: where the first of them stands, or at the end.
+    fn set_users(&mut self, users: &[Vec<u8>]) {
+        let wanted: Vec<Vec<u8>> = users.iter().map(|user| [b"user ", user.as_slice()].concat()).collect();
+        let is_user = |line: &Line| {
+            let text = line::trim(&line.raw);
+            text.split(u8::is_ascii_whitespace).next().is_some_and(|word| word.eq_ignore_ascii_case(b"user"))
+        };
+        let present = self.lines.iter().filter(|line| is_user(line)).map(|line| line::trim(&line.raw));
+        if present.eq(wanted.iter().map(Vec::as_slice)) {
+            return;
+        }
+        let first = self.lines.iter().position(is_user);
+        self.lines.retain(|line| !is_user(line));
+        if first.is_none() && !self.lines.iter().any(|line| line::trim(&line.raw) == MARKER) {
+            self.lines.push(Line::new(&[MARKER, self.line_end].concat()));
+        }
+        let place = first.unwrap_or(self.lines.len()).min(self.lines.len());
+        let lines = wanted.iter().map(|user| Line::new(&[user.as_slice(), self.line_end].concat()));
+        self.lines.splice(place..place, lines);
     }
 
     fn append(&mut self, spec: &'static OptionSpec, settings: &Settings) {

@@ -15,9 +15,12 @@ const USAGE: &str = "\
 Usage: larder [/path/to/larder.conf] [--option value ...] [-]
        larder -                       read the configuration from standard input
        larder --cache [...]           be a cache: take three quarters of the memory there is for
-                                      maxmemory, and allkeys-adaptive for maxmemory-policy
+                                      maxmemory, allkeys-adaptive for maxmemory-policy, and write
+                                      no snapshots
        larder --check-config [...]    say whether the configuration is right, and end
        larder sim TRACE [...]         what eviction policies would have hit; see larder sim --help
+       larder check-rdb FILE          say whether a snapshot is right, what is in it, and what is
+                                      wrong where
        larder -v | --version
        larder -h | --help
 

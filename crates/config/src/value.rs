@@ -6,9 +6,11 @@
 use crate::kind::{self, Kind, Reason};
 use crate::line;
 
+mod cron;
 mod lines;
 mod special;
 
+pub use cron::{Schedule, Schedules};
 pub use lines::Lines;
 pub use special::{
     Addresses, ClientClass, Directory, KeyspaceEvents, OomScores, OutputLimit, OutputLimits, Percentiles,
@@ -237,7 +239,7 @@ impl Setting for MemoryOrPercent {
     }
 }
 
-/// One word of a list, for options with no behaviour behind them yet: its place in the list.
+/// One word of a list: its place in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Choice(usize);
 
@@ -413,6 +415,17 @@ choices! {
         SipHash = "siphash",
         /// Fewer cycles a key, for clients that are trusted.
         Fast = "fast",
+    }
+
+    /// Whether clients show certificates.
+    TlsAuthClients {
+        /// They are not asked.
+        No = "no",
+        /// They must.
+        #[default]
+        Yes = "yes",
+        /// They may.
+        Optional = "optional",
     }
 
     /// Who may use a guarded feature.

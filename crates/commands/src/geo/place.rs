@@ -4,6 +4,7 @@ use super::{parse_place, parse_unit, write_distance};
 use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
+use crate::logged::Digits;
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
 use crate::zset::{Options, Pair, ReplyMember, add_pairs};
 use larder_values::geo::{Place, Unit};
@@ -132,7 +133,23 @@ fn geoadd(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         let place = parse_place(args.get(at), args.get(at + 1))?;
         pairs.push((place.to_score(), args.get(at + 2)));
     }
-    add_pairs(cx, args, Options { add: Add { rule, ..Add::default() }, count_changes }, &pairs)
+    add_pairs(cx, args, Options { add: Add { rule, ..Add::default() }, count_changes }, &pairs)?;
+    if cx.is_logged() {
+        log_scores(cx, args, index, &pairs);
+    }
+    Ok(())
+}
+
+/// Says that a GEOADD is logged as the ZADD that it is.
+#[cold]
+fn log_scores(cx: &mut Ctx<'_>, args: &Args<'_>, options_end: usize, pairs: &[Pair<'_>]) {
+    let scores: Vec<Digits> = pairs.iter().map(|(score, _)| Digits::of(*score as u64)).collect();
+    let mut words: Vec<&[u8]> = vec![b"zadd"];
+    words.extend(args.from(1).take(options_end - 1));
+    for (score, (_, member)) in scores.iter().zip(pairs) {
+        words.extend([score.text(), member]);
+    }
+    cx.log().instead(words.into_iter());
 }
 
 fn geodist(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {

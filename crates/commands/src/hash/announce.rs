@@ -6,25 +6,25 @@ use larder_store::{Event, Hashed};
 use larder_values::hash::{Before, Hash};
 
 /// What the writes of one command found in the places they wrote to.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Tally {
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tally<'f> {
     /// Nothing was there, or nothing whose time had not come.
     pub(super) absent: u64,
     /// A field was there.
     pub(super) live: u64,
-    /// A field's time had come.
-    pub(super) due: u64,
+    /// Fields whose time had come.
+    pub(super) due: Vec<&'f [u8]>,
 }
 
-impl Tally {
+impl<'f> Tally<'f> {
     #[inline]
-    pub(super) fn note(&mut self, before: Before) {
+    pub(super) fn note(&mut self, field: &'f [u8], before: Before) {
         match before {
             Before::Absent => self.absent += 1,
             Before::Live => self.live += 1,
             Before::Due => {
                 self.absent += 1;
-                self.due += 1;
+                self.due.push(field);
             }
         }
     }
@@ -41,9 +41,19 @@ pub(super) fn changed(cx: &mut Ctx<'_>, key: &Hashed<'_>, event: Event, count: u
 
 /// Counts and announces that fields' time had come.
 #[inline]
-pub(super) fn expired(cx: &mut Ctx<'_>, key: &Hashed<'_>, count: u64) {
-    if count > 0 {
-        cx.db.fields_expired(key, count);
+pub(super) fn expired(cx: &mut Ctx<'_>, key: &Hashed<'_>, fields: &[&[u8]]) {
+    if !fields.is_empty() {
+        cx.db.fields_expired(key, fields.iter().copied());
+    }
+}
+
+/// Says that a command is logged as the removal of fields, one by one.
+pub(super) fn log_removed(cx: &mut Ctx<'_>, key: &Hashed<'_>, fields: &[&[u8]]) {
+    if cx.is_logged() {
+        for field in fields {
+            cx.log_also([b"HDEL", key.bytes, field]);
+        }
+        cx.log().nothing();
     }
 }
 
@@ -51,14 +61,15 @@ pub(super) fn expired(cx: &mut Ctx<'_>, key: &Hashed<'_>, count: u64) {
 // Differs from Redis: HMGET announces fields that it meets so once, not once for each.
 #[cold]
 pub(super) fn remove_due(cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, from: usize) {
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     let edited = cx.db.edit::<Hash, _>(key, |hash| {
         let due = |field: &&[u8]| hash.look().find(field, now) == larder_values::hash::Found::Due;
-        let fields: Vec<&[u8]> = args.from(from).filter(due).collect();
-        fields.into_iter().filter(|field| hash.remove(field, now) == Before::Due).count() as u64
+        let mut fields: Vec<&[u8]> = args.from(from).filter(due).collect();
+        fields.retain(|field| hash.remove(field, now) == Before::Due);
+        fields
     });
     if let Ok(Some(edited)) = edited {
-        expired(cx, key, edited.value);
+        expired(cx, key, &edited.value);
         if edited.emptied {
             cx.db.notify(key, Event::DEL);
         }

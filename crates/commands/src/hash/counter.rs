@@ -26,6 +26,7 @@ const SPEC: Spec = Spec {
 pub static HINCRBY: Command = Command {
     spec: Spec {
         name: "hincrby",
+        element: 2,
         summary: "Adds a number to the integer a field holds; no field counts as 0.",
         since: "2.0.0",
         args: &[Arg::key("key", 0), Arg::string("field"), Arg::integer("increment")],
@@ -38,14 +39,14 @@ pub static HINCRBY: Command = Command {
 fn hincrby(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let by = number::parse_i64(args.get(3)).ok_or(Error::NotAnInteger)?;
     let key = cx.key(args, 1);
-    let (now, limits) = (cx.db.now().0, cx.limits.hash_packed);
+    let (now, limits) = (cx.db.now_of_fields(), cx.limits.hash_packed);
     let edited =
         cx.db.edit_or_create::<Hash, _>(&key, |hash| hash.increment(args.get(2), by, now, limits))?;
     let (sum, before) = edited.value.map_err(|error| match error {
         IncrementError::NotAnInteger => Error::of("ERR hash value is not an integer"),
         IncrementError::Overflow => Error::Overflow,
     })?;
-    expired(cx, &key, u64::from(before == Before::Due));
+    expired(cx, &key, due(args, before).as_slice());
     cx.db.changed(&key, Event::HINCRBY);
     cx.reply.integer(sum);
     Ok(())
@@ -55,6 +56,7 @@ fn hincrby(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
 pub static HINCRBYFLOAT: Command = Command {
     spec: Spec {
         name: "hincrbyfloat",
+        element: 2,
         summary: "Adds a number with a fraction to the number a field holds; no field counts as 0.",
         since: "2.6.0",
         args: &[Arg::key("key", 0), Arg::string("field"), Arg::double("increment")],
@@ -70,7 +72,7 @@ fn hincrbyfloat(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         return Err(Error::of("ERR value is NaN or Infinity"));
     }
     let key = cx.key(args, 1);
-    let (now, limits, field) = (cx.db.now().0, cx.limits.hash_packed, args.get(2));
+    let (now, limits, field) = (cx.db.now_of_fields(), cx.limits.hash_packed, args.get(2));
     let hash = cx.db.peek_as::<Hash>(&key)?;
     let present = match hash.map_or(Found::Absent, |hash| hash.find(field, now)) {
         Found::Absent | Found::Due => LongDouble::from_i64(0),
@@ -85,10 +87,16 @@ fn hincrbyfloat(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     sum.write(&mut text);
     let edited =
         cx.db.edit_or_create::<Hash, _>(&key, |hash| hash.set(field, &text, End::Keep, now, limits))?;
-    expired(cx, &key, u64::from(edited.value == Before::Due));
+    expired(cx, &key, due(args, edited.value).as_slice());
     cx.db.changed(&key, Event::HINCRBYFLOAT);
+    cx.log_instead([b"HSETEX", key.bytes, b"KEEPTTL", b"FIELDS", b"1", field, &text]);
     cx.reply.bulk(&text);
     text.clear();
     cx.db.local.scratch = text;
     Ok(())
+}
+
+/// The field, where its time had come.
+fn due<'f>(args: &Args<'f>, before: Before) -> Option<&'f [u8]> {
+    (before == Before::Due).then(|| args.get(2))
 }

@@ -15,6 +15,7 @@ use larder_values::hash::Hash;
 pub static HDEL: Command = Command {
     spec: Spec {
         name: "hdel",
+        element: 2,
         summary: "Removes fields, and the key with the last of them.",
         since: "2.0.0",
         group: Group::Hash,
@@ -48,19 +49,19 @@ fn remove(
     from: usize,
     tell: impl Fn(&mut Reply<'_>, &Hash, &[u8]),
 ) -> Result<u64, Error> {
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     let reply = &mut cx.reply;
     let edited = cx.db.edit::<Hash, _>(key, |hash| {
         let mut tally = Tally::default();
         for field in args.from(from) {
             tell(reply, hash, field);
-            tally.note(hash.remove(field, now));
+            tally.note(field, hash.remove(field, now));
         }
         tally
     })?;
     let Some(edited) = edited else { return Ok(0) };
     let tally = edited.value;
-    expired(cx, key, tally.due);
+    expired(cx, key, &tally.due);
     if tally.live > 0 {
         changed(cx, key, Event::HDEL, tally.live);
     }
@@ -93,7 +94,7 @@ fn hgetdel(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let key = cx.key(args, 1);
     cx.db.peek_as::<Hash>(&key)?;
     let fields = Fields::parse(args, 2)?;
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     cx.reply.array(fields.count);
     if cx.db.touch(&key).is_none() {
         args.from(fields.first).for_each(|_| cx.reply.null());
@@ -102,5 +103,10 @@ fn hgetdel(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     remove(cx, &key, args, fields.first, |reply, hash, field| {
         bulk_or_null(reply, hash.look().find(field, now).value());
     })?;
+    if cx.is_logged() {
+        let words: Vec<&[u8]> =
+            [&b"HDEL"[..], key.bytes].into_iter().chain(args.from(fields.first)).collect();
+        cx.log().instead(words.into_iter());
+    }
     Ok(())
 }

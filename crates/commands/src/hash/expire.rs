@@ -3,11 +3,12 @@
 //! A time that is not in the future removes the fields at once: listeners hear `hdel`.
 
 use super::UPDATE_ONE;
-use super::announce::{changed, expired};
+use super::announce::{changed, expired, log_removed};
 use super::fields::{FIELDS, Fields, Unit};
 use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
+use crate::logged::Digits;
 use crate::spec::{Acl, Arg, Command, Flags, Group, Run, Spec};
 use larder_store::{Event, Hashed};
 use larder_values::hash::{Found, Hash};
@@ -135,28 +136,28 @@ enum Outcome {
 fn set_ends(cx: &mut Ctx<'_>, args: &Args<'_>, name: &str, unit: Unit) -> Result<(), Error> {
     let key = cx.key(args, 1);
     cx.db.peek_as::<Hash>(&key)?;
-    let now = cx.db.now();
-    let end = unit.moment(args.get(2), now, name)?;
+    let end = unit.moment(args.get(2), cx.db.now(), name)?;
+    let now = cx.db.now_of_fields();
     let condition = Condition::of(args.get(3));
     let fields = Fields::parse_of_expire(args, if condition.is_some() { 4 } else { 3 })?;
     let condition = condition.unwrap_or(Condition::Always);
     cx.reply.array(fields.count);
-    let is_over = end <= now.0;
+    let is_over = end <= now;
     let mut sums = Sums::default();
     let (reply, mut scratch) = (&mut cx.reply, std::mem::take(&mut cx.db.local.scratch));
     let edited = cx.db.edit::<Hash, _>(&key, |hash| {
         hash.make_timed();
         for field in args.from(fields.first) {
-            let outcome = match hash.look().find(field, now.0) {
+            let outcome = match hash.look().find(field, now) {
                 Found::Absent => Outcome::Absent,
                 Found::Due => {
-                    hash.remove(field, now.0);
-                    sums.due += 1;
+                    hash.remove(field, now);
+                    sums.due.push(field);
                     Outcome::Absent
                 }
                 Found::Live(_, present) if !condition.admits(present, end) => Outcome::Refused,
                 Found::Live(..) if is_over => {
-                    hash.remove(field, now.0);
+                    hash.remove(field, now);
                     Outcome::Removed
                 }
                 Found::Live(..) => {
@@ -164,12 +165,15 @@ fn set_ends(cx: &mut Ctx<'_>, args: &Args<'_>, name: &str, unit: Unit) -> Result
                     Outcome::Set
                 }
             };
-            sums.note(outcome);
+            sums.note(outcome, field);
             reply.integer(outcome as i64);
         }
     })?;
     scratch.clear();
     cx.db.local.scratch = scratch;
+    if cx.is_logged() {
+        sums.log(cx, &key, args, end, fields.first);
+    }
     match edited {
         None => args.from(fields.first).for_each(|_| cx.reply.integer(Outcome::Absent as i64)),
         Some(edited) => sums.announce(cx, &key, edited.emptied),
@@ -179,25 +183,44 @@ fn set_ends(cx: &mut Ctx<'_>, args: &Args<'_>, name: &str, unit: Unit) -> Result
 
 /// How often each came out.
 #[derive(Default)]
-struct Sums {
-    set: u64,
-    removed: u64,
-    due: u64,
+struct Sums<'f> {
+    set: Vec<&'f [u8]>,
+    removed: Vec<&'f [u8]>,
+    due: Vec<&'f [u8]>,
 }
 
-impl Sums {
-    fn note(&mut self, outcome: Outcome) {
-        self.set += u64::from(outcome == Outcome::Set);
-        self.removed += u64::from(outcome == Outcome::Removed);
+impl<'f> Sums<'f> {
+    fn note(&mut self, outcome: Outcome, field: &'f [u8]) {
+        match outcome {
+            Outcome::Set => self.set.push(field),
+            Outcome::Removed => self.removed.push(field),
+            Outcome::Absent | Outcome::Refused => {}
+        }
+    }
+
+    /// Says what the command is logged as: with the moment of the end, for the fields that got it.
+    #[cold]
+    fn log(&self, cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, end: u64, first: usize) {
+        if self.set.is_empty() {
+            log_removed(cx, key, &self.removed);
+            return;
+        }
+        let (end, count) = (Digits::of(end), Digits::of(self.set.len() as u64));
+        let name = if args.is(0, b"hpexpireat") { args.get(0) } else { b"HPEXPIREAT" };
+        let mut words: Vec<&[u8]> = vec![name, key.bytes, end.text()];
+        words.extend(args.from(3).take(first - 4));
+        words.push(count.text());
+        words.extend(&self.set);
+        cx.log().instead(words.into_iter());
     }
 
     fn announce(&self, cx: &mut Ctx<'_>, key: &Hashed<'_>, emptied: bool) {
-        expired(cx, key, self.due);
-        if self.removed > 0 {
-            changed(cx, key, Event::HDEL, self.removed);
+        expired(cx, key, &self.due);
+        if !self.removed.is_empty() {
+            changed(cx, key, Event::HDEL, self.removed.len() as u64);
         }
-        if self.set > 0 {
-            changed(cx, key, Event::HEXPIRE, self.set);
+        if !self.set.is_empty() {
+            changed(cx, key, Event::HEXPIRE, self.set.len() as u64);
         }
         if emptied {
             cx.db.notify(key, Event::DEL);
@@ -209,9 +232,9 @@ fn hpersist(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let key = cx.key(args, 1);
     cx.db.peek_as::<Hash>(&key)?;
     let fields = Fields::parse(args, 2)?;
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     cx.reply.array(fields.count);
-    let (mut persisted, mut due) = (false, 0);
+    let (mut persisted, mut due) = (false, Vec::new());
     let (reply, mut scratch) = (&mut cx.reply, std::mem::take(&mut cx.db.local.scratch));
     let edited = cx.db.edit::<Hash, _>(&key, |hash| {
         for field in args.from(fields.first) {
@@ -219,7 +242,7 @@ fn hpersist(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
                 Found::Absent => -2,
                 Found::Due => {
                     hash.remove(field, now);
-                    due += 1;
+                    due.push(field);
                     -2
                 }
                 Found::Live(_, None) => -1,
@@ -236,7 +259,7 @@ fn hpersist(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         args.from(fields.first).for_each(|_| cx.reply.integer(-2));
         return Ok(());
     };
-    expired(cx, &key, due);
+    expired(cx, &key, &due);
     if persisted {
         cx.db.changed(&key, Event::HPERSIST);
     }

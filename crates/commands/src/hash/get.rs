@@ -29,14 +29,21 @@ const WALK: Spec = Spec {
 
 /// HGET key field
 pub static HGET: Command = Command {
-    spec: Spec { name: "hget", summary: "Answers the value of a field.", arity: 3, args: KEY_FIELD, ..SPEC },
+    spec: Spec {
+        name: "hget",
+        element: 2,
+        summary: "Answers the value of a field.",
+        arity: 3,
+        args: KEY_FIELD,
+        ..SPEC
+    },
     run: Run::Keys(hget),
     subcommands: &[],
 };
 
 fn hget(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let key = cx.key(args, 1);
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     let found = cx.db.read_as::<Hash>(&key)?.map_or(Found::Absent, |hash| hash.find(args.get(2), now));
     bulk_or_null(&mut cx.reply, found.value());
     if found == Found::Due {
@@ -49,6 +56,7 @@ fn hget(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
 pub static HMGET: Command = Command {
     spec: Spec {
         name: "hmget",
+        element: 2,
         summary: "Answers the values of several fields.",
         complexity: "O(N), N fields asked for.",
         arity: -3,
@@ -61,7 +69,7 @@ pub static HMGET: Command = Command {
 
 fn hmget(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let key = cx.key(args, 1);
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     let hash = cx.db.read_as::<Hash>(&key)?;
     let mut met_due = false;
     cx.reply.array(args.len() - 2);
@@ -85,7 +93,7 @@ pub static HGETALL: Command = Command {
 
 fn hgetall(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let key = cx.key(args, 1);
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     let Some(hash) = cx.db.read_as::<Hash>(&key)? else {
         cx.reply.map(0);
         return Ok(());
@@ -115,7 +123,7 @@ pub static HVALS: Command = Command {
 /// Answers all fields, or all values.
 fn one_side(cx: &mut Ctx<'_>, args: &Args<'_>, fields: bool) -> Result<(), Error> {
     let key = cx.key(args, 1);
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     let Some(hash) = cx.db.read_as::<Hash>(&key)? else {
         cx.reply.array(0);
         return Ok(());
@@ -150,6 +158,7 @@ fn hlen(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
 pub static HSTRLEN: Command = Command {
     spec: Spec {
         name: "hstrlen",
+        element: 2,
         summary: "Tells how long the value of a field is, in bytes.",
         since: "3.2.0",
         arity: 3,
@@ -167,6 +176,7 @@ pub static HSTRLEN: Command = Command {
 pub static HEXISTS: Command = Command {
     spec: Spec {
         name: "hexists",
+        element: 2,
         summary: "Tells whether a hash has a field.",
         arity: 3,
         keys: LOOK_ONE,
@@ -180,7 +190,7 @@ pub static HEXISTS: Command = Command {
 /// Answers a number that a field is told by.
 fn number_of(cx: &mut Ctx<'_>, args: &Args<'_>, number: fn(Found<'_>) -> usize) -> Result<(), Error> {
     let key = cx.key(args, 1);
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     let found = cx.db.read_as::<Hash>(&key)?.map_or(Found::Absent, |hash| hash.find(args.get(2), now));
     cx.reply.integer(i64::try_from(number(found)).unwrap_or(i64::MAX));
     if found == Found::Due {

@@ -1,13 +1,14 @@
 //! HGETEX: answers the values of fields, and sets or takes away their ends.
 
-use super::announce::{changed, expired};
+use super::announce::{changed, expired, log_removed, remove_due};
 use super::bulk_or_null;
 use super::fields::{EXPIRATIONS, FIELDS, Fields, Unit};
 use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
+use crate::logged::Digits;
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeySpec, Run, Spec};
-use larder_store::Event;
+use larder_store::{Event, Hashed};
 use larder_values::hash::{Found, Hash};
 
 /// HGETEX key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]
@@ -61,7 +62,7 @@ fn hgetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let key = cx.key(args, 1);
     cx.db.peek_as::<Hash>(&key)?;
     let (change, fields) = parse(cx, args)?;
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     cx.reply.array(fields.count);
     // As in Redis it counts as a write: neither a hit nor a miss.
     cx.db.touch(&key);
@@ -69,19 +70,19 @@ fn hgetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         args.from(fields.first).for_each(|_| cx.reply.null());
         return Ok(());
     };
-    let mut met_due = false;
     if change == Change::Nothing {
+        let mut met_due = false;
         for field in args.from(fields.first) {
             let found = hash.find(field, now);
             met_due |= found == Found::Due;
             bulk_or_null(&mut cx.reply, found.value());
         }
         if met_due {
-            super::announce::remove_due(cx, &key, args, fields.first);
+            remove_due(cx, &key, args, fields.first);
         }
         return Ok(());
     }
-    let (mut count, mut due) = (0, 0);
+    let (mut changed_fields, mut due) = (Vec::new(), Vec::new());
     let (reply, mut scratch) = (&mut cx.reply, std::mem::take(&mut cx.db.local.scratch));
     let edited = cx.db.edit::<Hash, _>(&key, |hash| {
         hash.make_timed();
@@ -91,17 +92,17 @@ fn hgetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
             match (found, change) {
                 (Found::Due, _) => {
                     hash.remove(field, now);
-                    due += 1;
+                    due.push(field);
                 }
                 (Found::Live(..), Change::Remove) => {
                     hash.remove(field, now);
-                    count += 1;
+                    changed_fields.push(field);
                 }
                 (Found::Live(_, Some(_)), Change::Persist) => {
-                    count += u64::from(hash.set_end(field, None, &mut scratch));
+                    changed_fields.extend(hash.set_end(field, None, &mut scratch).then_some(field));
                 }
                 (Found::Live(..), Change::At(end)) => {
-                    count += u64::from(hash.set_end(field, Some(end), &mut scratch));
+                    changed_fields.extend(hash.set_end(field, Some(end), &mut scratch).then_some(field));
                 }
                 (Found::Absent, _) | (Found::Live(..), _) => {}
             }
@@ -109,7 +110,8 @@ fn hgetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     })?;
     scratch.clear();
     cx.db.local.scratch = scratch;
-    expired(cx, &key, due);
+    expired(cx, &key, &due);
+    let count = changed_fields.len() as u64;
     if count > 0 {
         let event = match change {
             Change::Remove => Event::HDEL,
@@ -117,6 +119,9 @@ fn hgetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
             Change::At(_) | Change::Nothing => Event::HEXPIRE,
         };
         changed(cx, &key, event, count);
+        if cx.is_logged() {
+            log(cx, &key, args, change, &fields, &changed_fields);
+        }
     }
     if edited.is_some_and(|edited| edited.emptied) {
         cx.db.notify(&key, Event::DEL);
@@ -134,10 +139,33 @@ fn parse(cx: &Ctx<'_>, args: &Args<'_>) -> Result<(Change, Fields), Error> {
             if args.len() < 6 {
                 return Err(Error::arity("hgetex"));
             }
-            (if end <= now.0 { Change::Remove } else { Change::At(end) }, 4)
+            (if end <= cx.db.now_of_fields() { Change::Remove } else { Change::At(end) }, 4)
         }
         None if word.eq_ignore_ascii_case(b"persist") => (Change::Persist, 3),
         None => (Change::Nothing, 2),
     };
     Ok((change, Fields::parse(args, next)?))
+}
+
+/// Says what the command is logged as: what it does to the ends.
+#[cold]
+fn log(
+    cx: &mut Ctx<'_>,
+    key: &Hashed<'_>,
+    args: &Args<'_>,
+    change: Change,
+    fields: &Fields,
+    changed: &[&[u8]],
+) {
+    let end = match change {
+        Change::At(end) => Digits::of(end),
+        Change::Remove | Change::Nothing => return log_removed(cx, key, changed),
+        Change::Persist => Digits::of(0),
+    };
+    let mut words: Vec<&[u8]> = match change {
+        Change::At(_) => vec![b"HPEXPIREAT", key.bytes, end.text()],
+        _ => vec![b"HPERSIST", key.bytes],
+    };
+    words.extend(args.from(fields.first - 2));
+    cx.log().instead(words.into_iter());
 }

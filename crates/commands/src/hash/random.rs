@@ -50,7 +50,7 @@ fn hrandfield(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let (count, with_values) = parse(args)?;
     let size = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
     remove_due(cx, &key)?;
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     let mut state = cx.db.local.random();
     let mut random = || step(&mut state);
     let hash = cx.db.read_as::<Hash>(&key)?;
@@ -79,7 +79,7 @@ fn hrandfield(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
 
 fn one(cx: &mut Ctx<'_>, key: &Hashed<'_>) -> Result<(), Error> {
     remove_due(cx, key)?;
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     let mut state = cx.db.local.random();
     let hash = cx.db.read_as::<Hash>(key)?;
     match hash.and_then(|hash| hash.random(now, &mut || step(&mut state))) {
@@ -109,13 +109,17 @@ fn parse(args: &Args<'_>) -> Result<(i64, bool), Error> {
 
 /// Removes fields whose time has come, so that chance meets few of them.
 fn remove_due(cx: &mut Ctx<'_>, key: &Hashed<'_>) -> Result<(), Error> {
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     if cx.db.peek_as::<Hash>(key)?.is_none_or(|hash| hash.next_due() > now) {
         return Ok(());
     }
-    let edited = cx.db.edit::<Hash, _>(key, |hash| hash.expire_due(now, REMOVED_MAX))?;
+    let mut gone: Vec<Box<[u8]>> = Vec::new();
+    let edited = cx.db.edit::<Hash, _>(key, |hash| {
+        hash.expire_due(now, REMOVED_MAX, &mut |field| gone.push(field.into()))
+    })?;
     if let Some(edited) = edited {
-        super::announce::expired(cx, key, edited.value as u64);
+        let gone: Vec<&[u8]> = gone.iter().map(AsRef::as_ref).collect();
+        super::announce::expired(cx, key, &gone);
         if edited.emptied {
             cx.db.notify(key, Event::DEL);
         }

@@ -88,7 +88,7 @@ impl<'a> Options<'a> {
 fn hscan(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let cursor = parse_cursor(args.get(2)).ok_or(Error::InvalidCursor)?;
     let key = cx.key(args, 1);
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     let Some(hash) = cx.db.read_as::<Hash>(&key)? else {
         // As in Redis, options are only read when there is something to walk over.
         answer(cx, 0, &[], 0);

@@ -27,6 +27,7 @@ const SPEC: Spec = Spec {
 pub static HSET: Command = Command {
     spec: Spec {
         name: "hset",
+        element: 2,
         summary: "Sets fields to values, and tells how many are new.",
         history: &[("4.0.0", "Takes several pairs.")],
         ..SPEC
@@ -55,7 +56,7 @@ pub static HMSET: Command = Command {
     subcommands: &[],
 };
 
-fn set_all(cx: &mut Ctx<'_>, args: &Args<'_>, name: &str) -> Result<Tally, Error> {
+fn set_all<'f>(cx: &mut Ctx<'_>, args: &Args<'f>, name: &str) -> Result<Tally<'f>, Error> {
     if !args.len().is_multiple_of(2) {
         return Err(Error::arity(name));
     }
@@ -65,14 +66,14 @@ fn set_all(cx: &mut Ctx<'_>, args: &Args<'_>, name: &str) -> Result<Tally, Error
 
 /// Sets the pairs that begin at word `from`, which go to the end, and announces it.
 #[inline]
-pub(super) fn set_pairs(
+pub(super) fn set_pairs<'f>(
     cx: &mut Ctx<'_>,
     key: &Hashed<'_>,
-    args: &Args<'_>,
+    args: &Args<'f>,
     from: usize,
     end: End,
-) -> Result<Tally, Error> {
-    let (now, limits) = (cx.db.now().0, cx.limits.hash_packed);
+) -> Result<Tally<'f>, Error> {
+    let (now, limits) = (cx.db.now_of_fields(), cx.limits.hash_packed);
     let count = (args.len() - from) / 2;
     let longest = args.from(from).map(<[u8]>::len).max().unwrap_or(0);
     let edited = cx.db.edit_or_create::<Hash, _>(key, |hash| {
@@ -80,11 +81,11 @@ pub(super) fn set_pairs(
         let mut tally = Tally::default();
         let mut words = args.from(from);
         while let (Some(field), Some(value)) = (words.next(), words.next()) {
-            tally.note(hash.set(field, value, end, now, limits));
+            tally.note(field, hash.set(field, value, end, now, limits));
         }
         tally
     })?;
-    expired(cx, key, edited.value.due);
+    expired(cx, key, &edited.value.due);
     changed(cx, key, Event::HSET, count as u64);
     Ok(edited.value)
 }
@@ -93,6 +94,7 @@ pub(super) fn set_pairs(
 pub static HSETNX: Command = Command {
     spec: Spec {
         name: "hsetnx",
+        element: 2,
         summary: "Sets a field that does not exist to a value.",
         complexity: "O(1)",
         arity: 4,
@@ -106,7 +108,7 @@ pub static HSETNX: Command = Command {
 
 fn hsetnx(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let key = cx.key(args, 1);
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     let hash = cx.db.peek_as::<Hash>(&key)?;
     if hash.is_some_and(|hash| matches!(hash.find(args.get(2), now), Found::Live(..))) {
         cx.db.touch(&key);

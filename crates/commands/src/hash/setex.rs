@@ -1,11 +1,13 @@
 //! HSETEX: sets fields together with their ends, under conditions.
 
+use super::announce::log_removed;
 use super::fields::{EXPIRATIONS, Unit};
 use super::set::{FLAGS, set_pairs};
 use super::{PAIR, UPDATE_ONE};
 use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
+use crate::logged::Digits;
 use crate::spec::{Acl, Arg, Command, Group, Run, Spec};
 use larder_store::{Event, Hashed};
 use larder_values::hash::{Before, End, Found, Hash};
@@ -62,6 +64,8 @@ enum Condition {
 struct Options {
     condition: Option<Condition>,
     end: Option<End>,
+    /// The word of the time, where there is one.
+    end_at: usize,
     /// The word of the first field.
     first: usize,
 }
@@ -92,6 +96,7 @@ impl Options {
                 }
                 let text = args.try_get(index).ok_or_else(|| Error::arity("hsetex"))?;
                 options.end = Some(End::At(unit.moment(text, cx.db.now(), "hsetex")?));
+                options.end_at = index;
                 index += 1;
             } else {
                 // Redis quotes the word up to a zero byte and drops line ends behind it.
@@ -122,7 +127,7 @@ fn pairs_after(args: &Args<'_>, index: usize) -> Result<usize, Error> {
 fn hsetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let options = Options::parse(cx, args)?;
     let key = cx.key(args, 1);
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     if !is_met(cx, &key, args, &options)? {
         cx.reply.integer(0);
         return Ok(());
@@ -132,8 +137,12 @@ fn hsetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     set_pairs(cx, &key, args, options.first, if is_over { End::Clear } else { end })?;
     if is_over {
         remove_again(cx, &key, args, options.first)?;
-    } else if let End::At(_) = end {
+    } else if let End::At(end) = end {
         cx.db.notify(&key, Event::HEXPIRE);
+        if cx.is_logged() && !args.is(options.end_at - 1, b"pxat") {
+            let end = Digits::of(end);
+            cx.log_with(args, &[(options.end_at - 1, b"PXAT"), (options.end_at, end.text())]);
+        }
     }
     cx.reply.integer(1);
     Ok(())
@@ -141,7 +150,7 @@ fn hsetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
 
 /// Whether the condition holds for every field.
 fn is_met(cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, options: &Options) -> Result<bool, Error> {
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     let hash = cx.db.peek_as::<Hash>(key)?;
     let Some(condition) = options.condition else { return Ok(true) };
     let (mut met_due, mut met) = (false, true);
@@ -162,13 +171,17 @@ fn is_met(cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, options: &Options
 
 /// A time that is not in the future: the fields are set and go at once.
 fn remove_again(cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, first: usize) -> Result<(), Error> {
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     let edited = cx.db.edit::<Hash, _>(key, |hash| {
         hash.make_timed();
         let fields = args.from(first).step_by(2);
         fields.filter(|field| hash.remove(field, now) != Before::Absent).count() as u64
     })?;
     let Some(edited) = edited else { return Ok(()) };
+    if cx.is_logged() {
+        let fields: Vec<&[u8]> = args.from(first).step_by(2).collect();
+        log_removed(cx, key, &fields);
+    }
     cx.db.notify(key, Event::HDEL);
     if edited.emptied {
         cx.db.notify(key, Event::DEL);

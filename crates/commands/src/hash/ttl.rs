@@ -72,7 +72,7 @@ enum Measure {
 /// Answers in units of `unit` milliseconds, rounded up.
 fn tell(cx: &mut Ctx<'_>, args: &Args<'_>, measure: Measure, unit: u64) -> Result<(), Error> {
     let key = cx.key(args, 1);
-    let now = cx.db.now().0;
+    let now = cx.db.now_of_fields();
     let hash = cx.db.read_as::<Hash>(&key)?;
     let fields = Fields::parse(args, 2)?;
     cx.reply.array(fields.count);

@@ -5,10 +5,12 @@ use crate::args::Args;
 use crate::cx::{Ctx, Limits};
 use crate::error::Error;
 use crate::list;
-use crate::set::limits;
+use crate::logged::Digits;
+use crate::set::limits as set_limits;
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
-use larder_persist::rdb::{self, Dumped, DumpedZSet};
-use larder_store::{Access, Event, Expire, Hashed, Item, Millis, Type};
+use larder_persist::rdb::file::{Head, Value};
+use larder_persist::rdb::{self, Dumped};
+use larder_store::{Access, Db, Event, Expire, Hashed, Item, Millis, Note, Str, Type};
 use larder_values::hash::Hash;
 use larder_values::list::List;
 use larder_values::lru::{self, Lfu};
@@ -94,39 +96,34 @@ fn dump(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
 
 /// Appends what DUMP answers for a value. O(its size).
 pub fn write_payload(item: &Item<'_>, out: &mut Vec<u8>) {
-    match item.value_type() {
-        Type::String => {
-            let mut scratch = Vec::new();
-            if let Ok(text) = item.string() {
-                rdb::dump_string(text.bytes(&mut scratch), out);
-            }
-        }
-        Type::ZSet => {
-            if let Ok(set) = item.view::<ZSet>() {
-                rdb::Writer::new(true).dump_zset(set, out);
-            }
-        }
-        Type::Stream => {
-            if let Ok(stream) = item.view::<Stream>() {
-                rdb::Writer::new(true).dump_stream(stream, out);
-            }
-        }
-        Type::Hash => {
-            if let Ok(hash) = item.view::<Hash>() {
-                rdb::Writer::new(true).dump_hash(hash, out);
-            }
-        }
-        Type::Set => {
-            if let Ok(set) = item.view::<Set>() {
-                rdb::Writer::new(true).dump_set(set, out);
-            }
-        }
-        Type::List => {
-            if let Ok(list) = item.view::<List>() {
-                rdb::Writer::new(true).dump_list(list, out);
-            }
-        }
-    }
+    let start = out.len();
+    write_object(&mut rdb::Writer::new(true), None, item, out);
+    rdb::push_footer(out, start);
+}
+
+/// Appends a key and its value as a file has them: what is known of it, type, key, object. O(its size).
+pub fn write_key(writer: &mut rdb::Writer, item: &Item<'_>, access: rdb::file::Access, out: &mut Vec<u8>) {
+    let end_ms = item.deadline().map(|end| end.0);
+    rdb::file::push_head(Head { end_ms, access }, out);
+    write_object(writer, Some(item.key()), item, out);
+}
+
+/// Appends a value's type, the key where there is one, and the object.
+fn write_object(writer: &mut rdb::Writer, key: Option<&[u8]>, item: &Item<'_>, out: &mut Vec<u8>) {
+    let written = match item.value_type() {
+        Type::String => item.string().map(|text| match text {
+            Str::Int(value) => writer.push_integer(key, value, out),
+            Str::Bytes(text) => writer.push_string(key, text, out),
+            Str::Blob(text) => writer.push_string(key, text, out),
+            Str::Ascii7(..) => writer.push_string(key, text.bytes(&mut Vec::new()), out),
+        }),
+        Type::ZSet => item.view::<ZSet>().map(|set| writer.push_zset(key, set, out)),
+        Type::Stream => item.view::<Stream>().map(|stream| writer.push_stream(key, stream, out)),
+        Type::Hash => item.view::<Hash>().map(|hash| writer.push_hash(key, hash, out)),
+        Type::Set => item.view::<Set>().map(|set| writer.push_set(key, set, out)),
+        Type::List => item.view::<List>().map(|list| writer.push_list(key, list, out)),
+    };
+    debug_assert!(written.is_ok(), "a value is of its type");
 }
 
 /// What a RESTORE was asked for beside key, time and payload.
@@ -206,14 +203,22 @@ fn restore(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         End::Past => {
             if replaced {
                 cx.db.changed(&key, Event::DEL);
+                cx.log_removal(key.bytes, cx.db.local.lazy_free.replaced);
             }
             cx.reply.ok();
             return Ok(());
         }
     };
-    store(cx, &key, dumped, expire)?;
-    set_access(cx, &key, &options);
+    store(&mut cx.db, cx.limits, &key, dumped, expire);
+    if cx.limits.counts_frequency {
+        options.frequency.into_iter().for_each(|counter| set_uses(&mut cx.db, &key, counter));
+    } else {
+        options.idle_seconds.into_iter().for_each(|seconds| set_idle(&mut cx.db, &key, seconds));
+    }
     cx.db.changed(&key, Event::RESTORE);
+    if let (Expire::At(at), false) = (expire, options.ttl_is_absolute) {
+        log_with_end(cx, args, at);
+    }
     if replaced {
         cx.db.overwritten(&key);
     }
@@ -221,59 +226,101 @@ fn restore(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Stores what a payload held under a key that does not exist.
-fn store(cx: &mut Ctx<'_>, key: &Hashed<'_>, dumped: Dumped, expire: Expire) -> Result<(), Error> {
-    match dumped {
-        Dumped::String(value) => {
-            cx.db.put_string(key, &value, expire);
-            cx.db.stored_with_end(key);
-        }
-        Dumped::ZSet(dumped) => {
-            let limits = cx.limits.zset_packed;
-            let set = match dumped {
-                DumpedZSet::Packed(packed) => ZSet::from_packed(packed, limits),
-                DumpedZSet::Pairs(pairs) => ZSet::from_pairs(pairs, limits),
-            };
-            cx.db.put_collection(key, set, expire);
-        }
-        Dumped::Stream(stream) => {
-            cx.db.put_collection(key, *stream, expire);
-        }
-        Dumped::Hash(hash) => {
-            cx.db.put_collection(key, hash.into_hash(cx.limits.hash_packed), expire);
-        }
-        Dumped::Set(dumped) => {
-            cx.db.put_collection(key, dumped.into_set(&limits(cx.limits)), expire);
-        }
-        Dumped::List(dumped) => {
-            let list = dumped.into_list(list::limit(cx.limits));
-            cx.db.put_collection(key, list, expire);
-        }
+/// Says that a RESTORE is logged with the moment of its key's end.
+fn log_with_end(cx: &mut Ctx<'_>, args: &Args<'_>, at: Millis) {
+    if cx.is_logged() {
+        let at = Digits::of(at.0);
+        let words = args.from(0).take(2).chain([at.text()]).chain(args.from(3)).chain([&b"ABSTTL"[..]]);
+        let words: Vec<&[u8]> = words.collect();
+        cx.log().instead(words.into_iter());
     }
-    Ok(())
+}
+
+/// Stores what a payload held, whatever the key held. Answers whether it existed.
+fn store(db: &mut Db<'_>, limits: &Limits, key: &Hashed<'_>, dumped: Dumped, expire: Expire) -> bool {
+    match dumped {
+        Dumped::String(value) => store_text(db, key, &value, expire),
+        Dumped::ZSet(dumped) => db.put_collection(key, dumped.into_zset(limits.zset_packed), expire),
+        Dumped::Stream(stream) => db.put_collection(key, *stream, expire),
+        Dumped::Hash(hash) => db.put_collection(key, hash.into_hash(limits.hash_packed), expire),
+        Dumped::Set(dumped) => db.put_collection(key, dumped.into_set(&set_limits(limits)), expire),
+        Dumped::List(dumped) => db.put_collection(key, dumped.into_list(list::limit(limits)), expire),
+    }
+}
+
+fn store_text(db: &mut Db<'_>, key: &Hashed<'_>, text: &[u8], expire: Expire) -> bool {
+    let existed = db.put_string(key, text, expire);
+    if expire != Expire::Clear {
+        db.stored_with_end(key);
+    }
+    existed
+}
+
+/// What is known of a key that stands beside it in a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Beside {
+    /// What the eviction policy that is in force knew of it, for `Uses::recall_next`.
+    pub kept: Option<u32>,
+    /// What memcached's protocol knows of its value.
+    pub note: Option<Note>,
+}
+
+/// Stores what a file held under a key, with its end and what is known of its uses. Answers whether the key existed;
+/// it is overwritten then. Tells nobody.
+pub fn load_key(
+    db: &mut Db<'_>,
+    limits: &Limits,
+    key: &Hashed<'_>,
+    (head, beside): (Head, Beside),
+    value: Value<'_>,
+) -> bool {
+    let expire = head.end_ms.map_or(Expire::Clear, |end| Expire::At(Millis(end)));
+    db.local.uses.recall_next(beside.kept);
+    let existed = match (value, beside.note) {
+        (Value::Text(text), Some(note)) => db.put_noted(key, &text, note, expire),
+        (Value::Integer(value), Some(note)) => {
+            let mut text = Vec::with_capacity(20);
+            number::write_i64(&mut text, value);
+            db.put_noted(key, &text, note, expire)
+        }
+        (Value::Text(text), None) => store_text(db, key, &text, expire),
+        (Value::Integer(value), None) => db.put_integer(key, value, expire),
+        (Value::Collection(dumped), _) => store(db, limits, key, dumped, expire),
+        (Value::Empty | Value::Skipped, _) => false,
+    };
+    if db.local.uses.has_recalled() && beside.kept.is_some() {
+        return existed;
+    }
+    match head.access {
+        rdb::file::Access::Idle(seconds) if !limits.counts_frequency => {
+            set_idle(db, key, i64::try_from(seconds).unwrap_or(i64::MAX));
+        }
+        rdb::file::Access::Frequency(counter) if limits.counts_frequency => set_uses(db, key, counter),
+        _ => {}
+    }
+    existed
 }
 
 fn read_payload(payload: &[u8], limits: &Limits) -> Result<Dumped, Error> {
     rdb::restore(payload, limits.string_bytes_max).map_err(|error| Error::custom(error.to_string()))
 }
 
-/// Writes what IDLETIME or FREQ says, where the policy in force keeps it.
-fn set_access(cx: &mut Ctx<'_>, key: &Hashed<'_>, options: &Options) {
-    let now = cx.db.now().0;
-    if cx.limits.counts_frequency {
-        let Some(counter) = options.frequency else { return };
-        match cx.db.local.access {
-            Access::Policy => cx.db.set_uses(key, counter),
-            _ => {
-                let field = Lfu { decayed_at: lru::minute_at(now), counter };
-                cx.db.set_access(key, field.to_bits());
-            }
+/// Writes how often a key was used, as the policy in force keeps it.
+fn set_uses(db: &mut Db<'_>, key: &Hashed<'_>, counter: u8) {
+    match db.access_to(key) {
+        Access::Policy => db.set_uses(key, counter),
+        _ => {
+            let field = Lfu { decayed_at: lru::minute_at(db.now().0), counter };
+            db.set_access(key, field.to_bits());
         }
-    } else if let Some(idle_seconds) = options.idle_seconds {
-        match cx.db.local.access {
-            Access::Policy => cx.db.set_idle(key, idle_seconds.unsigned_abs().saturating_mul(1000)),
-            _ => cx.db.set_access(key, used_before(lru::clock_at(now), idle_seconds)),
-        }
+    }
+}
+
+/// Writes how long a key has not been used, as the policy in force keeps it.
+fn set_idle(db: &mut Db<'_>, key: &Hashed<'_>, idle_seconds: i64) {
+    match db.access_to(key) {
+        Access::Policy => db.set_idle(key, idle_seconds.unsigned_abs().saturating_mul(1000)),
+        _ => db.set_access(key, used_before(lru::clock_at(db.now().0), idle_seconds)),
     }
 }
 

@@ -179,17 +179,22 @@ fn set_end(cx: &mut Ctx<'_>, args: &Args<'_>, name: &str, unit: Unit, from: From
         return Ok(());
     }
     match u64::try_from(at) {
-        Ok(at) if Millis(at) > cx.db.now() => {
+        // While a log is replayed nothing ends: what follows may need the key.
+        Ok(at) if Millis(at) > cx.db.now() || cx.db.local.keep_expired => {
             let at = match from {
                 From::Now => cx.ends().spread(Millis(at)),
                 From::Epoch => Millis(at),
             };
             cx.db.set_deadline(&key, Some(at));
             cx.db.changed(&key, Event::EXPIRE);
+            if name != "pexpireat" {
+                cx.log_end(key.bytes, at, &args.tail(3));
+            }
         }
         _ => {
             cx.db.remove_for(&key, Removal::Expired);
             cx.db.changed(&key, Event::DEL);
+            cx.log_removal(key.bytes, cx.db.local.lazy_free.expired);
         }
     }
     cx.reply.integer(1);

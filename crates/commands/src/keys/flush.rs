@@ -34,6 +34,7 @@ pub static FLUSHALL: Command = Command {
     spec: Spec { name: "flushall", summary: "Removes every key of every database.", ..FLUSH },
     run: Run::Exclusive(|cx, args| {
         is_synchronous(args, cx.limits)?;
+        cx.local.effects.log.always();
         for db in cx.keyspace.indexes() {
             flush(cx, db);
         }
@@ -48,6 +49,7 @@ pub static FLUSHDB: Command = Command {
     spec: Spec { name: "flushdb", summary: "Removes every key of the database.", ..FLUSH },
     run: Run::Exclusive(|cx, args| {
         is_synchronous(args, cx.limits)?;
+        cx.local.effects.log.always();
         flush(cx, cx.db);
         cx.reply.ok();
         Ok(())
@@ -88,7 +90,8 @@ fn is_synchronous(args: &Args<'_>, limits: &Limits) -> Result<bool, Error> {
     }
 }
 
-fn flush(cx: &mut KeyspaceCtx<'_>, db: DbIndex) {
+/// Empties a database.
+pub(crate) fn flush(cx: &mut KeyspaceCtx<'_>, db: DbIndex) {
     let keys = cx.keyspace.len(db) as u64;
     if let Some(garbage) = cx.keyspace.flush(db, &mut cx.local.effects) {
         cx.local.garbage.push(garbage);

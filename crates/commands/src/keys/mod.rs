@@ -16,7 +16,8 @@ pub(crate) mod scan;
 mod sort;
 mod ttl;
 
-pub use dump::write_payload;
+pub use dump::{Beside, load_key, write_key, write_payload};
+pub(crate) use flush::flush;
 pub use flush::flush_waits;
 pub(crate) use scan::parse_cursor;
 

@@ -140,7 +140,7 @@ fn freq(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
              switching between policies at runtime LRU and LFU data will take some time to adjust.",
         ));
     }
-    let counter = match cx.db.local.access {
+    let counter = match cx.db.access_to(&cx.key(args, 2)) {
         // Differs from Redis: with a memory limit an LFU policy counts uses one by one up to 128 and forgets none with
         // time, so OBJECT FREQ answers that count; without a limit it answers Redis' own counter.
         Access::Policy => larder_store::uses_of(access),
@@ -164,12 +164,12 @@ fn idle_time(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         ));
     }
     let now = cx.db.now();
-    let idle = match cx.db.local.access {
+    let idle = match cx.db.access_to(&cx.key(args, 2)) {
         // Differs from Redis: with a memory limit OBJECT IDLETIME is told by the policy's clock: to about a second, or
         // for long times to some hundredths of them. Policies without a clock (fifo, sieve, s3fifo) answer an error.
         Access::Policy => {
             let key = cx.key(args, 2);
-            let idle = cx.db.local.uses.idle_ms(key.hash, access, now);
+            let idle = cx.db.idle_ms(&key, access);
             idle.ok_or(Error::of("ERR The maxmemory policy in force does not track idle times."))?
         }
         _ => lru::idle_ms(lru::clock_at(now.0), access),

@@ -3,7 +3,7 @@
 //! Each does what its sister without B does, and waits where that would find nothing.
 
 use super::moving::{self, DESTINATION, FROM, SOURCE, TO, move_one};
-use super::pop::{ManyKeys, TAKEN, pop_one};
+use super::pop::{ManyKeys, TAKEN, pop_name, pop_one};
 use super::{end, end_arg};
 use crate::args::Args;
 use crate::cx::Ctx;
@@ -59,6 +59,7 @@ fn pop(cx: &mut Ctx<'_>, args: &Args<'_>, end: End) -> Result<(), Error> {
         if cx.is_at_hand(&key) && cx.db.peek_as::<List>(&key)?.is_some() {
             cx.reply.array(2);
             cx.reply.bulk(key.bytes);
+            cx.log_pop(pop_name(end), key.bytes, None);
             pop_one(cx, &key, end)?;
             return Ok(());
         }
@@ -110,6 +111,11 @@ fn move_or_wait(cx: &mut Ctx<'_>, args: &Args<'_>, ends: (End, End), timeout: Ti
     let source = cx.key(args, 1);
     if !cx.is_at_hand(&source) || !move_one(cx, args, ends)? {
         cx.wait(Wait::for_keys(1..2, Type::List, timeout).at_once(AtOnce::Null));
+        return Ok(());
+    }
+    match args.len() {
+        4 => cx.log_instead([b"RPOPLPUSH", args.get(1), args.get(2)]),
+        _ => cx.log_instead([b"LMOVE", args.get(1), args.get(2), args.get(3), args.get(4)]),
     }
     Ok(())
 }

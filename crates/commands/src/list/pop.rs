@@ -165,11 +165,21 @@ impl ManyKeys {
             if !may(cx, &key) || cx.db.peek_as::<List>(&key)?.is_none() {
                 continue;
             }
+            let len = cx.db.peek_as::<List>(&key)?.map_or(0, |list| list.len());
             cx.reply.array(2);
             cx.reply.bulk(key.bytes);
+            cx.log_pop(pop_name(self.end), key.bytes, Some(self.count.min(len)));
             return pop_some(cx, &key, self.end, self.count);
         }
         Ok(false)
+    }
+}
+
+/// The command that takes from an end.
+pub(super) fn pop_name(end: End) -> &'static [u8] {
+    match end {
+        End::Head => b"LPOP",
+        End::Tail => b"RPOP",
     }
 }
 

@@ -12,6 +12,7 @@ use larder_values::set::Set;
 pub static SADD: Command = Command {
     spec: Spec {
         name: "sadd",
+        element: 2,
         summary: "Adds members to a set, which is made if there is none.",
         since: "1.0.0",
         group: Group::Set,
@@ -46,6 +47,7 @@ fn sadd(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
 pub static SREM: Command = Command {
     spec: Spec {
         name: "srem",
+        element: 2,
         summary: "Removes members from a set; an emptied set is removed.",
         since: "1.0.0",
         group: Group::Set,
@@ -173,6 +175,7 @@ pub static SCARD: Command = Command {
 pub static SISMEMBER: Command = Command {
     spec: Spec {
         name: "sismember",
+        element: 2,
         summary: "Answers whether a set has a member.",
         since: "1.0.0",
         group: Group::Set,
@@ -197,6 +200,7 @@ pub static SISMEMBER: Command = Command {
 pub static SMISMEMBER: Command = Command {
     spec: Spec {
         name: "smismember",
+        element: 2,
         summary: "Answers for each of several members whether a set has it.",
         since: "6.2.0",
         group: Group::Set,

@@ -44,15 +44,23 @@ fn spop(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     }
 }
 
+/// Members that were taken out are logged by commands of so many at most.
+const MEMBERS_LOGGED_MAX: usize = 1024;
+
 fn pop_one(cx: &mut Ctx<'_>, key: &Hashed<'_>) -> Result<(), Error> {
     let random = cx.db.local.random();
+    let mut gone = Vec::new();
     let edited = cx.db.edit::<Set, _>(key, |set| {
-        set.pop(random, |member| answer_member(&mut cx.reply, member));
+        set.pop(random, |member| {
+            answer_member(&mut cx.reply, member);
+            member.write_to(&mut gone);
+        });
     })?;
     match edited {
         None => cx.reply.null(),
         Some(edited) => {
             cx.db.changed(key, Event::SPOP);
+            cx.log_instead([b"SREM", key.bytes, &gone]);
             if edited.emptied {
                 cx.db.changed(key, Event::DEL);
             }
@@ -72,6 +80,7 @@ fn pop_many(cx: &mut Ctx<'_>, key: &Hashed<'_>, count: usize) -> Result<(), Erro
         cx.db.remove(key);
         cx.db.changed(key, Event::SPOP);
         cx.db.changed(key, Event::DEL);
+        cx.log_removal(key.bytes, cx.db.local.lazy_free.replaced);
         return Ok(());
     }
     cx.reply.set(count);
@@ -81,9 +90,25 @@ fn pop_many(cx: &mut Ctx<'_>, key: &Hashed<'_>, count: usize) -> Result<(), Erro
     }
     let limits = limits(cx.limits);
     let mut draws = Draws::new(cx.db.local.random());
+    let is_logged = cx.is_logged();
+    let mut gone: Vec<Vec<u8>> = Vec::new();
     cx.db.edit::<Set, _>(key, |set| {
-        set.pop_many(count, &mut draws, &limits, |member| answer_member(&mut cx.reply, member));
+        set.pop_many(count, &mut draws, &limits, |member| {
+            answer_member(&mut cx.reply, member);
+            if is_logged {
+                gone.push(member.to_vec());
+            }
+        });
     })?;
+    if is_logged {
+        let db = cx.db.index();
+        for batch in gone.chunks(MEMBERS_LOGGED_MAX) {
+            let words: Vec<&[u8]> =
+                [&b"SREM"[..], key.bytes].into_iter().chain(batch.iter().map(Vec::as_slice)).collect();
+            cx.log().also_all(db, words.into_iter());
+        }
+        cx.log().nothing();
+    }
     cx.db.changed(key, Event::SPOP);
     Ok(())
 }

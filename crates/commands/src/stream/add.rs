@@ -5,8 +5,9 @@ use super::{DELETES, REFERENCES, STREAM, UPDATES, WRITE_FAST, reply};
 use crate::args::Args;
 use crate::cx::{Ctx, Limits};
 use crate::error::Error;
+use crate::logged::Digits;
 use crate::spec::{Arg, Command, Flags, KeyFlags, KeySpec, Run, Spec};
-use larder_store::Event;
+use larder_store::{Event, Hashed};
 use larder_values::stream::{AddError, NODE_BYTES_MAX, NewId, Stream, StreamId};
 
 const STRATEGY: Arg =
@@ -76,10 +77,49 @@ fn xadd(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let (id, trimmed) = added.value?;
     reply::id(&mut cx.reply, id);
     cx.db.changed(&key, Event::XADD);
+    if cx.is_logged() {
+        log_add(cx, &key, args, &add, id)?;
+    }
     if trimmed > 0 {
         cx.db.notify(&key, Event::XTRIM);
     }
     Ok(())
+}
+
+/// Says what an XADD is logged as: with its id, and with what was left by trimming.
+fn log_add(
+    cx: &mut Ctx<'_>,
+    key: &Hashed<'_>,
+    args: &Args<'_>,
+    add: &Add,
+    id: StreamId,
+) -> Result<(), Error> {
+    let id = id.text();
+    let mut others: Vec<(usize, &[u8])> = Vec::new();
+    if !matches!(add.id, Some(NewId::Exactly(_))) {
+        others.push((add.fields_at - 1, &id));
+    }
+    let left = match add.approximate_at {
+        Some(at) => left(cx, key, args.is(at - 1, b"maxlen"))?,
+        None => Vec::new(),
+    };
+    if let Some(at) = add.approximate_at {
+        others.extend([(at, &b"="[..]), (at + 1, &left)]);
+    }
+    if !others.is_empty() {
+        cx.log_with(args, &others);
+    }
+    Ok(())
+}
+
+/// What trimming left of a stream: how many entries, or the id of the first.
+fn left(cx: &mut Ctx<'_>, key: &Hashed<'_>, by_length: bool) -> Result<Vec<u8>, Error> {
+    let stream = cx.db.peek_as::<Stream>(key)?;
+    Ok(match stream {
+        Some(stream) if by_length => Digits::of(stream.len()).text().to_vec(),
+        Some(stream) => stream.first_id().text().to_vec(),
+        None => b"0".to_vec(),
+    })
 }
 
 const TOO_LARGE: Error = Error::of("ERR Elements are too large to be stored");
@@ -125,11 +165,15 @@ pub static XTRIM: Command = Command {
 };
 
 fn xtrim(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
-    let trim = options::trim(args, cx.limits)?;
+    let (trim, approximate_at) = options::trim(args, cx.limits)?;
     let key = cx.key(args, 1);
     let trimmed = cx.db.edit::<Stream, _>(&key, |stream| stream.trim(trim))?.map_or(0, |edited| edited.value);
     if trimmed > 0 {
         cx.db.changed_times(&key, Event::XTRIM, trimmed);
+        if let Some(at) = approximate_at.filter(|_| cx.is_logged()) {
+            let left = left(cx, &key, args.is(at - 1, b"maxlen"))?;
+            cx.log_with(args, &[(at, b"="), (at + 1, &left)]);
+        }
     }
     cx.reply.count(usize::try_from(trimmed).unwrap_or(usize::MAX));
     Ok(())

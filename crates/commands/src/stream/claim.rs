@@ -1,11 +1,12 @@
 //! Taking over what another consumer did not acknowledge: XCLAIM, XAUTOCLAIM.
 
 use super::options::{range_start, strict_id};
-use super::read::meet;
+use super::read::{Claimed, meet};
 use super::{DELETES, STREAM, UPDATES, WRITE_FAST, group_changed, no_group, now_ms, reply, told};
 use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
+use crate::logged::Digits;
 use crate::spec::{Arg, Command, Run, Spec};
 use larder_resp::Reply;
 use larder_store::Hashed;
@@ -155,6 +156,7 @@ fn xclaim(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let (claim, ids) = Claim::parse(args, idle_ms_min, now_ms)?;
     let group = args.get(2);
     let Some(consumer) = meet(cx, &key, group, args.get(3))? else { return Ok(()) };
+    let (is_logged, mut told) = (cx.is_logged(), Vec::new());
     let changes = cx.db.edit::<Stream, _>(&key, |stream| {
         let mut told_last_id = true;
         if let Some(group) = stream.group_mut(group)
@@ -165,10 +167,15 @@ fn xclaim(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         }
         let (mut claimed, mut changes) = (Vec::new(), 0);
         for id in ids {
-            match claim_one(stream, group, consumer, id, &claim, now_ms) {
+            let before = is_logged.then(|| Told::of(stream, group, id)).flatten();
+            let outcome = claim_one(stream, group, consumer, id, &claim, now_ms);
+            match outcome {
                 Outcome::Claimed => claimed.push(id),
                 Outcome::Gone => {}
                 Outcome::Left => continue,
+            }
+            if is_logged {
+                told.extend(Told::after(stream, group, id, before, args.get(3)));
             }
             changes += 1;
             told_last_id = true;
@@ -179,6 +186,58 @@ fn xclaim(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let changes = changes.map_or(0, |edited| edited.value);
     if changes > 0 {
         group_changed(cx, &key, changes, None);
+    }
+    if is_logged {
+        let is_last_id_told = !told.is_empty() || changes == 0;
+        log(cx, &key, group, told, is_last_id_told)?;
+    }
+    Ok(())
+}
+
+/// What is logged of an entry that was claimed, or found to be gone: whose it is, and what is known of it.
+struct Told {
+    consumer: Vec<u8>,
+    claimed: Claimed,
+}
+
+impl Told {
+    /// What a pending entry is now.
+    fn of(stream: &Stream, group: &[u8], id: StreamId) -> Option<Told> {
+        let found = stream.group(group)?;
+        let consumer = found.get(found.pending(id)?.consumer).name().to_vec();
+        Some(Told { consumer, claimed: Claimed::of(stream, group, id, found.last_id())? })
+    }
+
+    /// What it is now, or was before if it is no longer pending.
+    fn after(stream: &Stream, group: &[u8], id: StreamId, before: Option<Told>, name: &[u8]) -> Option<Told> {
+        let last_id = stream.group(group)?.last_id();
+        match Claimed::of(stream, group, id, last_id) {
+            Some(claimed) => Some(Told { consumer: name.to_vec(), claimed }),
+            None => before,
+        }
+    }
+}
+
+/// Logs claims, one by one.
+#[cold]
+fn log(
+    cx: &mut Ctx<'_>,
+    key: &Hashed<'_>,
+    group: &[u8],
+    told: Vec<Told>,
+    is_last_id_told: bool,
+) -> Result<(), Error> {
+    cx.log().nothing();
+    for told in told {
+        told.claimed.log(cx, key, group, &told.consumer);
+    }
+    if !is_last_id_told
+        && let Some(stream) = cx.db.peek_as::<Stream>(key)?
+        && let Some(found) = stream.group(group)
+    {
+        let (last_id, read) = (found.last_id(), found.entries_read());
+        let read = read.map_or_else(|| b"-1".to_vec(), |read| Digits::of(read).text().to_vec());
+        cx.log_also([b"XGROUP", b"SETID", key.bytes, group, &last_id.text(), b"ENTRIESREAD", &read]);
     }
     Ok(())
 }
@@ -288,6 +347,7 @@ fn xautoclaim(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         ));
     }
     let Some(consumer) = meet(cx, &key, group, args.get(3))? else { return Ok(()) };
+    let (is_logged, mut told) = (cx.is_logged(), Vec::new());
     let changes = cx.db.edit::<Stream, _>(&key, |stream| {
         let (mut claimed, mut gone) = (Vec::new(), Vec::new());
         let (mut next, mut looked_at) = (Some(sweep.start), 0);
@@ -301,10 +361,15 @@ fn xautoclaim(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
                 break;
             }
             looked_at += 1;
-            match claim_one(stream, group, consumer, id, &sweep.claim, now_ms) {
+            let before = is_logged.then(|| Told::of(stream, group, id)).flatten();
+            let outcome = claim_one(stream, group, consumer, id, &sweep.claim, now_ms);
+            match outcome {
                 Outcome::Claimed => claimed.push(id),
                 Outcome::Gone => gone.push(id),
                 Outcome::Left => {}
+            }
+            if is_logged && !matches!(outcome, Outcome::Left) {
+                told.extend(Told::after(stream, group, id, before, args.get(3)));
             }
             next = id.next();
         }
@@ -319,6 +384,9 @@ fn xautoclaim(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let changes = changes.map_or(0, |edited| edited.value);
     if changes > 0 {
         group_changed(cx, &key, changes as u64, None);
+    }
+    if is_logged {
+        log(cx, &key, group, told, true)?;
     }
     Ok(())
 }

@@ -73,6 +73,8 @@ struct Parsed {
     limit: Option<u64>,
     references: Option<References>,
     must_exist: bool,
+    /// The word of the operator, where trimming may stop anywhere.
+    approximate_at: Option<usize>,
 }
 
 impl Parsed {
@@ -107,6 +109,7 @@ impl Parsed {
         }
         let operator = if index + 2 < args.len() { args.get(index + 1) } else { b"" };
         self.is_approximate = operator == b"~";
+        self.approximate_at = self.is_approximate.then_some(index + 1);
         let words = if matches!(operator, b"~" | b"=") { 3 } else { 2 };
         let threshold = args.get(index + words - 1);
         self.to = Some(if by_length {
@@ -129,13 +132,15 @@ impl Parsed {
         if let (None, Some(refusal)) = (self.to, must) {
             return Err(refusal);
         }
-        if self.limit.is_some() && !self.is_approximate {
+        // A log may say how many entries were meant to be looked at; it says how many are left, too.
+        if self.limit.is_some() && !self.is_approximate && !limits.is_replay {
             return Err(Error::of("ERR syntax error, LIMIT cannot be used without the special ~ option"));
         }
         let Some(to) = self.to else { return Ok(None) };
         // As in Redis, trimming that may stop anywhere stops after a hundred nodes.
         let limit = match (self.limit, self.is_approximate) {
-            (Some(limit), _) => limit,
+            (Some(limit), true) => limit,
+            (Some(_), false) => 0,
             (None, false) => 0,
             (None, true) => match (limits.stream_node_entries_max as u64).saturating_mul(100) {
                 0 => 10_000,
@@ -157,12 +162,14 @@ pub(super) struct Add {
     pub(super) id: Option<NewId>,
     /// Word of the first field.
     pub(super) fields_at: usize,
+    /// The word of the operator, where trimming may stop anywhere.
+    pub(super) approximate_at: Option<usize>,
 }
 
 impl Add {
     pub(super) fn parse(args: &Args<'_>, limits: &Limits) -> Result<Add, Error> {
         if args.get(2) == b"*" {
-            return Ok(Add { must_exist: false, trim: None, id: None, fields_at: 3 });
+            return Ok(Add { must_exist: false, trim: None, id: None, fields_at: 3, approximate_at: None });
         }
         let (mut parsed, mut index, mut id) = (Parsed::default(), 2, None);
         while index < args.len() && args.get(index) != b"*" {
@@ -178,7 +185,8 @@ impl Add {
             }
         }
         let trim = parsed.trim(limits, None)?;
-        Ok(Add { must_exist: parsed.must_exist, trim, id, fields_at: index + 1 })
+        let (must_exist, approximate_at) = (parsed.must_exist, parsed.approximate_at);
+        Ok(Add { must_exist, trim, id, fields_at: index + 1, approximate_at })
     }
 }
 
@@ -189,8 +197,8 @@ fn new_id(text: &[u8]) -> Result<NewId, Error> {
     }
 }
 
-/// What XTRIM was asked for.
-pub(super) fn trim(args: &Args<'_>, limits: &Limits) -> Result<Trim, Error> {
+/// What XTRIM was asked for, and the word of the operator where it may stop anywhere.
+pub(super) fn trim(args: &Args<'_>, limits: &Limits) -> Result<(Trim, Option<usize>), Error> {
     let (mut parsed, mut index) = (Parsed::default(), 2);
     while index < args.len() {
         match parsed.option(args, index)? {
@@ -199,7 +207,8 @@ pub(super) fn trim(args: &Args<'_>, limits: &Limits) -> Result<Trim, Error> {
         }
     }
     let none = Error::of("ERR syntax error, XTRIM must be called with a trimming strategy");
-    parsed.trim(limits, Some(none.clone()))?.ok_or(none)
+    let trim = parsed.trim(limits, Some(none.clone()))?.ok_or(none)?;
+    Ok((trim, parsed.approximate_at))
 }
 
 /// What XDELEX and XACKDEL were asked for: `[KEEPREF | DELREF | ACKED] IDS numids id [id ...]`.

@@ -5,6 +5,7 @@ use super::{STREAM, group_changed, now_ms, reply, told};
 use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
+use crate::logged::Digits;
 use crate::spec::{Arg, Begin, Command, Find, Flags, KeyFlags, KeySpec, Run, Spec};
 use crate::wait::{Timeout, Wait, timeout_millis};
 use larder_resp::Reply;
@@ -252,13 +253,19 @@ fn xreadgroup(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     if answered > 0 {
         begin_streams(cx, answered);
     }
+    cx.log().nothing();
     for (key_at, ask, is_served) in asked {
         let key = cx.key(args, key_at);
+        let (name, before) = (consumer, cx.db.local.effects.changes());
         let consumer = meet(cx, &key, group, consumer)?;
+        // Where deliveries are noted, they tell of the consumer.
+        if options.no_ack && cx.db.local.effects.changes() != before {
+            cx.log_also([b"XGROUP", b"CREATECONSUMER", key.bytes, group, name]);
+        }
         let Some(consumer) = consumer.filter(|_| is_served) else { continue };
         begin_stream(&mut cx.reply, key.bytes);
         match ask {
-            Asked::New => deliver(cx, &key, group, consumer, &options)?,
+            Asked::New => deliver(cx, &key, group, (consumer, name), &options)?,
             Asked::History(start) => answer_history(cx, &key, group, consumer, start, options.count)?,
         }
     }
@@ -320,10 +327,11 @@ fn deliver(
     cx: &mut Ctx<'_>,
     key: &Hashed<'_>,
     group: &[u8],
-    consumer: ConsumerId,
+    (consumer, name): (ConsumerId, &[u8]),
     options: &Options<'_>,
 ) -> Result<(), Error> {
     let (now_ms, no_ack) = (now_ms(cx), options.no_ack);
+    let (is_logged, mut delivered) = (cx.is_logged(), Vec::new());
     let reply = &mut cx.reply;
     cx.db.edit::<Stream, _>(key, |stream| {
         let unread = stream.group(group).and_then(|group| stream.unread(group));
@@ -331,10 +339,69 @@ fn deliver(
         reply.array(usize::try_from(count).unwrap_or(usize::MAX));
         stream.deliver(group, Delivery { consumer, now_ms, count, no_ack }, |entry| {
             reply::entry(reply, &entry);
+            if is_logged {
+                delivered.push(entry.id);
+            }
         });
     })?;
     group_changed(cx, key, 1, None);
+    if is_logged {
+        log_deliveries(cx, key, group, (name, no_ack), &delivered)?;
+    }
     Ok(())
+}
+
+/// Logs what a delivery did: to each entry, and to the group.
+#[cold]
+fn log_deliveries(
+    cx: &mut Ctx<'_>,
+    key: &Hashed<'_>,
+    group: &[u8],
+    (name, no_ack): (&[u8], bool),
+    delivered: &[StreamId],
+) -> Result<(), Error> {
+    let Some(stream) = cx.db.peek_as::<Stream>(key)? else { return Ok(()) };
+    let Some(found) = stream.group(group) else { return Ok(()) };
+    let (last_id, read) = (found.last_id(), found.entries_read());
+    let claims: Vec<Claimed> = match no_ack {
+        true => Vec::new(),
+        // Each tells the last id as it was then.
+        false => delivered.iter().filter_map(|id| Claimed::of(stream, group, *id, *id)).collect(),
+    };
+    for claim in claims {
+        claim.log(cx, key, group, name);
+    }
+    let read = read.map_or_else(|| b"-1".to_vec(), |read| Digits::of(read).text().to_vec());
+    cx.log_also([b"XGROUP", b"SETID", key.bytes, group, &last_id.text(), b"ENTRIESREAD", &read]);
+    Ok(())
+}
+
+/// A pending entry, as the log tells it.
+pub(super) struct Claimed {
+    id: StreamId,
+    delivered_ms: i64,
+    deliveries: u64,
+    last_id: StreamId,
+}
+
+impl Claimed {
+    /// A pending entry of a group whose last id is to be told as `last_id`.
+    pub(super) fn of(stream: &Stream, group: &[u8], id: StreamId, last_id: StreamId) -> Option<Claimed> {
+        let Pending { delivered_ms, deliveries, .. } = stream.group(group)?.pending(id)?;
+        Some(Claimed { id, delivered_ms, deliveries, last_id })
+    }
+
+    /// Logs that it is pending for a consumer.
+    pub(super) fn log(&self, cx: &mut Ctx<'_>, key: &Hashed<'_>, group: &[u8], consumer: &[u8]) {
+        let time = Digits::of(self.delivered_ms.unsigned_abs());
+        let (count, last_id) = (Digits::of(self.deliveries), self.last_id.text());
+        let (id, force) = (self.id.text(), b"FORCE");
+        let words = [&b"XCLAIM"[..], key.bytes, group, consumer, b"0", &id, b"TIME", time.text()];
+        let db = cx.db.index();
+        let rest = [&b"RETRYCOUNT"[..], count.text(), force, b"JUSTID", b"LASTID", &last_id];
+        let words: Vec<&[u8]> = words.into_iter().chain(rest).collect();
+        cx.log().also_all(db, words.into_iter());
+    }
 }
 
 /// Answers what the consumer has pending from `start` on, and counts one more delivery of each. Of an

@@ -141,6 +141,8 @@ fn delex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     if met {
         cx.db.remove(&key);
         cx.db.changed(&key, Event::DEL);
+        // Older servers do not know the command.
+        cx.log_removal(key.bytes, false);
     }
     cx.reply.integer(met.into());
     Ok(())
@@ -171,6 +173,8 @@ fn delifeq(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     if met {
         cx.db.remove(&key);
         cx.db.changed(&key, Event::DEL);
+        // Redis does not know the command.
+        cx.log_removal(key.bytes, false);
     }
     cx.reply.integer(met.into());
     Ok(())

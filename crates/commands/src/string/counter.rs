@@ -145,6 +145,7 @@ fn incrbyfloat(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     // Never as an integer, as in Redis: OBJECT ENCODING would tell.
     cx.db.put_text(&key, &text, Expire::Keep);
     cx.db.changed(&key, Event::INCRBYFLOAT);
+    cx.log_instead([b"SET", key.bytes, &text, b"KEEPTTL"]);
     cx.reply.bulk(&text);
     Ok(())
 }

@@ -59,6 +59,7 @@ fn getdel(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     if value.is_some() {
         cx.db.remove(&key);
         cx.db.changed(&key, Event::DEL);
+        cx.log_removal(key.bytes, false);
     }
     Ok(())
 }
@@ -107,14 +108,17 @@ fn getex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         Some(at) if at <= ends.now => {
             cx.db.remove_for(&key, Removal::Expired);
             cx.db.changed(&key, Event::DEL);
+            cx.log_removal(key.bytes, cx.db.local.lazy_free.expired);
         }
         Some(at) => {
             cx.db.set_deadline(&key, Some(at));
             cx.db.changed(&key, Event::EXPIRE);
+            cx.log_end(key.bytes, at, &args.tail(args.len()));
         }
         None if options.expiry == Expiry::Persist && cx.db.deadline(&key).flatten().is_some() => {
             cx.db.set_deadline(&key, None);
             cx.db.changed(&key, Event::PERSIST);
+            cx.log_instead([b"PERSIST", key.bytes]);
         }
         None => {}
     }

@@ -6,7 +6,7 @@
 //! Read next: `larder_store`'s `leases.rs`.
 
 use super::options::{EXPIRATIONS, Expiry, Unit};
-use super::set::store;
+use super::set::{log_with_end, store};
 use crate::args::Args;
 use crate::cx::{Ctx, ReplyStr};
 use crate::error::Error;
@@ -181,6 +181,11 @@ fn setlease(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let mark = Mark::new(fresh_until, options.stale_ms, options.tags);
     if !mark.is_empty() {
         cx.db.mark(&key, mark);
+    }
+    // Leases, tags and old values are not kept over a restart.
+    match end {
+        Some(end) => log_with_end(cx, &key, args.get(3), end),
+        None => cx.log_instead([b"SET", key.bytes, args.get(3)]),
     }
     cx.db.lease_counts().won.fetch_add(1, Relaxed);
     cx.reply.ok();

@@ -7,18 +7,21 @@
 mod conditional;
 mod counter;
 mod get;
+mod increx;
 mod lcs;
 mod lease;
 mod multi;
 mod options;
 mod range;
 mod set;
+mod throttle;
 
 use crate::spec::Command;
 
 /// The string commands, by name.
 pub static COMMANDS: &[&Command] = &[
     &range::APPEND,
+    &throttle::CL_THROTTLE,
     &counter::DECR,
     &counter::DECRBY,
     &conditional::DELEX,
@@ -33,6 +36,7 @@ pub static COMMANDS: &[&Command] = &[
     &counter::INCR,
     &counter::INCRBY,
     &counter::INCRBYFLOAT,
+    &increx::INCREX,
     &lcs::LCS,
     &multi::MGET,
     &multi::MSET,

@@ -8,8 +8,9 @@ use super::set::store;
 use crate::args::Args;
 use crate::cx::{Ctx, ReplyStr};
 use crate::error::Error;
+use crate::logged::Digits;
 use crate::spec::{Acl, Arg, Begin, Command, Find, Flags, Group, KeyFlags, KeySpec, Run, Spec};
-use larder_store::Expire;
+use larder_store::{Expire, Hashed};
 use larder_values::number;
 
 const PER_KEY: &str = "O(N) where N is the number of keys.";
@@ -157,6 +158,19 @@ pub static MSETEX: Command = Command {
     subcommands: &[],
 };
 
+/// Logs what became of one key as a SET: its end may be its own, and older servers know no MSETEX.
+fn log_one(cx: &mut Ctx<'_>, key: &Hashed<'_>, value: &[u8], expire: Expire) {
+    if !cx.is_logged() {
+        return;
+    }
+    match expire {
+        Expire::At(at) => cx.log_also([b"SET", key.bytes, value, b"PXAT", Digits::of(at.0).text()]),
+        Expire::Keep => cx.log_also([b"SET", key.bytes, value, b"KEEPTTL"]),
+        Expire::Clear => cx.log_also([b"SET", key.bytes, value]),
+    }
+    cx.log().nothing();
+}
+
 fn msetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let count = number::parse_i64(args.get(1)).and_then(|count| i32::try_from(count).ok());
     let count = count.filter(|&count| count > 0).ok_or(INVALID_NUMKEYS)?;
@@ -175,6 +189,7 @@ fn msetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
             let expire = options.expiry.expire(cx.ends(), "msetex")?;
             let key = cx.key(args, index);
             store(cx, &key, args.get(index + 1), expire);
+            log_one(cx, &key, args.get(index + 1), expire);
         }
     }
     cx.reply.integer(met.into());

@@ -1,12 +1,13 @@
 //! Writing one string whole: SET, SETNX, SETEX, PSETEX, GETSET.
 
 use super::conditional::Condition;
-use super::options::{EXPIRATIONS, Grammar, KEEPTTL, Options, Unit};
+use super::options::{EXPIRATIONS, Expiry, Grammar, KEEPTTL, Options, Unit};
 use crate::args::Args;
 use crate::cx::{Ctx, ReplyStr};
 use crate::error::Error;
+use crate::logged::{Digits, is_integer};
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
-use larder_store::{Event, Expire, Hashed};
+use larder_store::{Event, Expire, Hashed, Millis};
 
 /// Stores a string whatever the key held, and says so.
 #[inline]
@@ -111,6 +112,9 @@ fn set_with_options(cx: &mut Ctx<'_>, args: &Args<'_>, key: &Hashed<'_>) -> Resu
     };
     if met {
         store(cx, key, args.get(2), expire);
+        if cx.is_logged() {
+            log_set(cx, args, key, &options, expire);
+        }
     }
     match (options.get, met) {
         (true, _) => {}
@@ -118,6 +122,41 @@ fn set_with_options(cx: &mut Ctx<'_>, args: &Args<'_>, key: &Hashed<'_>) -> Resu
         (false, false) => cx.reply.null(),
     }
     Ok(())
+}
+
+/// Says what a SET with options is logged as: with the moment of its end, and without GET.
+#[cold]
+fn log_set(cx: &mut Ctx<'_>, args: &Args<'_>, key: &Hashed<'_>, options: &Options<'_>, expire: Expire) {
+    match expire {
+        Expire::At(at) => {
+            let is_moment =
+                matches!(options.expiry, Expiry::At(Unit::UnixMillis, text) if is_integer(text, at.0));
+            if !is_moment || options.condition.compares() {
+                log_with_end(cx, key, args.get(2), at);
+            }
+        }
+        // Older servers do not know these conditions.
+        Expire::Keep if options.condition.compares() => {
+            cx.log_instead([b"SET", key.bytes, args.get(2), b"KEEPTTL"]);
+        }
+        Expire::Clear if options.condition.compares() => {
+            cx.log_instead([b"SET", key.bytes, args.get(2)]);
+        }
+        Expire::Keep | Expire::Clear if options.get => {
+            // The value may be the word itself.
+            let words = args.from(0).enumerate();
+            let kept = words.filter(|(index, word)| *index < 3 || !word.eq_ignore_ascii_case(b"get"));
+            let kept: Vec<&[u8]> = kept.map(|(_, word)| word).collect();
+            cx.log().instead(kept.into_iter());
+        }
+        Expire::Keep | Expire::Clear => {}
+    }
+}
+
+/// Says that a command is logged as SET with the moment of the end.
+pub(super) fn log_with_end(cx: &mut Ctx<'_>, key: &Hashed<'_>, value: &[u8], at: Millis) {
+    let at = Digits::of(at.0);
+    cx.log_instead([b"SET", key.bytes, value, b"PXAT", at.text()]);
 }
 
 /// SETNX key value
@@ -194,6 +233,7 @@ fn set_for(cx: &mut Ctx<'_>, args: &Args<'_>, unit: Unit, command: &str) -> Resu
     let deadline = unit.deadline(args.get(2), cx.ends(), command)?;
     let key = cx.key(args, 1);
     store(cx, &key, args.get(3), Expire::At(deadline));
+    log_with_end(cx, &key, args.get(3), deadline);
     cx.reply.ok();
     Ok(())
 }
@@ -223,5 +263,6 @@ fn getset(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let old = cx.db.string(&key)?;
     cx.reply.string_or_null(old);
     store(cx, &key, args.get(2), Expire::Clear);
+    cx.log_instead([b"SET", key.bytes, args.get(2)]);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! ZADD and ZINCRBY.
 
 use super::changed;
-use super::reply::ReplyMember;
+use super::reply::reply_score;
 use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 pub static ZADD: Command = Command {
     spec: Spec {
         name: "zadd",
+        element: 3,
         summary: "Adds members to a sorted set, or gives present ones new scores.",
         since: "1.2.0",
         group: Group::SortedSet,
@@ -50,6 +51,7 @@ pub static ZADD: Command = Command {
 pub static ZINCRBY: Command = Command {
     spec: Spec {
         name: "zincrby",
+        element: 3,
         summary: "Adds a number to a member's score; a new member starts from 0.",
         since: "1.2.0",
         group: Group::SortedSet,
@@ -194,7 +196,7 @@ pub(crate) fn add_pairs(
     let event = if options.add.increment { Event::ZINCR } else { Event::ZADD };
     changed(&mut cx.db, &key, event, sum.added + sum.changed);
     match sum.score {
-        Some(score) if options.add.increment => cx.reply.score(score, &mut Vec::with_capacity(32)),
+        Some(score) if options.add.increment => reply_score(cx, score),
         None if options.add.increment => cx.reply.null(),
         _ if options.count_changes => cx.reply.count(sum.added + sum.changed),
         _ => cx.reply.count(sum.added),

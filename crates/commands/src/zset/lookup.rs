@@ -1,6 +1,6 @@
 //! Single members and counts: ZCARD, ZCOUNT, ZLEXCOUNT, ZSCORE, ZMSCORE, ZRANK, ZREVRANK.
 
-use super::reply::ReplyMember;
+use super::reply::{ReplyMember, reply_score};
 use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
@@ -68,6 +68,7 @@ pub static ZLEXCOUNT: Command = Command {
 pub static ZSCORE: Command = Command {
     spec: Spec {
         name: "zscore",
+        element: 2,
         summary: "Answers a member's score.",
         since: "1.2.0",
         group: Group::SortedSet,
@@ -87,6 +88,7 @@ pub static ZSCORE: Command = Command {
 pub static ZMSCORE: Command = Command {
     spec: Spec {
         name: "zmscore",
+        element: 2,
         summary: "Answers the scores of several members.",
         since: "6.2.0",
         group: Group::SortedSet,
@@ -106,6 +108,7 @@ pub static ZMSCORE: Command = Command {
 pub static ZRANK: Command = Command {
     spec: Spec {
         name: "zrank",
+        element: 2,
         summary: "Answers how many members come before one, lowest score first.",
         since: "2.0.0",
         group: Group::SortedSet,
@@ -126,6 +129,7 @@ pub static ZRANK: Command = Command {
 pub static ZREVRANK: Command = Command {
     spec: Spec {
         name: "zrevrank",
+        element: 2,
         summary: "Answers how many members come before one, highest score first.",
         since: "2.0.0",
         group: Group::SortedSet,
@@ -178,7 +182,7 @@ fn zlexcount(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
 fn zscore(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let key = cx.key(args, 1);
     match cx.db.read_as::<ZSet>(&key)?.and_then(|set| set.score(args.get(2))) {
-        Some(score) => cx.reply.score(score, &mut Vec::with_capacity(32)),
+        Some(score) => reply_score(cx, score),
         None => cx.reply.null(),
     }
     Ok(())
@@ -216,7 +220,7 @@ fn rank(cx: &mut Ctx<'_>, args: &Args<'_>, backwards: bool) -> Result<(), Error>
             }
             cx.reply.count(if backwards { len - 1 - rank } else { rank });
             if with_score {
-                cx.reply.score(score, &mut Vec::with_capacity(32));
+                reply_score(cx, score);
             }
         }
         None if with_score => cx.reply.null_array(),

@@ -167,6 +167,7 @@ pub(super) fn pop(
         End::Min => set.range(0, count, false),
         End::Max => set.range(len.saturating_sub(1), count, true),
     };
+    let name: &'static [u8] = if end == End::Min { b"ZPOPMIN" } else { b"ZPOPMAX" };
     match shape {
         Shape::Flat => cx.reply.array(count * 2),
         Shape::Pairs => cx.reply.array(count),
@@ -187,6 +188,11 @@ pub(super) fn pop(
         }
         cx.reply.member(member);
         cx.reply.score(score, &mut text);
+    }
+    match shape {
+        Shape::Flat | Shape::Pairs => {}
+        Shape::KeyFlat => cx.log_pop(name, key.bytes, None),
+        Shape::KeyPairs => cx.log_pop(name, key.bytes, Some(count)),
     }
     let first = if end == End::Min { 0 } else { len - count };
     let edited = cx.db.edit(key, |set: &mut ZSet| set.remove_span(first, count))?;

@@ -17,6 +17,7 @@ use std::ops::Range;
 pub static ZREM: Command = Command {
     spec: Spec {
         name: "zrem",
+        element: 2,
         summary: "Takes members out of a sorted set.",
         since: "1.2.0",
         group: Group::SortedSet,

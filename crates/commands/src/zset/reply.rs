@@ -1,8 +1,16 @@
 //! Members and scores as replies.
 
+use crate::cx::Ctx;
 use larder_resp::Reply;
 use larder_values::number;
 use larder_values::packed::Element;
+
+/// Answers a score alone.
+pub(crate) fn reply_score(cx: &mut Ctx<'_>, score: f64) {
+    let text = &mut cx.db.local.scratch;
+    cx.reply.score(score, text);
+    text.clear();
+}
 
 /// Members and scores as replies.
 pub(crate) trait ReplyMember {

@@ -49,9 +49,12 @@ fn options_take_one_value_or_several_in_one_argument_or_more() {
 #[test]
 fn a_bare_save_turns_snapshots_off() {
     assert_eq!(start(&["--save", "--port", "7000"]).unwrap().settings.port(), 7000);
-    assert!(start(&["--port", "7000", "--save"]).is_ok());
-    assert!(start(&["--save", "", "--appendonly", "no"]).is_ok());
-    assert!(refusal(start(&["--save", "60 1"])).contains("supports only save ''"));
+    assert_eq!(start(&["--save", "--port", "7000"]).unwrap().settings.save(), []);
+    assert_eq!(start(&["--port", "7000", "--save"]).unwrap().settings.save(), []);
+    assert_eq!(start(&["--save", "", "--appendonly", "no"]).unwrap().settings.save(), []);
+    assert_eq!(start(&["--cache"]).unwrap().settings.save(), []);
+    assert_eq!(start(&["--cache", "--save", "60 1"]).unwrap().settings.save().len(), 1);
+    assert_eq!(start(&["--port", "7000"]).unwrap().settings.save().len(), 3);
 }
 
 #[test]
@@ -140,20 +143,24 @@ fn a_secret_is_not_shown() {
 
 #[test]
 fn options_to_come_are_ignored_at_their_default_and_refused_otherwise() {
-    let plan = from_text(b"tls-cert-file \"\"\nproc-title-template \"{title} {listen-addr} {server-mode}\"")
-        .unwrap();
+    let plan =
+        from_text(b"ignore-warnings \"\"\nproc-title-template \"{title} {listen-addr} {server-mode}\"")
+            .unwrap();
     assert_eq!(plan.warnings.len(), 2);
     assert_eq!(plan.check_report().matches("Warning: ").count(), 2);
     assert!(plan.check_report().ends_with("\nOK\n"));
     assert!(plan.warnings[0].reason.text().contains("ignored"));
     assert_eq!(
-        refusal(from_text(b"tls-cert-file x")),
-        "this version of Larder supports only tls-cert-file ''"
+        refusal(from_text(b"ignore-warnings x")),
+        "this version of Larder supports only ignore-warnings ''"
     );
     assert!(from_text(b"appendonly no\nreplicaof no one\nshutdown-timeout 10").unwrap().warnings.is_empty());
-    assert_eq!(refusal(from_text(b"appendonly yes")), "this version of Larder supports only appendonly 'no'");
+    assert_eq!(
+        refusal(from_text(b"cluster-enabled yes")),
+        "this version of Larder supports only cluster-enabled 'no'"
+    );
     assert!(refusal(from_text(b"replicaof localhost 6379")).contains("replicaof"));
-    assert_eq!(from_text(b"save 3600 1 300 100 60 10000\njemalloc-bg-thread yes").unwrap().warnings.len(), 2);
+    assert_eq!(from_text(b"jemalloc-bg-thread yes").unwrap().warnings.len(), 1);
     assert_eq!(from_text(b"set-proc-title yes\nsanitize-dump-payload no").unwrap().warnings.len(), 2);
     assert_eq!(from_text(b"io-threads-do-reads yes").unwrap().warnings.len(), 1);
     assert!(refusal(from_text(b"loadmodule x.so")).contains("not in this version"));
@@ -164,26 +171,22 @@ fn options_to_come_are_ignored_at_their_default_and_refused_otherwise() {
 }
 
 #[test]
-fn the_user_line_of_a_file_that_redis_wrote_is_taken_and_other_users_are_not() {
-    assert!(from_text(b"user default on nopass sanitize-payload ~* &* +@all").is_ok());
-    for line in [
-        "user default on nopass ~* &* -@all",
-        "user default on nopass ~* +@all",
-        "user bob on nopass ~* &* +@all",
-        "user",
-    ] {
-        assert!(refusal(from_text(line.as_bytes())).contains("not in this version"), "{line}");
-    }
+fn users_are_kept_line_by_line_and_their_rules_are_shown_to_nobody() {
+    let plan = from_text(b"user default on nopass ~* &* +@all\ntimeout 0\nuser bob on >\"a b\"\n").unwrap();
+    let words: Vec<_> = plan.users.iter().map(|user| user.words.concat()).collect();
+    assert_eq!(words, [&b"defaultonnopass~*&*+@all"[..], b"bobon>a b"]);
+    let problem = plan.users[1].problem(Reason::new("no")).to_string();
+    assert!(problem.contains("line 3") && problem.contains("bob") && !problem.contains("a b"), "{problem}");
+    assert!(!refusal(from_text(b"user")).is_empty());
+    let error = from_text(b"user ann >sesame \"").unwrap_err().to_string();
+    assert!(!error.contains("sesame"), "{error}");
 }
 
 #[test]
 fn aliases_set_the_same_value() {
     assert_eq!(from_text(b"io-threads 4").unwrap().settings.threads(), 4);
     assert!(from_text(b"lua-time-limit 5000").unwrap().warnings.is_empty());
-    assert_eq!(
-        refusal(from_text(b"lua-time-limit 7")),
-        "this version of Larder supports only busy-reply-threshold '5000': there are no scripts yet"
-    );
+    assert_eq!(from_text(b"lua-time-limit 7").unwrap().settings.busy_reply_threshold(), 7);
 }
 
 #[test]
@@ -264,6 +267,9 @@ fn save_lines_and_output_limits_add_up() {
     assert_eq!(limits.of(crate::ClientClass::Normal).hard_bytes, 1);
     assert_eq!(limits.of(crate::ClientClass::Replica).hard_bytes, 4096);
     assert_eq!(limits.of(crate::ClientClass::PubSub).soft_seconds, 60);
+    let rules = from_text(b"save 60 5\nsave 7 8 9 10").unwrap().settings.save().to_vec();
+    let rules: Vec<_> = rules.iter().map(|rule| (rule.seconds, rule.changes)).collect();
+    assert_eq!(rules, [(60, 5), (7, 8), (9, 10)]);
 }
 
 proptest::proptest! {

@@ -113,11 +113,11 @@ fn what_an_included_file_sets_is_overridden_at_the_end() {
     fs::write(&outer, format!("hz 15\ninclude {}\n", inner.display())).unwrap();
     let (file, settings) = started(&outer);
     assert_eq!(settings.hz(), 20);
-    file.rewrite(&settings).unwrap();
+    file.rewrite(&settings, &[]).unwrap();
     assert_eq!(started(&outer).1, settings);
     // Back to a default that the included file knows nothing of.
     let settings = changed(settings, &[("timeout", "0"), ("hz", "10")]);
-    file.rewrite(&settings).unwrap();
+    file.rewrite(&settings, &[]).unwrap();
     assert_eq!(started(&outer).1, settings);
     assert_eq!(fs::read_to_string(&inner).unwrap(), "hz 20\ntimeout 7\n");
 }
@@ -132,7 +132,7 @@ fn the_file_is_replaced_with_its_mode_behind_a_link_and_nothing_is_left_aside() 
     let stale = directory.path().join(format!("real.{}.tmp", std::process::id()));
     fs::write(&stale, "half").unwrap();
     let (file, settings) = started(&link);
-    file.rewrite(&changed(settings, &[("hz", "6")])).unwrap();
+    file.rewrite(&changed(settings, &[("hz", "6")]), &[]).unwrap();
     assert_eq!(fs::read_to_string(&real).unwrap(), "hz 6\n");
     assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
@@ -146,20 +146,23 @@ fn a_file_that_is_gone_is_written_anew_and_a_bad_one_is_left_alone() {
     fs::write(&path, "hz 5\n").unwrap();
     let (file, settings) = started(&path);
     fs::remove_file(&path).unwrap();
-    file.rewrite(&settings).unwrap();
+    file.rewrite(&settings, &[]).unwrap();
     assert_eq!(started(&path).1, settings);
     fs::write(&path, "nonsense 1\nhz 5\n").unwrap();
-    let error = String::from_utf8(file.rewrite(&settings).unwrap_err().text()).unwrap();
+    let error = String::from_utf8(file.rewrite(&settings, &[]).unwrap_err().text()).unwrap();
     assert!(error.starts_with("ERR Rewriting config file: ") && error.contains("nonsense"), "{error}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "nonsense 1\nhz 5\n");
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    assert_eq!(file.rewrite(&settings).unwrap_err().text(), b"ERR Rewriting config file: not a regular file");
+    assert_eq!(
+        file.rewrite(&settings, &[]).unwrap_err().text(),
+        b"ERR Rewriting config file: not a regular file"
+    );
     fs::remove_dir(&path).unwrap();
     let gone = directory.path().join("sub").join("a.conf");
     let file = ConfigFile::new(&gone, Path::new("/"));
     assert_eq!(
-        file.rewrite(&settings).unwrap_err().text(),
+        file.rewrite(&settings, &[]).unwrap_err().text(),
         b"ERR Rewriting config file: No such file or directory"
     );
 }

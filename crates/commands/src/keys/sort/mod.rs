@@ -71,7 +71,7 @@ pub static SORT: Command = Command {
         args: &[KEY, BY, LIMIT, GET, ORDER, ALPHA, STORE],
         ..Spec::EMPTY
     },
-    run: Run::Keyspace(|cx, args| sort(cx, args, Plan::parse(args, true)?)),
+    run: Run::Keyspace(|cx, args| sort(cx, args, Plan::parse(args, true, cx.may_read_any)?)),
     subcommands: &[],
 };
 
@@ -89,7 +89,7 @@ pub static SORT_RO: Command = Command {
         args: &[KEY, BY, LIMIT, GET, ORDER, ALPHA],
         ..Spec::EMPTY
     },
-    run: Run::Keyspace(|cx, args| sort(cx, args, Plan::parse(args, false)?)),
+    run: Run::Keyspace(|cx, args| sort(cx, args, Plan::parse(args, false, cx.may_read_any)?)),
     subcommands: &[],
 };
 

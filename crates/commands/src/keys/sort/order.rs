@@ -108,7 +108,7 @@ mod tests {
     /// Sorts a list under the options of a command line; values come from a few fixed keys.
     fn sort(options: &str, elements: &[&str]) -> Result<Vec<Option<String>>, Error> {
         let (request, spans) = spans_of(&format!("SORT l {options}"));
-        let plan = Plan::parse(&Args::new(&request, &spans), true)?;
+        let plan = Plan::parse(&Args::new(&request, &spans), true, true)?;
         let values: &[(&str, &str)] =
             &[("w1", "3"), ("w2", "1"), ("w3", "2"), ("o1", "a"), ("o2", "b"), ("bad2", "x")];
         let elements = elements.iter().map(|element| element.as_bytes().to_vec()).collect();

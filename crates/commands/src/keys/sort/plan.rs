@@ -5,6 +5,9 @@ use crate::error::Error;
 use larder_values::number;
 use smallvec::SmallVec;
 
+const BY_DENIED: Error = Error::of("ERR BY option of SORT denied due to insufficient ACL permissions.");
+const GET_DENIED: Error = Error::of("ERR GET option of SORT denied due to insufficient ACL permissions.");
+
 /// What a SORT was asked for.
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
@@ -74,8 +77,8 @@ impl<'a> Pattern<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Reads the words behind the key.
-    pub(super) fn parse(args: &Args<'a>, may_store: bool) -> Result<Self, Error> {
+    /// Reads the words behind the key. `may_read_any`: whether patterns may lead to keys.
+    pub(super) fn parse(args: &Args<'a>, may_store: bool, may_read_any: bool) -> Result<Self, Error> {
         let mut plan = Plan {
             by: By::Element,
             alpha: false,
@@ -106,8 +109,14 @@ impl<'a> Plan<'a> {
                 2
             } else if args.is(index, b"by") && left >= 1 {
                 plan.set_by(args.get(index + 1));
+                if !may_read_any && args.get(index + 1).contains(&b'*') {
+                    return Err(BY_DENIED);
+                }
                 2
             } else if args.is(index, b"get") && left >= 1 {
+                if !may_read_any {
+                    return Err(GET_DENIED);
+                }
                 plan.add_get(args.get(index + 1));
                 2
             } else {
