@@ -1,10 +1,10 @@
-//! What the queue asks of a file system, so that tests can have it fail.
+//! What is asked of a file system by whoever must not lose anything, so that tests can have it fail.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// A file system, as far as the queue changes it.
+/// A file system, as far as it is changed.
 pub trait Disk: Send + 'static {
     /// Opens a file to append to; makes it where there is none.
     ///
@@ -17,6 +17,12 @@ pub trait Disk: Send + 'static {
     /// # Errors
     /// The system's.
     fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Gives a file another name, in place of the file that has it.
+    ///
+    /// # Errors
+    /// The system's.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Has the names in a folder survive a power cut.
     ///
@@ -57,6 +63,10 @@ impl Disk for Files {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {

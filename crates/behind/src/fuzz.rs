@@ -27,6 +27,7 @@ fn check(bytes: &[u8]) {
     for record in &scanned.records {
         match record {
             Record::Write(write) => record::write_write(write, &mut again),
+            Record::Group(writes) => record::write_group(writes, &mut again),
             Record::Done(seqs) => record::write_done(seqs.iter().copied(), &mut again),
             Record::Letter(letter) => record::write_letter(letter, &mut again),
         }

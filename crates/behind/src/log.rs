@@ -133,6 +133,10 @@ impl Log {
             match &record {
                 Record::Write(write) => held.next_seq = held.next_seq.max(write.seq.saturating_add(1)),
                 Record::Done(_) => {}
+                Record::Group(writes) => {
+                    let last = writes.last().map_or(0, |write| write.seq);
+                    held.next_seq = held.next_seq.max(last.saturating_add(1));
+                }
                 Record::Letter(_) => return Err(damaged(&path, 0, "it holds a dead letter")),
             }
             held.records.push((number, record));
@@ -358,6 +362,7 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::Change;
     use crate::disk::Files;
     use crate::record::{Key, Write, write_write};
     use std::sync::Arc;
@@ -367,7 +372,7 @@ mod tests {
             seq,
             at_ms: 5,
             key: Arc::new(Key { db: 0, bytes: b"k".as_slice().into() }),
-            value: Some(vec![b'v'; 50].into()),
+            change: Change::Set(vec![b'v'; 50].into()),
         }
     }
 

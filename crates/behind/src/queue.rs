@@ -2,6 +2,7 @@
 //!
 //! Read next: `state.rs` for whose turn it is, `writer.rs` for how writes get to disk.
 
+use crate::change::Change;
 use crate::disk::Disk;
 use crate::letters::{Letter, Letters};
 use crate::log::Log;
@@ -9,7 +10,7 @@ use crate::record::{Key, Record, Write, room_of};
 use crate::state::{Cursor, Owners, Pending};
 use crate::writer;
 use parking_lot::{Condvar, Mutex};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -72,8 +73,8 @@ pub struct NewWrite {
     pub key: Key,
     /// Its hash.
     pub hash: u64,
-    /// What it is set to; nothing where it is deleted.
-    pub value: Option<Box<[u8]>>,
+    /// What becomes of it.
+    pub change: Change,
 }
 
 /// Is told the numbers of what was pushed once it is queued, or why it is not. Called by the queue's own thread.
@@ -95,7 +96,9 @@ pub(crate) struct State {
     pub(crate) incoming: Vec<Incoming>,
     pub(crate) incoming_bytes: u64,
     /// Writes that are done, with the segments that need them no more; the log is to note them.
-    pub(crate) done: Vec<(u64, Option<u64>)>,
+    pub(crate) done: Vec<(u64, Vec<u64>)>,
+    /// Segments that hold too much, since writes have become one.
+    pub(crate) freed: Vec<u64>,
     pub(crate) next_seq: u64,
     pub(crate) config: Config,
     /// Why the last attempt to write failed.
@@ -227,6 +230,7 @@ impl Queue {
             incoming: Vec::new(),
             incoming_bytes: 0,
             done: Vec::new(),
+            freed: Vec::new(),
             next_seq,
             config,
             failure: None,
@@ -278,9 +282,7 @@ impl Queue {
         now_ms: u64,
         done: Done,
     ) -> Result<(), String> {
-        let size = |write: &NewWrite| {
-            room_of(write.key.bytes.len(), write.value.as_ref().map_or(0, |value| value.len()))
-        };
+        let size = |write: &NewWrite| room_of(write.key.bytes.len(), &write.change);
         let bytes: u64 = writes.iter().map(size).sum();
         let letters = self.shared.counts.letter_bytes.load(Relaxed);
         let mut state = self.shared.state.lock();
@@ -302,8 +304,7 @@ impl Queue {
             state.next_seq += 1;
             // Under the lock, so that of two writes of a key the later one stays.
             self.last[write.hash as usize % LAST].store(seq, Relaxed);
-            let (key, value) = (Arc::new(write.key), write.value.map(Arc::from));
-            incoming.push(Write { seq, at_ms: now_ms, key, value });
+            incoming.push(Write { seq, at_ms: now_ms, key: Arc::new(write.key), change: write.change });
         }
         owner.unsettled.fetch_add(incoming.len() as u64, Relaxed);
         state.incoming_bytes += bytes;
@@ -317,13 +318,13 @@ impl Queue {
         self.last[hash as usize % LAST].load(Relaxed) == seq
     }
 
-    /// What a key will be in the store: set to this, or deleted. `None` where nothing of it is queued.
-    pub fn newest(&self, db: u32, key: &[u8]) -> Option<Option<Arc<[u8]>>> {
+    /// What will become of a key in the store, by all that is queued of it. `None` where nothing is.
+    pub fn newest(&self, db: u32, key: &[u8]) -> Option<Change> {
         if self.is_empty() {
             return None;
         }
         let key = Key { db, bytes: key.into() };
-        self.shared.state.lock().pending.newest(&key).map(|write| write.value.clone())
+        self.shared.state.lock().pending.newest(&key)
     }
 
     /// Whether the store has everything. One load.
@@ -331,13 +332,13 @@ impl Queue {
         self.shared.keys.load(Relaxed) == 0
     }
 
-    /// Asks `concern` about every key that the store does not have, and whether it is set, until it answers something. One that
+    /// Asks `concern` about every key that the store does not have, and what becomes of it, until it answers something. One that
     /// is sent or given back meanwhile may be left out.
-    pub fn find_key<T>(&self, mut concern: impl FnMut(&Key, bool) -> Option<T>) -> Option<T> {
+    pub fn find_key<T>(&self, mut concern: impl FnMut(&Key, &Change) -> Option<T>) -> Option<T> {
         let mut cursor = Cursor::default();
         loop {
             let writes = self.shared.state.lock().pending.next(&mut cursor, u64::MAX)?;
-            let found = writes.iter().find_map(|write| concern(&write.key, write.value.is_some()));
+            let found = writes.iter().find_map(|write| concern(&write.key, &write.change));
             if found.is_some() {
                 return found;
             }
@@ -448,8 +449,8 @@ impl Queue {
         let mut owners: Owners = Vec::new();
         let mut state = self.shared.state.lock();
         for write in writes {
-            let (segment, own) = state.pending.done(&write.key);
-            state.done.push((write.seq, segment));
+            let (segments, own) = state.pending.done(&write.key);
+            state.done.push((write.seq, segments));
             owners.extend(own);
         }
         self.shared.keys.store(state.pending.len(), Relaxed);
@@ -470,8 +471,15 @@ impl Queue {
     /// These are to be sent again.
     pub(crate) fn back(&self, writes: &[Write], is_held: bool) {
         let mut state = self.shared.state.lock();
-        writes.iter().for_each(|write| state.pending.back(&write.key, is_held));
+        let mut superseded = 0;
+        for write in writes {
+            if let Some(freed) = state.pending.back(&write.key, is_held) {
+                superseded += 1;
+                state.freed.extend(freed);
+            }
+        }
         drop(state);
+        self.shared.counts.superseded.fetch_add(superseded, Relaxed);
         if !is_held {
             self.shared.counts.retried.fetch_add(1, Relaxed);
         }
@@ -532,34 +540,36 @@ impl Incoming {
 
 /// What is still to be sent, by what a log held.
 fn recover(records: Vec<(u64, Record)>, buried: &HashSet<u64>, log: &mut Log) -> Pending {
-    let mut newest: std::collections::BTreeMap<u64, (Write, u64)> = std::collections::BTreeMap::new();
-    let mut by_key: std::collections::HashMap<Arc<Key>, u64> = std::collections::HashMap::new();
+    let mut writes: BTreeMap<u64, (Write, u64)> = BTreeMap::new();
+    let mut by_key: HashMap<Arc<Key>, BTreeSet<u64>> = HashMap::new();
+    let mut done: Vec<u64> = buried.iter().copied().collect();
     for (segment, record) in records {
-        match record {
-            Record::Write(write) => match by_key.get(&write.key).copied() {
-                Some(known) if known > write.seq => {}
-                known => {
-                    known.and_then(|known| newest.remove(&known));
-                    by_key.insert(Arc::clone(&write.key), write.seq);
-                    newest.insert(write.seq, (write, segment));
-                }
-            },
+        let some = match record {
+            Record::Write(write) => vec![write],
+            Record::Group(writes) => writes,
             Record::Done(seqs) => {
-                for seq in seqs {
-                    // A write that a newer one followed is not among the newest.
-                    if let Some((write, _)) = newest.remove(&seq) {
-                        by_key.remove(&write.key);
-                    }
-                }
+                done.extend(seqs);
+                continue;
             }
-            Record::Letter(_) => {}
+            Record::Letter(_) => continue,
+        };
+        for write in some {
+            by_key.entry(Arc::clone(&write.key)).or_default().insert(write.seq);
+            // One that was written anew has in it what it was made of.
+            writes.insert(write.seq, (write, segment));
         }
     }
+    for seq in done {
+        // With a write the store has all that was written to its key before.
+        let Some(seqs) = writes.get(&seq).and_then(|(write, _)| by_key.get_mut(&write.key)) else { continue };
+        let left = seqs.split_off(&seq.saturating_add(1));
+        std::mem::replace(seqs, left).iter().for_each(|seq| _ = writes.remove(seq));
+    }
     let mut pending = Pending::default();
-    for (seq, (write, segment)) in newest {
-        if !buried.contains(&seq) {
-            log.hold(segment);
-            pending.add(write, segment, None);
+    for (_, (write, segment)) in writes {
+        log.hold(segment);
+        for freed in pending.add(write, segment, None).unwrap_or_default() {
+            log.let_go(freed);
         }
     }
     pending

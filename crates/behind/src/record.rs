@@ -2,14 +2,18 @@
 //!
 //! ```text
 //! mark (4) | length of the body (4) | CRC-32C of length and body (4) | body
-//! body of a write:   1 set, 2 delete | sequence (8) | time (8) | database (4) | length of the key (4) | key | value
+//! body of a write:   kind | sequence (8) | time (8) | database (4) | length of the key (4) | key | what it does
+//!   kind 1 set: the value; 2 delete: nothing; 5 fields, 6 fields of a hash that is new: for each
+//!   1 with a value, 0 removed | length (4) and field | length (4) and value
 //! body of what is done: 3 | sequence (8) ...
 //! body of a dead letter: 4 | stream id (8 + 8) | length (4) and statement | length (4) and error | body of the write
+//! body of a group of writes: 7 | length (4) and body of a write ...
 //! ```
 //!
 //! Numbers are little-endian. Invariant: nothing read is believed before its checksum is right, and no room is made for what a length
 //! announces.
 
+use crate::change::{Change, Fields};
 use crate::letters::Letter;
 use std::sync::Arc;
 
@@ -31,23 +35,23 @@ pub struct Write {
     pub at_ms: u64,
     /// The key.
     pub key: Arc<Key>,
-    /// What it is set to; nothing where it is deleted.
-    pub value: Option<Arc<[u8]>>,
+    /// What becomes of the key.
+    pub change: Change,
 }
 
 impl Write {
     /// How much of the queue's room it takes, in bytes.
     pub fn size(&self) -> u64 {
-        room_of(self.key.bytes.len(), self.value.as_ref().map_or(0, |value| value.len()))
+        room_of(self.key.bytes.len(), &self.change)
     }
 }
 
-/// Bytes of a write beside its key and value, on disk and about so many in memory.
+/// Bytes of a write beside its key and what it does, on disk and about so many in memory.
 const WRITE_BYTES: usize = HEAD_BYTES + 1 + 8 + 8 + 4 + 4;
 
 /// How much of the queue's room a write takes.
-pub(crate) fn room_of(key: usize, value: usize) -> u64 {
-    (WRITE_BYTES + key + value) as u64
+pub(crate) fn room_of(key: usize, change: &Change) -> u64 {
+    (WRITE_BYTES + key + change.bytes()) as u64
 }
 
 /// A record.
@@ -55,7 +59,9 @@ pub(crate) fn room_of(key: usize, value: usize) -> u64 {
 pub enum Record {
     /// A write.
     Write(Write),
-    /// Writes that need not be sent any more.
+    /// Writes that were pushed together.
+    Group(Vec<Write>),
+    /// Writes that need not be sent any more: neither these, nor what was written to their keys before.
     Done(Vec<u64>),
     /// A write that the store refused for good.
     Letter(Letter),
@@ -68,6 +74,23 @@ const HEAD_BYTES: usize = 12;
 /// Appends a write.
 pub(crate) fn write_write(write: &Write, out: &mut Vec<u8>) {
     framed(out, |out| write_body(write, out));
+}
+
+/// Appends writes that are on disk together or not at all.
+pub(crate) fn write_group(writes: &[Write], out: &mut Vec<u8>) {
+    if let [write] = writes {
+        return write_write(write, out);
+    }
+    framed(out, |out| {
+        out.push(7);
+        for write in writes {
+            let start = out.len();
+            out.extend_from_slice(&[0; 4]);
+            write_body(write, out);
+            let length = ((out.len() - start - 4) as u32).to_le_bytes();
+            out[start..start + 4].copy_from_slice(&length);
+        }
+    });
 }
 
 /// Appends what is done.
@@ -84,22 +107,37 @@ pub(crate) fn write_letter(letter: &Letter, out: &mut Vec<u8>) {
         out.push(4);
         out.extend_from_slice(&letter.id.0.to_le_bytes());
         out.extend_from_slice(&letter.id.1.to_le_bytes());
-        for text in [&letter.statement, &letter.error] {
-            out.extend_from_slice(&(text.len() as u32).to_le_bytes());
-            out.extend_from_slice(text.as_bytes());
-        }
+        [&letter.statement, &letter.error].iter().for_each(|text| write_bytes(text.as_bytes(), out));
         write_body(&letter.write, out);
     });
 }
 
 fn write_body(write: &Write, out: &mut Vec<u8>) {
-    out.push(if write.value.is_some() { 1 } else { 2 });
+    out.push(match &write.change {
+        Change::Set(_) => 1,
+        Change::Delete => 2,
+        Change::Fields(fields) => 5 + u8::from(fields.is_new()),
+    });
     out.extend_from_slice(&write.seq.to_le_bytes());
     out.extend_from_slice(&write.at_ms.to_le_bytes());
     out.extend_from_slice(&write.key.db.to_le_bytes());
-    out.extend_from_slice(&(write.key.bytes.len() as u32).to_le_bytes());
-    out.extend_from_slice(&write.key.bytes);
-    out.extend_from_slice(write.value.as_deref().unwrap_or_default());
+    write_bytes(&write.key.bytes, out);
+    match &write.change {
+        Change::Set(value) => out.extend_from_slice(value),
+        Change::Delete => {}
+        Change::Fields(fields) => {
+            for (field, value) in fields.iter() {
+                out.push(u8::from(value.is_some()));
+                write_bytes(field, out);
+                write_bytes(value.unwrap_or_default(), out);
+            }
+        }
+    }
+}
+
+fn write_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    out.extend_from_slice(bytes);
 }
 
 fn framed(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
@@ -130,7 +168,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<(Record, usize)> {
 fn read_body(body: &[u8]) -> Option<Record> {
     let mut rest = Rest(body);
     match rest.byte()? {
-        kind @ (1 | 2) => Some(Record::Write(read_write(kind, rest)?)),
+        kind @ (1 | 2 | 5 | 6) => Some(Record::Write(read_write(kind, rest)?)),
         3 => {
             let (seqs, left) = rest.0.as_chunks::<8>();
             left.is_empty().then(|| Record::Done(seqs.iter().map(|seq| u64::from_le_bytes(*seq)).collect()))
@@ -138,8 +176,17 @@ fn read_body(body: &[u8]) -> Option<Record> {
         4 => {
             let id = (rest.number()?, rest.number()?);
             let (statement, error) = (rest.text()?, rest.text()?);
-            let kind = rest.byte().filter(|kind| matches!(kind, 1 | 2))?;
+            let kind = rest.byte()?;
             Some(Record::Letter(Letter { id, statement, error, write: read_write(kind, rest)? }))
+        }
+        7 => {
+            let mut writes = Vec::new();
+            while !rest.0.is_empty() {
+                let mut body = Rest(rest.bytes()?);
+                let kind = body.byte()?;
+                writes.push(read_write(kind, body)?);
+            }
+            (writes.len() > 1).then_some(Record::Group(writes))
         }
         _ => None,
     }
@@ -147,14 +194,26 @@ fn read_body(body: &[u8]) -> Option<Record> {
 
 fn read_write(kind: u8, mut rest: Rest<'_>) -> Option<Write> {
     let (seq, at_ms, db) = (rest.number()?, rest.number()?, rest.short()?);
-    let length = rest.short()? as usize;
-    let key = Key { db, bytes: rest.take(length)?.into() };
-    let value = match kind {
-        1 => Some(rest.0.into()),
-        _ if rest.0.is_empty() => None,
+    let key = Key { db, bytes: rest.bytes()?.into() };
+    let change = match kind {
+        1 => Change::Set(rest.0.into()),
+        2 if rest.0.is_empty() => Change::Delete,
+        5 | 6 => {
+            let mut fields = Fields::new(kind == 6);
+            while !rest.0.is_empty() {
+                let is_set = rest.byte()?;
+                let (field, value) = (rest.bytes()?, rest.bytes()?);
+                match is_set {
+                    1 => fields.put(field, Some(value)),
+                    0 if value.is_empty() => fields.put(field, None),
+                    _ => return None,
+                }
+            }
+            Change::Fields(Arc::new(fields))
+        }
         _ => return None,
     };
-    Some(Write { seq, at_ms, key: Arc::new(key), value })
+    Some(Write { seq, at_ms, key: Arc::new(key), change })
 }
 
 /// What is left to read.
@@ -179,9 +238,13 @@ impl<'b> Rest<'b> {
         Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
 
-    fn text(&mut self) -> Option<String> {
+    fn bytes(&mut self) -> Option<&'b [u8]> {
         let length = self.short()? as usize;
-        Some(String::from_utf8_lossy(self.take(length)?).into_owned())
+        self.take(length)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        Some(String::from_utf8_lossy(self.bytes()?).into_owned())
     }
 }
 
@@ -245,19 +308,23 @@ mod tests {
 
     fn writes() -> impl Strategy<Value = Write> {
         let bytes = || proptest::collection::vec(any::<u8>(), 0..20);
-        (any::<u64>(), any::<u64>(), 0u32..3, bytes(), proptest::option::of(bytes())).prop_map(
-            |(seq, at_ms, db, key, value)| Write {
-                seq,
-                at_ms,
-                key: Arc::new(Key { db, bytes: key.into() }),
-                value: value.map(Into::into),
-            },
-        )
+        let field = (bytes(), proptest::option::of(bytes()));
+        let fields = (any::<bool>(), proptest::collection::vec(field, 0..4)).prop_map(|(is_new, all)| {
+            let mut fields = Fields::new(is_new);
+            all.iter().for_each(|(field, value)| fields.put(field, value.as_deref()));
+            Change::Fields(Arc::new(fields))
+        });
+        let change =
+            prop_oneof![bytes().prop_map(|value| Change::Set(value.into())), Just(Change::Delete), fields,];
+        (any::<u64>(), any::<u64>(), 0u32..3, bytes(), change).prop_map(|(seq, at_ms, db, key, change)| {
+            Write { seq, at_ms, key: Arc::new(Key { db, bytes: key.into() }), change }
+        })
     }
 
     fn records() -> impl Strategy<Value = Record> {
         prop_oneof![
             writes().prop_map(Record::Write),
+            proptest::collection::vec(writes(), 2..4).prop_map(Record::Group),
             proptest::collection::vec(any::<u64>(), 0..5).prop_map(Record::Done),
             (writes(), any::<(u64, u64)>(), "[a-z $]{0,9}", "\\PC{0,9}").prop_map(
                 |(write, id, statement, error)| Record::Letter(Letter { id, statement, error, write })
@@ -270,6 +337,7 @@ mod tests {
         for record in records {
             match record {
                 Record::Write(write) => write_write(write, &mut bytes),
+                Record::Group(writes) => write_group(writes, &mut bytes),
                 Record::Done(seqs) => write_done(seqs.iter().copied(), &mut bytes),
                 Record::Letter(letter) => write_letter(letter, &mut bytes),
             }

@@ -5,7 +5,7 @@
 
 use crate::log::Log;
 use crate::queue::{Fsync, Incoming, Shared, State};
-use crate::record::{write_done, write_write};
+use crate::record::{write_done, write_group, write_write};
 use crate::state::Cursor;
 use parking_lot::MutexGuard;
 use std::io;
@@ -48,11 +48,13 @@ impl Writer {
             }
             let incoming = std::mem::take(&mut state.incoming);
             let done = std::mem::take(&mut state.done);
+            let freed = std::mem::take(&mut state.freed);
             state.incoming_bytes = 0;
             let (is_over, next_seq, fsync) = (state.is_over, state.next_seq, state.config.fsync);
             drop(state);
-            for (seq, segment) in done {
-                segment.into_iter().for_each(|segment| self.log.let_go(segment));
+            freed.into_iter().for_each(|segment| self.log.let_go(segment));
+            for (seq, segments) in done {
+                segments.into_iter().for_each(|segment| self.log.let_go(segment));
                 self.unlogged.push(seq);
             }
             self.write(incoming, next_seq, fsync);
@@ -92,7 +94,7 @@ impl Writer {
             return;
         }
         let mut bytes = Vec::new();
-        incoming.iter().flat_map(|some| &some.writes).for_each(|write| write_write(write, &mut bytes));
+        incoming.iter().for_each(|some| write_group(&some.writes, &mut bytes));
         if !self.unlogged.is_empty() {
             write_done(self.unlogged.iter().copied(), &mut bytes);
         }
@@ -126,9 +128,9 @@ impl Writer {
             for write in writes {
                 accepted += 1;
                 self.log.hold(segment);
-                if let Some(before) = state.pending.add(write, segment, Some(&owner)) {
+                if let Some(freed) = state.pending.add(write, segment, Some(&owner)) {
                     superseded += 1;
-                    self.log.let_go(before);
+                    freed.into_iter().for_each(|segment| self.log.let_go(segment));
                 }
             }
             told.push((done, seqs));
@@ -241,9 +243,9 @@ impl Writer {
             let segment = self.log.append(&bytes, next_seq)?;
             let mut state = shared.state.lock();
             for write in &writes {
-                if let Some(before) = state.pending.moved(write, segment) {
+                if let Some(freed) = state.pending.moved(write, segment) {
                     self.log.hold(segment);
-                    self.log.let_go(before);
+                    freed.into_iter().for_each(|segment| self.log.let_go(segment));
                 }
             }
         }

@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use larder_behind::{
-    Config, Disk, Files, Fsync, Key, Letter, NewWrite, Outcome, Owner, Queue, Sink, Store, Write, send_all,
+    Change, Config, Disk, Fields, Files, Fsync, Key, Letter, NewWrite, Outcome, Owner, Queue, Sink, Store,
+    Write, send_all,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -41,6 +42,9 @@ impl Disk for Weak {
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         Files.remove(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Files.rename(from, to)
     }
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
         Files.sync_folder(path)
@@ -80,6 +84,7 @@ impl Sink for WeakSink {
 #[derive(Default)]
 struct Fake {
     map: Mutex<BTreeMap<Key, Vec<u8>>>,
+    hashes: Mutex<BTreeMap<Key, Hash>>,
     /// Every change, in order.
     history: Mutex<Vec<(Key, Option<Vec<u8>>)>>,
     letters: Mutex<Vec<Letter>>,
@@ -88,17 +93,44 @@ struct Fake {
     batches: AtomicU64,
 }
 
+type Hash = BTreeMap<Vec<u8>, Vec<u8>>;
+
+impl Fake {
+    fn take(&self, key: &Key, fields: &Fields) {
+        let mut hashes = self.hashes.lock().unwrap();
+        let before = hashes.remove(key).unwrap_or_default();
+        let after: Hash = fields.lay_over(before.into_iter().collect()).into_iter().collect();
+        if !after.is_empty() {
+            hashes.insert(key.clone(), after);
+        }
+    }
+}
+
+fn is_bad(change: &Change) -> bool {
+    match change {
+        Change::Set(value) => &**value == b"bad",
+        Change::Delete => false,
+        Change::Fields(fields) => fields.iter().any(|(_, value)| value == Some(b"bad")),
+    }
+}
+
+fn fields(all: &[(&str, Option<&str>)]) -> Change {
+    let mut fields = Fields::default();
+    all.iter().for_each(|(field, value)| fields.put(field.as_bytes(), value.map(str::as_bytes)));
+    Change::Fields(Arc::new(fields))
+}
+
 struct Handle(Arc<Fake>);
 
 impl Store for Handle {
-    type Statement = (Key, Option<Vec<u8>>);
+    type Statement = (Key, Change);
 
     fn batch_max(&self) -> usize {
         7
     }
     fn prepare(&self, write: &Write) -> Option<Self::Statement> {
         let is_held = write.key.bytes.starts_with(b"held");
-        (!is_held).then(|| ((*write.key).clone(), write.value.as_deref().map(<[u8]>::to_vec)))
+        (!is_held).then(|| ((*write.key).clone(), write.change.clone()))
     }
     fn text(&self, (key, _): &Self::Statement) -> String {
         format!("statement of {}", key.bytes.escape_ascii())
@@ -110,15 +142,26 @@ impl Store for Handle {
             _ => {}
         }
         self.0.batches.fetch_add(1, Relaxed);
-        if statements.iter().any(|(_, value)| value.as_deref() == Some(b"bad")) {
+        if statements.iter().any(|(_, change)| is_bad(change)) {
             return Outcome::Refused("it is bad".to_owned());
         }
-        for (key, value) in statements {
-            match value {
+        for (key, change) in statements {
+            let value = match change {
+                Change::Set(value) => Some(value.to_vec()),
+                Change::Delete => None,
+                Change::Fields(fields) => {
+                    self.0.take(key, fields);
+                    continue;
+                }
+            };
+            match &value {
                 Some(value) => _ = self.0.map.lock().unwrap().insert(key.clone(), value.clone()),
-                None => _ = self.0.map.lock().unwrap().remove(key),
+                None => {
+                    self.0.map.lock().unwrap().remove(key);
+                    self.0.hashes.lock().unwrap().remove(key);
+                }
             }
-            self.0.history.lock().unwrap().push((key.clone(), value.clone()));
+            self.0.history.lock().unwrap().push((key.clone(), value));
         }
         Outcome::Done
     }
@@ -158,17 +201,26 @@ impl Running {
 
     /// Pushes and waits until it is on disk.
     fn push(&self, name: &str, value: Option<&str>) -> Result<u64, String> {
+        let change = value.map_or(Change::Delete, |value| Change::Set(value.as_bytes().into()));
+        self.push_all(&[(name, change)]).map(|seqs| seqs[0])
+    }
+
+    /// Pushes some writes together.
+    fn push_all(&self, writes: &[(&str, Change)]) -> Result<Vec<u64>, String> {
         let (tell, told) = mpsc::channel();
-        let value = value.map(|value| value.as_bytes().into());
         let done = Box::new(move |result| tell.send(result).unwrap());
-        let write = NewWrite { key: key(name), hash: 1, value };
-        self.queue.push(vec![write], &self.owner, 5, done)?;
-        told.recv_timeout(SOON).unwrap().map(|seqs| seqs[0])
+        let write =
+            |(name, change): &(&str, Change)| NewWrite { key: key(name), hash: 1, change: change.clone() };
+        self.queue.push(writes.iter().map(write).collect(), &self.owner, 5, done)?;
+        told.recv_timeout(SOON).unwrap()
     }
 
     fn newest(&self, name: &str) -> Option<Option<String>> {
-        let found = self.queue.newest(0, name.as_bytes())?;
-        Some(found.map(|value| String::from_utf8_lossy(&value).into_owned()))
+        match self.queue.newest(0, name.as_bytes())? {
+            Change::Set(value) => Some(Some(String::from_utf8_lossy(&value).into_owned())),
+            Change::Delete => Some(None),
+            Change::Fields(fields) => panic!("{fields:?}"),
+        }
     }
 }
 
@@ -295,7 +347,76 @@ fn what_nobody_knows_how_to_send_is_held_and_holds_nothing_up() {
     assert_eq!((running.queue.figures().held, running.newest("held")), (1, Some(Some("1".into()))));
     running.queue.release();
     until(|| running.queue.figures().held == 1);
-    assert!(running.queue.find_key(|key, is_set| (&*key.bytes == b"held" && is_set).then_some(())).is_some());
+    assert!(
+        running
+            .queue
+            .find_key(|key, change| (&*key.bytes == b"held"
+                && *change == Change::Set(b"1".as_slice().into()))
+            .then_some(()))
+            .is_some()
+    );
+}
+
+#[test]
+fn changes_of_fields_add_up_and_those_under_way_are_among_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = fake(0);
+    let disk = Weak::with_room(i64::MAX);
+    let running = Running::open(folder.path(), &store, &disk, Fsync::No).unwrap();
+    for (name, change) in [
+        ("h", fields(&[("a", Some("1")), ("b", Some("1"))])),
+        ("h", fields(&[("b", Some("2")), ("c", Some("2"))])),
+        ("g", Change::Delete),
+        ("g", fields(&[("a", Some("3"))])),
+        ("h", fields(&[("a", None)])),
+    ] {
+        running.push_all(&[(name, change)]).unwrap();
+    }
+    let all = fields(&[("a", None), ("b", Some("2")), ("c", Some("2"))]);
+    assert_eq!(running.queue.newest(0, b"h"), Some(all.clone()));
+    assert!(running.queue.newest(0, b"g").unwrap().is_whole());
+    // Killed, whatever segments those are in, and while some of it may be under way.
+    let elsewhere = tempfile::tempdir().unwrap();
+    copy(folder.path(), elsewhere.path());
+    let again = fake(0);
+    again.hashes.lock().unwrap().insert(key("g"), BTreeMap::from([(b"old".to_vec(), b"0".to_vec())]));
+    let restarted = Running::open(elsewhere.path(), &again, &Weak::with_room(i64::MAX), Fsync::No).unwrap();
+    assert_eq!(restarted.queue.newest(0, b"h"), Some(all));
+    again.patience.store(-1, Relaxed);
+    until(|| restarted.queue.is_empty());
+    let pair = |field: &str, value: &str| (field.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let expected = BTreeMap::from([
+        (key("g"), BTreeMap::from([pair("a", "3")])),
+        (key("h"), BTreeMap::from([pair("b", "2"), pair("c", "2")])),
+    ]);
+    assert_eq!(*again.hashes.lock().unwrap(), expected);
+}
+
+#[test]
+fn writes_pushed_together_are_there_together_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = fake(0);
+    let running = Running::open(folder.path(), &store, &Weak::with_room(i64::MAX), Fsync::No).unwrap();
+    let set = |value: &str| Change::Set(value.as_bytes().into());
+    running.push("a", Some("1")).unwrap();
+    let seqs = running.push_all(&[("a", set("2")), ("b", Change::Delete), ("c", fields(&[("x", None)]))]);
+    assert_eq!(seqs.unwrap().len(), 3);
+    let file = || std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let path = file().filter(|path| path.extension().is_some_and(|end| end == "log")).max().unwrap();
+    let length = std::fs::metadata(&path).unwrap().len();
+    // Cut off anywhere in the group, none of it is there.
+    for cut in [1, 30, 60, 90] {
+        let elsewhere = tempfile::tempdir().unwrap();
+        copy(folder.path(), elsewhere.path());
+        let torn =
+            std::fs::OpenOptions::new().write(true).open(elsewhere.path().join(path.file_name().unwrap()));
+        torn.unwrap().set_len(length - cut).unwrap();
+        let again = Running::open(elsewhere.path(), &fake(0), &Weak::with_room(i64::MAX), Fsync::No).unwrap();
+        assert_eq!((again.newest("a"), again.queue.figures().pending), (Some(Some("1".into())), 1), "{cut}");
+    }
+    drop(running);
+    let again = Running::open(folder.path(), &store, &Weak::with_room(i64::MAX), Fsync::No).unwrap();
+    assert_eq!((again.newest("a"), again.queue.figures().pending), (Some(Some("2".into())), 3));
 }
 
 #[test]
@@ -397,6 +518,8 @@ fn another_server_may_not_have_the_folder() {
 enum Step {
     Set(u8),
     Del(u8),
+    /// Fields of a hash change: this one is set or removed.
+    Fields(u8, u8, bool),
     /// The store takes so many batches.
     Serve(i64),
     Full(i64),
@@ -407,7 +530,8 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (0u8..6).prop_map(Step::Set),
-        2 => (0u8..6).prop_map(Step::Del),
+        2 => (0u8..8).prop_map(Step::Del),
+        6 => (6u8..8, 0u8..4, any::<bool>()).prop_map(|(id, field, set)| Step::Fields(id, field, set)),
         2 => (1i64..4).prop_map(Step::Serve),
         1 => (0i64..300).prop_map(Step::Full),
         1 => Just(Step::Kill),
@@ -424,14 +548,29 @@ proptest! {
         let (store, disk) = (fake(0), Weak::with_room(i64::MAX));
         let mut running = Running::open(folder.path(), &store, &disk, fsync).unwrap();
         let mut acknowledged: BTreeMap<Key, Option<Vec<u8>>> = BTreeMap::new();
+        let mut hashes: BTreeMap<Key, Hash> = BTreeMap::new();
         for (number, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Set(id) | Step::Del(id) => {
                     let value = matches!(step, Step::Set(_)).then(|| format!("{number:05}"));
                     let name = format!("k{id}");
                     if running.push(&name, value.as_deref()).is_ok() {
+                        hashes.remove(&key(&name));
                         acknowledged.insert(key(&name), value.clone().map(String::into_bytes));
                         prop_assert!(running.newest(&name).is_none_or(|newest| newest == value));
+                    }
+                }
+                Step::Fields(id, field, is_set) => {
+                    let (name, value) = (format!("k{id}"), format!("{number:05}"));
+                    let field = format!("f{field}");
+                    let change = fields(&[(&field, is_set.then_some(&value))]);
+                    if running.push_all(&[(&name, change)]).is_ok() {
+                        let hash = hashes.entry(key(&name)).or_default();
+                        if is_set {
+                            hash.insert(field.into_bytes(), value.into_bytes());
+                        } else {
+                            hash.remove(field.as_bytes());
+                        }
                     }
                 }
                 Step::Serve(batches) => store.patience.store(batches, Relaxed),
@@ -460,6 +599,8 @@ proptest! {
         let expected: BTreeMap<Key, Vec<u8>> =
             acknowledged.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
         prop_assert_eq!(&*store.map.lock().unwrap(), &expected);
+        hashes.retain(|_, hash| !hash.is_empty());
+        prop_assert_eq!(&*store.hashes.lock().unwrap(), &hashes);
         // Of each key nothing older came after something newer.
         let mut last: BTreeMap<Key, Vec<u8>> = BTreeMap::new();
         for (key, value) in store.history.lock().unwrap().iter() {

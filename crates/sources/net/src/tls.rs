@@ -8,6 +8,7 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use std::io;
 use std::sync::Arc;
 use tokio_rustls::TlsConnector;
 
@@ -53,6 +54,29 @@ impl Tls {
     pub(crate) fn connector(&self) -> Option<&TlsConnector> {
         self.connector.as_ref()
     }
+}
+
+/// Why hands could not be shaken, and what can be done.
+pub(crate) fn why(error: &io::Error) -> String {
+    let advice = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::InvalidCertificate(wrong)) => match wrong {
+            CertificateError::UnknownIssuer => "name the file of who signed it by ca-file",
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "connect by a name that it is for, or do not check the name (sslmode=verify-ca)"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "the store needs a new one"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "look at the clocks, here and there"
+            }
+            _ => return error.to_string(),
+        },
+        Some(Error::InvalidMessage(_)) => "does the store speak TLS at this port?",
+        None if error.kind() == io::ErrorKind::UnexpectedEof => "does the store speak TLS at this port?",
+        _ => return error.to_string(),
+    };
+    format!("{error}; {advice}")
 }
 
 /// The certificates to trust: those of the file, or the system's.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: no more is held of what arrives than `most` bytes beyond what was asked for, whatever a header announces.
 
+use crate::tls::why;
 use crate::{Tls, unfit, unreachable};
 use larder_source::Failure;
 use rustls::pki_types::ServerName;
@@ -79,7 +80,8 @@ impl Wire {
         match std::mem::replace(&mut self.stream, Stream::Gone) {
             Stream::Tcp(stream) => {
                 let stream = connector.connect(name, stream).await;
-                let stream = stream.map_err(|error| unreachable(format!("TLS with {host}: {error}")))?;
+                let stream =
+                    stream.map_err(|error| unreachable(format!("TLS with {host}: {}", why(&error))))?;
                 self.stream = Stream::Tls(Box::new(stream));
                 Ok(())
             }

@@ -7,6 +7,7 @@ use ring::digest::{SHA256, digest};
 use ring::hmac::{HMAC_SHA256, Key, sign};
 use ring::pbkdf2::{PBKDF2_HMAC_SHA256, derive};
 use ring::rand::{SecureRandom, SystemRandom};
+use std::borrow::Cow;
 use std::num::NonZeroU32;
 
 /// A server that asks for more rounds only wants to keep us busy.
@@ -24,7 +25,7 @@ impl Scram {
     pub fn new(password: &str) -> Result<Scram, Failure> {
         let mut random = [0_u8; 18];
         SystemRandom::new().fill(&mut random).map_err(|_| refused("the system gives no random numbers"))?;
-        Ok(Scram { password: password.as_bytes().to_vec(), nonce: base64(&random), signed: None })
+        Ok(Scram { password: prepared(password).into_bytes(), nonce: base64(&random), signed: None })
     }
 
     /// The name is that of the startup message; channels are not bound.
@@ -66,6 +67,12 @@ impl Scram {
     }
 }
 
+/// A password as PostgreSQL hashes it: by SASLprep (RFC 4013), and as it is where that forbids it or leaves nothing.
+fn prepared(password: &str) -> String {
+    let prepared = stringprep::saslprep(password).ok().filter(|prepared| !prepared.is_empty());
+    prepared.map_or_else(|| password.to_owned(), Cow::into_owned)
+}
+
 fn hmac(key: &[u8], text: &[u8]) -> [u8; 32] {
     let tag = sign(&Key::new(HMAC_SHA256, key), text);
     tag.as_ref().try_into().expect("SHA-256 has 32 bytes")
@@ -97,6 +104,24 @@ mod tests {
             Scram { password: vec![], nonce: String::new(), signed: Some((signed.to_owned(), salted)) };
         assert!(scram.verify("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=").is_ok());
         assert!(scram.verify("v=7rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=").is_err());
+    }
+
+    /// RFC 4013, section 3, and what is left as it is.
+    #[test]
+    fn passwords_are_prepared_as_in_the_standard() {
+        for (given, expected) in [
+            ("I\u{ad}X", "IX"),
+            ("user", "user"),
+            ("\u{aa}", "a"),
+            ("\u{2168}", "IX"),
+            ("a\u{a0}b", "a b"),
+            ("\u{7}", "\u{7}"),
+            ("\u{627}1", "\u{627}1"),
+            ("\u{ad}", "\u{ad}"),
+            ("\u{1f980}\u{aa}", "\u{1f980}\u{aa}"),
+        ] {
+            assert_eq!(prepared(given), expected);
+        }
     }
 
     #[test]

@@ -324,3 +324,28 @@ fn a_socket_in_the_file_system_is_a_place_too() {
     let driver = larder_source_postgres::open(&url, &Options::default()).unwrap();
     assert!(run(driver.probe()).is_ok());
 }
+
+/// PostgreSQL prepares passwords before it hashes them, where they can be prepared; whoever logs in must do the same.
+#[test]
+fn passwords_are_not_only_ascii() {
+    let Some(store) = postgres() else { return };
+    for (number, password) in [
+        "p\u{e4}ssw\u{f6}rd",
+        "\u{fb01}sh \u{2168}",
+        "a\u{a0}b\u{ad}",
+        "\u{1f980}\u{2168}",
+        "\u{627}1",
+        "\u{7}\u{aa}",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        store.sql(&format!("CREATE ROLE r{number} LOGIN PASSWORD '{password}'"));
+        let url = store.url().replace("larder@", &format!("r{number}@"));
+        let right = Options { password: Some(Secret::new(password)), ..options() };
+        run(larder_source_postgres::open(&url, &right).unwrap().probe())
+            .unwrap_or_else(|failure| panic!("{password:?}: {failure}"));
+        let wrong = Options { password: Some(Secret::new(format!("{password}x"))), ..options() };
+        assert!(run(larder_source_postgres::open(&url, &wrong).unwrap().probe()).is_err(), "{password:?}");
+    }
+}

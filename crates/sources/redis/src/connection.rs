@@ -4,7 +4,7 @@
 
 use crate::reply::Reply;
 use larder_source::{Failure, Limits};
-use larder_source_net::{Address, Pooled, Secret, Tls, Wire, garbled, unfit, unreachable};
+use larder_source_net::{Address, Pooled, Secret, Tls, TlsMode, Wire, garbled, unfit, unreachable};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,12 @@ const LINE_MAX: usize = 64 << 10;
 impl Connection {
     pub async fn open(server: &Arc<Server>) -> Result<Connection, Failure> {
         let opened = timeout(server.connect_timeout, Connection::begin(server)).await;
-        opened.unwrap_or_else(|_| Err(unreachable("the server did not greet in time")))
+        opened.unwrap_or_else(|_| {
+            let is_encrypted = server.tls.mode() != TlsMode::Off;
+            // A server that speaks plainly waits for the end of the line that a handshake seems to begin.
+            let hint = if is_encrypted { "; does it speak TLS at this port?" } else { "" };
+            Err(unreachable(format!("the server did not greet in time{hint}")))
+        })
     }
 
     async fn begin(server: &Server) -> Result<Connection, Failure> {

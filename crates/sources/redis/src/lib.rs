@@ -34,7 +34,8 @@ pub struct Redis {
 /// The URL or a certificate is wrong.
 pub fn open(url: &str, options: &Options) -> Result<Arc<dyn Driver>, Failure> {
     let place = Place::parse(url)?;
-    place.allow(&[])?;
+    let is_encrypted = place.scheme == "rediss";
+    place.allow(if is_encrypted { &["sslmode"] } else { &[] })?;
     let port = place.port.unwrap_or(6379);
     let host = if place.host.is_empty() { "localhost".to_owned() } else { place.host.clone() };
     let address = if host.starts_with('/') {
@@ -44,8 +45,15 @@ pub fn open(url: &str, options: &Options) -> Result<Arc<dyn Driver>, Failure> {
     };
     let database = place.path.trim_start_matches('/');
     let database = if database.is_empty() { Some(0) } else { database.parse::<u32>().ok() };
-    let mode =
-        if place.scheme == "rediss" { options.tls.unwrap_or(TlsMode::VerifyFull) } else { TlsMode::Off };
+    let mode = match is_encrypted {
+        true => place.tls_mode(options, &["sslmode"], TlsMode::VerifyFull)?,
+        false => TlsMode::Off,
+    };
+    if is_encrypted && matches!(mode, TlsMode::Off | TlsMode::Prefer) {
+        return Err(refused(
+            "the URL of a source: rediss is always encrypted; for a connection that is not, write redis",
+        ));
+    }
     let server = Server {
         address,
         host,
