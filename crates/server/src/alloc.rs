@@ -1,5 +1,5 @@
 //! The process' allocator: mimalloc, with every byte counted, and blocks of middling size from the table's crate,
-//! which knows how to keep them together.
+//! which knows how to keep them together and how to give back the pages between them.
 //!
 //! INFO's `used_memory` and `maxmemory` need a figure that is true at any moment and cheap to ask
 //! for. Each thread counts in one of a few padded slots; the sum over the slots is what the
@@ -60,6 +60,46 @@ fn slot() -> usize {
 #[inline]
 fn count(bytes: isize) {
     COUNTS[slot()].fetch_add(bytes, Relaxed);
+}
+
+/// What mimalloc aligns every block to that is as long.
+const NATURAL_ALIGN: usize = 16;
+
+/// Whether a block of `bytes` is aligned as it should be without being asked for it: to ask takes mimalloc a longer way, and for
+/// odd sizes a larger block.
+#[inline]
+fn is_natural(bytes: usize, align: usize) -> bool {
+    align <= NATURAL_ALIGN && bytes >= align
+}
+
+/// # Safety
+/// As `GlobalAlloc::alloc`.
+#[inline]
+unsafe fn allocate(layout: Layout) -> *mut u8 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if is_natural(layout.size(), layout.align()) {
+            let block = libmimalloc_sys::mi_malloc(layout.size()).cast::<u8>();
+            debug_assert_eq!(block.align_offset(layout.align()), 0);
+            return block;
+        }
+        MiMalloc.alloc(layout)
+    }
+}
+
+/// # Safety
+/// As `GlobalAlloc::realloc`.
+#[inline]
+unsafe fn reallocate(block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if is_natural(new_size, layout.align()) {
+            let moved = libmimalloc_sys::mi_realloc(block.cast(), new_size).cast::<u8>();
+            debug_assert_eq!(moved.align_offset(layout.align()), 0);
+            return moved;
+        }
+        MiMalloc.realloc(block, layout, new_size)
+    }
 }
 
 /// Whether a block of `bytes` should move, for it lies where little else does; see [`blocks::is_sparse`]. The block
@@ -142,7 +182,7 @@ unsafe impl GlobalAlloc for Counted {
         }
         // SAFETY: the caller keeps GlobalAlloc's contract, and so do we; `block` is null or live.
         unsafe {
-            let block = MiMalloc.alloc(layout);
+            let block = allocate(layout);
             count(usable(block));
             block
         }
@@ -151,10 +191,8 @@ unsafe impl GlobalAlloc for Counted {
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         if is_block(&layout) {
-            let block = take_block(layout.size());
-            // SAFETY: the block is ours and as large as asked for.
-            unsafe { block.write_bytes(0, layout.size()) };
-            return block;
+            count(blocks::usable(layout.size()) as isize);
+            return blocks::alloc_zeroed(slot(), layout.size()).as_ptr();
         }
         if !PREPARED.load(Relaxed) {
             prepare();
@@ -193,7 +231,7 @@ unsafe impl GlobalAlloc for Counted {
         // null, `block` still is and its count stays.
         unsafe {
             let before = usable(block);
-            let moved = MiMalloc.realloc(block, layout, new_size);
+            let moved = reallocate(block, layout, new_size);
             if !moved.is_null() {
                 count(usable(moved) - before);
             }
@@ -214,8 +252,12 @@ impl Counted {
         new_size: usize,
         will_be: bool,
     ) -> *mut u8 {
-        if will_be && is_block(&layout) && blocks::usable(layout.size()) == blocks::usable(new_size) {
-            return block;
+        if will_be && is_block(&layout) {
+            // SAFETY: the block is a live one of ours, of the size that its layout says; so is the other by `will_be`.
+            if unsafe { blocks::resize(NonNull::new_unchecked(block), layout.size(), new_size) } {
+                count(blocks::usable(new_size) as isize - blocks::usable(layout.size()) as isize);
+                return block;
+            }
         }
         // SAFETY: the caller promises that the new size makes a layout; the old block is live and not the new one, and each is at
         // least as large as the smaller of the sizes.

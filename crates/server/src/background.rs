@@ -7,7 +7,9 @@ use crate::clock;
 use crate::connection::{Connection, Parked};
 use crate::defrag::Defragmenter;
 use crate::execute::Core;
+use crate::io::Session;
 use crate::slots::Slots;
+use crate::snapshot::{self, Sweep};
 use larder_config::Settings;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -24,6 +26,8 @@ const PAUSE_PERIOD_MS: u64 = 10;
 const CONNECTIONS_A_TURN_MAX: usize = 200;
 /// Connections looked at in a turn of periodic work even if fewer would do to see each every second.
 const CONNECTIONS_A_TURN_MIN: usize = 64;
+/// How long a TLS handshake may take, in milliseconds. A client that is behind a slow line needs a second or two.
+const HANDSHAKE_MS_MAX: u64 = 10_000;
 /// The most turns of periodic work a second.
 const HZ_MAX: u32 = 500;
 
@@ -43,10 +47,11 @@ pub struct Background {
     evict_backlog: bool,
     /// Invalidations are to be carried out where nobody came by.
     invalidate_backlog: bool,
-    /// How often leases were looked for whose time is over.
-    lease_turn: usize,
     expired_connections: Vec<u64>,
     defragmenter: Defragmenter,
+    sweep: Sweep,
+    /// A snapshot is to be gone on with.
+    save_backlog: bool,
 }
 
 impl Background {
@@ -63,15 +68,16 @@ impl Background {
             expire_backlog: false,
             evict_backlog: false,
             invalidate_backlog: false,
-            lease_turn: 0,
             expired_connections: Vec::new(),
             defragmenter: Defragmenter::new(worker, workers),
+            sweep: Sweep::default(),
+            save_backlog: false,
         }
     }
 
     /// Whether a task stopped because its slice was over.
     pub fn has_backlog(&self) -> bool {
-        self.expire_backlog || self.evict_backlog || self.invalidate_backlog
+        self.expire_backlog || self.evict_backlog || self.invalidate_backlog || self.save_backlog
     }
 
     /// How long the worker may sleep. `quiet`: nothing came in the last turn.
@@ -82,6 +88,9 @@ impl Background {
         let expire_period = Duration::from_millis(expire_period_ms(self.hz));
         if core.server.pause.until_ms.load(Relaxed) != 0 {
             return expire_period.min(Duration::from_millis(PAUSE_PERIOD_MS));
+        }
+        if let Some(until) = self.sweep.time_to_next(core) {
+            return expire_period.min(until);
         }
         if !quiet {
             return expire_period;
@@ -129,14 +138,14 @@ impl Background {
         if self.expire_backlog || is_due(self.last_expire_ms, now, expire_period_ms(self.hz)) {
             self.run_due(core, connections, now);
         }
-        if core.is_evicting() {
-            core.open_turn();
+        if core.is_evicting() && !core.server.snapshots.holds_writes() && core.open_turn() {
             core.evict_ahead(SLICE);
             core.count_changes();
             core.close_turn();
         }
         self.evict_backlog = core.is_evicting();
         self.invalidate_backlog = core.server.keyspace.is_lagging() && !sweep_invalidated(core);
+        self.save_backlog = self.sweep.is_wanted(core) && self.sweep.run(core);
         if core.server.defrag.percent() != 0 {
             self.defragmenter.run(core);
         }
@@ -146,6 +155,7 @@ impl Background {
         self.last_expire_ms = now;
         self.expire(core, clock::now());
         core.observe_uses();
+        core.notice_shares();
         self.hz = turns_a_second(&core.settings, core.server.clients.count());
         if is_due(self.last_turn_ms, now, period_ms(self.hz)) {
             self.last_turn_ms = now;
@@ -153,11 +163,15 @@ impl Background {
             core.server.used_memory();
             core.look_after_routes();
             if self.worker == 0 {
-                core.server.keyspace.followed.forget_leases(self.lease_turn, core.local.now);
-                self.lease_turn = self.lease_turn.wrapping_add(1);
+                core.flush_if_due();
+                for (db, key) in core.server.keyspace.followed.forget_leases(core.local.now) {
+                    core.serve_waiting(db, key);
+                }
                 let second = now / 1000;
                 core.look_after_policy(second != self.last_second);
                 self.last_second = second;
+                snapshot::look_after(core);
+                crate::journal::look_after(core);
             }
         }
         if self.worker == 0 {
@@ -178,11 +192,14 @@ impl Background {
     }
 
     fn expire(&mut self, core: &mut Core, start: Instant) {
-        if !core.server.active_expire.load(Relaxed) {
+        // What a log says of a key whose time is over may still come.
+        if !core.server.active_expire.load(Relaxed) || core.server.loading.is_on() {
             self.expire_backlog = false;
             return;
         }
-        core.open_turn();
+        if !core.open_turn() {
+            return;
+        }
         let slice = expire_slice(core.settings.active_expire_effort());
         let (server, mut bites) = (core.server, 0u32);
         let done = server.keyspace.sweep_expired((self.worker, self.workers), &mut core.local, &mut || {
@@ -210,7 +227,7 @@ impl Background {
             self.next_connection = wrapped;
         }
         for conn in connections.range(from, count).chain(connections.range(0, wrapped)) {
-            if is_deaf(core, conn) || is_idle(core, conn) {
+            if is_deaf(core, conn) || is_idle(core, conn) || is_slow_to_shake_hands(core, conn) {
                 self.expired_connections.push(conn.token);
             }
         }
@@ -221,7 +238,9 @@ impl Background {
 #[cold]
 fn sweep_invalidated(core: &mut Core) -> bool {
     let start = clock::now();
-    core.open_turn();
+    if !core.open_turn() {
+        return false;
+    }
     let keyspace = &core.server.keyspace;
     let is_done = keyspace.sweep_invalidated(&mut core.local, &mut || start.elapsed() < SLICE);
     core.count_changes();
@@ -237,6 +256,23 @@ fn is_idle(core: &Core, conn: &Connection) -> bool {
         || conn.subscriptions.is_some();
     let idle_ms = core.local.now.0.saturating_sub(conn.client.active_ms.load(Relaxed));
     idle_ms_max != 0 && !waits && idle_ms > idle_ms_max
+}
+
+/// Whether a connection that is to be encrypted has taken too long to begin.
+fn is_slow_to_shake_hands(core: &Core, conn: &Connection) -> bool {
+    let is_over = is_late(conn.socket.tls(), conn.client.created_ms, core.local.now.0);
+    if is_over {
+        tracing::debug!(
+            client = conn.client.id,
+            "a connection from {} ends: TLS: the handshake takes too long",
+            conn.client.address
+        );
+    }
+    is_over
+}
+
+fn is_late(tls: Option<&Session>, begun_ms: u64, now_ms: u64) -> bool {
+    tls.is_some_and(Session::is_shaking_hands) && now_ms.saturating_sub(begun_ms) > HANDSHAKE_MS_MAX
 }
 
 /// Whether a connection has been over the soft limit of unread replies for too long. Nothing is
@@ -290,6 +326,21 @@ mod tests {
 
     fn settings(pairs: &[(&[u8], &[u8])]) -> Settings {
         Settings::default().plan_set(pairs, true).map(|change| change.settings).expect("good settings")
+    }
+
+    #[test]
+    fn a_handshake_has_its_time() {
+        use rustls::server::{ResolvesServerCertUsingSni, ServerConfig};
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the default goes with the default")
+            .with_no_client_auth()
+            .with_cert_resolver(std::sync::Arc::new(ResolvesServerCertUsingSni::new()));
+        let session = Session::new(std::sync::Arc::new(config)).expect("a session");
+        assert!(!is_late(Some(&session), 5, 5 + HANDSHAKE_MS_MAX));
+        assert!(is_late(Some(&session), 5, 6 + HANDSHAKE_MS_MAX));
+        assert!(!is_late(None, 5, 6 + HANDSHAKE_MS_MAX));
     }
 
     #[test]

@@ -8,8 +8,11 @@
 //! Read next: `execute/serve.rs`, which parks clients for keys and serves them; `commands/wait.rs`, for those that
 //! wait for other servers; `background.rs`, which looks at the clock.
 
+use crate::connection::Connection;
+use crate::journal::Journal;
 use crate::registry::Row;
 use crate::server::Answer;
+use larder_acl::User;
 use larder_behind::Owner;
 use larder_commands::wait::Wait;
 use larder_commands::{Args, KeyAt, keys_of};
@@ -44,6 +47,9 @@ pub enum OnTimeout {
     Text(&'static [u8]),
     /// How many of its writes their stores do not have. It waits for them.
     Unsettled(Arc<Owner>),
+    /// Whether its writes up to this number of the log are on disk, and that no replica has them. It waits for the first where
+    /// nobody asked for replicas.
+    Logged(u64, &'static Journal),
 }
 
 impl OnTimeout {
@@ -52,6 +58,10 @@ impl OnTimeout {
         match self {
             OnTimeout::Text(text) => text.to_vec(),
             OnTimeout::Unsettled(owner) => format!(":{}\r\n", owner.unsettled()).into_bytes(),
+            OnTimeout::Logged(number, journal) => {
+                format!("*2\r\n:{}\r\n:0\r\n", u8::from(journal.is_on() && journal.durable() >= *number))
+                    .into_bytes()
+            }
         }
     }
 }
@@ -69,6 +79,8 @@ pub struct Kept {
     pub protocol: Protocol,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// Whose it is: whether it may run is asked again when it does.
+    pub user: Arc<User>,
     /// Which words are the keys it waits for.
     awaited: Range<usize>,
     /// The type a key must have to end the wait.
@@ -79,19 +91,15 @@ pub struct Kept {
 
 impl Kept {
     /// Keeps a command that waits.
-    pub fn new(
-        row: &'static Row,
-        args: &Args<'_>,
-        wait: &Wait,
-        (db, protocol, no_touch): (DbIndex, Protocol, bool),
-    ) -> Kept {
+    pub fn new(row: &'static Row, args: &Args<'_>, wait: &Wait, conn: &Connection) -> Kept {
         let mut kept = Kept {
             row,
             bytes: Vec::new(),
             spans: Vec::with_capacity(args.len()),
-            db,
-            protocol,
-            no_touch,
+            db: conn.db,
+            protocol: conn.protocol,
+            no_touch: conn.no_touch,
+            user: Arc::clone(&conn.user),
             awaited: wait.keys.clone(),
             kind: wait.kind,
             until_gone: wait.until_gone,
@@ -196,6 +204,11 @@ impl Blocked {
     /// Takes a client out that waits for stores to have its writes.
     pub fn take_settled(&self, client: u64) -> Option<Waiter> {
         self.take_if(client, |waiter, _| matches!(waiter.on_timeout, OnTimeout::Unsettled(_)))
+    }
+
+    /// Takes a client out that waits for its writes to be on disk.
+    pub fn take_logged(&self, client: u64) -> Option<Waiter> {
+        self.take_if(client, |waiter, _| matches!(waiter.on_timeout, OnTimeout::Logged(..)))
     }
 
     /// Takes a client out whose connection has ended.

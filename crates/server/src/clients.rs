@@ -4,16 +4,23 @@
 //! them a turn late at most.
 
 use crate::pubsub::Kind;
+use crate::tracking::Tracked;
+use crossbeam_utils::CachePadded;
+use larder_acl::User;
 use larder_store::{Counter, Watch};
 use parking_lot::Mutex;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
 };
 
+/// What CLIENT LIST shows for the version of the protocol that a client of the memcached port speaks.
+pub const MEMCACHED: u8 = 0;
+
 /// What a client says about itself.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub struct ClientNames {
     /// CLIENT SETNAME.
     pub name: Vec<u8>,
@@ -21,8 +28,8 @@ pub struct ClientNames {
     pub library: Vec<u8>,
     /// CLIENT SETINFO LIB-VER.
     pub library_version: Vec<u8>,
-    /// The user it authenticated as.
-    pub user: Vec<u8>,
+    /// Whom it speaks for.
+    pub user: Arc<User>,
 }
 
 /// One connection, as all threads see it.
@@ -48,12 +55,14 @@ pub struct Client {
     pub active_ms: AtomicU64,
     /// Its database.
     pub db: AtomicU32,
-    /// 2 or 3.
+    /// 2 or 3, or [`MEMCACHED`].
     pub protocol: AtomicU8,
     /// Monitoring.
     pub monitor: AtomicBool,
     /// CLIENT NO-EVICT.
     pub no_evict: AtomicBool,
+    /// It is to be closed since clients take too much memory.
+    pub evicted: AtomicBool,
     /// CLIENT NO-TOUCH.
     pub no_touch: AtomicBool,
     /// Closing once its replies are out.
@@ -82,6 +91,8 @@ pub struct Client {
     pub memory: AtomicUsize,
     /// `Row::id` of the last command plus one.
     pub last_command: AtomicUsize,
+    /// How it tracks, if it does.
+    tracked: Mutex<Option<Arc<Tracked>>>,
     /// Bytes read from it.
     pub bytes_in: Counter,
     /// Bytes sent to it.
@@ -91,9 +102,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that has just connected.
+    /// A client that has just connected and speaks for the default user.
     pub fn new(
-        id: u64,
+        (id, user): (u64, Arc<User>),
         worker: usize,
         address: String,
         local_address: String,
@@ -109,12 +120,18 @@ impl Client {
             socket,
             is_unix,
             created_ms: now_ms,
-            names: Mutex::new(ClientNames { user: b"default".to_vec(), ..ClientNames::default() }),
+            names: Mutex::new(ClientNames {
+                name: Vec::new(),
+                library: Vec::new(),
+                library_version: Vec::new(),
+                user,
+            }),
             active_ms: AtomicU64::new(now_ms),
             db: AtomicU32::new(0),
             protocol: AtomicU8::new(2),
             monitor: AtomicBool::new(false),
             no_evict: AtomicBool::new(false),
+            evicted: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             subscriptions: [const { AtomicUsize::new(0) }; 3],
@@ -129,10 +146,21 @@ impl Client {
             output_bytes: AtomicUsize::new(0),
             memory: AtomicUsize::new(0),
             last_command: AtomicUsize::new(0),
+            tracked: Mutex::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
             commands: Counter::default(),
         }
+    }
+
+    /// How it tracks, if it does.
+    pub fn tracked(&self) -> Option<Arc<Tracked>> {
+        self.tracked.lock().clone()
+    }
+
+    /// Notes how it tracks.
+    pub fn set_tracked(&self, tracked: Option<Arc<Tracked>>) {
+        *self.tracked.lock() = tracked;
     }
 
     /// Keys it watches, none of which has changed.
@@ -165,6 +193,10 @@ pub struct Clients {
     by_id: Mutex<BTreeMap<u64, Arc<Client>>>,
     count: AtomicUsize,
     of_worker: Box<[AtomicUsize]>,
+    /// Memory of each worker's connections, in bytes.
+    bytes_of_worker: Box<[CachePadded<AtomicUsize>]>,
+    /// Held while clients are chosen that are to be closed for their memory.
+    evicting: Mutex<()>,
 }
 
 impl Clients {
@@ -175,6 +207,8 @@ impl Clients {
             by_id: Mutex::default(),
             count: AtomicUsize::new(0),
             of_worker: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            bytes_of_worker: (0..workers).map(|_| CachePadded::default()).collect(),
+            evicting: Mutex::default(),
         }
     }
 
@@ -197,12 +231,53 @@ impl Clients {
         if let Some(count) = self.of_worker.get(client.worker) {
             count.fetch_sub(1, Relaxed);
         }
+        self.weigh(&client, 0);
+    }
+
+    /// Notes the memory that a connection takes now, in bytes. Called by its worker.
+    #[inline]
+    pub fn weigh(&self, client: &Client, bytes: usize) {
+        let before = client.memory.load(Relaxed);
+        if before != bytes {
+            client.memory.store(bytes, Relaxed);
+            if let Some(all) = self.bytes_of_worker.get(client.worker) {
+                all.fetch_add(bytes.wrapping_sub(before), Relaxed);
+            }
+        }
+    }
+
+    /// Memory that all connections take, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes_of_worker.iter().fold(0, |sum, bytes| sum.wrapping_add(bytes.load(Relaxed)))
+    }
+
+    /// Chooses the clients that are to be closed so that the others take less than `max` bytes: the largest, but none that asked
+    /// to be spared (CLIENT NO-EVICT). Nobody is chosen twice. O(clients), by one thread at a time.
+    pub fn evict(&self, max: usize) -> Vec<Arc<Client>> {
+        let Some(_one_thread) = self.evicting.try_lock() else { return Vec::new() };
+        let (gone, mut left): (Vec<_>, Vec<_>) =
+            self.all().into_iter().partition(|client| client.evicted.load(Relaxed));
+        let going: usize = gone.iter().map(|client| client.memory.load(Relaxed)).sum();
+        let mut bytes = self.bytes().saturating_sub(going);
+        left.retain(|client| !client.no_evict.load(Relaxed));
+        left.sort_by_cached_key(|client| Reverse(client.memory.load(Relaxed)));
+        let chosen = left.into_iter().take_while(|client| {
+            let is_over = bytes >= max;
+            bytes = bytes.saturating_sub(client.memory.load(Relaxed));
+            is_over
+        });
+        chosen.inspect(|client| client.evicted.store(true, Relaxed)).collect()
     }
 
     /// The worker with the fewest connections, the ones on their way included.
     pub fn least_busy_worker(&self) -> usize {
         let counts = self.of_worker.iter().map(|count| count.load(Relaxed)).enumerate();
         counts.min_by_key(|(_, count)| *count).map_or(0, |(worker, _)| worker)
+    }
+
+    /// The connection of this number.
+    pub fn get(&self, id: u64) -> Option<Arc<Client>> {
+        self.by_id.lock().get(&id).cloned()
     }
 
     /// All connections by ascending number.

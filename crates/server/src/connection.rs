@@ -3,18 +3,21 @@
 //! Invariant: `input` starts at the first byte of a request, and `parser` and `spans` say how far
 //! that request has been read. An idle connection holds no buffer.
 
-use crate::clients::Client;
+use crate::clients::{Client, MEMCACHED};
 use crate::io::Socket;
 use crate::pubsub::Subscriptions;
 use crate::registry::Row;
 use crate::through::Brought;
+use crate::tracking::Tracked;
 use crate::transaction::{Transaction, Watching};
 use foldhash::HashMap;
+use larder_acl::User;
 use larder_behind::Owner;
 use larder_config::ClientClass;
-use larder_resp::{Output, Protocol, RequestParser, Span};
+use larder_resp::{Output, Protocol, RequestParser, Span, memcached};
 use larder_store::DbIndex;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// How a connection's replies are treated (CLIENT REPLY).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,7 +81,7 @@ impl Loading {
 
     /// Whether a write of the request is with its store already, or queued for it: then it runs.
     pub fn is_written(&self) -> bool {
-        self.all.values().any(|brought| matches!(**brought, Brought::Written(..) | Brought::Queued(_)))
+        self.all.values().any(|brought| matches!(**brought, Brought::Written { .. } | Brought::Queued(_)))
     }
 
     /// What was brought for a key, if anything was.
@@ -122,6 +125,8 @@ pub struct Connection {
     pub input: Vec<u8>,
     /// How far the first incomplete request has been read.
     pub parser: RequestParser,
+    /// The same where memcached's protocol is spoken.
+    pub door: memcached::Parser,
     /// Arguments found of that request.
     pub spans: Vec<Span>,
     /// A lower bound of its length, in bytes.
@@ -132,8 +137,12 @@ pub struct Connection {
     pub protocol: Protocol,
     /// Its database.
     pub db: DbIndex,
-    /// Whether it may ask anything.
+    /// Whether it has logged in, or needed not to.
     pub authenticated: bool,
+    /// Whether it was ever logged in: its peer is somebody we know.
+    pub was_authenticated: bool,
+    /// Whom it speaks for.
+    pub user: Arc<User>,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
     /// Whether the answer it is parked for is not sent (CLIENT REPLY).
@@ -152,6 +161,10 @@ pub struct Connection {
     pub is_in_exec: bool,
     /// What it is subscribed to, if anything.
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// How it tracks what it reads, if it does.
+    pub tracked: Option<Arc<Tracked>>,
+    /// CLIENT CACHING was given for the next command.
+    pub is_caching: bool,
     /// Whether and how it ends.
     pub closing: Closing,
     /// Whether its requests wait.
@@ -170,11 +183,18 @@ pub struct Connection {
     pub is_queued: bool,
     /// Whether replies wait to be flushed this turn.
     pub in_flush_list: bool,
+    /// The number in the log of the last that was changed for it.
+    pub logged: u64,
+    /// Its replies wait for that to be on disk.
+    pub is_held: bool,
 }
 
 impl Connection {
     /// A connection that has just been accepted.
     pub fn new(client: Arc<Client>, socket: Socket, authenticated: bool) -> Connection {
+        let user = Arc::clone(&client.names.lock().user);
+        let is_memcached = client.protocol.load(Relaxed) == MEMCACHED;
+        let protocol = if is_memcached { Protocol::Memcached } else { Protocol::Resp2 };
         Connection {
             client,
             token: 0,
@@ -184,9 +204,12 @@ impl Connection {
             spans: Vec::new(),
             wanted: 0,
             output: Output::default(),
-            protocol: Protocol::Resp2,
+            protocol,
+            door: memcached::Parser::default(),
             db: DbIndex(0),
             authenticated,
+            was_authenticated: authenticated,
+            user,
             reply_mode: ReplyMode::On,
             answer_is_hidden: false,
             loads: true,
@@ -196,6 +219,8 @@ impl Connection {
             watching: Watching::default(),
             is_in_exec: false,
             subscriptions: None,
+            tracked: None,
+            is_caching: false,
             closing: Closing::No,
             parked: None,
             loading: None,
@@ -205,18 +230,21 @@ impl Connection {
             over_soft_limit_ms: 0,
             is_queued: false,
             in_flush_list: false,
+            logged: 0,
+            is_held: false,
         }
     }
 
-    /// Whether its requests need nothing but to be carried out: no login, no hidden replies, no
-    /// transaction, no messages between replies.
+    /// Whether its requests need nothing but to be carried out, or kept for EXEC, where its user may ask them: no login, no
+    /// hidden replies, no messages between replies.
     #[inline]
     pub fn is_plain(&self) -> bool {
         self.authenticated
+            && !self.user.is_gone()
             && self.reply_mode == ReplyMode::On
-            && self.transaction.is_none()
             && self.subscriptions.is_none()
             && self.loading.is_none()
+            && self.tracked.is_none()
     }
 
     /// Whether only the few commands of a subscriber are allowed: RESP2 has no other way to tell replies
@@ -234,6 +262,7 @@ impl Connection {
     pub fn memory(&self) -> usize {
         size_of::<Connection>()
             + size_of::<Client>()
+            + self.socket.memory()
             + self.input.capacity()
             + self.spans.capacity() * size_of::<Span>()
             + self.output.memory()
@@ -243,11 +272,18 @@ impl Connection {
             + self.unfinished.as_ref().map_or(0, Unfinished::memory)
     }
 
-    /// Puts the connection back into the state it had when it was accepted (RESET).
-    pub fn reset(&mut self, authenticated: bool) {
+    /// Has the connection speak for a user.
+    pub fn speak_for(&mut self, user: &Arc<User>, authenticated: bool) {
+        self.user = Arc::clone(user);
+        self.client.names.lock().user = Arc::clone(user);
+        self.authenticated = authenticated;
+        self.was_authenticated |= authenticated;
+    }
+
+    /// Puts the connection back into the state it had when it was accepted (RESET), but for its user.
+    pub fn reset(&mut self) {
         self.protocol = Protocol::Resp2;
         self.db = DbIndex(0);
-        self.authenticated = authenticated;
         self.reply_mode = ReplyMode::On;
         self.loads = true;
         self.no_touch = false;

@@ -163,7 +163,9 @@ impl Defragmenter {
         let elements_max =
             usize::try_from(core.settings.active_defrag_max_scan_fields()).unwrap_or(usize::MAX);
         let mut through = false;
-        core.open_turn();
+        if !core.open_turn() {
+            return;
+        }
         while !through && start.elapsed() < SLICE {
             let (worker, cursor) = (self.worker, &mut self.cursor);
             through =

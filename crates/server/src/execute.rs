@@ -3,51 +3,75 @@
 //! One path for every command: `execute/admit.rs` says whether it may run, `run` here carries it out. A panic in a command ends here: its connection gets an error and is
 //! closed, its locks are released by their guards, no other client notices.
 
+mod access;
 mod admit;
 mod asked;
+mod attend;
 mod behind;
 mod debts;
+mod delayed_flush;
 mod exec;
+mod fields;
 mod landing;
+mod replay;
 mod room;
 mod routed;
+mod script;
 mod serve;
+mod settings;
 mod settle;
+mod shares;
+mod together;
+mod turn;
 mod unfound;
 
 use crate::clients::Client;
 use crate::connection::{Closing, Connection, Parked, Unfinished};
-use crate::pubsub::{Delivery, Name, Notifier, Subscribers};
+use crate::pubsub::{Delivery, Name, Subscribers};
 use crate::registry::{Row, RowRun, RunOnKeys};
 use crate::server::{Answer, Message, Server, random_token};
-use crate::slowlog::{SlowEntry, shorten};
+use crate::slowlog::{LargeSizes, LogEntry, LogKind, shorten};
+use crate::snapshot::{Asker, Job, ask_for, give_up};
 use crate::stats::WorkerStats;
+use crate::tracking::enter_reads;
 use crate::transaction::Transaction;
 use crate::{clock, monitor};
 pub use asked::Looked;
+pub use attend::{Desk, adopt, attend};
 pub use debts::Debts;
 pub use landing::Settled;
 use larder_commands::keys::flush_waits;
+use larder_commands::memcached::is_quiet;
 use larder_commands::spec::Flags;
 use larder_commands::{Args, Ctx, Error, KeyspaceCtx, Limits, keys_of};
 use larder_config::Settings;
 use larder_resp::{Output, Protocol, Reply};
 use larder_source::Routes;
 use larder_store::{
-    Database, Db, DbIndex, Evictor, Held, Keyspace, LOCK_ATTEMPTS, LazyFree, Local, Locked, Place, Turn,
+    Database, Db, DbIndex, Evictor, Held, Keyspace, LOCK_ATTEMPTS, Local, Locked, Patience, Place, Turn,
 };
-use larder_values::collection::PackedLimits;
-use larder_values::list::Limit;
+pub use replay::{Logged, Replay};
 pub use routed::Marks;
+pub use script::Call;
 use serve::Waiters;
+use settings::limits_of;
+pub use shares::{classes_of, put_classes, share_of};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 use unfound::Wanted;
 
 /// Of how many runs of a constant-time command one is timed.
 const TIMED_ONE_IN: u32 = 16;
 /// The first runs of every command are timed, so that rare commands have a histogram.
 const TIMED_FIRST: u64 = 64;
+
+/// A command on whole databases that has everything to itself.
+type RunAlone = fn(&mut KeyspaceCtx<'_>, &Args<'_>) -> Result<(), Error>;
+
+/// How long clients are waited for at a time while a script is busy.
+pub const ATTENDS: Duration = Duration::from_millis(5);
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +110,8 @@ pub struct Core {
     spare_transactions: Vec<Box<Transaction>>,
     stopwatch: clock::Stopwatch,
     evictor: Evictor,
+    /// For routes whose keys have room of their own.
+    share_evictors: Vec<Evictor>,
     /// Keys that come from sources.
     routes: Arc<Routes>,
     /// What the command at hand is to wait for.
@@ -94,6 +120,8 @@ pub struct Core {
     /// Commands in constant time are timed in this turn, for the others of their kind.
     timing_turn: bool,
     attentive: bool,
+    /// The number in the log of what was changed last before the connection at hand.
+    pub logged_before: u64,
     /// What is at hand was settled before and is to stay as it is; see `settle.rs`.
     is_settled: bool,
     /// Commands that have run the short way and are not among [`WorkerStats::commands`] yet.
@@ -114,6 +142,8 @@ pub struct Core {
     own_bytes_checked: isize,
     /// Commands at least this slow are logged, in nanoseconds; `u64::MAX` for none.
     slow_nanos_min: u64,
+    /// Requests and replies of at least these sizes are logged.
+    large: LargeSizes,
     /// Every command is timed: the slow log asks for it.
     time_all: bool,
     /// This worker's connections by what they are subscribed to.
@@ -124,6 +154,14 @@ pub struct Core {
     pub held_back: Vec<(Arc<Delivery>, Option<Name>)>,
     /// What lay in the mailbox between messages and has to wait.
     pub set_aside: Vec<Message>,
+    /// Keys that changed in this turn, and who changed them last, for those who hear of all with some beginning.
+    pub broadcast: BTreeMap<Box<[u8]>, u64>,
+    /// What the worker lends to a script that may run for long: so that its clients are answered meanwhile.
+    pub desk: Desk,
+    /// Requests are answered that a script is busy, but for the few that are not.
+    pub answers_busy: bool,
+    /// Most memory of all clients together, in bytes; 0 for no limit.
+    client_bytes_max: usize,
     /// The output of the command at hand is not for CLIENT REPLY to hide: out-of-band data, or what EXEC left of it.
     pub reply_is_push: bool,
 }
@@ -183,11 +221,13 @@ impl Core {
             spare_transactions: Vec::new(),
             stopwatch: clock::Stopwatch::new(),
             evictor: Evictor::default(),
+            share_evictors: Vec::new(),
             routes: Arc::default(),
             wanted: Vec::new(),
             turns: 0,
             timing_turn: false,
             attentive: true,
+            logged_before: 0,
             is_settled: false,
             short_runs: 0,
             mark: (0, 0),
@@ -199,15 +239,22 @@ impl Core {
             is_evicting: false,
             own_bytes_checked: 0,
             slow_nanos_min: u64::MAX,
+            large: LargeSizes::NONE,
             time_all: false,
             subscribers: Subscribers::default(),
             undelivered: Vec::new(),
             held_back: Vec::new(),
             set_aside: Vec::new(),
+            broadcast: BTreeMap::new(),
+            desk: Desk::default(),
+            answers_busy: false,
+            client_bytes_max: 0,
             reply_is_push: false,
         };
         core.local.secret = Some(random_token);
         core.local.effects.tell(Arc::clone(&server.keyspace.followed));
+        core.local.effects.log.join(Arc::clone(&server.journal.numbers));
+        core.local.effects.log.set_dump(larder_commands::keys::write_payload);
         core.local.insight.join(&server.keyspace.insight, id, &core.stats.store);
         core.refresh_settings();
         core
@@ -219,7 +266,7 @@ impl Core {
     pub fn run_on_key(
         &mut self,
         database: Database<'static>,
-        protocol: Protocol,
+        (client, protocol): (&Client, Protocol),
         out: &mut Output,
         row: &'static Row,
         run: RunOnKeys,
@@ -227,13 +274,20 @@ impl Core {
         hash: u64,
     ) -> Outcome {
         self.mark = out.mark();
-        let stats = &self.stats.by_command[row.id];
-        let start = if stats.calls.get() < TIMED_FIRST { Some(self.stopwatch.ticks()) } else { None };
+        let is_timed = self.timing_turn || self.stats.by_command[row.id].calls.get() < TIMED_FIRST;
+        let start = if is_timed { Some(self.stopwatch.ticks()) } else { None };
         let Some(locked) = lock_one(database, hash) else { return Outcome::Later };
+        let logs = self.local.effects.log.is_on();
+        if logs {
+            self.local.effects.begin_logged();
+        }
         let db = Db::on(database, locked, &mut self.local);
         let mut cx = Ctx::new(db, Reply::new(out, protocol), &self.limits, (row.first_key, hash));
         let result = run(&mut cx, args);
         let db = cx.into_db();
+        if logs {
+            db.local.effects.end_logged(db.index(), args.from(0));
+        }
         if db.local.effects.has_ready() {
             let (server, worker, limits, stopwatch) = (self.server, self.id, &self.limits, &self.stopwatch);
             Waiters { server, worker, limits, stopwatch }.serve_after(db);
@@ -247,8 +301,10 @@ impl Core {
         let stats = &self.stats.by_command[row.id];
         stats.calls.add(1);
         self.short_runs += 1;
-        if result.is_err() || start.is_some() {
-            self.end_short_run(protocol, out, row, result, start);
+        // What waits for the client is at least as large as this reply.
+        let is_large = out.len() >= self.large.reply || args.wire_bytes() >= self.large.request;
+        if result.is_err() || start.is_some() || is_large {
+            self.end_short_run((client, protocol), out, (row, args), result, start);
         }
         Outcome::Done
     }
@@ -257,9 +313,9 @@ impl Core {
     #[cold]
     fn end_short_run(
         &mut self,
-        protocol: Protocol,
+        (client, protocol): (&Client, Protocol),
         out: &mut Output,
-        row: &'static Row,
+        (row, args): (&'static Row, &Args<'_>),
         result: Result<(), Error>,
         start: Option<u64>,
     ) {
@@ -267,10 +323,24 @@ impl Core {
             self.stats.by_command[row.id].failed.add(1);
             out.truncate(self.mark);
             self.count_error(error.text());
-            Reply::new(out, protocol).error(error.text());
+            if protocol != Protocol::Memcached || !is_quiet(row.spec.name.as_bytes(), args) {
+                Reply::new(out, protocol).error(error.text());
+            }
         }
+        self.look_whether_large(client, out.since(self.mark), row, args, args.wire_bytes());
         if let Some(start) = start {
-            self.count_time(row.id, self.stopwatch.nanos(start, self.stopwatch.ticks()));
+            let nanos = self.stopwatch.nanos(start, self.stopwatch.ticks());
+            let is_one_of_few = self.stats.by_command[row.id].calls.get() <= TIMED_FIRST;
+            self.count_time(row.id, nanos, if is_one_of_few { 1 } else { u64::from(TIMED_ONE_IN) });
+            self.look_whether_slow(client, row, args, nanos);
+        }
+    }
+
+    /// Notes a command that took longer than somebody wants to know of.
+    #[inline]
+    fn look_whether_slow(&self, client: &Client, row: &'static Row, args: &Args<'_>, nanos: u64) {
+        if nanos >= self.slow_nanos_min || self.settings.latency_monitor_threshold() > 0 {
+            self.note_slow(client, row, nanos, || shorten(monitor::redacted(row, args)));
         }
     }
 
@@ -281,13 +351,13 @@ impl Core {
         self.stats.commands.get()
     }
 
-    /// Counts how long one of the first runs of a command took.
-    #[cold]
-    fn count_time(&self, command: usize, nanos: u64) {
+    /// Counts how long a run of a command took, which stands for `scale` runs.
+    #[inline]
+    fn count_time(&self, command: usize, nanos: u64, scale: u64) {
         let stats = &self.stats.by_command[command];
-        stats.nanos.add(nanos);
+        stats.nanos.add(nanos * scale);
         if self.settings.latency_tracking() {
-            stats.durations.record(nanos, 1);
+            stats.durations.record(nanos, scale);
         }
     }
 
@@ -297,8 +367,14 @@ impl Core {
         self.local.unfound.is_on && row.has(Flags::WRITE)
     }
 
-    /// Whether anything asks for more than the short way: a pause, a monitor, a slow
-    /// log that wants every command timed, or this turn's share of timing.
+    /// Most memory of all clients together, in bytes; 0 for no limit.
+    #[inline]
+    pub fn client_bytes_max(&self) -> usize {
+        self.client_bytes_max
+    }
+
+    /// Whether anything asks for more than the short way: a pause, a monitor, or a slow log that wants every command
+    /// timed.
     #[inline]
     pub fn is_attentive(&self) -> bool {
         self.attentive
@@ -314,13 +390,17 @@ impl Core {
 
     /// Looks again whether anything asks for attention, after a command that may have changed it.
     pub fn look_up_attention(&mut self) -> bool {
+        self.take_settings_over();
         self.local.settles = !self.is_settled && self.server.keyspace.is_lagging();
-        self.attentive = self.timing_turn
-            || self.local.settles
+        self.attentive = self.local.settles
             || self.time_all
-            || self.generation != self.server.generation()
+            || self.server.loading.is_on()
             || self.server.pause.until_ms.load(Relaxed) != 0
-            || self.server.monitors.load(Relaxed) != 0;
+            || self.server.monitors.load(Relaxed) != 0
+            || self.server.journal.is_in_trouble()
+            || self.server.journal.is_congested()
+            || self.server.snapshots.holds_writes()
+            || self.server.snapshots.has_failed();
         self.attentive
     }
 
@@ -337,78 +417,6 @@ impl Core {
         if changes != 0 {
             self.stats.store.changes.add(changes);
         }
-    }
-
-    /// Opens a turn: takes the time and looks whether settings have changed.
-    #[inline]
-    pub fn open_turn(&mut self) {
-        self.local.now = clock::unix_millis();
-        if self.generation != self.server.generation() {
-            self.refresh_settings();
-        }
-        self.turn = Some(self.server.keyspace.world.enter(self.id));
-        if self.server.debts.any() {
-            self.pay_debts();
-        }
-        self.turns = self.turns.wrapping_add(1);
-        self.local.insight.turn();
-        self.timing_turn = self.turns.is_multiple_of(TIMED_ONE_IN);
-        self.look_up_attention();
-    }
-
-    /// Closes the turn, frees large values that were removed, and hands others to the background.
-    #[inline]
-    pub fn close_turn(&mut self) {
-        if self.local.effects.has_ready() {
-            self.serve_ready();
-        }
-        self.local.uses.tell(&self.server.keyspace, self.local.now);
-        self.turn = None;
-        self.local.free_spent();
-        self.hand_garbage_over();
-    }
-
-    #[inline]
-    fn hand_garbage_over(&mut self) {
-        if !self.local.garbage.is_empty() {
-            let garbage = std::mem::take(&mut self.local.garbage);
-            let objects = self.server.reaper.free(garbage);
-            self.stats.store.lazy_freed.add(objects as u64);
-        }
-    }
-
-    fn refresh_settings(&mut self) {
-        self.generation = self.server.generation();
-        self.settings = self.server.settings();
-        self.limits = limits_of(self.server, &self.settings);
-        self.local.lazy_free = LazyFree {
-            deleted: self.settings.lazyfree_lazy_user_del(),
-            replaced: self.settings.lazyfree_lazy_server_del(),
-            expired: self.settings.lazyfree_lazy_expire(),
-            evicted: self.settings.lazyfree_lazy_eviction(),
-        };
-        self.follow_policy();
-        self.routes = self.server.through.routes();
-        self.local.unfound.is_on = !self.routes.is_empty();
-        self.local.unfound.firsts = self.routes.firsts();
-        self.look_after_routes();
-        self.local.insight.switch(self.settings.cache_insight());
-        if self.id == 0 {
-            let limit = if self.settings.cache_insight() { self.memory_limit() } else { 0 };
-            self.server.keyspace.insight.fit(limit);
-        }
-        // Another limit may be below what is in use: the background looks, without waiting for a write.
-        // A policy that ends has the background give fields back.
-        self.is_evicting |= self.is_limited;
-        let slower_than = self.settings.slowlog_log_slower_than();
-        self.slow_nanos_min =
-            u64::try_from(slower_than).map_or(u64::MAX, |micros| micros.saturating_mul(1000));
-        // Below this a constant-time command could be slow enough to be logged.
-        self.time_all = self.slow_nanos_min < 1_000_000 || self.settings.latency_monitor_threshold() > 0;
-        self.until_memory_check = 0;
-        let events = self.settings.notify_keyspace_events();
-        let notifier = Notifier::new(self.server, self.id, events);
-        self.local.effects.set_listener(events.bits(), notifier.map(|notifier| Box::new(notifier) as _));
     }
 
     /// Runs an admitted command, timing it where that matters.
@@ -431,10 +439,7 @@ impl Core {
         let mark = self.mark;
         let failed = match self.dispatch(conn, out, row, args, hash, held) {
             Ok(true) => false,
-            Ok(false) => {
-                conn.parked = Some(Parked::Busy);
-                return Outcome::Later;
-            }
+            Ok(false) => return self.hold_back(conn, out, row),
             Err(error) => {
                 out.truncate(mark);
                 self.count_error(error.text());
@@ -456,10 +461,7 @@ impl Core {
         }
         if matches!(conn.parked, Some(Parked::Ticket(_))) {
             let nanos = if timed { self.stopwatch.nanos(start, self.stopwatch.ticks()) } else { 0 };
-            let is_logged = self.settings.slowlog_log_slower_than() >= 0 && !row.has(Flags::SKIP_SLOWLOG);
-            let words = if is_logged { shorten(monitor::redacted(row, args)) } else { Vec::new() };
-            conn.unfinished = Some(Unfinished { row, nanos, words });
-            self.count_changes();
+            self.leave_unfinished(conn, row, args, nanos);
             return Outcome::Done;
         }
         let stats = &self.stats.by_command[row.id];
@@ -469,18 +471,42 @@ impl Core {
             stats.failed.add(1);
         }
         self.count_changes();
-        let stats = &self.stats.by_command[row.id];
+        if row.has(Flags::ADMIN) && !conn.is_in_exec {
+            // What it has set says already whether it is logged.
+            self.take_settings_over();
+        }
+        let request_bytes = if conn.is_in_exec { 0 } else { args.wire_bytes() };
+        self.look_whether_large(&conn.client, out.since(mark), row, args, request_bytes);
         if timed {
             let nanos = self.stopwatch.nanos(start, self.stopwatch.ticks());
-            stats.nanos.add(nanos * scale);
-            if self.settings.latency_tracking() {
-                stats.durations.record(nanos, scale);
-            }
-            if nanos >= self.slow_nanos_min || self.settings.latency_monitor_threshold() > 0 {
-                self.note_slow(&conn.client, row, nanos, || shorten(monitor::redacted(row, args)));
-            }
+            self.count_time(row.id, nanos, scale);
+            self.look_whether_slow(&conn.client, row, args, nanos);
         }
         Outcome::Done
+    }
+
+    /// Notes that a command's answer comes later.
+    fn leave_unfinished(&mut self, conn: &mut Connection, row: &'static Row, args: &Args<'_>, nanos: u64) {
+        let is_logged = self.settings.slowlog_log_slower_than() >= 0 && !row.has(Flags::SKIP_SLOWLOG);
+        let words = if is_logged { shorten(monitor::redacted(row, args)) } else { Vec::new() };
+        conn.unfinished = Some(Unfinished { row, nanos, words });
+        self.count_changes();
+    }
+
+    /// What it needs is locked elsewhere: it is asked again, unless a script is busy, which may take for ever.
+    #[cold]
+    fn hold_back(&mut self, conn: &mut Connection, out: &mut Output, row: &'static Row) -> Outcome {
+        match self.server.busy_text().filter(|_| !conn.is_in_exec) {
+            Some(text) => {
+                conn.parked = None;
+                out.truncate(self.mark);
+                self.refuse(conn, out, Some(row), &Error::custom(text))
+            }
+            None => {
+                conn.parked = Some(Parked::Busy);
+                Outcome::Later
+            }
+        }
     }
 
     /// Counts a command whose answer came later than it was asked. One whose connection ends before is counted nowhere,
@@ -492,7 +518,7 @@ impl Core {
         stats.calls.add(1);
         self.stats.commands.add(1);
         client.commands.add(1);
-        self.count_time(row.id, nanos);
+        self.count_time(row.id, nanos, 1);
         if let Some(text) = reply.strip_prefix(b"-") {
             stats.failed.add(1);
             self.count_error(text.trim_ascii_end());
@@ -529,35 +555,20 @@ impl Core {
         hash: u64,
         held: Option<&mut Held<'static>>,
     ) -> Result<bool, Error> {
+        if conn.tracked.is_some() && !matches!(row.run, RowRun::Keys(_)) {
+            // It locks its keys by itself: what changes from here on is told behind its reply.
+            enter_reads(self.server, conn, row, args);
+        }
         match row.run {
-            RowRun::Keys(run) => {
-                let keyspace: &Keyspace = &self.server.keyspace;
-                let locked = match held {
-                    Some(held) => exec::lend(held, keyspace, conn.db, row, args, hash),
-                    None => match lock(keyspace, conn.db, row, args, hash) {
-                        Some(locked) => locked,
-                        None => return Ok(false),
-                    },
-                };
-                let mut db = Db::new(keyspace, conn.db, locked, &mut self.local);
-                if db.local.settles {
-                    settle::settle(&mut db, row, args, hash);
-                }
-                let mut cx =
-                    Ctx::new(db, Reply::new(out, conn.protocol), &self.limits, (row.first_key, hash));
-                run(&mut cx, args)?;
-                if let Some(wait) = cx.take_wait() {
-                    serve::park(self.server, conn, row, args, &wait, &mut cx.reply);
-                }
-                if cx.db.local.effects.has_ready() && !conn.is_in_exec {
-                    let (server, worker, limits, stopwatch) =
-                        (self.server, self.id, &self.limits, &self.stopwatch);
-                    Waiters { server, worker, limits, stopwatch }.serve_after(cx.into_db());
-                }
-            }
+            RowRun::Keys(run) => return self.dispatch_on_keys(conn, out, (row, run), args, hash, held),
             RowRun::Keyspace(run) => {
+                let catalog = self.server.registry.catalog();
+                let may_read_any = conn.user.is_free() || conn.user.reads_all_keys(catalog, row.id, args);
                 let (mut cx, waiters) = self.keyspace_cx(conn, out);
+                cx.may_read_any = may_read_any;
+                cx.begin_logged();
                 let answer = run(&mut cx, args);
+                cx.end_logged(args);
                 if cx.is_busy {
                     return Ok(false);
                 }
@@ -566,24 +577,112 @@ impl Core {
                 }
                 answer?;
             }
-            RowRun::Exclusive(run) => {
-                let mark = out.mark();
-                self.alone(|core| run(&mut core.keyspace_cx(conn, out).0, args))?;
-                if matches!(row.spec.name, "flushall" | "flushdb")
-                    && flush_waits(args, &self.limits)
-                    && !conn.is_in_exec
-                {
-                    self.answer_once_freed(conn, out, mark);
-                }
-            }
+            RowRun::Exclusive(run) => return self.run_alone(conn, out, (row, run), args),
             RowRun::Host(run) => {
                 run(&mut Host { core: self, conn, out }, args)?;
                 return Ok(conn.parked != Some(Parked::Busy));
             }
-            RowRun::HostExclusive(run) => self.alone(|core| run(&mut Host { core, conn, out }, args))?,
+            RowRun::HostExclusive(run) => match self.alone(|core| run(&mut Host { core, conn, out }, args)) {
+                Some(answer) => answer?,
+                None => return Ok(false),
+            },
             RowRun::Container => return Err(Error::arity(&row.name)),
         }
         Ok(true)
+    }
+
+    /// The same for a command on declared keys.
+    #[inline]
+    fn dispatch_on_keys(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        (row, run): (&'static Row, RunOnKeys),
+        args: &Args<'_>,
+        hash: u64,
+        held: Option<&mut Held<'static>>,
+    ) -> Result<bool, Error> {
+        let keyspace: &Keyspace = &self.server.keyspace;
+        let locked = match held {
+            Some(held) => exec::lend(held, keyspace, conn.db, row, args, hash),
+            None => match lock(keyspace, conn.db, row, args, hash) {
+                Some(locked) => locked,
+                None => return Ok(false),
+            },
+        };
+        let mut db = Db::new(keyspace, conn.db, locked, &mut self.local);
+        if db.local.settles {
+            settle::settle(&mut db, row, args, hash);
+        }
+        let logs = db.local.effects.log.is_on();
+        if logs {
+            db.local.effects.begin_logged();
+        }
+        let mut cx = Ctx::new(db, Reply::new(out, conn.protocol), &self.limits, (row.first_key, hash));
+        let result = run(&mut cx, args);
+        if logs {
+            cx.db.local.effects.end_logged(conn.db, args.from(0));
+        }
+        if conn.tracked.is_some() {
+            enter_reads(self.server, conn, row, args);
+        }
+        result?;
+        if let Some(wait) = cx.take_wait() {
+            serve::park(self.server, conn, row, args, &wait, &mut cx.reply);
+        }
+        if cx.db.local.effects.has_ready() && !conn.is_in_exec {
+            let (server, worker, limits, stopwatch) = (self.server, self.id, &self.limits, &self.stopwatch);
+            Waiters { server, worker, limits, stopwatch }.serve_after(cx.into_db());
+        }
+        Ok(true)
+    }
+
+    /// Runs a command that has everything to itself. `Ok(false)`: it cannot have it.
+    fn run_alone(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        (row, run): (&'static Row, RunAlone),
+        args: &Args<'_>,
+    ) -> Result<bool, Error> {
+        let mark = out.mark();
+        let answer = self.alone(|core| {
+            let mut cx = core.keyspace_cx(conn, out).0;
+            cx.local.effects.begin_logged();
+            let answer = run(&mut cx, args);
+            cx.local.effects.end_logged(cx.db, args.from(0));
+            answer
+        });
+        match answer {
+            Some(answer) => answer?,
+            None => return Ok(false),
+        }
+        let is_flush = matches!(row.spec.name, "flushall" | "flushdb");
+        if row.spec.name == "flushall" {
+            self.save_emptiness(conn, out, mark);
+        }
+        if is_flush && flush_waits(args, &self.limits) && !conn.is_in_exec && conn.parked.is_none() {
+            self.answer_once_freed(conn, out, mark);
+        }
+        Ok(true)
+    }
+
+    /// Everything was removed: no snapshot of what there was goes on, and where snapshots are made there is one of nothing, behind
+    /// which the command is answered.
+    #[cold]
+    fn save_emptiness(&mut self, conn: &mut Connection, out: &mut Output, mark: (usize, usize)) {
+        give_up(self.server);
+        if self.settings.save().is_empty() {
+            return;
+        }
+        let asker = if conn.is_in_exec {
+            None
+        } else {
+            out.truncate(mark);
+            let ticket = Host { core: self, conn, out }.park();
+            Some(Asker { worker: self.id, client: conn.client.id, ticket })
+        };
+        ask_for(self, Job::Flush(asker));
     }
 
     /// Holds an OK back until the background has freed what the command removed.
@@ -615,21 +714,30 @@ impl Core {
             local,
             held: Held::default(),
             is_busy: false,
+            may_read_any: true,
+            logs: false,
         };
         (cx, Waiters { server, worker: *id, limits, stopwatch })
     }
 
-    /// Runs `work` while no other worker is inside a turn.
-    fn alone<R>(&mut self, work: impl FnOnce(&mut Core) -> R) -> R {
+    /// Runs `work` while no other worker is inside a turn. `None` where a script elsewhere is busy: nothing was done.
+    pub(crate) fn alone<R>(&mut self, work: impl FnOnce(&mut Core) -> R) -> Option<R> {
         if self.is_alone {
-            return work(self);
+            return Some(work(self));
         }
+        // It may take long, and the log of all threads goes on behind what this one has.
+        self.hand_log_over();
         // Our own turn must be closed, or two workers that both want everything would wait for each
         // other.
         self.turn = None;
         let server = self.server;
-        let exclusive = server.keyspace.world.exclusive();
+        let Some(exclusive) = server.keyspace.world.try_exclusive(&|| server.is_kept_from_everything())
+        else {
+            self.wait_for_turn();
+            return None;
+        };
         self.is_alone = true;
+        self.local.look_for_snapshot(&server.keyspace);
         if server.debts.any() {
             self.pay_debts();
         }
@@ -638,9 +746,26 @@ impl Core {
             self.serve_ready();
         }
         self.is_alone = false;
-        drop(exclusive);
-        self.turn = Some(server.keyspace.world.enter(self.id));
-        result
+        self.turn = Some(exclusive.into_turn(self.id));
+        Some(result)
+    }
+
+    /// Opens the turn again in the middle of it, once nobody has everything.
+    #[cold]
+    fn wait_for_turn(&mut self) {
+        let mut patience = Patience::default();
+        loop {
+            self.turn = self.server.keyspace.world.try_enter(self.id);
+            if self.turn.is_some() {
+                self.local.look_for_snapshot(&self.server.keyspace);
+                return;
+            }
+            if self.server.busy.load(Relaxed) != 0 {
+                self.attend_meanwhile(ATTENDS);
+            } else {
+                patience.wait();
+            }
+        }
     }
 
     /// Logs a command that was slow.
@@ -661,16 +786,65 @@ impl Core {
         if nanos < self.slow_nanos_min || row.has(Flags::SKIP_SLOWLOG) {
             return;
         }
-        let length_max = usize::try_from(self.settings.slowlog_max_len()).unwrap_or(usize::MAX);
-        let entry = SlowEntry {
+        self.log_command(LogKind::Slow, client, nanos / 1000, words());
+    }
+
+    /// Notes a command whose request or reply is larger than somebody wants to know of. Commands within a transaction or a script
+    /// have no request of their own.
+    #[inline]
+    fn look_whether_large(
+        &self,
+        client: &Client,
+        reply_bytes: usize,
+        row: &'static Row,
+        args: &Args<'_>,
+        request_bytes: usize,
+    ) {
+        if reply_bytes >= self.large.reply || request_bytes >= self.large.request {
+            self.note_large(client, reply_bytes, row, args, request_bytes);
+        }
+    }
+
+    #[cold]
+    fn note_large(
+        &self,
+        client: &Client,
+        reply_bytes: usize,
+        row: &'static Row,
+        args: &Args<'_>,
+        request_bytes: usize,
+    ) {
+        if row.has(Flags::SKIP_SLOWLOG) {
+            return;
+        }
+        let words = || shorten(monitor::redacted(row, args));
+        if request_bytes > 0 && request_bytes >= self.large.request {
+            self.log_command(LogKind::LargeRequest, client, request_bytes as u64, words());
+        }
+        if reply_bytes > 0 && reply_bytes >= self.large.reply {
+            self.log_command(LogKind::LargeReply, client, reply_bytes as u64, words());
+        }
+    }
+
+    fn log_command(&self, log: LogKind, client: &Client, figure: u64, words: Vec<Vec<u8>>) {
+        let entries_max = match log {
+            LogKind::Slow => self.settings.slowlog_max_len(),
+            LogKind::LargeRequest => self.settings.commandlog_large_request_max_len(),
+            LogKind::LargeReply => self.settings.commandlog_large_reply_max_len(),
+        };
+        let entry = LogEntry {
             id: 0,
             unix_secs: self.local.now.0 / 1000,
-            micros: nanos / 1000,
-            words: words(),
+            figure,
+            words,
             address: client.address.clone(),
             name: client.names.lock().name.clone(),
         };
-        self.server.slowlog.lock().add(entry, length_max);
+        self.server
+            .command_logs
+            .of(log)
+            .lock()
+            .add(entry, usize::try_from(entries_max).unwrap_or(usize::MAX));
     }
 
     /// A command panicked: its connection ends, the server goes on.
@@ -684,9 +858,12 @@ impl Core {
         );
         out.truncate(self.mark);
         self.local.scratch = Vec::new();
+        self.local.effects.set_client(0);
+        self.local.effects.log.close_all();
+        self.local.unfound.is_on = !self.routes.is_empty();
         (self.is_alone, self.is_settled, conn.is_in_exec) = (false, false, false);
         if self.turn.is_none() {
-            self.turn = Some(self.server.keyspace.world.enter(self.id));
+            self.wait_for_turn();
         }
         if let Some(stats) = row.and_then(|row| self.stats.by_command.get(row.id)) {
             stats.calls.add(1);
@@ -734,29 +911,4 @@ fn lock<'k>(
         std::hint::spin_loop();
     }
     None
-}
-
-fn limits_of(server: &Server, settings: &Settings) -> Limits {
-    let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    let packed = |entries, bytes| PackedLimits { entries_max: size(entries), value_bytes_max: size(bytes) };
-    Limits {
-        string_bytes_max: size(settings.proto_max_bulk_len()),
-        hll_sparse_bytes_max: size(settings.hll_sparse_max_bytes()),
-        hash_packed: packed(settings.hash_max_listpack_entries(), settings.hash_max_listpack_value()),
-        set_packed: packed(settings.set_max_listpack_entries(), settings.set_max_listpack_value()),
-        set_integers_max: size(settings.set_max_intset_entries()),
-        zset_packed: packed(settings.zset_max_listpack_entries(), settings.zset_max_listpack_value()),
-        list: Limit::of(i64::from(settings.list_max_listpack_size()))
-            .compressed_from(settings.list_compress_depth())
-            .large_from(server.list_large_bytes_min()),
-        stream_node_bytes_max: size(settings.stream_node_max_bytes()),
-        stream_node_entries_max: size(settings.stream_node_max_entries()),
-        counts_frequency: room::counts_frequency(settings),
-        lfu_decay_minutes: settings.lfu_decay_time(),
-        ttl_jitter_percent: settings.ttl_jitter_percent(),
-        lease_ms: u64::from(settings.lease_time()) * 1000,
-        entry_bytes_max: room::entry_bytes_max(settings),
-        flush_is_lazy: settings.lazyfree_lazy_user_flush(),
-        maxmemory_is_set: settings.maxmemory() != 0,
-    }
 }

@@ -6,6 +6,7 @@
 //! `unsafe` stands in `alloc.rs` only; the kernel is reached through safe wrappers.
 #![deny(unsafe_code)]
 
+mod access;
 mod admin;
 pub mod alloc;
 mod background;
@@ -16,12 +17,15 @@ mod clock;
 mod commands;
 mod connection;
 mod defrag;
+mod door;
 mod error_counts;
 mod execute;
 mod histogram;
 mod io;
+mod journal;
 mod latency;
 mod listen;
+mod load;
 pub mod logging;
 mod machine;
 mod mailbox;
@@ -32,12 +36,16 @@ mod rates;
 mod reaper;
 mod registry;
 mod resident;
+mod scripts;
 mod server;
 mod slots;
 mod slowlog;
+mod snapshot;
 mod start;
 mod stats;
 mod through;
+mod tls;
+mod tracking;
 mod transaction;
 mod transfer;
 mod worker;
@@ -48,3 +56,5 @@ pub use start::run;
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The version of Redis whose commands and replies are spoken: what INFO and HELLO tell clients.
 pub const REDIS_VERSION: &str = "8.2.3";
+/// The same as a number, a byte for each part of it.
+pub const REDIS_VERSION_NUMBER: i64 = 0x0008_0203;

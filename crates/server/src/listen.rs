@@ -1,13 +1,13 @@
-//! Listening sockets: TCP on several addresses, IPv4 and IPv6, and a Unix socket with permissions.
+//! Listening sockets: TCP, plain and for TLS, on several addresses, IPv4 and IPv6, and a Unix socket with permissions.
 //!
 //! The first worker accepts and hands each connection to the worker that has the fewest, so that
 //! work is balanced whatever addresses clients come from.
 //! Invariant: every socket has a token of its own, which is never given again, so that what the poller
 //! still reports of one that was closed means nothing.
 
-use crate::clients::Client;
+use crate::clients::{Client, MEMCACHED};
 use crate::clock;
-use crate::io::Poller;
+use crate::io::{Poller, Session, Socket as ClientSocket};
 use crate::server::{Message, Server};
 use larder_config::Settings;
 use rustix::fd::OwnedFd;
@@ -33,6 +33,17 @@ pub struct Listeners {
     unix_path: Option<String>,
 }
 
+/// How it is spoken on a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// As Redis does.
+    Plain,
+    /// The same, encrypted.
+    Tls,
+    /// As memcached does.
+    Memcached,
+}
+
 /// One listening socket.
 #[derive(Debug)]
 struct Listener {
@@ -40,6 +51,8 @@ struct Listener {
     token: u64,
     /// Where it listens; none for the Unix socket.
     address: Option<SocketAddr>,
+    /// How it is spoken there.
+    kind: Kind,
     /// Whether the first worker's poller has it.
     is_watched: bool,
 }
@@ -60,7 +73,9 @@ impl Listeners {
                 .map_err(|error| format!("cannot listen on the Unix socket {path}: {error}"))?;
         }
         if listeners.sockets.is_empty() {
-            return Err("nothing to listen on: set 'port' or 'unixsocket'".into());
+            return Err(
+                "nothing to listen on: set 'port', 'tls-port', 'memcached-port' or 'unixsocket'".into()
+            );
         }
         Ok(listeners)
     }
@@ -71,32 +86,35 @@ impl Listeners {
     /// # Errors
     /// The first address that cannot be listened on, said in words; then it listens where it did before.
     pub fn rebind(&mut self, settings: &Settings) -> Result<(), String> {
-        let wanted: Vec<SocketAddr> = addresses(settings)?.into_iter().map(|(address, _)| address).collect();
+        let wanted = addresses(settings)?;
         let first_new = LISTENER_TOKENS + self.opened;
         let is_new = |listener: &Listener| listener.token >= first_new;
         let is_left = |listener: &Listener| {
-            !is_new(listener) && listener.address.is_some_and(|address| !wanted.contains(&address))
+            !is_new(listener)
+                && listener.address.is_some()
+                && !wanted.iter().any(|place| place.is_of(listener))
         };
         let Err(problem) = self.open_tcp(settings) else {
             self.sockets.retain(|listener| !is_left(listener));
             return Ok(());
         };
         // What is to be left can stand in the way of what is to come, as `*` does of every other address.
-        let left: Vec<SocketAddr> = self
+        let left: Vec<(SocketAddr, Kind)> = self
             .sockets
             .iter()
             .filter(|listener| is_left(listener))
-            .filter_map(|listener| listener.address)
+            .filter_map(|listener| listener.address.map(|address| (address, listener.kind)))
             .collect();
-        if !left.iter().any(|address| address.port() == settings.port()) {
+        let ports = [settings.port(), settings.tls_port(), settings.memcached_port()];
+        if !left.iter().any(|(address, _)| ports.contains(&address.port())) {
             self.sockets.retain(|listener| !is_new(listener));
             return Err(problem);
         }
         self.sockets.retain(|listener| !is_left(listener));
         let Err(problem) = self.open_tcp(settings) else { return Ok(()) };
         self.sockets.retain(|listener| !is_new(listener));
-        for address in left {
-            if let Err(error) = self.open_address(address, backlog(settings)) {
+        for (address, kind) in left {
+            if let Err(error) = self.open_address(address, kind, backlog(settings)) {
                 tracing::error!(%error, "cannot listen on {address} again");
             }
         }
@@ -106,18 +124,19 @@ impl Listeners {
     /// Opens what `settings` ask for and is not open.
     fn open_tcp(&mut self, settings: &Settings) -> Result<(), String> {
         let backlog = backlog(settings);
-        for (address, optional) in addresses(settings)? {
-            if self.sockets.iter().any(|listener| listener.address == Some(address)) {
+        for place in addresses(settings)? {
+            let Place { address, optional, kind } = place;
+            if self.sockets.iter().any(|listener| place.is_of(listener)) {
                 continue;
             }
-            match self.open_address(address, backlog) {
+            match self.open_address(address, kind, backlog) {
                 Ok(()) => {}
                 Err(error) if is_absent(&error, optional) => {
                     tracing::debug!(%error, "cannot listen on {address}, and need not");
                 }
                 Err(error) => {
                     return Err(format!(
-                        "cannot listen on {address}: {error}; is another server running there? see 'port' and 'bind'"
+                        "cannot listen on {address}: {error}; is another server running there? see 'port', 'tls-port', 'memcached-port' and 'bind'"
                     ));
                 }
             }
@@ -125,16 +144,16 @@ impl Listeners {
         Ok(())
     }
 
-    fn open_address(&mut self, address: SocketAddr, backlog: i32) -> io::Result<()> {
+    fn open_address(&mut self, address: SocketAddr, kind: Kind, backlog: i32) -> io::Result<()> {
         let socket = tcp(address, backlog)?;
-        self.add(socket, Some(address));
+        self.add(socket, Some(address), kind);
         Ok(())
     }
 
-    fn add(&mut self, socket: Socket, address: Option<SocketAddr>) {
+    fn add(&mut self, socket: Socket, address: Option<SocketAddr>, kind: Kind) {
         let token = LISTENER_TOKENS + self.opened;
         self.opened += 1;
-        self.sockets.push(Listener { socket, token, address, is_watched: false });
+        self.sockets.push(Listener { socket, token, address, kind, is_watched: false });
     }
 
     fn open_unix(&mut self, path: &str, permissions: u16, backlog: i32) -> io::Result<()> {
@@ -149,7 +168,7 @@ impl Listeners {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(u32::from(permissions)))?;
         }
         socket.listen(backlog)?;
-        self.add(socket, None);
+        self.add(socket, None, Kind::Plain);
         self.unix_path = Some(path.to_owned());
         Ok(())
     }
@@ -171,7 +190,9 @@ impl Listeners {
         let Some(listener) = self.sockets.iter().find(|listener| listener.token == token) else { return };
         for _ in 0..ACCEPTS_MAX {
             match listener.socket.accept_raw() {
-                Ok((socket, peer)) => admit(server, socket, &peer, self.unix_path.as_deref()),
+                Ok((socket, peer)) => {
+                    admit(server, socket, &peer, self.unix_path.as_deref(), listener.kind);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error)
                     if matches!(
@@ -215,25 +236,53 @@ fn is_absent(error: &io::Error, optional: bool) -> bool {
     }
 }
 
-/// Where to listen, and whether it is no error when that cannot be.
-fn addresses(settings: &Settings) -> Result<Vec<(SocketAddr, bool)>, String> {
-    let mut found = Vec::new();
-    if settings.port() == 0 {
-        return Ok(found);
+/// Where to listen.
+#[derive(Clone, Copy)]
+struct Place {
+    address: SocketAddr,
+    /// It is no error when that cannot be.
+    optional: bool,
+    kind: Kind,
+}
+
+impl Place {
+    fn is_of(self, listener: &Listener) -> bool {
+        listener.address == Some(self.address) && listener.kind == self.kind
     }
+}
+
+/// Where to listen, for whom.
+fn addresses(settings: &Settings) -> Result<Vec<Place>, String> {
+    let mut found = Vec::new();
+    let ports = [
+        (settings.port(), Kind::Plain),
+        (settings.tls_port(), Kind::Tls),
+        (settings.memcached_port(), Kind::Memcached),
+    ];
+    for (port, kind) in ports {
+        if port != 0 {
+            find_addresses(settings, port, kind, &mut found)?;
+        }
+    }
+    Ok(found)
+}
+
+fn find_addresses(settings: &Settings, port: u16, kind: Kind, found: &mut Vec<Place>) -> Result<(), String> {
     for word in settings.bind() {
         let (word, optional) = match word.strip_prefix(b"-") {
             Some(rest) => (rest, true),
             None => (&word[..], false),
         };
         let name = String::from_utf8_lossy(word).into_owned();
-        match resolve(&name, settings.port()) {
-            Ok(addresses) => found.extend(addresses.into_iter().map(|address| (address, optional))),
+        match resolve(&name, port) {
+            Ok(addresses) => {
+                found.extend(addresses.into_iter().map(|address| Place { address, optional, kind }));
+            }
             Err(error) if optional => tracing::debug!(%error, "cannot find the address '{name}' (optional)"),
             Err(error) => return Err(format!("cannot find the address '{name}' of 'bind': {error}")),
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// The addresses that a word of `bind` means.
@@ -261,22 +310,29 @@ pub(crate) fn tcp(address: SocketAddr, backlog: i32) -> io::Result<Socket> {
 }
 
 /// Decides about a new connection and hands it over.
-fn admit(server: &'static Server, socket: Socket, peer: &SockAddr, unix_path: Option<&str>) {
+fn admit(server: &'static Server, socket: Socket, peer: &SockAddr, unix_path: Option<&str>, kind: Kind) {
     let settings = server.settings();
     let is_unix = peer.is_unix();
-    let refuse = |text: &[u8]| {
-        // A courtesy: the peer may not read it.
-        let _ = rustix::io::write(&socket, text);
+    let refuse = |text: &[u8], for_memcached: &[u8]| {
+        // A courtesy: the peer may not read it. In the middle of a handshake it could not.
+        let _ = match kind {
+            Kind::Plain => rustix::io::write(&socket, text),
+            Kind::Memcached => rustix::io::write(&socket, for_memcached),
+            Kind::Tls => Ok(0),
+        };
     };
     if !server.clients.take_place(settings.maxclients() as usize) {
         server.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        refuse(b"-ERR max number of clients reached\r\n");
+        refuse(b"-ERR max number of clients reached\r\n", b"ERROR Too many open connections\r\n");
         return;
     }
     let peer_ip = peer.as_socket().map(|address| address.ip().to_canonical());
     let is_local = is_unix || peer_ip.is_some_and(|ip| ip.is_loopback());
-    if settings.protected_mode() && settings.requirepass().is_empty() && !is_local {
-        refuse(PROTECTED);
+    if settings.protected_mode()
+        && server.access.users.default_user().rules().needs_no_password()
+        && !is_local
+    {
+        refuse(PROTECTED, &[b"SERVER_ERROR ", PROTECTED.get(1..).unwrap_or_default()].concat());
         server.clients.give_place();
         server.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         return;
@@ -293,7 +349,7 @@ fn admit(server: &'static Server, socket: Socket, peer: &SockAddr, unix_path: Op
     let local = rustix::net::getsockname(&fd).ok().and_then(|address| SocketAddr::try_from(address).ok());
     let number = std::os::fd::AsRawFd::as_raw_fd(&fd);
     let client = Arc::new(Client::new(
-        server.clients.next_id(),
+        (server.clients.next_id(), Arc::clone(server.access.users.default_user())),
         worker,
         name(peer.as_socket()),
         name(local),
@@ -301,8 +357,31 @@ fn admit(server: &'static Server, socket: Socket, peer: &SockAddr, unix_path: Op
         is_unix,
         clock::unix_millis().0,
     ));
+    if kind == Kind::Memcached {
+        client.protocol.store(MEMCACHED, std::sync::atomic::Ordering::Relaxed);
+    }
+    let Some(socket) = equip(server, fd, kind == Kind::Tls) else {
+        server.clients.give_place();
+        return;
+    };
     server.clients.add(Arc::clone(&client));
-    server.mailboxes[worker].send(Message::Accept(fd, client));
+    server.mailboxes[worker].send(Message::Accept(socket, client));
+}
+
+/// A socket with what encrypts it; none when it should be encrypted and cannot be.
+fn equip(server: &Server, fd: OwnedFd, is_tls: bool) -> Option<ClientSocket> {
+    if !is_tls {
+        return Some(ClientSocket::new(fd));
+    }
+    // None: TLS was switched off while the connection waited to be accepted.
+    let config = server.tls.load_full()?;
+    match Session::new(config) {
+        Ok(session) => Some(ClientSocket::encrypted(fd, session)),
+        Err(error) => {
+            tracing::warn!(%error, "TLS cannot begin");
+            None
+        }
+    }
 }
 
 fn prepare(socket: &Socket, is_unix: bool, keepalive_secs: u32) -> io::Result<()> {

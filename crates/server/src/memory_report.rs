@@ -22,6 +22,12 @@ pub struct MemoryReport {
     pub overhead: usize,
     /// Connections with their buffers.
     pub clients: usize,
+    /// Texts of scripts.
+    pub scripts: usize,
+    /// Texts of functions.
+    pub functions: usize,
+    /// The states in which both run.
+    pub script_states: usize,
     /// The tables.
     pub keyspace: KeyspaceMemory,
     /// Resident, all of it.
@@ -42,6 +48,8 @@ impl MemoryReport {
         let keyspace = server.keyspace.memory();
         let startup = server.startup_bytes.load(Relaxed);
         let clients = server.clients.all().iter().map(|client| client.memory.load(Relaxed)).sum();
+        let (scripts, functions) = (server.scripts.memory(), server.functions.memory());
+        let script_states = server.sum(|stats| stats.script_bytes.get()) as usize;
         let in_spans = (keyspace.entries + keyspace.index).saturating_sub(keyspace.outside);
         let (rss, anonymous) = resident();
         let blocks = larder_store::blocks::memory();
@@ -50,8 +58,17 @@ impl MemoryReport {
             peak,
             peak_ms,
             startup,
-            overhead: startup + clients + keyspace.index + keyspace.fixed,
+            overhead: startup
+                + clients
+                + keyspace.index
+                + keyspace.fixed
+                + scripts
+                + functions
+                + script_states,
             clients,
+            scripts,
+            functions,
+            script_states,
             keyspace,
             rss,
             anonymous,

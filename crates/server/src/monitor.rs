@@ -3,9 +3,17 @@
 use crate::connection::Connection;
 use crate::registry::Row;
 use larder_commands::Args;
+use larder_store::DbIndex;
 
 /// Commands whose words must not be shown: all words from this one on are replaced.
-const SECRETS: &[(&str, usize)] = &[("auth", 1), ("migrate", usize::MAX), ("hello", usize::MAX)];
+const SECRETS: &[(&str, usize)] = &[
+    ("auth", 1),
+    ("acl|setuser", 2),
+    ("acl|getuser", 2),
+    ("acl|deluser", 2),
+    ("migrate", usize::MAX),
+    ("hello", usize::MAX),
+];
 
 /// What stands for a secret.
 const REDACTED: &[u8] = b"(redacted)";
@@ -15,7 +23,7 @@ pub fn redacted<'a>(row: &Row, args: &Args<'a>) -> impl ExactSizeIterator<Item =
     let from = SECRETS.iter().find(|(name, _)| *name == row.name).map(|(_, from)| *from);
     let mut words: Vec<&'a [u8]> = args.from(0).collect();
     match from {
-        // AUTH: every word is a secret.
+        // AUTH: every word is a secret. ACL: who there is, and what they may.
         Some(first) if first != usize::MAX => words.iter_mut().skip(first).for_each(|word| *word = REDACTED),
         // HELLO and MIGRATE: the one or two words behind AUTH or AUTH2.
         Some(_) => {
@@ -33,18 +41,22 @@ pub fn redacted<'a>(row: &Row, args: &Args<'a>) -> impl ExactSizeIterator<Item =
 
 /// One line of MONITOR as a simple string reply.
 pub fn line(conn: &Connection, row: &Row, args: &Args<'_>, unix_micros: u64) -> Vec<u8> {
-    let mut line = format!(
-        "+{}.{:06} [{} {}]",
-        unix_micros / 1_000_000,
-        unix_micros % 1_000_000,
-        conn.db.0,
-        if conn.client.is_unix {
-            format!("unix:{}", conn.client.local_address.trim_end_matches(":0"))
-        } else {
-            conn.client.address.clone()
-        },
-    )
-    .into_bytes();
+    let who = if conn.client.is_unix {
+        format!("unix:{}", conn.client.local_address.trim_end_matches(":0"))
+    } else {
+        conn.client.address.clone()
+    };
+    line_of(&who, conn.db, row, args, unix_micros)
+}
+
+/// The same for a command of a script.
+pub fn line_of_script(db: DbIndex, row: &Row, args: &Args<'_>, unix_micros: u64) -> Vec<u8> {
+    line_of("lua", db, row, args, unix_micros)
+}
+
+fn line_of(who: &str, db: DbIndex, row: &Row, args: &Args<'_>, unix_micros: u64) -> Vec<u8> {
+    let (secs, micros) = (unix_micros / 1_000_000, unix_micros % 1_000_000);
+    let mut line = format!("+{secs}.{micros:06} [{} {who}]", db.0).into_bytes();
     for word in redacted(row, args) {
         line.push(b' ');
         quote(word, &mut line);

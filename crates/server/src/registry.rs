@@ -2,7 +2,10 @@
 //!
 //! Built once at start and never changed, so that every thread reads it without a lock.
 
+use crate::door::Rows;
 use crate::execute::Host;
+use larder_acl::Catalog;
+use larder_commands::memcached::MEMCACHED;
 use larder_commands::spec::{Begin, Find, Flags, Group};
 use larder_commands::{Args, Command, Ctx, Error, KeyspaceCtx, Run, Spec};
 
@@ -89,6 +92,8 @@ pub struct Row {
     words: (usize, usize),
     /// The word that is the only key, or the first, where that is a fixed one; 0 for none.
     pub first_key: usize,
+    /// [`Spec::element`]; 0 where not one key alone is asked.
+    pub element: usize,
     /// Whether `first_key` is the only key the command can have.
     pub single_key: bool,
     /// Whether it takes the same short time whatever the data: only a share of its runs is timed.
@@ -115,6 +120,10 @@ pub struct Registry {
     medium: Vec<(u128, Option<&'static Row>)>,
     /// Number of rows, subcommands included.
     ids: usize,
+    /// Those of the memcached door, which no name finds.
+    memcached: Rows,
+    /// The same commands as users' rules speak of them: by their own names, whatever they are called here.
+    catalog: &'static Catalog,
 }
 
 /// Longest command name, in bytes.
@@ -123,11 +132,20 @@ const NAME_BYTES_MAX: usize = 32;
 impl Registry {
     /// All commands of the data crate and of this one. `renames` gives commands new names, or takes
     /// them away where the new name is empty.
-    pub fn new(host: &[&'static HostCommand], renames: &[(Vec<u8>, Vec<u8>)]) -> Registry {
+    pub fn new(
+        host: &[&'static HostCommand],
+        memcached: &[&'static HostCommand],
+        renames: &[(Vec<u8>, Vec<u8>)],
+    ) -> Registry {
         let mut ids = 0;
         let mut rows: Vec<Row> =
             larder_commands::commands().map(|command| data_row(command, "", &mut ids)).collect();
         rows.extend(host.iter().map(|command| host_row(command, "", &mut ids)));
+        let memcached = memcached_row(memcached, &mut ids);
+        // For the life of the process, which has one registry.
+        let catalog: &'static Catalog =
+            Box::leak(Box::new(catalog_of(rows.iter().chain(std::iter::once(memcached)))));
+        debug_assert_eq!(catalog.len(), ids, "rules name commands by the numbers of rows");
         rename(&mut rows, renames);
         rows.sort_by(|a, b| a.name.cmp(&b.name));
         // For the life of the process, which has one registry.
@@ -162,7 +180,12 @@ impl Registry {
                 medium[at] = (words, Some(row));
             }
         }
-        Registry { rows, slots, short, medium, ids }
+        Registry { rows, slots, short, medium, ids, memcached: Rows::new(memcached), catalog }
+    }
+
+    /// The commands as users' rules speak of them; numbers are those of rows.
+    pub fn catalog(&self) -> &'static Catalog {
+        self.catalog
     }
 
     /// Commands in alphabetical order.
@@ -175,8 +198,20 @@ impl Registry {
         self.ids
     }
 
-    /// All commands and subcommands.
+    /// Those of the memcached door.
+    #[inline]
+    pub fn memcached(&self) -> &Rows {
+        &self.memcached
+    }
+
+    /// All commands and subcommands, also those of the memcached door.
     pub fn all(&self) -> impl Iterator<Item = &Row> {
+        let memcached = self.memcached.container();
+        self.named().chain(std::iter::once(memcached).chain(&memcached.subcommands))
+    }
+
+    /// All commands and subcommands that have a name for Redis' clients.
+    pub fn named(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter().flat_map(|row| std::iter::once(row).chain(&row.subcommands))
     }
 
@@ -229,6 +264,12 @@ impl Registry {
         }
     }
 
+    /// The command of this name, whatever it is called here.
+    pub fn find_original(&self, name: &[u8]) -> Option<&'static Row> {
+        let is_it = |row: &&Row| row.spec.name.as_bytes().eq_ignore_ascii_case(name);
+        self.find(name).or_else(|| self.rows.iter().find(is_it))
+    }
+
     /// The command or subcommand of this name, such as `get` or `client|list`, in any case.
     pub fn find_full(&self, name: &[u8]) -> Option<&Row> {
         match name.iter().position(|byte| *byte == b'|') {
@@ -264,6 +305,17 @@ impl Row {
     }
 }
 
+fn catalog_of<'r>(rows: impl Iterator<Item = &'r Row>) -> Catalog {
+    let mut catalog = Catalog::default();
+    for row in rows {
+        let id = catalog.add(row.spec, None);
+        for subcommand in &row.subcommands {
+            catalog.add(subcommand.spec, Some(id));
+        }
+    }
+    catalog
+}
+
 fn rename(rows: &mut Vec<Row>, renames: &[(Vec<u8>, Vec<u8>)]) {
     for (from, to) in renames {
         if to.is_empty() {
@@ -272,6 +324,14 @@ fn rename(rows: &mut Vec<Row>, renames: &[(Vec<u8>, Vec<u8>)]) {
             row.name = String::from_utf8_lossy(to).to_ascii_lowercase();
         }
     }
+}
+
+/// The container of the memcached door's commands: those on data and those that need the server.
+fn memcached_row(host: &[&'static HostCommand], ids: &mut usize) -> &'static Row {
+    let mut row = data_row(&MEMCACHED, "", ids);
+    row.subcommands.extend(host.iter().map(|command| host_row(command, MEMCACHED.spec.name, ids)));
+    // For the life of the process, which has one registry.
+    Box::leak(Box::new(row))
 }
 
 fn data_row(command: &'static Command, container: &str, ids: &mut usize) -> Row {
@@ -345,16 +405,19 @@ fn new_row(spec: &'static Spec, run: RowRun, container: &str, ids: &mut usize) -
         words: (*spec.words().start(), *spec.words().end()),
         subcommands: Vec::new(),
         first_key: first,
+        element: if single_key { usize::from(spec.element) } else { 0 },
         single_key,
         is_brief,
         run_on_key,
     }
 }
 
-/// Commands that read values fetch; those that look at keys from outside do not. GETEX reads, whatever else it does.
+/// Commands that read values fetch; those that look at keys from outside do not. GETEX reads, whatever else it does,
+/// and so do memcached's commands of its kind.
 fn fetches(spec: &Spec, run: RowRun) -> Fetches {
     let is_on_keys = matches!(run, RowRun::Keys(_));
-    let reads = spec.flags.has(Flags::READONLY) || spec.name == "getex";
+    let reads =
+        spec.flags.has(Flags::READONLY) || matches!(spec.name, "getex" | "gat" | "gat-many" | "mg-touch");
     match spec.group {
         _ if !is_on_keys || !reads => Fetches::No,
         Group::String

@@ -3,29 +3,37 @@
 //! One `Server` lives as long as the process. Everything in it is read without a lock on the path
 //! of a command, or behind a lock that only commands for administrators take.
 
+use crate::access::Access;
 use crate::admin::Admin;
 use crate::blocked::Blocked;
 use crate::clients::{Client, Clients};
 use crate::defrag::Defrag;
 use crate::execute::{Core, Debts, Settled};
+use crate::io::Socket;
+use crate::journal::Journal;
 use crate::latency::LatencyMonitor;
 use crate::listen::Listeners;
+use crate::load::Loading;
 use crate::mailbox::Mailbox;
 use crate::pubsub::{Delivery, PubSub};
 use crate::rates::Sampler;
 use crate::reaper::Reaper;
 use crate::registry::Registry;
 use crate::resident::Resident;
-use crate::slowlog::SlowLog;
+use crate::scripts::{Functions, Running, Scripts, busy_text};
+use crate::slowlog::CommandLogs;
+use crate::snapshot::Snapshots;
 use crate::stats::WorkerStats;
 use crate::through::Through;
+use crate::tracking::{Invalidation, Tracking};
 use crate::transfer::Transfers;
 use crate::{alloc, clock};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use crossbeam_utils::CachePadded;
+use larder_acl::User;
 use larder_config::{Settings, StartPlan};
 use larder_store::{Epochs, Keyspace, Millis};
 use parking_lot::Mutex;
-use rustix::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
@@ -34,15 +42,19 @@ use std::time::Instant;
 #[derive(Debug)]
 pub enum Message {
     /// A connection to take over.
-    Accept(OwnedFd, Arc<Client>),
+    Accept(Socket, Arc<Client>),
     /// Close this connection, if it is still there.
     Kill(u64),
+    /// Close subscribers to what this user may not hear any more.
+    CheckSubscribers(Arc<User>),
     /// What a parked connection waited for.
     Answer(Answer),
     /// Something to do inside the next turn.
     Work(Work),
     /// A published message for connections of this worker.
     Publish(Arc<Delivery>),
+    /// What a connection of this worker is told of keys it has copies of.
+    Invalidate(Invalidation),
     /// Bytes for every connection that monitors.
     Monitor(Arc<Vec<u8>>),
     /// What connections of this worker waited for from a source.
@@ -136,6 +148,8 @@ pub struct Server {
     pub epochs: Arc<Epochs>,
     /// The commands.
     pub registry: Registry,
+    /// Who may do what.
+    pub access: Access,
     settings: ArcSwap<Settings>,
     generation: AtomicU64,
     /// How the server was started: file and arguments, for CONFIG REWRITE.
@@ -146,6 +160,8 @@ pub struct Server {
     pub stats: Vec<Arc<WorkerStats>>,
     /// Where it listens.
     pub listeners: Mutex<Listeners>,
+    /// How connections are encrypted, where they may be.
+    pub tls: ArcSwapOption<rustls::ServerConfig>,
     /// The admin page, where there is one.
     pub admin: Mutex<Option<Admin>>,
     /// Who is connected.
@@ -156,14 +172,16 @@ pub struct Server {
     pub debts: Debts,
     /// Who is subscribed to what.
     pub pubsub: PubSub,
+    /// Who keeps copies of what.
+    pub tracking: Tracking,
     /// Connections refused because of `maxclients`.
     pub refused: AtomicU64,
     /// Connections that monitor.
     pub monitors: AtomicUsize,
     /// CLIENT PAUSE.
     pub pause: Pause,
-    /// SLOWLOG.
-    pub slowlog: Mutex<SlowLog>,
+    /// SLOWLOG and COMMANDLOG.
+    pub command_logs: CommandLogs,
     /// LATENCY.
     pub latency: LatencyMonitor,
     /// Frees in the background.
@@ -172,10 +190,24 @@ pub struct Server {
     pub transfers: Transfers,
     /// Fetches what is missing from slower stores.
     pub through: Through,
+    /// The append-only log.
+    pub journal: Journal,
     /// DEBUG SET-ACTIVE-EXPIRE.
     pub active_expire: AtomicBool,
     /// DEBUG QUICKLIST-PACKED-THRESHOLD; 0 where nothing was said.
     list_large_bytes_min: AtomicU32,
+    /// The scripts that clients have sent.
+    pub scripts: Scripts,
+    /// The libraries of functions.
+    pub functions: Functions,
+    /// What is being loaded.
+    pub loading: Loading,
+    /// What each worker runs of scripts at the moment.
+    pub running: Vec<CachePadded<Running>>,
+    /// A script that has written is to have everything: who else wants it gives up, and no other such script begins.
+    pub roaming: AtomicBool,
+    /// How many of them have run for longer than `busy-reply-threshold`.
+    pub busy: AtomicUsize,
     /// When the server started.
     pub started: Instant,
     /// 40 random hexadecimal digits that tell this run from every other.
@@ -198,11 +230,15 @@ pub struct Server {
     peak_ms: AtomicU64,
     /// Memory in use once started, before any data, in bytes.
     pub startup_bytes: AtomicUsize,
+    /// When the first database is to be emptied, in milliseconds of Unix time; 0 for never.
+    pub flush_at_ms: AtomicU64,
     /// Asked to stop: 0 not, 1 once, 2 or more at once.
     pub stop: AtomicU8,
     next_ticket: AtomicU64,
     /// When LASTSAVE says the data was last saved, in seconds of Unix time.
     pub last_save_secs: AtomicU64,
+    /// Snapshots.
+    pub snapshots: Snapshots,
 }
 
 impl Server {
@@ -217,11 +253,13 @@ impl Server {
     ) -> Server {
         let clients = Clients::new(mailboxes.len());
         let stats = mailboxes.iter().map(|_| Arc::new(WorkerStats::new(registry.ids()))).collect();
+        let running = mailboxes.iter().map(|_| CachePadded::default()).collect();
         let now = clock::unix_millis();
         let blocked = Blocked::new(mailboxes.len(), Arc::clone(&keyspace.followed));
         Server {
             keyspace,
             epochs,
+            access: Access::new(registry.catalog()),
             registry,
             settings: ArcSwap::from_pointee(settings),
             generation: AtomicU64::new(1),
@@ -230,20 +268,29 @@ impl Server {
             stats,
             clients,
             listeners: Mutex::default(),
+            tls: ArcSwapOption::empty(),
             admin: Mutex::default(),
             blocked,
             debts: Debts::default(),
             pubsub: PubSub::default(),
+            tracking: Tracking::default(),
             refused: AtomicU64::new(0),
             monitors: AtomicUsize::new(0),
             pause: Pause::default(),
-            slowlog: Mutex::new(SlowLog::default()),
+            command_logs: CommandLogs::default(),
             latency: LatencyMonitor::default(),
             reaper: Reaper::start(),
             transfers: Transfers::default(),
             through: Through::default(),
+            journal: Journal::default(),
             active_expire: AtomicBool::new(true),
             list_large_bytes_min: AtomicU32::new(0),
+            scripts: Scripts::default(),
+            functions: Functions::default(),
+            loading: Loading::default(),
+            running,
+            busy: AtomicUsize::new(0),
+            roaming: AtomicBool::new(false),
             started: clock::now(),
             run_id: random_hex(40),
             replication_id: random_hex(40),
@@ -255,9 +302,11 @@ impl Server {
             peak_bytes: AtomicUsize::new(0),
             peak_ms: AtomicU64::new(now.0),
             startup_bytes: AtomicUsize::new(0),
+            flush_at_ms: AtomicU64::new(0),
             stop: AtomicU8::new(0),
             next_ticket: AtomicU64::new(0),
             last_save_secs: AtomicU64::new(now.0 / 1000),
+            snapshots: Snapshots::default(),
         }
     }
 
@@ -279,6 +328,12 @@ impl Server {
         self.wake_all();
     }
 
+    /// Has every worker look at the settings anew, and at what else it takes over with them.
+    pub fn touch_settings(&self) {
+        self.generation.fetch_add(1, std::sync::atomic::Ordering::Release);
+        self.wake_all();
+    }
+
     /// From which length on an element of a list has a chunk of its own, where DEBUG said so; else 0.
     pub fn list_large_bytes_min(&self) -> u32 {
         self.list_large_bytes_min.load(Relaxed)
@@ -289,6 +344,20 @@ impl Server {
         self.list_large_bytes_min.store(bytes, Relaxed);
         self.generation.fetch_add(1, std::sync::atomic::Ordering::Release);
         self.wake_all();
+    }
+
+    /// Whether nobody else is to have everything for the moment: a script is busy, or one is about to have it.
+    pub fn is_kept_from_everything(&self) -> bool {
+        self.busy.load(Relaxed) != 0 || self.roaming.load(Relaxed)
+    }
+
+    /// What is answered instead of carrying a command out while a script is busy; `None` while none is.
+    pub fn busy_text(&self) -> Option<&'static [u8]> {
+        if self.busy.load(Relaxed) == 0 {
+            return None;
+        }
+        let busy = self.running.iter().find(|running| running.is_busy.load(Relaxed))?;
+        Some(busy_text(busy.is_function.load(Relaxed)))
     }
 
     /// Lets every worker look at its mailbox and its parked connections.

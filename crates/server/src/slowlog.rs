@@ -1,5 +1,7 @@
-//! SLOWLOG: the commands that took longest, the newest first, in bounded memory.
+//! SLOWLOG and COMMANDLOG: the commands that took long, and those with large requests or replies, the newest first, in
+//! bounded memory.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 
 /// Arguments kept of a command.
@@ -7,15 +9,75 @@ const ARGUMENTS_MAX: usize = 32;
 /// Bytes kept of an argument.
 const ARGUMENT_BYTES_MAX: usize = 128;
 
-/// One slow command.
+/// What a log is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogKind {
+    /// Commands that took long: those of SLOWLOG.
+    Slow,
+    /// Commands with large requests.
+    LargeRequest,
+    /// Commands with large replies.
+    LargeReply,
+}
+
+impl LogKind {
+    /// By the word that COMMANDLOG takes, in any case.
+    pub fn by_name(word: &[u8]) -> Option<LogKind> {
+        let names = [
+            ("slow", LogKind::Slow),
+            ("large-request", LogKind::LargeRequest),
+            ("large-reply", LogKind::LargeReply),
+        ];
+        names.into_iter().find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes())).map(|(_, log)| log)
+    }
+}
+
+/// The logs.
+#[derive(Debug, Default)]
+pub struct CommandLogs {
+    slow: Mutex<CommandLog>,
+    large_requests: Mutex<CommandLog>,
+    large_replies: Mutex<CommandLog>,
+}
+
+impl CommandLogs {
+    /// One of them.
+    pub fn of(&self, log: LogKind) -> &Mutex<CommandLog> {
+        match log {
+            LogKind::Slow => &self.slow,
+            LogKind::LargeRequest => &self.large_requests,
+            LogKind::LargeReply => &self.large_replies,
+        }
+    }
+}
+
+/// From which sizes on requests and replies are logged, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LargeSizes {
+    pub request: usize,
+    pub reply: usize,
+}
+
+impl LargeSizes {
+    /// None is logged.
+    pub const NONE: LargeSizes = LargeSizes { request: usize::MAX, reply: usize::MAX };
+
+    /// Those that two options say: bytes, and below zero for none.
+    pub fn new(request: i64, reply: i64) -> LargeSizes {
+        let size = |bytes: i64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        LargeSizes { request: size(request), reply: size(reply) }
+    }
+}
+
+/// One command of a log.
 #[derive(Debug, Clone)]
-pub struct SlowEntry {
+pub struct LogEntry {
     /// Its number, never given twice.
     pub id: u64,
     /// When it ended, in seconds of Unix time.
     pub unix_secs: u64,
-    /// How long it took, in microseconds.
-    pub micros: u64,
+    /// How long it took, in microseconds, or how large it was, in bytes.
+    pub figure: u64,
     /// Its words, shortened.
     pub words: Vec<Vec<u8>>,
     /// The client's address.
@@ -24,16 +86,16 @@ pub struct SlowEntry {
     pub name: Vec<u8>,
 }
 
-/// The newest slow commands.
+/// The newest commands of one log.
 #[derive(Debug, Default)]
-pub struct SlowLog {
-    entries: VecDeque<SlowEntry>,
+pub struct CommandLog {
+    entries: VecDeque<LogEntry>,
     next_id: u64,
 }
 
-impl SlowLog {
+impl CommandLog {
     /// Adds a command, keeping at most `length_max`.
-    pub fn add(&mut self, mut entry: SlowEntry, length_max: usize) {
+    pub fn add(&mut self, mut entry: LogEntry, length_max: usize) {
         entry.id = self.next_id;
         self.next_id += 1;
         self.entries.push_front(entry);
@@ -41,7 +103,7 @@ impl SlowLog {
     }
 
     /// The newest `count`, or all.
-    pub fn newest(&self, count: Option<usize>) -> impl ExactSizeIterator<Item = &SlowEntry> {
+    pub fn newest(&self, count: Option<usize>) -> impl ExactSizeIterator<Item = &LogEntry> {
         self.entries.iter().take(count.unwrap_or(usize::MAX).min(self.entries.len()))
     }
 

@@ -1,19 +1,23 @@
 //! From a command line to a running server, and back to an exit code.
 
+use crate::access::Access;
 use crate::admin::Admin;
 use crate::io::Poller;
 use crate::listen::Listeners;
+use crate::load::LoadError;
 use crate::mailbox::Mailbox;
 use crate::registry::Registry;
 use crate::server::{Server, fill_random};
+use crate::snapshot::{self, Ending};
 use crate::worker::Worker;
-use crate::{REDIS_VERSION, VERSION, alloc, commands, logging, machine, through};
+use crate::{REDIS_VERSION, VERSION, alloc, commands, journal, load, logging, machine, through, tls};
 use larder_config::{Action, HashFunction, Settings, StartPlan};
 use larder_store::{Epochs, Hasher, Keyspace};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// File descriptors the server needs beside its connections.
@@ -29,6 +33,12 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             Err(text) => fail(&format!("sim: {text}")),
         };
     }
+    if args.next_if(|word| word == "check-aof").is_some() {
+        return check_aof(args);
+    }
+    if args.next_if(|word| word == "check-rdb").is_some() {
+        return check_rdb(args);
+    }
     let plan = match larder_config::from_args_and(args, &mut std::io::stdin()) {
         Ok(plan) => plan,
         Err(error) => return fail(&error.to_string()),
@@ -40,7 +50,10 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             for warning in &plan.warnings {
                 say(&format!("warning: {warning}\n"));
             }
-            if let Err(text) = through::parse_lines(&plan.settings) {
+            let checked = through::parse_lines(&plan.settings)
+                .and_then(|_| tls::check(&plan.settings))
+                .and_then(|()| check_users(&plan));
+            if let Err(text) = checked {
                 return fail(&text);
             }
             say("OK\n")
@@ -50,6 +63,36 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             Err(text) => fail(&text),
         },
     }
+}
+
+/// Looks through an append-only log.
+fn check_aof(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let options = match load::CheckAof::parse(args) {
+        Ok(options) => options,
+        Err(text) => return fail(&text),
+    };
+    match load::check_aof(&options, &mut std::io::stdout().lock()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => fail(&format!("check-aof: {}: {error}", options.path.display())),
+    }
+}
+
+/// Looks through a snapshot.
+fn check_rdb(mut args: impl Iterator<Item = OsString>) -> ExitCode {
+    let (Some(path), None) = (args.next(), args.next()) else { return fail("check-rdb wants one file") };
+    match load::check_rdb(path.as_ref(), &mut std::io::stdout().lock()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => fail(&format!("check-rdb: {}: {error}", path.display())),
+    }
+}
+
+/// Looks whether the users of a configuration are right, and those of its file of users.
+fn check_users(plan: &StartPlan) -> Result<(), String> {
+    std::env::set_current_dir(plan.settings.dir())
+        .map_err(|error| format!("cannot work in the directory of 'dir': {error}"))?;
+    Access::new(Registry::new(commands::COMMANDS, commands::MEMCACHED, &[]).catalog()).begin(plan)
 }
 
 fn say(text: &str) -> ExitCode {
@@ -76,28 +119,50 @@ fn start(mut plan: StartPlan) -> Result<ExitCode, String> {
         tracing::warn!("{warning}");
     }
     through::parse_lines(&settings)?;
+    let tls = tls::configure(&settings)?;
     let listeners = Listeners::open(&settings)?;
     raise_file_limit(u64::from(settings.maxclients()));
     let workers = worker_count(&settings);
     let (server, pollers) = build(plan, workers)?;
+    server.access.begin(&server.plan.lock())?;
     commands::set_level_handle(level);
-    server.through.begin(&settings)?;
+    server.tls.store(tls);
+    server.through.begin(server, &settings)?;
     through::behind::begin(server)?;
     write_pid_file(&settings)?;
     banner(&settings, workers);
+    let to_load = load::plan(server, &settings)?;
     stop_on_signals(server)?;
     *server.listeners.lock() = listeners;
     *server.admin.lock() = Admin::start(server, &settings)?;
     let threads = spawn_workers(server, pollers)?;
-    through::follow(server);
     look_after_pages()?;
     // The workers' own buffers are part of what a server without data takes.
     server.startup_bytes.store(server.used_memory(), Relaxed);
+    let loaded = match to_load {
+        Some(plan) => load::run(server, plan).map(|()| through::follow(server)),
+        None => {
+            // At once, since clients are served already: a load waits for a feed only where one is to begin.
+            through::follow(server);
+            journal::begin(server, None).map_err(LoadError::Log)
+        }
+    };
+    match loaded {
+        Ok(()) => say_ready(&settings),
+        Err(LoadError::Stopped) => {}
+        Err(error @ (LoadError::File(..) | LoadError::Log(_))) => {
+            tracing::error!("{error}");
+            remove_files(&settings);
+            return Ok(ExitCode::FAILURE);
+        }
+    }
     for thread in threads {
         if thread.join().is_err() {
             tracing::error!("a worker ended by a panic");
         }
     }
+    journal::finish(server);
+    snapshot::finish(server);
     through::behind::finish(server);
     through::leave(server);
     *server.admin.lock() = None;
@@ -138,7 +203,7 @@ fn build(plan: StartPlan, workers: usize) -> Result<(&'static Server, Vec<Poller
     let settings = plan.settings.clone();
     let renames: Vec<_> =
         plan.renames.iter().map(|rename| (rename.command.clone(), rename.new_name.clone())).collect();
-    let registry = Registry::new(commands::COMMANDS, &renames);
+    let registry = Registry::new(commands::COMMANDS, commands::MEMCACHED, &renames);
     let pollers: Vec<Poller> = (0..workers)
         .map(|_| Poller::new())
         .collect::<Result<_, _>>()
@@ -151,7 +216,7 @@ fn build(plan: StartPlan, workers: usize) -> Result<(&'static Server, Vec<Poller
     };
     larder_values::index::set_hash_seed(random_u64());
     let epochs = Epochs::new(workers);
-    let keyspace = Keyspace::new(settings.databases(), workers, hasher, std::sync::Arc::clone(&epochs));
+    let keyspace = Keyspace::new(settings.databases(), workers, hasher, Arc::clone(&epochs));
     let server = Server::new(plan, settings, registry, keyspace, epochs, mailboxes);
     Ok((Box::leak(Box::new(server)), pollers))
 }
@@ -251,17 +316,8 @@ fn logo(settings: &Settings) {
     }
 }
 
-/// A few lines that say what is running and where.
+/// A few lines that say what is running.
 fn banner(settings: &Settings, workers: usize) {
-    let mut places: Vec<String> = Vec::new();
-    if settings.port() != 0 {
-        let addresses: Vec<_> =
-            settings.bind().iter().map(|address| String::from_utf8_lossy(address).into_owned()).collect();
-        places.push(format!("port {} on {}", settings.port(), addresses.join(" ")));
-    }
-    if !settings.unixsocket().is_empty() {
-        places.push(String::from_utf8_lossy(settings.unixsocket()).into_owned());
-    }
     let limit = match settings.maxmemory() {
         0 => "no memory limit".to_owned(),
         bytes => format!("memory limit {} MiB", bytes >> 20),
@@ -271,13 +327,35 @@ fn banner(settings: &Settings, workers: usize) {
     }
     tracing::info!("Larder {VERSION}, speaks Redis {REDIS_VERSION}, process {}", std::process::id());
     tracing::info!("{workers} worker thread{}, {limit}", if workers == 1 { "" } else { "s" });
-    tracing::info!("ready for connections: {}", places.join(", "));
     let _ = alloc::allocated_bytes();
+}
+
+/// Says where clients are served, from now on.
+fn say_ready(settings: &Settings) {
+    let mut places: Vec<String> = Vec::new();
+    let addresses: Vec<_> =
+        settings.bind().iter().map(|address| String::from_utf8_lossy(address).into_owned()).collect();
+    for (kind, port) in [
+        ("port", settings.port()),
+        ("TLS port", settings.tls_port()),
+        ("memcached port", settings.memcached_port()),
+    ] {
+        if port != 0 {
+            places.push(format!("{kind} {port} on {}", addresses.join(" ")));
+        }
+    }
+    if !settings.unixsocket().is_empty() {
+        places.push(String::from_utf8_lossy(settings.unixsocket()).into_owned());
+    }
+    tracing::info!("ready for connections: {}", places.join(", "));
 }
 
 /// Stops the server cleanly on the first SIGTERM or SIGINT, at once on the second.
 fn stop_on_signals(server: &'static Server) -> Result<(), String> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+    // A file that may not grow is an error of who writes it, and not the end.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())
+        .map_err(|error| format!("cannot handle signals: {error}"))?;
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
         .map_err(|error| format!("cannot handle signals: {error}"))?;
     std::thread::Builder::new()
@@ -285,10 +363,14 @@ fn stop_on_signals(server: &'static Server) -> Result<(), String> {
         .spawn(move || {
             for signal in signals.forever() {
                 tracing::info!(signal, "asked to stop");
-                if server.ask_to_stop() > 1 {
+                // While data is being loaded there is nothing to end in an orderly way.
+                let is_second = server.snapshots.signals.fetch_add(1, Relaxed) > 0;
+                if is_second || server.stop.load(Relaxed) > 0 || server.loading.is_on() {
                     remove_files(&server.settings());
-                    std::process::exit(1);
+                    snapshot::remove_aside(server);
+                    std::process::exit(i32::from(!server.loading.is_on()));
                 }
+                snapshot::stop(server, Ending::default());
             }
         })
         .map_err(|error| format!("cannot start the signal thread: {error}"))?;

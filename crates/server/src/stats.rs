@@ -34,6 +34,8 @@ pub struct WorkerStats {
     pub output_limit_closes: Counter,
     /// Connections closed because their query buffer passed its limit.
     pub query_limit_closes: Counter,
+    /// Clients closed because all together took too much memory.
+    pub clients_evicted: Counter,
     /// Nanoseconds spent on active expiry.
     pub expire_nanos: Counter,
     /// Slices of active expiry that ended before all due keys were gone.
@@ -50,6 +52,8 @@ pub struct WorkerStats {
     pub prefetch_batches: Counter,
     /// Requests in them that have a key.
     pub prefetched: Counter,
+    /// Bytes that the worker's Lua state holds.
+    pub script_bytes: Counter,
     /// Error replies by their codes.
     pub errors_by_code: ErrorCounts,
     /// Per command and subcommand, by `Row::id`.
@@ -88,6 +92,7 @@ impl WorkerStats {
             writes: Counter::default(),
             output_limit_closes: Counter::default(),
             query_limit_closes: Counter::default(),
+            clients_evicted: Counter::default(),
             expire_nanos: Counter::default(),
             expire_cuts: Counter::default(),
             defrag_hits: Counter::default(),
@@ -96,6 +101,7 @@ impl WorkerStats {
             defrag_key_misses: Counter::default(),
             prefetch_batches: Counter::default(),
             prefetched: Counter::default(),
+            script_bytes: Counter::default(),
             errors_by_code: ErrorCounts::default(),
             by_command: (0..ids).map(|_| CommandStats::default()).collect(),
         }
@@ -112,6 +118,9 @@ impl WorkerStats {
             &store.deleted,
             &store.expired_fields,
             &store.evicted,
+            &store.invalidated,
+            &store.softened,
+            &store.settled,
             &self.commands,
             &self.connections,
             &self.bytes_in,
@@ -122,6 +131,7 @@ impl WorkerStats {
             &self.writes,
             &self.output_limit_closes,
             &self.query_limit_closes,
+            &self.clients_evicted,
             &self.expire_nanos,
             &self.expire_cuts,
             &self.defrag_hits,

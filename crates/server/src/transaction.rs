@@ -37,6 +37,8 @@ pub struct Transaction {
     pub needs_memory: bool,
     /// One of the commands may write.
     pub may_write: bool,
+    /// Which commands the writes are of that its keys' store has been told of, in their order.
+    pub writes: Vec<usize>,
 }
 
 impl Transaction {
@@ -70,6 +72,7 @@ impl Transaction {
             + self.bytes.capacity()
             + self.spans.capacity() * size_of::<Span>()
             + self.commands.capacity() * size_of::<Queued>()
+            + self.writes.capacity() * size_of::<usize>()
     }
 
     /// The commands in order: row, words, hash of the first key.
@@ -86,6 +89,7 @@ impl Transaction {
         self.bytes.clear();
         self.spans.clear();
         self.commands.clear();
+        self.writes.clear();
         (self.is_flawed, self.needs_memory, self.may_write) = (false, false, false);
         self.memory() <= SPARE_BYTES_MAX
     }

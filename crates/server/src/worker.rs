@@ -12,18 +12,20 @@ mod batch;
 mod carry_out;
 mod flush;
 mod mail;
+mod memcached;
 mod receive;
 
 use crate::background::Background;
 use crate::connection::{Connection, Parked};
-use crate::execute::Core;
-use crate::io::{Poller, Readiness};
+use crate::execute::{ATTENDS, Core, attend};
+use crate::io::{Poller, Readiness, Session};
 use crate::listen::LISTENER_TOKENS;
 use crate::server::Server;
 use crate::slots::Slots;
 use batch::{Batch, Source};
 use larder_resp::Output;
-use larder_store::Participant;
+use larder_store::{Participant, Patience};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -51,7 +53,7 @@ const LARGE_READ_BYTES: usize = 1024 * 1024;
 pub struct Worker {
     core: Core,
     server: &'static Server,
-    poller: Poller,
+    poller: Arc<Poller>,
     participant: Participant,
     connections: Slots,
     background: Background,
@@ -61,6 +63,10 @@ pub struct Worker {
     /// `proto-max-bulk-len`, as the parser wants it.
     bulk_bytes_max: i64,
     flush: Vec<u64>,
+    /// Connections whose long wait is over: they get their replies before all others.
+    flush_first: Vec<u64>,
+    /// Connections whose replies wait for the log to be on disk.
+    held: Vec<u64>,
     /// Connections whose buffered requests are to be looked at again.
     again: Vec<u64>,
     /// Connections parked because a key was locked or a pause is in force.
@@ -78,8 +84,11 @@ impl Worker {
         if id == 0 {
             server.listeners.lock().watch(&poller)?;
         }
+        let poller = Arc::new(poller);
+        let mut core = Core::new(id, server, seed);
+        core.desk.poller = Some(Arc::clone(&poller));
         Ok(Worker {
-            core: Core::new(id, server, seed),
+            core,
             server,
             poller,
             participant: server.epochs.register(),
@@ -89,6 +98,8 @@ impl Worker {
             output_at_hand: Output::default(),
             bulk_bytes_max: 0,
             flush: Vec::new(),
+            flush_first: Vec::new(),
+            held: Vec::new(),
             again: Vec::new(),
             parked: Vec::new(),
             spare: Vec::new(),
@@ -119,6 +130,7 @@ impl Worker {
     fn time_to_wait(&self) -> Option<Duration> {
         let busy = !self.again.is_empty()
             || self.background.has_backlog()
+            || self.server.loading.pieces.any()
             || self.connections_are_busy()
             || self.server.debts.any()
             || !self.server.mailboxes[self.core.id].is_empty();
@@ -153,10 +165,16 @@ impl Worker {
     fn turn(&mut self) {
         let start = self.core.ticks();
         self.participant.enter();
-        self.core.open_turn();
+        self.open_turn();
+        if self.stopping {
+            return;
+        }
         self.core.stats.turns.add(1);
         self.bulk_bytes_max = i64::try_from(self.core.settings.proto_max_bulk_len()).unwrap_or(i64::MAX);
         self.open_mailbox();
+        if !self.held.is_empty() {
+            self.look_at_held();
+        }
         self.look_again();
         let ready = std::mem::take(&mut self.ready);
         for readiness in &ready {
@@ -166,12 +184,18 @@ impl Worker {
                 if self.flush.len() >= TURN_CONNECTIONS {
                     self.answer();
                     self.participant.enter();
-                    self.core.open_turn();
+                    self.open_turn();
+                    if self.stopping {
+                        return;
+                    }
                 }
             }
         }
         self.ready = ready;
         self.answer();
+        if self.server.loading.pieces.any() {
+            self.core.load_some(&self.participant);
+        }
         self.background.run(&mut self.core, &self.connections);
         for token in self.background.take_expired_connections() {
             self.close(token);
@@ -181,13 +205,56 @@ impl Worker {
         self.core.count_busy(start);
     }
 
+    /// Opens a turn. While a script that has everything is busy, clients are answered so.
+    #[inline]
+    fn open_turn(&mut self) {
+        if !self.core.open_turn() {
+            self.stand_by();
+        }
+    }
+
+    /// Waits for somebody who has everything, and opens a turn then.
+    #[cold]
+    fn stand_by(&mut self) {
+        let mut patience = Patience::default();
+        while !self.stopping && !self.core.open_turn() {
+            if self.server.busy.load(Relaxed) == 0 {
+                patience.wait();
+            } else {
+                self.attend();
+            }
+        }
+    }
+
+    /// Answers clients that a script is busy, for a moment.
+    fn attend(&mut self) {
+        let mut attended = std::mem::take(&mut self.core.desk.attended);
+        attend(&mut self.core, &mut self.connections, &self.poller, &mut attended, ATTENDS);
+        self.look_after(attended);
+        self.stopping |= self.server.stop.load(Relaxed) != 0;
+    }
+
+    /// Sees to connections that were attended to while a script was busy.
+    fn look_after(&mut self, attended: Vec<u64>) {
+        for token in attended {
+            let Some(conn) = self.connections.get_mut(token) else { continue };
+            if !conn.in_flush_list {
+                conn.in_flush_list = true;
+                self.flush.push(token);
+            }
+            self.again.push(token);
+        }
+    }
+
     /// Carries out what was read, ends the turn towards other workers, and sends the replies.
     fn answer(&mut self) {
         self.carry_out();
+        self.core.tell_copiers();
         // Clients of this worker that were served in this turn are answered in it.
         self.open_mailbox_again();
         self.core.close_turn();
         self.flush_all();
+        self.look_at_clients();
     }
 
     fn on_ready(&mut self, ready: Readiness) {
@@ -217,7 +284,10 @@ impl Worker {
                     conn.parked = None;
                     tokens.push(token);
                 }
-                Some(Parked::Paused) if self.server.is_paused(self.core.local.now, true) => {
+                Some(Parked::Paused)
+                    if self.server.is_paused(self.core.local.now, true)
+                        || self.server.snapshots.holds_writes() =>
+                {
                     self.parked.push(token);
                 }
                 Some(Parked::Paused) => {
@@ -256,16 +326,35 @@ impl Worker {
     fn close(&mut self, token: u64) {
         let Some(mut conn) = self.connections.remove(token) else { return };
         self.core.unwatch(&mut conn);
+        self.core.end_tracking(&mut conn);
         self.core.end_loading(&mut conn);
         self.core.forget_subscriptions(&mut conn);
         let _ = self.poller.remove(&conn.socket);
+        if conn.socket.tls().is_some() {
+            end_tls(&mut conn);
+        }
         if conn.monitor {
             self.server.monitors.fetch_sub(1, Relaxed);
         }
         if !self.server.blocked.is_empty() {
             self.server.blocked.forget(conn.client.id);
         }
-        self.server.clients.remove(conn.client.id);
         self.server.clients.give_place();
+        self.server.clients.remove(conn.client.id);
+    }
+}
+
+/// Says goodbye to the peer of an encrypted connection, or why it is no such peer.
+#[cold]
+fn end_tls(conn: &mut Connection) {
+    match conn.socket.tls().and_then(Session::failure) {
+        None => conn.socket.say_goodbye(),
+        Some(why) => {
+            tracing::debug!(
+                client = conn.client.id,
+                "a connection from {} ends: TLS: {why}",
+                conn.client.address
+            );
+        }
     }
 }

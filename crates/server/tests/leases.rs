@@ -210,6 +210,48 @@ fn who_waits_is_answered_once_the_value_is_there() {
 }
 
 #[test]
+fn who_waits_gets_the_lease_of_one_that_did_not_come_back() {
+    let server = larder(2, &["--lease-time", "1"]);
+    let mut gone = server.client();
+    token(&mut gone, "k");
+    drop(gone);
+    let mut other = server.client();
+    let answers: Vec<Vec<String>> = scope(|threads| {
+        let wait = || server.client().run("GETLEASE k WAIT 20000").unwrap();
+        let waiting: Vec<_> = (0..5).map(|_| threads.spawn(wait)).collect();
+        until("they wait", || figure(&mut other, "blocked_clients") == 5);
+        // One of them is given it, and sets the value; the others have waited for that.
+        until("one has the lease", || figure(&mut other, "blocked_clients") == 4);
+        let done = |one: &std::thread::ScopedJoinHandle<'_, Value>| one.is_finished();
+        until("it is answered", || waiting.iter().any(done));
+        let (first, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(done);
+        let given = texts(&first.into_iter().next().unwrap().join().unwrap());
+        assert_eq!(setlease(&mut other, &["k", &given[1], "loaded"]), "OK");
+        let rest = others.into_iter().map(|one| texts(&one.join().unwrap()));
+        std::iter::once(given.clone()).chain(rest).collect()
+    });
+    assert_eq!(answers[0][0], "LEASE");
+    assert!(answers[1..].iter().all(|answer| *answer == ["HIT", "loaded"]), "{answers:?}");
+}
+
+#[test]
+fn resetstat_counts_from_zero_again() {
+    let server = larder(2, &[]);
+    let mut client = server.client();
+    let given = token(&mut client, "k");
+    assert_eq!(setlease(&mut client, &["k", &given, "v"]), "OK");
+    client.run("CACHE INVALIDATE KEYS 1 k").unwrap();
+    client.run("CACHE INVALIDATE PREFIX k").unwrap();
+    client.run("CACHE INVALIDATE TAG t SOFT").unwrap();
+    let counted =
+        ["invalidations_keys", "invalidations_prefix", "invalidations_tag", "leases_given", "leases_won"];
+    let mut figures = || counted.map(|name| figure(&mut client, &format!("cache_{name}")));
+    assert_eq!(figures(), [1; 5]);
+    ok(&mut server.client(), "CONFIG RESETSTAT");
+    assert_eq!(figures(), [0; 5]);
+}
+
+#[test]
 fn what_is_known_of_values_goes_with_them() {
     let server = larder(2, &[]);
     let mut client = server.client();

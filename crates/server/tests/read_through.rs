@@ -311,6 +311,37 @@ fn transactions_have_what_they_read_fetched_first() {
 }
 
 #[test]
+fn what_a_script_declares_is_fetched_before_it_runs() {
+    let shop = Shop::new();
+    for threads in [1, 2] {
+        let server = serve(threads, &shop, &[NAME]);
+        let mut client = server.client();
+        let get = "return redis.call('get', KEYS[1])";
+        assert_eq!(client.command(&["EVAL", get, "1", "user:1"]).unwrap().text(), "Ada");
+        assert_eq!(client.command(&["EVAL_RO", get, "1", "user:9"]).unwrap().text(), nil());
+        assert_eq!(
+            client.command(&["EVAL", "return redis.call('get', 'user:2')", "0"]).unwrap().text(),
+            nil()
+        );
+        let both = "return redis.call('mget', KEYS[1], KEYS[2])";
+        assert_eq!(
+            texts(&client.command(&["EVAL", both, "2", "user:2", "user:3"]).unwrap()),
+            ["Grace", "Ann"]
+        );
+        client.run("DEL user:2").unwrap();
+        ok(&mut client, "MULTI");
+        client.command(&["EVAL", get, "1", "user:2"]).unwrap();
+        assert_eq!(texts(&client.run("EXEC").unwrap()), ["Grace"]);
+        let write =
+            client.command(&["EVAL", "return redis.call('set', KEYS[1], 'x')", "1", "user:2"]).unwrap();
+        assert!(write.text().contains("is refused by its route user:<id:int>"), "{}", write.text());
+        ok(&mut client, "CLIENT LOAD OFF");
+        client.run("DEL user:2").unwrap();
+        assert_eq!(client.command(&["EVAL", get, "1", "user:2"]).unwrap().text(), nil());
+    }
+}
+
+#[test]
 fn writes_are_refused_passed_by_or_put_through() {
     let shop = Shop::new();
     let query = "SELECT name FROM users WHERE id = $id";
@@ -370,6 +401,75 @@ fn writes_are_refused_passed_by_or_put_through() {
     for line in ["APPEND t:1 x", "SET t:1 x NX", "INCR t:1"] {
         assert!(client.run(line).unwrap().text().starts_with("ERR "), "{line}");
     }
+}
+
+#[test]
+fn fields_are_written_through() {
+    let shop = Shop::new();
+    shop.run("CREATE TABLE prefs (user INTEGER, field TEXT, value TEXT, PRIMARY KEY (user, field))");
+    let by_name = [
+        "u:<id:int>",
+        "as",
+        "hash",
+        "query",
+        "SELECT name, email FROM users WHERE id = $id",
+        "writes",
+        "through",
+        "hset",
+        "UPDATE users SET name = coalesce($name, name), email = coalesce($email, email) WHERE id = $id",
+        "hdel",
+        "UPDATE users SET email = CASE $field WHEN 'email' THEN NULL ELSE email END WHERE id = $id",
+    ];
+    let one_by_one = ["p:<id:int>", "as", "string", "query", "SELECT value FROM prefs WHERE user = $id"];
+    let server = serve(2, &shop, &[&by_name, &one_by_one]);
+    let mut client = server.client();
+    // Counted against what the store has, though nothing was read before.
+    assert_eq!(client.run("HSET u:2 name Hopper email g@navy").unwrap().integer(), Some(1));
+    assert_eq!(shop.name_of(2).as_deref(), Some("Hopper"));
+    assert_eq!(texts(&client.run("HMGET u:2 name email").unwrap()), ["Hopper", "g@navy"]);
+    // And with a copy.
+    assert_eq!(client.run("HSET u:2 email navy@mil").unwrap().integer(), Some(0));
+    assert_eq!(client.run("HGET u:2 email").unwrap().text(), "navy@mil");
+    assert_eq!(client.run("HDEL u:2 email fax").unwrap().integer(), Some(1));
+    assert_eq!(client.run("HDEL u:2 email").unwrap().integer(), Some(0));
+    assert_eq!(client.run("HLEN u:2").unwrap().integer(), Some(1));
+    ok(&mut client, "HMSET u:2 name Grace name Grace2");
+    assert_eq!(shop.name_of(2).as_deref(), Some("Grace2"), "the last of two counts");
+    // What the route has no statement for, or no field, is refused and changes nothing.
+    for (line, what) in [
+        ("HSET u:1 age 5", "its route has no field 'age' in its statement hset"),
+        ("HSET u:1 id 5", "its route has no field 'id' in its statement hset"),
+        ("HSET u:1 name", "wrong number of arguments for 'hset' command"),
+        ("HSETNX u:1 name x", "it writes through, and has no statement for this"),
+        ("HINCRBY u:1 name 1", "it writes through, and has no statement for this"),
+        ("SET u:1 x", "it writes through, and has no statement for this"),
+        ("HSET u:x name y", "the key is not of the types"),
+    ] {
+        let error = client.run(line).unwrap().text();
+        assert!(error.starts_with("ERR ") && error.contains(what) || line.contains("u:x"), "{line}: {error}");
+    }
+    assert_eq!(shop.name_of(1).as_deref(), Some("Ada"));
+    // The store says no.
+    shop.run("CREATE TRIGGER no BEFORE UPDATE ON users WHEN NEW.name = 'bad' BEGIN SELECT RAISE(ABORT, 'not that name'); END");
+    let error = client.run("HSET u:1 name bad").unwrap().text();
+    assert!(error.starts_with("LOADFAIL source 'shop': ") && error.contains("not that name"), "{error}");
+    assert_eq!(client.run("HGET u:1 name").unwrap().text(), "Ada");
+    // Rows of fields: one statement for each.
+    let set = client.command(&[
+        "CACHE", "ROUTE", "SET", "p:<id:int>", "shop", "AS", "hash", "QUERY",
+        "SELECT max(CASE field WHEN 'theme' THEN value END) AS theme, max(CASE field WHEN 'lang' THEN value END) AS lang
+         FROM prefs WHERE user = $id HAVING count(*) > 0",
+        "writes", "through",
+        "hset", "INSERT INTO prefs VALUES ($id, $field, $value) ON CONFLICT DO UPDATE SET value = $value",
+        "hdel", "DELETE FROM prefs WHERE user = $id AND field = $field",
+    ]);
+    assert_eq!(set.unwrap().text(), "OK");
+    assert_eq!(client.run("HSET p:1 theme dark lang de").unwrap().integer(), Some(2));
+    assert_eq!(client.run("HSET p:1 theme light").unwrap().integer(), Some(0));
+    assert_eq!(texts(&client.run("HMGET p:1 theme lang").unwrap()), ["light", "de"]);
+    assert_eq!(client.run("HDEL p:1 theme lang none").unwrap().integer(), Some(2));
+    assert_eq!(client.run("EXISTS p:1").unwrap().integer(), Some(0));
+    assert_eq!(client.run("HGETALL p:1").unwrap().pairs().len(), 0);
 }
 
 #[test]
@@ -763,4 +863,57 @@ fn the_first_example_of_the_documentation_runs() {
     let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let shown = std::process::Command::new("bash").args(["-c", block]).env("PATH", path).output().unwrap();
     assert!(shown.status.success(), "{shown:?}");
+}
+
+/// A server that keeps its data in a folder, over a store of keys, with two routes that hear of changes and one that does not.
+fn over_files(store: &str, folder: &std::path::Path, appendonly: &str) -> Server {
+    let (url, dir) = (format!("redis://{store}"), folder.to_str().unwrap());
+    let files = ["--dir", dir, "--save", "", "--appendonly", appendonly, "--appendfsync", "always"];
+    let mut options = [&files[..], &["--source", "shop", &url, "connect-timeout", "1s"]].concat();
+    for (pattern, query, others) in [
+        ("strict:<id>", "GET strict:$id", &["invalidate", "strict:.key", "feed-down", "1h"][..]),
+        ("lenient:<id>", "GET lenient:$id", &["invalidate", "lenient:.key"]),
+        ("timed:<id>", "GET timed:$id", &[]),
+    ] {
+        options.extend(["--route", pattern, "shop", "as", "string", "query", query, "ttl", "1h"]);
+        options.extend(others);
+    }
+    larder(2, &options)
+}
+
+#[test]
+fn copies_of_a_file_are_given_as_far_as_their_routes_say() {
+    for appendonly in ["no", "yes"] {
+        let (store, folder) = (larder(1, &[]), tempfile::tempdir().unwrap());
+        for kind in ["strict", "lenient", "timed"] {
+            ok(&mut store.client(), &format!("SET {kind}:1 Ada"));
+        }
+        let address = store.address();
+        let server = over_files(&address, folder.path(), appendonly);
+        let mut client = server.client();
+        until("the feed is there", || feed_of(&mut client) == "following");
+        for kind in ["strict", "lenient", "timed"] {
+            assert_eq!(get(&mut client, &format!("{kind}:1")).as_deref(), Some("Ada"));
+        }
+        let end = client.run("PEXPIRETIME timed:1").unwrap();
+        ok(&mut client, "SET own value");
+        if appendonly == "no" {
+            ok(&mut client, "SAVE");
+        }
+        // Without a store to be asked or followed nothing but the files tells.
+        drop((server, store));
+        let server = over_files(&address, folder.path(), appendonly);
+        let mut client = server.client();
+        until("it is loaded", || !client.run("DBSIZE").unwrap().is_error());
+        assert_eq!(get(&mut client, "own").as_deref(), Some("value"));
+        assert_eq!(
+            client.run("DBSIZE").unwrap().integer(),
+            Some(3),
+            "nobody has listened for strict:1 meanwhile"
+        );
+        assert_eq!(get(&mut client, "timed:1").as_deref(), Some("Ada"));
+        assert_eq!(client.run("PEXPIRETIME timed:1").unwrap(), end, "it ends when it would have ended");
+        assert_eq!(get(&mut client, "lenient:1").as_deref(), Some("Ada"), "as while a feed is interrupted");
+        assert!(get_or_error(&mut client, "strict:1") != "Ada");
+    }
 }

@@ -72,6 +72,27 @@ fn postgres_is_read_written_followed_and_survived() {
     ok(&mut client, "SET user:8 written");
     assert_eq!(store.sql("SELECT name FROM users WHERE id = 8").trim(), "written");
     assert_eq!(get(&mut client, "user:8"), "written");
+    let set = client.command(&[
+        "CACHE",
+        "ROUTE",
+        "SET",
+        "fields:<id>",
+        "shop",
+        "AS",
+        "hash",
+        "QUERY",
+        "SELECT name, id AS number FROM users WHERE id = $id",
+        "writes",
+        "through",
+        "hset",
+        "UPDATE users SET name = coalesce($name, name), id = coalesce($number, id) WHERE id = $id",
+    ]);
+    assert_eq!(set.unwrap().text(), "OK");
+    assert_eq!(client.run("HSET fields:9 name by-field").unwrap().integer(), Some(0));
+    assert_eq!(store.sql("SELECT name FROM users WHERE id = 9").trim(), "by-field");
+    // What is no number is none of the store's: refused, and not waited for.
+    let unfit = client.run("HSET fields:x name value").unwrap().text();
+    assert!(unfit.contains("the key is not of the types"), "{unfit}");
     store.sql("TRUNCATE users");
     until("a table that is emptied is seen", || nothing(&mut client, "user:8"));
     fill_again(&store);

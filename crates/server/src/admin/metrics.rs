@@ -10,8 +10,10 @@ use crate::commands::{cpu_seconds, errors_by_code};
 use crate::memory_report::MemoryReport;
 use crate::pubsub::Kind;
 use crate::server::Server;
+use crate::slowlog::LogKind;
 use crate::stats::{CommandStats, WorkerStats};
 use crate::{REDIS_VERSION, VERSION, clock};
+use larder_acl::Reason;
 use larder_store::Ended;
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering::Relaxed;
@@ -83,6 +85,8 @@ pub(super) fn text(server: &'static Server) -> String {
     process(server, &mut text);
     memory(server, &mut text);
     clients(server, &mut text);
+    denials(server, &mut text);
+    scripts(server, &mut text);
     traffic(server, &mut text);
     commands(server, &mut text);
     keyspace(server, &mut text);
@@ -159,10 +163,42 @@ fn clients(server: &Server, text: &mut Text) {
     text.family(Form::Counter, "larder_client_closes_total", "Connections closed for passing a limit.");
     text.sample(&[("limit", "output_buffer")], server.sum(|stats| stats.output_limit_closes.get()));
     text.sample(&[("limit", "query_buffer")], server.sum(|stats| stats.query_limit_closes.get()));
+    text.sample(&[("limit", "clients_memory")], server.sum(|stats| stats.clients_evicted.get()));
     text.family(Form::Gauge, "larder_pubsub_channels", "What clients are subscribed to.");
     for (kind, name) in [(Kind::Channel, "channel"), (Kind::Pattern, "pattern"), (Kind::Shard, "shard")] {
         text.sample(&[("kind", name)], server.pubsub.count(kind));
     }
+}
+
+/// What the rules of users refused.
+fn denials(server: &Server, text: &mut Text) {
+    text.family(
+        Form::Counter,
+        "larder_access_denied_total",
+        "What the rules of users refused, by the kind of rule.",
+    );
+    for (kind, reason) in [
+        ("auth", Reason::Auth),
+        ("command", Reason::Command),
+        ("key", Reason::Key),
+        ("channel", Reason::Channel),
+    ] {
+        text.sample(&[("kind", kind)], server.access.denied(reason));
+    }
+}
+
+fn scripts(server: &Server, text: &mut Text) {
+    text.gauge("larder_scripts_cached", "Scripts that can be run by their digests.", server.scripts.len());
+    let evicted = server.scripts.evicted.load(Relaxed);
+    text.counter("larder_scripts_evicted_total", "Scripts forgotten in favour of others.", evicted);
+    text.gauge(
+        "larder_scripts_busy",
+        "Scripts that run for longer than they should.",
+        server.busy.load(Relaxed),
+    );
+    text.family(Form::Gauge, "larder_scripts_memory_bytes", "Memory of scripts and functions, by its kind.");
+    text.sample(&[("kind", "texts")], server.scripts.memory() + server.functions.memory());
+    text.sample(&[("kind", "states")], server.sum(|stats| stats.script_bytes.get()));
 }
 
 fn traffic(server: &Server, text: &mut Text) {
@@ -201,7 +237,11 @@ fn traffic(server: &Server, text: &mut Text) {
     for (thread, stats) in server.stats.iter().enumerate() {
         text.sample(&[("thread", &thread.to_string())], seconds(stats.busy_nanos.get()));
     }
-    text.gauge("larder_slowlog_entries", "Entries of the slow log.", server.slowlog.lock().len());
+    text.gauge(
+        "larder_slowlog_entries",
+        "Entries of the slow log.",
+        server.command_logs.of(LogKind::Slow).lock().len(),
+    );
 }
 
 /// The figures of one command, summed over the workers.

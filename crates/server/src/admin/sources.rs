@@ -2,6 +2,7 @@
 
 use super::metrics::{Form, Text};
 use crate::clock;
+use crate::execute::share_of;
 use crate::server::Server;
 use larder_behind::Figures;
 use larder_source_fetch::Source;
@@ -87,6 +88,26 @@ fn write_routes(server: &Server, text: &mut Text) {
     for route in routes.all() {
         for (kind, count) in route.stats.counts() {
             text.sample(&[("route", route.pattern.text()), ("kind", kind)], count);
+        }
+    }
+    let names = [
+        "larder_route_keys",
+        "larder_route_bytes",
+        "larder_route_maxmemory_bytes",
+        "larder_route_evicted_keys",
+    ];
+    let told = [
+        "Keys of a route with room of its own.",
+        "What they take of it, in bytes.",
+        "What they may take, in bytes.",
+        "Keys of it that were evicted.",
+    ];
+    for (place, (name, told)) in names.into_iter().zip(told).enumerate() {
+        text.family(Form::Gauge, name, told);
+        for route in routes.all() {
+            if let Some((_, value)) = share_of(server, route).get(place) {
+                text.sample(&[("route", route.pattern.text())], *value);
+            }
         }
     }
     text.family(

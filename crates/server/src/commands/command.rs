@@ -235,7 +235,8 @@ fn list(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         _ => return Err(Error::Syntax),
     };
     let admits = |row: &&Row| filter.is_none_or(|filter| filter.admits(&row.name, row.spec));
-    let names: Vec<&str> = host.server().registry.all().filter(admits).map(|row| row.name.as_str()).collect();
+    let names: Vec<&str> =
+        host.server().registry.named().filter(admits).map(|row| row.name.as_str()).collect();
     let mut reply = host.reply();
     reply.array(names.len());
     names.into_iter().for_each(|name| reply.bulk(name.as_bytes()));

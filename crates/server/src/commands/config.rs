@@ -5,12 +5,15 @@
 
 use super::help::help as answer_help;
 use super::level_handle;
+use crate::access;
 use crate::admin::Admin;
 use crate::execute::Host;
+use crate::journal;
 use crate::logging;
 use crate::registry::{HostCommand, HostRun};
 use crate::server::{Message, Server};
 use crate::start::raise_file_limit;
+use crate::tls;
 use larder_commands::spec::{Arg, Flags, Group};
 use larder_commands::{Args, Error, Spec};
 use larder_config::{Change, RewriteError, SetError, Settings};
@@ -149,10 +152,11 @@ fn set(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let before = server.settings();
     let outcome = before
         .plan_set_args(&words, host.conn.client.is_local())
-        .and_then(|change| apply(server, &before, change));
+        .and_then(|change| apply(server, &before, change, reloaded(&words)));
     drop(turn);
     match outcome {
         Ok(()) => {
+            follow_log(host, &before);
             host.reply().ok();
             Ok(())
         }
@@ -165,8 +169,31 @@ fn set(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     }
 }
 
+/// Begins or ends logging where that has changed.
+fn follow_log(host: &mut Host<'_>, before: &Settings) {
+    let (server, after) = (host.server(), host.server().settings());
+    server.journal.follow(&after);
+    match (before.appendonly(), after.appendonly()) {
+        (false, true) => journal::turn_on(server),
+        (true, false) => journal::turn_off(host.core),
+        _ => {}
+    }
+}
+
+/// The first option of TLS among names and values.
+fn reloaded<'a>(words: &[&'a [u8]]) -> Option<&'a [u8]> {
+    words.iter().step_by(2).copied().find(|name| name.to_ascii_lowercase().starts_with(b"tls-"))
+}
+
 /// Puts a change into effect: first what can fail, then what cannot.
-fn apply(server: &'static Server, before: &Settings, change: Change) -> Result<(), SetError> {
+///
+/// `tls` is the option of TLS that was given first: its files are read anew, also where its value is the old one.
+fn apply(
+    server: &'static Server,
+    before: &Settings,
+    change: Change,
+    tls: Option<&[u8]>,
+) -> Result<(), SetError> {
     let changed = |name: &str| change.changed.iter().any(|spec| spec.name == name);
     if changed("maxclients") {
         let wanted = u64::from(change.settings.maxclients());
@@ -198,25 +225,26 @@ fn apply(server: &'static Server, before: &Settings, change: Change) -> Result<(
         undo(false);
         return Err(SetError::refused(b"loglevel", &text));
     }
-    if changed("admin-port") || changed("admin-bind") {
-        move_admin(server, before, &change.settings, changed("admin-port")).inspect_err(|_| undo(true))?;
+    let old_tls = server.tls.load_full();
+    if let Some(option) = tls {
+        reload_tls(server, &change.settings, option).inspect_err(|_| undo(true))?;
     }
-    if changed("port") || changed("bind") {
-        let outcome = server.listeners.lock().rebind(&change.settings);
-        // Also where it listens as before, it may do so by new sockets.
-        server.mailboxes[0].send(Message::Listen);
-        if let Err(text) = outcome {
-            tracing::warn!("CONFIG SET: {text}");
+    if changed("admin-port") || changed("admin-bind") {
+        move_admin(server, before, &change.settings, changed("admin-port")).inspect_err(|_| {
+            server.tls.store(old_tls.clone());
+            undo(true);
+        })?;
+    }
+    let listening = ["port", "tls-port", "memcached-port", "bind"].into_iter().find(|name| changed(name));
+    if let Some(option) = listening {
+        move_listeners(server, &change.settings, option).inspect_err(|_| {
             if changed("admin-port") || changed("admin-bind") {
                 // It listened there a moment ago.
                 let _ = move_admin(server, &change.settings, before, true);
             }
+            server.tls.store(old_tls);
             undo(true);
-            return Err(match changed("port") {
-                true => SetError::refused(b"port", "Unable to listen on this port. Check server logs."),
-                false => SetError::refused(b"bind", "Failed to bind to specified addresses."),
-            });
-        }
+        })?;
     }
     if changed("cache-insight") {
         server.keyspace.insight.reset();
@@ -224,8 +252,36 @@ fn apply(server: &'static Server, before: &Settings, change: Change) -> Result<(
     if changed("maxmemory-rss") {
         server.resident.forget();
     }
+    if changed("requirepass") {
+        server.access.set_default_password(change.settings.requirepass());
+    }
     server.set_settings(change.settings);
     Ok(())
+}
+
+/// Has new connections encrypted as other settings say.
+fn reload_tls(server: &'static Server, settings: &Settings, option: &[u8]) -> Result<(), SetError> {
+    let config = tls::configure(settings).map_err(|text| {
+        tracing::warn!("CONFIG SET: {text}");
+        SetError::refused(option, "Unable to update TLS configuration. Check server logs.")
+    })?;
+    server.tls.store(config);
+    Ok(())
+}
+
+/// Listens where other settings say; where that cannot be, where it did before.
+fn move_listeners(server: &'static Server, settings: &Settings, option: &str) -> Result<(), SetError> {
+    let outcome = server.listeners.lock().rebind(settings);
+    // Also where it listens as before, it may do so by new sockets.
+    server.mailboxes[0].send(Message::Listen);
+    outcome.map_err(|text| {
+        tracing::warn!("CONFIG SET: {text}");
+        let reason = match option {
+            "bind" => "Failed to bind to specified addresses.",
+            _ => "Unable to listen on this port. Check server logs.",
+        };
+        SetError::refused(option.as_bytes(), reason)
+    })
 }
 
 /// Has the admin page listen where other settings say; where that cannot be, where it did before.
@@ -262,7 +318,13 @@ fn set_level(settings: &Settings) -> Result<(), String> {
 }
 
 fn resetstat(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
-    let server = host.server();
+    reset_statistics(host.server());
+    host.reply().ok();
+    Ok(())
+}
+
+/// Starts the statistics again from zero.
+pub(super) fn reset_statistics(server: &Server) {
     for stats in &server.stats {
         stats.reset();
         [&stats.turns, &stats.busy_nanos, &stats.store.lazy_freed].into_iter().for_each(Counter::reset);
@@ -272,15 +334,19 @@ fn resetstat(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
     server.keyspace.insight.reset_counts();
     server.over_limit.reset();
     server.defrag_times.reset();
-    host.reply().ok();
-    Ok(())
+    server.snapshots.reset_count();
+    server.keyspace.invalidated.reset();
+    server.keyspace.followed.leases.counts.reset();
 }
 
 fn rewrite(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
     let server = host.server();
     let plan = server.plan.lock();
     let outcome = match &plan.config_file {
-        Some(file) => file.rewrite(&server.settings()),
+        Some(file) => {
+            let settings = server.settings();
+            file.rewrite(&settings, &access::config_lines(&server.access.users, &settings))
+        }
         None => Err(RewriteError::NoFile),
     };
     drop(plan);

@@ -4,12 +4,12 @@ use crate::REDIS_VERSION;
 use crate::connection::Closing;
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
+use larder_acl::{Context, Entry, Reason};
 use larder_commands::spec::{Acl, Arg, Flags, Group};
 use larder_commands::{Args, Error, Spec, database_number};
 use larder_resp::Protocol;
 use larder_values::number;
 use std::sync::atomic::Ordering::Relaxed;
-use subtle::ConstantTimeEq;
 
 /// AUTH [username] password
 pub static AUTH: HostCommand = HostCommand {
@@ -41,27 +41,31 @@ fn auth(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         3 => (args.get(1), args.get(2)),
         _ => return Err(Error::Syntax),
     };
-    if args.len() == 2 && host.core.settings.requirepass().is_empty() {
+    let default = host.server().access.users.default_user();
+    if args.len() == 2 && default.rules().needs_no_password() {
         return Err(Error::of(
             "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
         ));
     }
-    log_in(host, user, password)?;
+    log_in(host, args, user, password)?;
     host.reply().ok();
     Ok(())
 }
 
 /// Makes the connection speak for a user, or says that it may not.
-fn log_in(host: &mut Host<'_>, user: &[u8], password: &[u8]) -> Result<(), Error> {
-    let wanted = host.core.settings.requirepass();
-    // One comparison in constant time, whatever the lengths, so that the time tells nothing.
-    let right = wanted.is_empty() | bool::from(wanted.ct_eq(password));
-    if user != b"default" || !right {
-        return Err(Error::of("WRONGPASS invalid username-password pair or user is disabled."));
+fn log_in(host: &mut Host<'_>, args: &Args<'_>, user: &[u8], password: &[u8]) -> Result<(), Error> {
+    let server = host.server();
+    if let Some(user) = server.access.users.log_in(user, password) {
+        host.conn.speak_for(&user, true);
+        return Ok(());
     }
-    host.conn.authenticated = true;
-    host.conn.client.names.lock().user = user.to_vec();
-    Ok(())
+    let now_ms = host.core.local.now.0;
+    let is_in_multi = host.conn.is_in_exec || host.conn.transaction.is_some();
+    let context = if is_in_multi { Context::Multi } else { Context::TopLevel };
+    let entry = Entry::new(Reason::Auth, context, args.get(0), user, now_ms);
+    let line = || super::client_line(server, now_ms, &host.conn.client);
+    server.access.note_denied(entry, line, &host.core.settings);
+    Err(Error::of("WRONGPASS invalid username-password pair or user is disabled."))
 }
 
 /// ECHO message
@@ -163,8 +167,10 @@ pub static RESET: HostCommand = HostCommand {
         }
         host.core.end_transaction(host.conn);
         host.core.forget_subscriptions(host.conn);
-        let open = host.core.settings.requirepass().is_empty();
-        host.conn.reset(open);
+        host.core.end_tracking(host.conn);
+        let users = &host.server().access.users;
+        host.conn.speak_for(users.default_user(), users.is_open());
+        host.conn.reset();
         let client = &host.conn.client;
         client.no_evict.store(false, Relaxed);
         client.no_touch.store(false, Relaxed);
@@ -258,9 +264,9 @@ fn hello(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         }
     }
     if let Some((user, password)) = credentials {
-        log_in(host, user, password)?;
+        log_in(host, args, user, password)?;
     }
-    if !host.conn.authenticated {
+    if !host.conn.authenticated && !host.server().access.users.is_open() {
         return Err(Error::of(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
         ));

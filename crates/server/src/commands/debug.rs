@@ -1,9 +1,11 @@
 //! DEBUG: for tests. Everything else of the server stands still while it runs.
 
 use super::help::{help as answer_help, misused};
+use super::save::asker;
 use crate::clock;
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
+use crate::snapshot::{self, Job, ask_for};
 use larder_commands::keys::write_payload;
 use larder_commands::spec::{Flags, Group};
 use larder_commands::{Args, Error, Spec};
@@ -68,6 +70,8 @@ static HELP_LINES: &[&str] = &[
     "    Writes to the log how the chunks of the list <key> are, and with 1 what they hold.",
     "QUICKLIST-PACKED-THRESHOLD <size>",
     "    From which length on an element of a list has a chunk of its own; 0: from that of a chunk on.",
+    "RELOAD [NOSAVE] [NOFLUSH]",
+    "    Writes a snapshot, removes everything, and loads it again.",
     "SET-ACTIVE-EXPIRE <0|1>",
     "    Stops or starts the removal of expired keys in the background.",
     "SLEEP <seconds>",
@@ -107,6 +111,7 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
             host.server().set_list_large_bytes_min(bytes);
             host.reply().ok();
         }
+        (b"reload", _) => reload(host, args)?,
         (b"set-active-expire", 3) => {
             let on = leading_integer(args.get(2)) != 0;
             host.server().active_expire.store(on, Relaxed);
@@ -123,6 +128,35 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
 }
 
 /// The integer at the beginning of a text, zero when there is none.
+/// `DEBUG RELOAD [NOSAVE] [NOFLUSH]`
+// Differs from Redis: DEBUG RELOAD takes no MERGE.
+fn reload(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let (mut saves, mut flushes) = (true, true);
+    for index in 2..args.len() {
+        match () {
+            () if args.is(index, b"nosave") => saves = false,
+            () if args.is(index, b"noflush") => flushes = false,
+            () => {
+                return Err(Error::of(
+                    "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+                ));
+            }
+        }
+    }
+    let (server, asker) = (host.server(), asker(host));
+    if saves {
+        ask_for(host.core, Job::Reload { asker, flushes });
+        return Ok(());
+    }
+    let thread = std::thread::Builder::new().name("larder-reload".into());
+    let begun = thread.spawn(move || snapshot::reload(server, asker, flushes));
+    if begun.is_err() {
+        host.unpark();
+        return Err(Error::of("ERR the system gives no thread"));
+    }
+    Ok(())
+}
+
 fn leading_integer(text: &[u8]) -> i64 {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit() || **byte == b'-').count();
     text.get(..digits).and_then(number::parse_i64).unwrap_or(0)

@@ -193,9 +193,12 @@ fn stats(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
         add(absent, Bytes(0));
     }
     add("clients.normal", Bytes(report.clients));
-    for absent in ["cluster.links", "aof.buffer", "lua.caches", "functions.caches", "script.VMs"] {
+    for absent in ["cluster.links", "aof.buffer"] {
         add(absent, Bytes(0));
     }
+    add("lua.caches", Bytes(report.scripts));
+    add("functions.caches", Bytes(report.functions));
+    add("script.VMs", Bytes(report.script_states));
     for db in server.keyspace.indexes().filter(|db| server.keyspace.len(*db) > 0) {
         add(&format!("db.{}", db.0), Database(server.keyspace.len(db)));
     }
@@ -330,6 +333,9 @@ mod tests {
             startup: 1 << 20,
             overhead: 10 << 20,
             clients: 1 << 20,
+            scripts: 0,
+            functions: 0,
+            script_states: 0,
             keyspace: KeyspaceMemory::default(),
             rss: 105 << 20,
             anonymous: 100 << 20,

@@ -3,9 +3,11 @@
 //! Rows of the same declaration as data commands; see `larder_commands::spec`.
 
 mod acl;
+mod bgrewriteaof;
 pub(crate) mod cache;
 mod client;
 mod command;
+mod commandlog;
 mod config;
 mod connection;
 mod debug;
@@ -13,17 +15,23 @@ mod help;
 mod info;
 mod latency;
 mod lolwut;
+mod memcached;
 mod memory;
 mod migrate;
+mod module;
 mod monitor;
 mod process;
 mod pubsub;
+mod save;
+mod script;
 mod slowlog;
 mod transaction;
 mod wait;
 
+pub(crate) use client::client_line;
 pub(crate) use connection::shown_name;
 pub(crate) use info::{cpu_seconds, errors_by_code};
+pub use memcached::COMMANDS as MEMCACHED;
 
 use crate::logging::LevelHandle;
 use crate::registry::HostCommand;
@@ -33,6 +41,7 @@ use std::sync::OnceLock;
 pub static COMMANDS: &[&HostCommand] = &[
     &acl::ACL,
     &connection::AUTH,
+    &save::BGSAVE,
     &cache::CACHE,
     &client::CLIENT,
     &command::COMMAND,
@@ -40,7 +49,14 @@ pub static COMMANDS: &[&HostCommand] = &[
     &debug::DEBUG,
     &transaction::DISCARD,
     &connection::ECHO,
+    &script::EVAL,
+    &script::EVALSHA,
+    &script::EVALSHA_RO,
+    &script::EVAL_RO,
     &transaction::EXEC,
+    &script::FCALL,
+    &script::FCALL_RO,
+    &script::FUNCTION,
     &connection::HELLO,
     &info::INFO,
     &process::LASTSAVE,
@@ -48,6 +64,7 @@ pub static COMMANDS: &[&HostCommand] = &[
     &lolwut::LOLWUT,
     &memory::MEMORY,
     &migrate::MIGRATE,
+    &module::MODULE,
     &monitor::MONITOR,
     &transaction::MULTI,
     &connection::PING,
@@ -58,8 +75,11 @@ pub static COMMANDS: &[&HostCommand] = &[
     &connection::QUIT,
     &connection::RESET,
     &process::ROLE,
+    &save::SAVE,
+    &script::SCRIPT,
     &connection::SELECT,
     &process::SHUTDOWN,
+    &commandlog::COMMANDLOG,
     &slowlog::SLOWLOG,
     &pubsub::SPUBLISH,
     &pubsub::SSUBSCRIBE,
@@ -70,6 +90,7 @@ pub static COMMANDS: &[&HostCommand] = &[
     &pubsub::UNSUBSCRIBE,
     &wait::WAIT,
     &wait::WAITAOF,
+    &bgrewriteaof::BGREWRITEAOF,
     &wait::WAITSOURCE,
     &transaction::WATCH,
 ];

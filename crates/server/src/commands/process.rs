@@ -1,9 +1,11 @@
 //! Commands about the process: its time, its role, its end.
 
+use super::save::asker;
 use crate::clock;
 use crate::connection::Closing;
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
+use crate::snapshot::{Ending, shut_down};
 use larder_commands::spec::{Acl, Arg, Flags, Group};
 use larder_commands::{Args, Error, Spec};
 use std::sync::atomic::Ordering::Relaxed;
@@ -109,31 +111,36 @@ fn role(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
 }
 
 fn shutdown(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
-    let (mut save, mut nosave, mut abort, mut other) = (false, false, false, false);
+    let (mut save, mut nosave, mut abort, mut now, mut force) = (false, false, false, false, false);
     for index in 1..args.len() {
         let option = [(&b"save"[..], &mut save), (b"nosave", &mut nosave), (b"abort", &mut abort)]
             .into_iter()
             .find(|(word, _)| args.is(index, word));
         match option {
             Some((_, given)) => *given = true,
-            // Nothing is waited for that NOW and FORCE would skip.
-            None if args.is(index, b"now") || args.is(index, b"force") => other = true,
+            // There are no replicas for NOW not to wait for.
+            None if args.is(index, b"now") => now = true,
+            None if args.is(index, b"force") => force = true,
             None => return Err(Error::Syntax),
         }
     }
-    if (save && nosave) || (abort && (save || nosave || other)) {
+    if (save && nosave) || (abort && (save || nosave || now || force)) {
         return Err(Error::Syntax);
     }
     if abort {
         return Err(Error::of("ERR No shutdown in progress."));
     }
-    if save {
-        return Err(Error::of(
-            "ERR this version of Larder writes no snapshots, so SHUTDOWN SAVE would lose the data; SHUTDOWN NOSAVE stops the server without it",
-        ));
+    if !nosave && let Some(text) = host.server().busy_text() {
+        return Err(Error::custom(text));
     }
     tracing::info!(client = host.conn.client.id, "SHUTDOWN asked by a client");
-    host.conn.closing = Closing::Now;
-    host.server().ask_to_stop();
+    let ending = Ending { saves: if save || nosave { Some(save) } else { None }, force };
+    if ending.is_saving(host.server()) {
+        let asker = asker(host);
+        shut_down(host.core, ending, Some(asker));
+    } else {
+        host.conn.closing = Closing::Now;
+        shut_down(host.core, ending, None);
+    }
     Ok(())
 }

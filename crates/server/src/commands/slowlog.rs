@@ -1,8 +1,9 @@
-//! SLOWLOG: the log of slow commands, newest first. What enters it is decided in `execute.rs`.
+//! SLOWLOG: the log of slow commands, newest first; COMMANDLOG has it too (`commandlog.rs`). What enters it is decided in `execute.rs`.
 
 use super::help::{help as answer_help, misused};
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
+use crate::slowlog::LogKind;
 use larder_commands::spec::{Arg, Flags, Group};
 use larder_commands::{Args, Error, Spec};
 use larder_values::number;
@@ -105,39 +106,56 @@ static HELP_LINES: &[&str] = &[
 fn get(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let count = match args.len() {
         2 => Some(ENTRIES_DEFAULT),
-        3 => match number::parse_i64(args.get(2)) {
-            Some(-1) => None,
-            Some(count @ 0..) => Some(usize::try_from(count).unwrap_or(usize::MAX)),
-            _ => return Err(Error::of("ERR count should be greater than or equal to -1")),
-        },
+        3 => parse_count(args.get(2))?,
         _ => return Err(misused("SLOWLOG", args.get(1))),
     };
-    let log = host.server().slowlog.lock();
+    answer_newest(host, LogKind::Slow, count);
+    Ok(())
+}
+
+/// How many entries are asked for; `None` for all.
+pub(super) fn parse_count(word: &[u8]) -> Result<Option<usize>, Error> {
+    match number::parse_i64(word) {
+        Some(-1) => Ok(None),
+        Some(count @ 0..) => Ok(Some(usize::try_from(count).unwrap_or(usize::MAX))),
+        _ => Err(Error::of("ERR count should be greater than or equal to -1")),
+    }
+}
+
+pub(super) fn answer_newest(host: &mut Host<'_>, log: LogKind, count: Option<usize>) {
+    let log = host.server().command_logs.of(log).lock();
     let entries = log.newest(count);
     let mut reply = host.reply();
     reply.array(entries.len());
     for entry in entries {
         reply.array(6);
-        reply.integer(i64::try_from(entry.id).unwrap_or(i64::MAX));
-        reply.integer(i64::try_from(entry.unix_secs).unwrap_or(i64::MAX));
-        reply.integer(i64::try_from(entry.micros).unwrap_or(i64::MAX));
+        for figure in [entry.id, entry.unix_secs, entry.figure] {
+            reply.integer(i64::try_from(figure).unwrap_or(i64::MAX));
+        }
         reply.array(entry.words.len());
         entry.words.iter().for_each(|word| reply.bulk(word));
         reply.bulk(entry.address.as_bytes());
         reply.bulk(&entry.name);
     }
-    Ok(())
+}
+
+pub(super) fn answer_len(host: &mut Host<'_>, log: LogKind) {
+    let len = host.server().command_logs.of(log).lock().len();
+    host.reply().count(len);
+}
+
+pub(super) fn forget(host: &mut Host<'_>, log: LogKind) {
+    host.server().command_logs.of(log).lock().reset();
+    host.reply().ok();
 }
 
 fn len(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
-    let len = host.server().slowlog.lock().len();
-    host.reply().count(len);
+    answer_len(host, LogKind::Slow);
     Ok(())
 }
 
 fn reset(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
-    host.server().slowlog.lock().reset();
-    host.reply().ok();
+    forget(host, LogKind::Slow);
     Ok(())
 }
 

@@ -109,16 +109,24 @@ fn waitaof(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let replicas = number::parse_i64(args.get(2)).filter(|replicas| *replicas >= 0);
     let replicas = replicas.ok_or(Error::of("ERR value is out of range, must be positive"))?;
     let timeout = timeout(host, args.get(3))?;
-    if local > 0 {
+    let journal = &host.server().journal;
+    if local > 0 && !host.core.settings.appendonly() {
         return Err(Error::of("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."));
     }
-    if replicas == 0 || host.conn.is_in_exec {
+    // What the commands before this one in the pipeline changed is the connection's, too.
+    host.core.note_logged(host.conn);
+    let number = host.conn.logged;
+    let is_durable = journal.is_on() && journal.durable() >= number;
+    if host.conn.is_in_exec || (replicas == 0 && (local == 0 || is_durable)) {
         let mut reply = host.reply();
         reply.array(2);
+        reply.integer(is_durable.into());
         reply.integer(0);
-        reply.integer(0);
-    } else {
-        block(host, timeout, OnTimeout::Text(b"*2\r\n:0\r\n:0\r\n"));
+        return Ok(());
+    }
+    block(host, timeout, OnTimeout::Logged(number, journal));
+    if replicas == 0 {
+        journal.answer_when_durable(number, host.conn.client.id);
     }
     Ok(())
 }

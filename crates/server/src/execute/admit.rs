@@ -4,18 +4,23 @@
 //! Invariant: what is refused or held back has changed nothing, and what is held back (`Outcome::Later`) has answered
 //! nothing either. Read next: [`Core::run`] in `execute.rs`.
 
+use super::unfound::is_script;
 use super::{Core, Outcome};
 use crate::clock;
 use crate::commands::shown_name;
 use crate::connection::{Closing, Connection, Parked, ReplyMode};
+use crate::load::LOADING_TEXT;
 use crate::monitor;
 use crate::registry::{InMulti, Row, RowRun};
 use crate::server::Message;
 use larder_commands::spec::Flags;
-use larder_commands::{Args, Error};
+use larder_commands::{Args, Error, memcached};
 use larder_resp::{Output, Protocol, Reply};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// What writes are answered after a snapshot in the background failed.
+pub(super) const MISCONF: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.";
 
 impl Core {
     /// Carries out one request, answering into `out`.
@@ -29,12 +34,18 @@ impl Core {
         args: &Args<'_>,
         hash: u64,
     ) -> Outcome {
-        let mark = out.mark();
+        let mut mark = out.mark();
         let mode = conn.reply_mode;
         if mode == ReplyMode::SkipNext {
             conn.reply_mode = ReplyMode::On;
         }
+        if conn.tracked.is_some() {
+            self.tell_before(conn, out);
+            mark = out.mark();
+            self.local.effects.set_client(conn.client.id);
+        }
         let outcome = self.admit(conn, out, row, args, hash);
+        self.local.effects.set_client(0);
         if outcome == Outcome::Later {
             conn.reply_mode = mode;
             out.truncate(mark);
@@ -43,7 +54,9 @@ impl Core {
         if conn.loading.is_some() {
             self.end_loading(conn);
         }
-        let hidden = mode == ReplyMode::SkipNext || conn.reply_mode != ReplyMode::On;
+        let is_quiet = conn.protocol == Protocol::Memcached
+            && row.is_some_and(|row| memcached::is_quiet(row.spec.name.as_bytes(), args));
+        let hidden = mode == ReplyMode::SkipNext || conn.reply_mode != ReplyMode::On || is_quiet;
         let is_push = std::mem::take(&mut self.reply_is_push);
         if hidden && conn.closing == Closing::No && !is_push {
             out.truncate(mark);
@@ -51,6 +64,12 @@ impl Core {
         }
         if conn.subscriptions.is_some() || !self.held_back.is_empty() {
             self.take_messages(conn, out);
+        }
+        if conn.tracked.is_some() {
+            self.tell_after(conn, out, mark);
+            if conn.transaction.is_none() && row.is_none_or(|row| row.spec.name != "client") {
+                conn.is_caching = false;
+            }
         }
         outcome
     }
@@ -78,28 +97,15 @@ impl Core {
         } else {
             hash
         };
-        // A password that was taken away since binds nobody.
-        if !conn.authenticated && self.settings.requirepass().is_empty() {
-            conn.authenticated = true;
-        }
-        if !conn.authenticated && !row.has(Flags::NO_AUTH) {
-            return self.refuse(conn, out, Some(row), &Error::of("NOAUTH Authentication required."));
-        }
-        let in_multi = if conn.transaction.is_some() { Some(row.in_multi) } else { None };
-        if in_multi == Some(InMulti::Refused) {
-            let error = Error::of("ERR Command not allowed inside a transaction");
+        if let Err(error) = self.may(conn, row, args) {
             return self.refuse(conn, out, Some(row), &error);
         }
-        if let Err(error) = self.find_room(conn, row, args) {
-            return self.refuse(conn, out, Some(row), &error);
-        }
-        if conn.is_listening_only() && !is_for_subscribers(row) {
-            return self.refuse(conn, out, Some(row), &not_for_subscribers(row));
-        }
-        if self.server.pause.until_ms.load(Relaxed) != 0
+        let is_paused = self.server.pause.until_ms.load(Relaxed) != 0
             && self.server.is_paused(self.local.now, may_replicate(conn, row))
-            && !is_exempt_from_pause(row)
-        {
+            && !is_exempt_from_pause(row);
+        let holds = self.server.snapshots.holds_writes() || self.server.journal.is_congested();
+        let is_held = holds && (may_replicate(conn, row) || is_script(row));
+        if is_paused || is_held {
             conn.parked = Some(Parked::Paused);
             conn.client.parked.store(true, Relaxed);
             return Outcome::Later;
@@ -107,8 +113,9 @@ impl Core {
         if let Some(outcome) = self.ask_routes(conn, out, row, args, hash) {
             return outcome;
         }
-        if in_multi == Some(InMulti::Kept) {
-            self.keep_for_exec(conn, out, row, args, hash);
+        if conn.transaction.is_some() && row.in_multi == InMulti::Kept {
+            self.keep_for_exec(conn, row, args, hash);
+            Reply::new(out, conn.protocol).simple("QUEUED");
             return Outcome::Done;
         }
         // What EXEC carries out is shown before it; what is asked again, once it runs.
@@ -126,6 +133,51 @@ impl Core {
         outcome
     }
 
+    /// Whether a command may be carried out, or kept, on its connection.
+    ///
+    /// # Errors
+    /// The first reason why it may not, in Redis' order.
+    fn may(&mut self, conn: &mut Connection, row: &'static Row, args: &Args<'_>) -> Result<(), Error> {
+        // A password that was taken away since binds nobody.
+        if !conn.authenticated && !row.has(Flags::NO_AUTH) && !self.server.access.users.is_open() {
+            return Err(Error::of("NOAUTH Authentication required."));
+        }
+        if conn.transaction.is_some() && row.in_multi == InMulti::Refused {
+            return Err(Error::of("ERR Command not allowed inside a transaction"));
+        }
+        self.check_access(conn, row, args)?;
+        if self.answers_busy
+            && let Some(text) = self.server.busy_text().filter(|_| !row.has(Flags::ALLOW_BUSY))
+        {
+            return Err(Error::custom(text));
+        }
+        self.find_room(conn, row, args)?;
+        if self.refuses_writes() && (writes(conn, row) || row.spec.name == "ping") {
+            return Err(Error::of(MISCONF));
+        }
+        if let Some(text) = self.server.journal.trouble()
+            && (writes(conn, row) || row.spec.name == "ping")
+        {
+            let text = format!("MISCONF Errors writing to the AOF file: {text}");
+            return Err(Error::custom(text));
+        }
+        if conn.is_listening_only() && !is_for_subscribers(row) {
+            return Err(not_for_subscribers(row));
+        }
+        if self.server.loading.is_on() && !may_run_while_loading(conn, row) {
+            return Err(Error::of(LOADING_TEXT));
+        }
+        Ok(())
+    }
+
+    /// Whether writes are refused, since the last snapshot in the background failed.
+    #[inline]
+    pub(super) fn refuses_writes(&self) -> bool {
+        self.server.snapshots.has_failed()
+            && self.settings.stop_writes_on_bgsave_error()
+            && !self.settings.save().is_empty()
+    }
+
     /// What routes have to say before a command runs or is kept for EXEC. `Some`: it is over, or waits.
     fn ask_routes(
         &mut self,
@@ -139,11 +191,13 @@ impl Core {
             return None;
         }
         if row.in_multi == InMulti::Exec {
-            if let Some(outcome) = self.fetch_for_exec(conn) {
-                return Some(outcome);
-            }
-            self.overtake_for_exec(conn);
-            return None;
+            return match self.write_before_exec(conn, out, row) {
+                Ok(outcome) => outcome,
+                Err(error) => Some(self.refuse(conn, out, Some(row), &error)),
+            };
+        }
+        if is_script(row) && conn.transaction.is_none() {
+            return self.fetch_for_script(conn, row, args);
         }
         if !row.may_write() {
             return None;
@@ -202,7 +256,7 @@ impl Core {
     }
 
     /// Answers why a command does not run. A transaction that it was part of will not be carried out.
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         conn: &mut Connection,
         out: &mut Output,
@@ -224,7 +278,7 @@ impl Core {
             Reply::new(out, Protocol::Resp2).error(&text);
         } else {
             self.count_error(error.text());
-            Reply::new(out, Protocol::Resp2).error(error.text());
+            Reply::new(out, conn.protocol).error(error.text());
         }
         Outcome::Done
     }
@@ -247,7 +301,7 @@ impl Core {
     }
 
     #[cold]
-    fn feed_monitors(&self, line: Vec<u8>) {
+    pub(super) fn feed_monitors(&self, line: Vec<u8>) {
         let line = Arc::new(line);
         for mailbox in &self.server.mailboxes {
             mailbox.send(Message::Monitor(Arc::clone(&line)));
@@ -264,6 +318,12 @@ fn row_shown(resolved: &Result<&'static Row, (Option<&'static Row>, Error)>) -> 
     }
 }
 
+/// Whether a command writes, or EXEC one that does.
+fn writes(conn: &Connection, row: &Row) -> bool {
+    let kept = conn.transaction.as_ref().filter(|_| row.in_multi == InMulti::Exec);
+    row.has(Flags::WRITE) || kept.is_some_and(|kept| kept.commands().any(|(row, ..)| row.has(Flags::WRITE)))
+}
+
 /// Whether a pause of writes holds a command back.
 fn may_replicate(conn: &Connection, row: &Row) -> bool {
     row.may_write()
@@ -274,6 +334,17 @@ fn may_replicate(conn: &Connection, row: &Row) -> bool {
 fn needs_memory(conn: &Connection, row: &Row) -> bool {
     row.has(Flags::DENY_OOM)
         || (row.in_multi == InMulti::Exec && conn.transaction.as_ref().is_some_and(|kept| kept.needs_memory))
+}
+
+/// Whether a command runs before all data is there. EXEC does if all that it carries out does.
+#[cold]
+fn may_run_while_loading(conn: &Connection, row: &Row) -> bool {
+    let is_kept_back = row.in_multi == InMulti::Exec
+        && conn.transaction.as_ref().is_some_and(|kept| {
+            let mut commands = kept.commands();
+            commands.any(|(row, _, _)| !row.has(Flags::LOADING))
+        });
+    row.has(Flags::LOADING) && !is_kept_back
 }
 
 /// The command that a pause does not hold back.

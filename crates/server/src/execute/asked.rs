@@ -8,6 +8,7 @@ use crate::through::Brought;
 use larder_source::freshness::Age;
 use larder_source::{FlightKey, Route, Validator};
 use larder_store::{DbIndex, Millis};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,7 +88,7 @@ impl Core {
         runtime.spawn(async move {
             larder_source_fetch::pause(wait).await;
             let brought = Arc::new(Brought::Late("LOADTIMEOUT it takes longer than asked for".to_owned()));
-            let settled = Settled { waiting: vec![(client, ticket)], db, key, brought };
+            let settled = Settled { waiting: SmallVec::from_buf([(client, ticket)]), db, key, brought };
             server.mailboxes[worker].send(Message::Settled(vec![settled]));
         });
     }

@@ -7,6 +7,7 @@
 //! Invariant: nothing is done before everything is locked, so a transaction that finds a key locked is asked
 //! again later as a whole.
 
+use super::together::Written;
 use super::{Core, TIMED_FIRST};
 use crate::connection::{Closing, Connection, ReplyMode};
 use crate::registry::{Row, RowRun, RunOnKeys};
@@ -36,15 +37,8 @@ impl Core {
         conn.client.multi.store(0, Relaxed);
     }
 
-    /// Keeps a command for EXEC.
-    pub(super) fn keep_for_exec(
-        &mut self,
-        conn: &mut Connection,
-        out: &mut Output,
-        row: &'static Row,
-        args: &Args<'_>,
-        hash: u64,
-    ) {
+    /// Keeps a command for EXEC. The caller answers that it is queued.
+    pub fn keep_for_exec(&mut self, conn: &mut Connection, row: &'static Row, args: &Args<'_>, hash: u64) {
         let Some(transaction) = &mut conn.transaction else { return };
         // What will not be carried out is not kept.
         if !transaction.is_flawed && !conn.client.watch.has_changed() {
@@ -59,7 +53,6 @@ impl Core {
                 conn.closing = Closing::Now;
             }
         }
-        Reply::new(out, conn.protocol).simple("QUEUED");
     }
 
     /// Ends a connection's transaction, carried out or not, and forgets the keys it watches.
@@ -109,8 +102,7 @@ impl Core {
         }
         let is_done = match self.footprint(conn, &transaction) {
             Footprint::Everything => {
-                self.alone(|core| core.carry_out(conn, out, &transaction, None));
-                true
+                self.alone(|core| core.carry_out(conn, out, &transaction, None)).is_some()
             }
             Footprint::Keys => match self.hold() {
                 Some(mut held) => {
@@ -169,51 +161,83 @@ impl Core {
         transaction: &Transaction,
         mut held: Option<&mut Held<'static>>,
     ) {
+        self.local.effects.log.open();
         for (db, key) in conn.watching.keys() {
             // One whose time has come meanwhile is removed here, and that is a change.
             self.look_at(db, key, held.as_deref_mut());
         }
         if conn.client.watch.has_changed() {
+            self.local.effects.log.close();
             Reply::new(out, conn.protocol).null_array();
             return;
         }
         if let Some(held) = held.as_deref_mut().filter(|_| self.local.settles) {
             self.settle_transaction(conn.db, transaction, held);
         }
+        let (db, mut written) = (conn.db, self.written_for_exec(conn, transaction));
         conn.is_in_exec = true;
         if conn.reply_mode != ReplyMode::Off {
             Reply::new(out, conn.protocol).array(transaction.len());
         }
-        let mut is_plain = !self.look_up_attention() && conn.reply_mode != ReplyMode::Off;
-        self.local.no_touch = conn.no_touch;
-        for (row, args, hash) in transaction.commands() {
+        let mut is_plain = self.is_plain_in_exec(conn);
+        for (number, (row, args, hash)) in transaction.commands().enumerate() {
+            if !conn.user.is_free()
+                && let Some(text) = self.denied_in_exec(conn, row, &args)
+            {
+                self.count_error(&text);
+                written.iter_mut().for_each(Written::has_gap);
+                if !is_hidden(conn.reply_mode, row) {
+                    Reply::new(out, conn.protocol).error(&text);
+                }
+                continue;
+            }
+            let mark = out.mark();
             if is_plain
+                && written.is_none()
                 && let Some(run) = row.run_on_key
                 && let Some(held) = &mut held
+                && !self.timing_turn
                 && self.stats.by_command[row.id].calls.get() >= TIMED_FIRST
             {
                 let locked = held.lend_one(self.server.keyspace.place(conn.db, hash));
                 self.run_on_lent_key(conn, out, row, run, (&args, hash), locked);
+                self.look_whether_large(&conn.client, out.since(mark), row, &args, 0);
                 continue;
             }
-            let mark = out.mark();
+            let failed = self.stats.by_command[row.id].failed.get();
             self.run(conn, out, row, &args, hash, held.as_deref_mut());
             debug_assert!(conn.parked.is_none(), "a command of a transaction waits");
+            if let Some(written) = &mut written {
+                self.answer_written(conn, out, written, (number, row, args.len() - 1), failed);
+            }
             if !std::mem::take(&mut self.reply_is_push) && is_hidden(conn.reply_mode, row) {
                 out.truncate(mark);
             }
             self.show_monitors(conn, row, &args);
-            is_plain = !self.look_up_attention() && conn.reply_mode != ReplyMode::Off;
-            self.local.no_touch = conn.no_touch;
+            is_plain = self.is_plain_in_exec(conn);
         }
+        self.keep_written(db, written.as_ref(), held.as_deref_mut());
+        conn.is_in_exec = false;
+        self.close_transaction(held);
+    }
+
+    /// What comes behind the last command of a transaction.
+    fn close_transaction(&mut self, held: Option<&mut Held<'static>>) {
+        self.local.effects.log.close();
         self.count_changes();
-        (self.is_settled, conn.is_in_exec) = (false, false);
+        self.is_settled = false;
         // What was to be hidden is, command by command.
         self.reply_is_push = true;
         if self.local.effects.has_ready() {
             let (waiters, local) = self.waiters();
             waiters.serve(held.unwrap_or(&mut Held::default()), local);
         }
+    }
+
+    /// Whether the next command of a transaction may go the short way.
+    fn is_plain_in_exec(&mut self, conn: &Connection) -> bool {
+        self.local.no_touch = conn.no_touch;
+        !self.look_up_attention() && conn.reply_mode != ReplyMode::Off
     }
 
     /// Runs a command on one key that needs nothing else, as [`Core::run_on_key`] does outside of a transaction.
@@ -228,10 +252,17 @@ impl Core {
         locked: Locked<'_>,
     ) {
         self.mark = out.mark();
+        let logs = self.local.effects.log.is_on();
+        if logs {
+            self.local.effects.begin_logged();
+        }
         let db = Db::new(&self.server.keyspace, conn.db, locked, &mut self.local);
         let mut cx = Ctx::new(db, Reply::new(out, conn.protocol), &self.limits, (row.first_key, hash));
         let result = run(&mut cx, args);
         drop(cx);
+        if logs {
+            self.local.effects.end_logged(conn.db, args.from(0));
+        }
         let stats = &self.stats.by_command[row.id];
         stats.calls.add(1);
         self.stats.commands.add(1);

@@ -3,9 +3,10 @@
 use super::{Core, lock_one};
 use crate::mailbox::Mailbox;
 use crate::server::{Message, Work};
-use crate::through::{Brought, Cargo, Piece, Waiting, keep};
+use crate::through::{Brought, Cargo, Landing, Piece, Waiting, keep, laid_over};
 use larder_source::{FlightId, FlightKey, Landed, freshness};
 use larder_store::{Db, DbIndex, Expire, Hashed, Millis};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -13,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 #[derive(Debug)]
 pub struct Settled {
     /// The clients, and what their connections are parked under.
-    pub waiting: Vec<(u64, u64)>,
+    pub waiting: SmallVec<[(u64, u64); 1]>,
     /// The database of the key.
     pub db: DbIndex,
     /// The key.
@@ -24,13 +25,11 @@ pub struct Settled {
 
 impl Core {
     /// Ends flights with what they brought. Inside a turn.
-    pub fn land(&mut self, landings: Vec<(FlightId, Cargo)>) {
+    pub fn land(&mut self, landings: Vec<Landing>) {
         let mut tidings = Tidings::new(self.server.mailboxes.len());
         let mut locked = Vec::new();
-        for (flight, cargo) in landings {
-            if let Err(cargo) = self.land_one(flight, cargo, &mut tidings) {
-                locked.push((flight, cargo));
-            }
+        for landing in landings {
+            locked.extend(self.land_one(landing, &mut tidings));
         }
         tidings.send(&self.server.mailboxes);
         if !locked.is_empty() {
@@ -39,30 +38,34 @@ impl Core {
         }
     }
 
-    /// Ends a flight.
-    ///
-    /// # Errors
-    /// The shard of its key is locked: the cargo comes back.
-    fn land_one(&mut self, flight: FlightId, cargo: Cargo, tidings: &mut Tidings) -> Result<(), Cargo> {
+    /// Ends a flight; it comes back where the shard of its key is locked.
+    fn land_one(&mut self, landing: Landing, tidings: &mut Tidings) -> Option<Landing> {
         let flights = &self.server.through.flights;
-        let Some(key) = flights.key_of(flight) else { return Ok(()) };
+        let Landing { flight, key, route, queued: before, cargo } = landing;
         // Room is made before anything is locked.
         let has_room = !matches!(cargo.brought, Brought::Value(_)) || !self.is_limited || self.make_room();
         let hash = self.server.keyspace.hash(&key.key);
         let db = DbIndex(key.db);
-        let Some(locked) = lock_one(self.server.keyspace.open(db), hash) else { return Err(cargo) };
+        let Some(locked) = lock_one(self.server.keyspace.open(db), hash) else {
+            return Some(Landing { flight, key, route, queued: before, cargo });
+        };
         let random = self.local.random();
         let mut keys = Db::new(&self.server.keyspace, db, locked, &mut self.local);
         // Asked before the flight ends: a write that leaves its queue overtakes the flight first.
-        let queued = self.routes.find(key.db, &key.key);
-        let queued = queued.and_then(|route| self.server.through.queued(route, key.db, &key.key));
-        let Some(landed) = flights.land(flight) else { return Ok(()) };
+        let queued = self.server.through.queued_change(&route, key.db, &key.key);
+        let landed = flights.land(flight, &key)?;
         let hashed = Hashed { bytes: &key.key, hash };
         keys.settle(&hashed, true);
         // A client wrote the key meanwhile: that is newer than what was read before.
-        let may_keep = landed.may_keep && queued.is_none() && (landed.replaces || !keys.exists(&hashed));
+        // With fields that are queued laid over it, what was brought is what the key is.
+        let is_known = queued.as_ref().is_none_or(|change| !change.is_whole());
+        let may_keep = landed.may_keep && is_known && (landed.replaces || !keys.exists(&hashed));
+        if may_keep && landed.replaces && matches!(cargo.brought, Brought::Value(_) | Brought::Nothing) {
+            keys.local.effects.tell_copiers(&key.key);
+        }
         let Cargo { brought, fresh_ms, validator } = cargo;
-        let brought = queued.unwrap_or(brought);
+        let brought =
+            [before, queued].iter().flatten().fold(brought, |brought, change| laid_over(change, brought));
         match &brought {
             Brought::Value(_) | Brought::Unchanged => {
                 let lifetime = freshness::lifetime_ms(&landed.route, fresh_ms, random);
@@ -93,14 +96,12 @@ impl Core {
         }
         drop(keys);
         tidings.add(landed.waiters, db, key, Arc::new(brought));
-        Ok(())
+        None
     }
 
     /// Tells those who wait for a flight that it takes long.
-    pub fn release_waiters(&mut self, flight: FlightId, text: String) {
-        let flights = &self.server.through.flights;
-        let Some(key) = flights.key_of(flight) else { return };
-        let waiting = flights.release(flight);
+    pub fn release_waiters(&mut self, flight: FlightId, key: FlightKey, text: String) {
+        let waiting = self.server.through.flights.release(flight, &key);
         let mut tidings = Tidings::new(self.server.mailboxes.len());
         tidings.add(waiting, DbIndex(key.db), key, Arc::new(Brought::Late(text)));
         tidings.send(&self.server.mailboxes);
@@ -114,7 +115,7 @@ impl Core {
         let (mut has_room, mut left) = (true, Vec::new());
         let flights = &self.server.through.flights;
         for (place, (key, value)) in keys.into_iter().enumerate() {
-            if place % 16 == 0 && self.is_nearly_full() {
+            if place % 16 == 0 && (self.is_nearly_full() || self.is_share_nearly_full(&route)) {
                 has_room = false;
                 break;
             }
@@ -130,7 +131,7 @@ impl Core {
             keys.settle(&hashed, true);
             let (fresh, grace) = freshness::lifetime_ms(&route, None, random);
             // First what is queued: a write that leaves its queue is noted before.
-            let is_queued = self.server.through.queued(&route, db.0, &key).is_some();
+            let is_queued = self.server.through.queued_change(&route, db.0, &key).is_some();
             let may_keep = flights.may_warm(&FlightKey { db: db.0, key: key.clone() }, hash);
             if fresh > 0 && may_keep && !is_queued && !keys.exists(&hashed) {
                 let end = Millis(keys.now().0.saturating_add(fresh).saturating_add(grace));
@@ -184,9 +185,15 @@ impl Tidings {
     }
 
     fn add(&mut self, waiters: Vec<Waiting>, db: DbIndex, key: FlightKey, brought: Arc<Brought>) {
+        if let [one] = waiters[..] {
+            let waiting = SmallVec::from_buf([(one.client, one.ticket)]);
+            self.0[one.worker].push(Settled { waiting, db, key: key.key, brought });
+            return;
+        }
         for (worker, settled) in self.0.iter_mut().enumerate() {
             let own = waiters.iter().filter(|waiting| waiting.worker == worker);
-            let waiting: Vec<(u64, u64)> = own.map(|waiting| (waiting.client, waiting.ticket)).collect();
+            let waiting: SmallVec<[(u64, u64); 1]> =
+                own.map(|waiting| (waiting.client, waiting.ticket)).collect();
             if !waiting.is_empty() {
                 settled.push(Settled { waiting, db, key: key.key.clone(), brought: Arc::clone(&brought) });
             }

@@ -58,9 +58,13 @@ impl Core {
         self.evictor.arriving();
         let limit = self.memory_limit();
         self.evictor.count_for(Cause::Command);
-        let has_room = self.evict(limit, eviction_time(self.settings.maxmemory_eviction_tenacity()));
+        let time_max = eviction_time(self.settings.maxmemory_eviction_tenacity());
+        let has_room = self.evict(limit, time_max) || self.take_from_shares(limit, time_max);
         self.is_evicting |= self.evictor.has_policy() && self.bytes_over(headroom_below(limit)) > 0;
         self.is_evicting |= self.evictor.is_giving_back();
+        if self.is_any_share_passed() {
+            self.keep_shares(Cause::Command, time_max);
+        }
         has_room
     }
 
@@ -82,6 +86,7 @@ impl Core {
         let (start, mut is_filed) = (clock::now(), false);
         while !is_filed && start.elapsed() < time_max {
             is_filed = self.evictor.adopt(&self.server.keyspace, &mut self.local);
+            is_filed &= self.adopt_into_shares();
         }
         // What is over the limit goes first, and is counted apart from what leaves ahead of need.
         self.evictor.count_for(Cause::OverLimit);
@@ -90,20 +95,24 @@ impl Core {
             self.evictor.count_for(Cause::Ahead);
             self.evict(target, time_max.saturating_sub(start.elapsed()));
         }
+        if self.is_any_share_passed() {
+            self.keep_shares(Cause::OverLimit, time_max.saturating_sub(start.elapsed()));
+        }
         self.is_evicting |= !is_filed;
     }
 
     /// Lets policies learn while nothing has to leave, in a turn of its own.
     pub fn observe_uses(&mut self) {
         let commands = self.stats.commands.get();
-        if self.evictor.has_policy() && commands != self.commands_observed {
+        let has_policy = self.evictor.has_policy() || !self.share_evictors.is_empty();
+        if has_policy && commands != self.commands_observed && self.open_turn() {
             self.commands_observed = commands;
-            self.open_turn();
             let (start, mut looks, mut is_cluttered) = (clock::now(), 0, false);
             while looks < OBSERVATIONS || is_cluttered && start.elapsed() < TIDY_TIME {
                 is_cluttered = self.evictor.observe(&self.server.keyspace, &mut self.local);
                 looks += 1;
             }
+            self.observe_shares();
             self.close_turn();
         }
     }
@@ -112,29 +121,32 @@ impl Core {
     /// the last use, or with an LFU policy how often, as in Redis.
     pub(super) fn follow_policy(&mut self) {
         let settings = &self.settings;
-        self.is_limited = settings.maxmemory() != 0;
-        let choice = choice_of(settings);
+        let (is_limited, choice) = (settings.maxmemory() != 0, choice_of(settings));
         let candidates = 4 + 4 * settings.maxmemory_samples() as usize;
-        let chosen = self.server.keyspace.choose_policy(choice.filter(|_| self.is_limited), candidates);
+        let chosen = self.server.keyspace.choose_policy(choice.filter(|_| is_limited), candidates);
+        let access_counted =
+            Access::Lfu { log_factor: settings.lfu_log_factor(), decay_minutes: settings.lfu_decay_time() };
+        let has_shares = self.follow_shares();
+        self.is_limited = is_limited || has_shares;
+        let classes = self.server.keyspace.policies_of_classes();
         let seed = self.local.random();
-        self.local.uses.follow(chosen.clone(), seed);
+        self.local.uses.follow(chosen.clone(), &classes, seed);
         self.evictor.follow(chosen);
         let leaving = self.server.keyspace.policy_leaving();
         self.is_evicting |= leaving.is_some();
         self.evictor.give_back(leaving);
         self.look_after_policy(false);
-        self.local.access = match choice {
+        self.local.unclassed = match choice {
             _ if self.local.uses.has_fields() => Access::Policy,
-            Some(Choice { kind: Kind::Lfu, .. }) => Access::Lfu {
-                log_factor: settings.lfu_log_factor(),
-                decay_minutes: settings.lfu_decay_time(),
-            },
+            Some(Choice { kind: Kind::Lfu, .. }) => access_counted,
             _ => Access::Lru,
         };
+        self.local.access = if has_shares { Access::ByClass } else { self.local.unclassed };
     }
 
     /// What policies are to know of time and memory, now and then.
     pub fn look_after_policy(&self, second_passed: bool) {
+        self.limit_shares();
         if self.is_limited {
             let (limit, used, keys) =
                 (self.memory_limit(), self.server.used_memory(), self.server.keyspace.keys());
@@ -153,7 +165,7 @@ impl Core {
 
     /// Evicts until memory in use is below `limit`, nothing more may leave, or the time is over. False only where nothing
     /// may leave.
-    fn evict(&mut self, limit: usize, time_max: Duration) -> bool {
+    pub(super) fn evict(&mut self, limit: usize, time_max: Duration) -> bool {
         let start = clock::now();
         let (mut is_late, mut in_vain) = (false, 0u32);
         self.is_evicting = false;
@@ -207,7 +219,9 @@ impl Core {
     fn bytes_over(&mut self, limit: usize) -> usize {
         self.local.free_spent();
         self.hand_garbage_over();
-        let used = self.server.used_memory();
+        // What a snapshot and the log have still to write is no data, and goes by itself.
+        let unwritten = self.server.snapshots.pending_bytes() + self.server.journal.backlog() as usize;
+        let used = self.server.used_memory().saturating_sub(unwritten);
         let limit = if self.settings.maxmemory_rss() && limit != usize::MAX {
             self.server.resident.limit(limit, used, self.local.now.0)
         } else {
@@ -231,9 +245,17 @@ fn choice_of(settings: &Settings) -> Option<Choice> {
 }
 
 fn kind_of(policy: MaxmemoryPolicy) -> Option<(Kind, Scope)> {
-    let name = policy.name();
+    kind_of_name(policy.name())
+}
+
+/// The policy of a name like `allkeys-lru`, or `lru` alone.
+pub(super) fn kind_of_name(name: &str) -> Option<(Kind, Scope)> {
     let (scope, kind) = name.split_once('-').unwrap_or(("allkeys", name));
-    let scope = if scope == "volatile" { Scope::Timed } else { Scope::All };
+    let scope = match scope {
+        "allkeys" => Scope::All,
+        "volatile" => Scope::Timed,
+        _ => return None,
+    };
     Some((Kind::by_name(kind.as_bytes())?, scope))
 }
 

@@ -8,6 +8,7 @@
 //! Read next: `behind.rs`, for writes that are queued; `unfound.rs`, for reads.
 
 use super::exec::places;
+use super::fields::{changes_of, writes_fields};
 use super::{Core, Outcome, lock_one};
 use crate::connection::{Connection, Parked};
 use crate::execute::Settled;
@@ -16,15 +17,19 @@ use crate::server::{Message, Work};
 use crate::through::Brought;
 use larder_commands::spec::KeyFlags;
 use larder_commands::{Args, Error, keys_of};
-use larder_resp::{Output, Reply};
+use larder_resp::{Output, Protocol, Reply};
 use larder_source::{FlightKey, Parameter, Route, Template, Writes, freshness};
 use larder_source_fetch::FetchError;
 use larder_store::{Db, DbIndex, Hashed, Millis};
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Places for marks; keys that share one only drop a copy too many.
 const MARKS: usize = 4096;
+
+/// The latest end of a copy that a client may set, in seconds or milliseconds, so that neither overflows.
+const TIME_MAX: i64 = i64::MAX / 2000;
 
 /// Buckets looked through at a time for copies to drop.
 const DROP_BUCKETS: usize = 64;
@@ -51,7 +56,7 @@ impl Marks {
     }
 
     /// Whether no other write began since.
-    fn is_last(&self, hash: u64, mark: u64) -> bool {
+    pub(super) fn is_last(&self, hash: u64, mark: u64) -> bool {
         self.last[hash as usize % MARKS].load(Relaxed) == mark
     }
 }
@@ -76,11 +81,11 @@ impl Core {
         args: &Args<'_>,
         hash: u64,
     ) -> Result<Option<Outcome>, Error> {
-        if matches!(row.spec.name, "flushall" | "flushdb" | "swapdb") {
+        if matches!(row.spec.name, "flushall" | "flushdb" | "swapdb" | "flush_all") {
             self.server.through.flights.overtake_all(|_| true);
             return Ok(None);
         }
-        if only_ends(row) || row.name == "cache|invalidate" {
+        if is_no_write(row) {
             return Ok(None);
         }
         let routed = self.routed_keys(conn.db, row, args);
@@ -88,10 +93,15 @@ impl Core {
             return Ok(None);
         }
         for Routed { key, route, .. } in &routed {
-            allow(row, key, route, conn.transaction.is_some())?;
+            allow(row, key, route, if conn.transaction.is_some() { Within::Multi } else { Within::Nothing })?;
         }
         self.overtake(conn.db, &routed);
         if conn.transaction.is_some() {
+            let with_statements =
+                |one: &&Routed| matches!(one.route.writes, Writes::Through | Writes::Behind);
+            for one in routed.iter().filter(with_statements) {
+                statement_for(row, args, one)?;
+            }
             return Ok(None);
         }
         let of = |writes| routed.iter().filter(move |routed| routed.route.writes == writes);
@@ -126,7 +136,31 @@ impl Core {
         conn.transaction = Some(transaction);
     }
 
-    fn routed_keys(&self, db: DbIndex, row: &Row, args: &Args<'_>) -> Vec<Routed> {
+    /// Before a command of a script writes: as before one that is kept for EXEC, and as before EXEC.
+    ///
+    /// # Errors
+    /// The route of one of its keys refuses it.
+    pub(super) fn before_write_of_script(
+        &mut self,
+        conn: &Connection,
+        row: &'static Row,
+        args: &Args<'_>,
+    ) -> Result<(), Error> {
+        if matches!(row.spec.name, "flushall" | "flushdb" | "swapdb" | "flush_all") {
+            self.server.through.flights.overtake_all(|_| true);
+        }
+        if only_ends(row) {
+            return Ok(());
+        }
+        let routed = self.routed_keys(conn.db, row, args);
+        for Routed { key, route, .. } in &routed {
+            allow(row, key, route, Within::Script)?;
+        }
+        self.overtake(conn.db, &routed);
+        Ok(())
+    }
+
+    pub(super) fn routed_keys(&self, db: DbIndex, row: &Row, args: &Args<'_>) -> Vec<Routed> {
         let mut routed = Vec::new();
         for at in keys_of(row.spec, args).unwrap_or_default() {
             let key = args.get(at.index as usize);
@@ -156,23 +190,37 @@ impl Core {
         hash: u64,
         routed: &[&Routed],
     ) -> Result<Option<Outcome>, Error> {
-        let written = conn.loading.as_ref().and_then(|loading| {
-            loading.all.iter().find_map(|(.., brought)| match &**brought {
-                Brought::Written(marks, rows) => Some(Ok((marks.clone(), rows.clone()))),
-                Brought::Failure(text) => Some(Err(text.clone().unwrap_or_default())),
-                _ => None,
-            })
-        });
+        // What became of the write stands under no key; beside it may stand what was fetched before, of fields.
+        let ended = conn.loading.as_ref().and_then(|loading| loading.brought(&(conn.db, Box::default())));
+        let written = match ended.map(|brought| &**brought) {
+            Some(Brought::Written { marks, rows, fields, .. }) => {
+                Some(Ok((marks.clone(), rows.clone(), *fields)))
+            }
+            Some(Brought::Failure(text)) => Some(Err(text.clone().unwrap_or_default())),
+            _ => None,
+        };
         match written {
             None => {
-                self.ask_to_write(conn, row, args, routed)?;
+                let mut fields = 0;
+                if writes_fields(row) {
+                    let Some(first) = routed.first() else { return Ok(None) };
+                    match self.count_fields(conn, out, row, args, first)? {
+                        Ok(count) => fields = count,
+                        Err(outcome) => return Ok(Some(outcome)),
+                    }
+                }
+                self.ask_to_write(conn, row, args, routed, fields)?;
                 Ok(Some(Outcome::Later))
             }
             Some(Err(text)) => {
                 self.answer_failure(conn, out, row, text.as_bytes());
                 Ok(Some(Outcome::Done))
             }
-            Some(Ok((marks, rows))) => {
+            Some(Ok((.., fields))) if writes_fields(row) => {
+                self.answer_fields(conn, out, row, fields);
+                Ok(Some(Outcome::Done))
+            }
+            Some(Ok((marks, rows, _))) => {
                 let outcome = self.run_and(conn, out, row, args, hash, |core, held, db| {
                     let marks_of = &core.server.through.marks;
                     let is_last = |hash, mark| marks_of.is_last(hash, mark);
@@ -181,7 +229,16 @@ impl Core {
                 if outcome == Outcome::Done && only_drops(row) && routed.len() + 1 == args.len() {
                     // What was there is what the store had: a copy is not the key.
                     out.truncate(self.mark);
-                    Reply::new(out, conn.protocol).count(rows.iter().filter(|rows| **rows > 0).count());
+                    let removed = rows.iter().filter(|rows| **rows > 0).count();
+                    if conn.protocol == Protocol::Memcached {
+                        out.bytes_mut().extend_from_slice(if removed > 0 {
+                            b"DELETED\r\n"
+                        } else {
+                            b"NOT_FOUND\r\n"
+                        });
+                    } else {
+                        Reply::new(out, conn.protocol).count(removed);
+                    }
                 }
                 Ok(Some(outcome))
             }
@@ -197,10 +254,10 @@ impl Core {
         writes: impl Iterator<Item = (&'r Routed, u64)>,
         is_last: impl Fn(u64, u64) -> bool,
     ) {
-        let (last, others): (Vec<_>, Vec<_>) =
-            writes.partition(|(routed, number)| is_last(routed.hash, *number));
-        self.drop_lent(held, db, others.into_iter().map(|(routed, _)| routed));
-        self.end_lent(held, db, last.into_iter().map(|(routed, _)| routed));
+        for (routed, number) in writes {
+            let is_last = is_last(routed.hash, number);
+            self.keep_one(Some(held), db, routed, is_last);
+        }
     }
 
     fn ask_to_write(
@@ -209,6 +266,7 @@ impl Core {
         row: &'static Row,
         args: &Args<'_>,
         routed: &[&Routed],
+        fields: i64,
     ) -> Result<(), Error> {
         let Some(first) = routed.first() else { return Ok(()) };
         if routed.iter().any(|other| other.route.source != first.route.source) {
@@ -216,9 +274,29 @@ impl Core {
         }
         let mut statements: Vec<(Template, Vec<Parameter>)> = Vec::new();
         for routed in routed {
+            if writes_fields(row) {
+                let changes = changes_of(row, args)?;
+                let bound = routed.route.field_statements(&routed.key, &changes);
+                let bound = bound.map_err(|text| refusal(row, &routed.key, &routed.route, &text))?;
+                statements.extend(bound.into_iter().map(|(statement, values)| (statement.clone(), values)));
+                continue;
+            }
             let (statement, values) = statement_for(row, args, routed)?;
             statements.push((statement.clone(), values));
         }
+        self.send_to_store(conn, statements, routed, Some(fields))
+    }
+
+    /// Has a store change, all or nothing, and parks the connection. `fields` is what it is to be answered of fields; nothing where
+    /// what follows is a transaction, which leaves the copies right by itself.
+    pub(super) fn send_to_store(
+        &mut self,
+        conn: &mut Connection,
+        statements: Vec<(Template, Vec<Parameter>)>,
+        routed: &[&Routed],
+        fields: Option<i64>,
+    ) -> Result<(), Error> {
+        let Some(first) = routed.first() else { return Ok(()) };
         let through = &self.server.through;
         let source = through.source(&first.route.source).ok_or_else(|| {
             Error::custom(format!("SOURCEDOWN there is no source '{}'", first.route.source))
@@ -238,20 +316,23 @@ impl Core {
                 statements.iter().map(|(statement, values)| (statement, values.clone())).collect();
             let result = source.write(&statements).await;
             let brought = match &result {
-                Ok(rows) => Brought::Written(marks, rows.clone()),
+                Ok(rows) => {
+                    let keys = if fields.is_none() { keys.clone() } else { Vec::new() };
+                    Brought::Written { marks, rows: rows.clone(), fields: fields.unwrap_or_default(), keys }
+                }
                 Err(error) => Brought::Failure(Some(error.reply())),
             };
-            let refused = matches!(result, Err(FetchError::Failed(_)));
+            let is_kept = matches!(result, Err(FetchError::Failed(_))) || fields.is_none() && result.is_ok();
             for (_, route) in &keys {
                 route.stats.writes.fetch_add(1, Relaxed);
             }
             // First the copies: the connection may be gone. A store that refused has changed nothing.
-            if !refused {
+            if !is_kept {
                 let work = move |core: &mut Core| core.drop_copies(db, keys);
                 server.mailboxes[worker].send(Message::Work(Work(Box::new(work))));
             }
             let settled = Settled {
-                waiting: vec![(client, ticket)],
+                waiting: SmallVec::from_buf([(client, ticket)]),
                 db,
                 key: Box::default(),
                 brought: Arc::new(brought),
@@ -275,6 +356,8 @@ impl Core {
             let hashed = Hashed { bytes: &key, hash };
             at.settle(&hashed, false);
             at.remove(&hashed);
+            // Also where there is no copy: some client may know that the store had nothing.
+            at.local.effects.tell_copiers(&key);
         }
         if !left.is_empty() {
             let work = move |core: &mut Core| core.drop_copies(db, left);
@@ -284,14 +367,28 @@ impl Core {
 
     /// Drops all copies of a route, some buckets at a time. Inside a turn.
     pub fn drop_route(&mut self, route: &Arc<Route>, cursor: u64) {
-        let db = DbIndex(route.db);
         if cursor == 0 {
-            let concerns = |key: &FlightKey| key.db == route.db && route.pattern.capture(&key.key).is_some();
-            self.server.through.flights.overtake_all(concerns);
+            self.overtake_route(route);
         }
-        let (keyspace, mut cursor) = (&self.server.keyspace, cursor);
+        let cursor = self.drop_some_of_route(route, cursor, DROP_BUCKETS);
+        if cursor != 0 {
+            let route = Arc::clone(route);
+            let work = move |core: &mut Core| core.drop_route(&route, cursor);
+            self.server.mailboxes[self.id].send(Message::Work(Work(Box::new(work))));
+        }
+    }
+
+    /// Has nothing kept that is being loaded for a route.
+    pub fn overtake_route(&mut self, route: &Route) {
+        let concerns = |key: &FlightKey| key.db == route.db && route.pattern.capture(&key.key).is_some();
+        self.server.through.flights.overtake_all(concerns);
+    }
+
+    /// Drops the copies of a route from a place on, in so many buckets at most. Answers where to go on, 0 at the end.
+    pub fn drop_some_of_route(&mut self, route: &Arc<Route>, mut cursor: u64, buckets: usize) -> u64 {
+        let (keyspace, db) = (&self.server.keyspace, DbIndex(route.db));
         let mut keys: Vec<(Box<[u8]>, Arc<Route>)> = Vec::new();
-        for _ in 0..DROP_BUCKETS {
+        for _ in 0..buckets {
             cursor = keyspace.scan(db, cursor, self.local.now, &mut |item| {
                 if item.key().starts_with(route.pattern.prefix())
                     && route.pattern.capture(item.key()).is_some()
@@ -305,11 +402,7 @@ impl Core {
         }
         route.stats.invalidated.fetch_add(keys.len() as u64, Relaxed);
         self.drop_copies(db, keys);
-        if cursor != 0 {
-            let route = Arc::clone(route);
-            let work = move |core: &mut Core| core.drop_route(&route, cursor);
-            self.server.mailboxes[self.id].send(Message::Work(Work(Box::new(work))));
-        }
+        cursor
     }
 
     /// Runs a command on its keys, and something after it under the same locks.
@@ -347,26 +440,30 @@ impl Core {
         }
     }
 
-    /// Gives copies that were written the end that loaded ones have, unless the client gave them one.
-    pub(super) fn end_lent<'r>(
+    /// Gives a copy that was written the end that loaded ones have, unless the client gave it one; drops it where it is not the
+    /// last write's. Without `held`, everything is.
+    pub(super) fn keep_one(
         &mut self,
-        held: &mut larder_store::Held<'static>,
+        held: Option<&mut larder_store::Held<'static>>,
         db: DbIndex,
-        routed: impl IntoIterator<Item = &'r Routed>,
+        Routed { key, hash, route }: &Routed,
+        is_last: bool,
     ) {
         let keyspace = &self.server.keyspace;
-        for Routed { key, hash, route } in routed {
-            let random = self.local.random();
-            let (fresh, grace) = freshness::lifetime_ms(route, None, random);
-            let locked = held.lend_one(keyspace.place(db, *hash));
-            let mut keys = Db::new(keyspace, db, locked, &mut self.local);
-            let hashed = Hashed { bytes: key, hash: *hash };
-            if fresh == 0 {
-                keys.remove(&hashed);
-            } else if keys.deadline(&hashed) == Some(None) {
-                let end = Millis(keys.now().0.saturating_add(fresh).saturating_add(grace));
-                keys.set_deadline(&hashed, Some(end));
-            }
+        let random = self.local.random();
+        let (fresh, grace) = freshness::lifetime_ms(route, None, random);
+        let locked = match held {
+            Some(held) => held.lend_one(keyspace.place(db, *hash)),
+            None => keyspace.lock_many(db, &[*hash]),
+        };
+        let mut keys = Db::new(keyspace, db, locked, &mut self.local);
+        let hashed = Hashed { bytes: key, hash: *hash };
+        if fresh == 0 || !is_last {
+            keys.remove(&hashed);
+            keys.local.effects.tell_copiers(key);
+        } else if keys.deadline(&hashed) == Some(None) {
+            let end = Millis(keys.now().0.saturating_add(fresh).saturating_add(grace));
+            keys.set_deadline(&hashed, Some(end));
         }
     }
 }
@@ -374,40 +471,71 @@ impl Core {
 /// Whether a command only has a copy end at another time: no change to what it is a copy of.
 fn only_ends(row: &Row) -> bool {
     matches!(row.spec.name, "expire" | "pexpire" | "expireat" | "pexpireat" | "getex")
+        || is_memcached_touch(row)
+}
+
+/// The same of memcached's commands.
+fn is_memcached_touch(row: &Row) -> bool {
+    matches!(
+        row.name.as_str(),
+        "memcached|touch" | "memcached|gat" | "memcached|gat-many" | "memcached|mg-touch"
+    )
+}
+
+/// Whether a command changes nothing of what copies are copies of.
+pub(super) fn is_no_write(row: &Row) -> bool {
+    only_ends(row) || row.name == "cache|invalidate"
 }
 
 /// Whether a command only drops a copy.
-fn only_drops(row: &Row) -> bool {
-    matches!(row.spec.name, "del" | "unlink" | "getdel")
+pub(super) fn only_drops(row: &Row) -> bool {
+    matches!(row.spec.name, "del" | "unlink" | "getdel" | "delete" | "md" | "set-too-large")
+}
+
+/// What a command is part of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Within {
+    Nothing,
+    Multi,
+    Script,
 }
 
 /// Whether the route of a key lets a command write it.
-fn allow(row: &Row, key: &[u8], route: &Route, is_in_multi: bool) -> Result<(), Error> {
-    let refused = |what: &str| {
-        let key = String::from_utf8_lossy(key);
-        Err(Error::custom(format!(
-            "ERR '{}' of key '{key}' is refused by its route {}: {what}",
-            row.name, route.pattern
-        )))
-    };
+pub(super) fn allow(row: &Row, key: &[u8], route: &Route, within: Within) -> Result<(), Error> {
+    let refused = |what: &str| Err(refusal(row, key, route, what));
+    let name = route.writes.name();
+    let is_alone = within == Within::Nothing;
     match route.writes {
-        _ if matches!(row.spec.name, "getlease" | "setlease") => refused("the route loads it, as GET does"),
+        _ if matches!(row.spec.name, "getlease" | "setlease" | "mg-vivify") => {
+            refused("the route loads it, as GET does")
+        }
         Writes::Cache => Ok(()),
         Writes::Refuse if only_drops(row) => Ok(()),
         Writes::Refuse => refused("it is read-only; write to its source, or set 'writes' of the route"),
-        Writes::Around if is_in_multi && !only_drops(row) => refused("it writes around, which MULTI cannot"),
+        Writes::Around if !is_alone && !only_drops(row) => refused("it writes around, which MULTI cannot"),
         Writes::Around => Ok(()),
-        Writes::Through if is_in_multi => refused("it writes through, which MULTI cannot wait for"),
-        Writes::Behind if is_in_multi => refused("it writes behind, which MULTI cannot wait for"),
+        // What a script writes is not known before it has run, and its store would be asked in the middle.
+        Writes::Through | Writes::Behind if within == Within::Script => {
+            refused(&format!("it writes {name}, which a script cannot wait for"))
+        }
+        // Their answers count what the store is asked for first.
+        Writes::Through | Writes::Behind if !is_alone && writes_fields(row) => {
+            refused(&format!("it writes fields {name}, which MULTI cannot"))
+        }
         Writes::Through | Writes::Behind => match row.spec.name {
             "set" if route.set.is_some() => Ok(()),
-            "del" | "unlink" if route.del.is_some() => Ok(()),
-            _ => refused(&format!(
-                "it writes {}, for which it has statements for SET and DEL at most",
-                route.writes.name()
-            )),
+            "del" | "unlink" | "delete" if route.del.is_some() => Ok(()),
+            "hset" | "hmset" if route.hset.is_some() => Ok(()),
+            "hdel" if route.hdel.is_some() => Ok(()),
+            _ => refused(&format!("it writes {name}, and has no statement for this")),
         },
     }
+}
+
+pub(super) fn refusal(row: &Row, key: &[u8], route: &Route, what: &str) -> Error {
+    let key = String::from_utf8_lossy(key);
+    let pattern = &route.pattern;
+    Error::custom(format!("ERR '{}' of key '{key}' is refused by its route {pattern}: {what}", row.name))
 }
 
 /// The statement by which a command changes the store, and what is bound to its names.
@@ -417,20 +545,38 @@ pub(super) fn statement_for<'r>(
     routed: &'r Routed,
 ) -> Result<(&'r Template, Vec<Parameter>), Error> {
     let value = (row.spec.name == "set").then(|| args.get(2));
-    if value.is_some() {
-        // NX, XX and GET ask for what the store holds, not the cache.
-        let plain = |word: &[u8]| {
-            [&b"ex"[..], b"px", b"exat", b"pxat", b"keepttl"]
-                .iter()
-                .any(|known| word.eq_ignore_ascii_case(known))
-        };
-        if args.from(3).any(|word| !plain(word) && !word.iter().all(u8::is_ascii_digit)) {
-            let name = routed.route.writes.name();
+    // What memcached's `set` has behind its value, its parser has seen.
+    if value.is_some() && row.name != "memcached|set" {
+        check_options(args, &routed.route)?;
+    }
+    let unfit = || Error::of("ERR the key is not of the types that the names of its route have");
+    routed.route.statement(&routed.key, value).ok_or_else(unfit)
+}
+
+/// Sees that SET can be done once its store has it: what its options say is right, and does not ask for what the store holds.
+fn check_options(args: &Args<'_>, route: &Route) -> Result<(), Error> {
+    let is_one_of = |word: &[u8], names: &[&[u8]]| names.iter().any(|name| word.eq_ignore_ascii_case(name));
+    let mut words = args.from(3);
+    let mut has_end = false;
+    while let Some(word) = words.next() {
+        let is_time = is_one_of(word, &[b"ex", b"px", b"exat", b"pxat"]);
+        if !is_time && !is_one_of(word, &[b"keepttl"]) {
+            let name = route.writes.name();
             return Err(Error::custom(format!(
                 "ERR SET of a key that is written {name} takes EX, PX, EXAT, PXAT and KEEPTTL only"
             )));
         }
+        if std::mem::replace(&mut has_end, true) {
+            return Err(Error::Syntax);
+        }
+        if is_time {
+            let number = words.next().ok_or(Error::Syntax)?;
+            let number = std::str::from_utf8(number).ok().and_then(|number| number.parse::<i64>().ok());
+            let number = number.ok_or(Error::NotAnInteger)?;
+            if !(1..=TIME_MAX).contains(&number) {
+                return Err(Error::invalid_expire("set"));
+            }
+        }
     }
-    let unfit = || Error::of("ERR the key is not of the types that the names of its route have");
-    routed.route.statement(&routed.key, value).ok_or_else(unfit)
+    Ok(())
 }

@@ -8,13 +8,13 @@
 //!
 //! Read next: `larder_commands::wait` for the commands' side, `blocked.rs` for who waits.
 
-use super::Core;
 use super::settle::settle;
+use super::{Core, lock_one};
 use crate::blocked::{Begun, Kept, OnTimeout, Waiter};
 use crate::clock;
 use crate::connection::{Connection, Parked};
 use crate::registry::{Row, RowRun};
-use crate::server::{Answer, Message, Server};
+use crate::server::{Answer, Message, Server, Work};
 use larder_commands::wait::{AtOnce, Wait};
 use larder_commands::{Args, Ctx, Error, Limits};
 use larder_resp::{Output, Protocol, Reply};
@@ -56,7 +56,7 @@ pub(super) fn park(
         }
         return;
     }
-    let kept = Arc::new(Kept::new(row, args, wait, (conn.db, conn.protocol, conn.no_touch)));
+    let kept = Arc::new(Kept::new(row, args, wait, conn));
     let ticket = server.next_ticket();
     let client = conn.client.id;
     conn.parked = Some(Parked::Ticket(ticket));
@@ -71,6 +71,25 @@ pub(super) fn park(
         server.keyspace.followed.wait(conn.db, key, Waiting { place: ticket, client });
     }
     server.blocked.add(client, Waiter { worker: conn.client.worker, ticket, deadline, on_timeout, command });
+}
+
+impl Core {
+    /// Looks after those who wait for a key that nobody has changed: what they wait for may be theirs. Inside a turn.
+    pub fn serve_waiting(&mut self, db: DbIndex, key: Box<[u8]>) {
+        let hash = self.server.keyspace.hash(&key);
+        let Some(locked) = lock_one(self.server.keyspace.open(db), hash) else {
+            let work = move |core: &mut Core| core.serve_waiting(db, key);
+            self.server.mailboxes[self.id].send(Message::Work(Work(Box::new(work))));
+            return;
+        };
+        let mut keys = Db::new(&self.server.keyspace, db, locked, &mut self.local);
+        keys.settle(&Hashed { bytes: &key, hash }, true);
+        keys.local.effects.wake(db, &key);
+        if keys.local.effects.has_ready() {
+            let (server, worker, limits, stopwatch) = (self.server, self.id, &self.limits, &self.stopwatch);
+            Waiters { server, worker, limits, stopwatch }.serve_after(keys);
+        }
+    }
 }
 
 /// What came of looking after one waiter.
@@ -198,16 +217,23 @@ impl Waiters<'_> {
     /// Runs the command of a waiter on the shards that it gets. False where it goes on waiting.
     fn run_again(self, client: u64, kept: &Kept, locked: Locked<'_>, local: &mut Local) -> bool {
         let RowRun::Keys(run) = kept.row.run else { return false };
+        let is_allowed =
+            if kept.user.is_free() { Ok(()) } else { self.check_access(client, kept, local.now.0) };
         let start = self.stopwatch.ticks();
         let no_touch = std::mem::replace(&mut local.no_touch, kept.no_touch);
         let mut out = Output::default();
         let answer = catch_unwind(AssertUnwindSafe(|| {
+            if is_allowed.is_err() {
+                return (is_allowed, false);
+            }
             let mut db = Db::new(&self.server.keyspace, kept.db, locked, local);
             if db.local.settles {
                 settle(&mut db, kept.row, &kept.args(), 0);
             }
+            db.local.effects.begin_logged();
             let mut cx = Ctx::new(db, Reply::new(&mut out, kept.protocol), self.limits, (0, 0));
             let result = run(&mut cx, &kept.args());
+            cx.db.local.effects.end_logged(kept.db, kept.args().from(0));
             (result, cx.take_wait().is_some())
         }));
         local.no_touch = no_touch;
@@ -217,6 +243,7 @@ impl Waiters<'_> {
             Ok((Err(error), _)) => write_error(&mut out, kept.protocol, error.text()),
             Err(_) => {
                 local.scratch = Vec::new();
+                local.effects.log.close_all();
                 tracing::error!(command = kept.row.name, client, "a command panicked when it ran again");
                 let text = Error::of("ERR internal error: the data is unharmed");
                 write_error(&mut out, kept.protocol, text.text());

@@ -13,7 +13,7 @@ use super::settle::settle;
 use super::{Core, Outcome, lock_one};
 use crate::connection::{Connection, Loading, Parked};
 use crate::registry::{Fetches, Row};
-use crate::through::{Brought, Lead, Waiting, fetch, keep};
+use crate::through::{BATCH_KEYS_MAX, Brought, Lead, Waiting, fetch, keep, laid_over};
 use larder_commands::Args;
 use larder_resp::{Output, Reply};
 use larder_source::freshness::{self, Age};
@@ -130,7 +130,8 @@ impl Core {
         let validator = flights.version(&flight_key, hash);
         if let Some(flight) = flights.renew(flight_key, hash, &route, self.local.now.0, None) {
             route.stats.renewed.fetch_add(1, Relaxed);
-            fetch(self.server, self.id, vec![Lead { flight, key, route, words, validator }]);
+            let queued = self.server.through.queued_change(&route, db.0, &key);
+            fetch(self.server, self.id, vec![Lead { flight, key, route, words, validator, queued }]);
         }
     }
 
@@ -230,10 +231,8 @@ impl Core {
         }
         let ticket = self.server.next_ticket();
         let waiting = Waiting::new(self.id, conn.client.id, ticket);
-        let mut leads = Vec::new();
-        let (mut left, mut again) = (0, false);
-        let now = self.local.now.0;
-        let has_room = self.has_room_for_queued(&wanted);
+        let (mut leads, mut left, mut again) = (Vec::new(), 0, false);
+        let (now, has_room) = (self.local.now.0, self.has_room_for_queued(&wanted));
         for Wanted { db, key, route, words, is_old } in wanted {
             let hash = self.server.keyspace.hash(&key);
             // Under the lock, so that what lands meanwhile is either seen here or still in the air.
@@ -248,13 +247,14 @@ impl Core {
                 again = true;
                 continue;
             }
-            if let Some(queued) = self.server.through.queued(&route, db.0, &key) {
+            let queued = self.server.through.queued_change(&route, db.0, &key);
+            if let Some(change) = queued.as_ref().filter(|change| change.is_whole()) {
+                let queued = laid_over(change, Brought::Nothing);
                 if has_room && !is_there {
                     keep_queued(&mut keys, &Hashed { bytes: &key, hash }, &queued, &route, &self.limits);
                 }
                 // Also where it is not kept the command is given it.
-                let loading = conn.loading.get_or_insert_default();
-                loading.add(db, &key, Arc::new(queued));
+                conn.loading.get_or_insert_default().add(db, &key, Arc::new(queued));
                 again = true;
                 continue;
             }
@@ -269,10 +269,11 @@ impl Core {
                 route.stats.misses.fetch_add(1, Relaxed);
                 flights.join(flight_key, hash, &route, now, waiting)
             };
+            drop(keys);
             match joined {
                 Joined::Leads(flight) => {
                     left += 1;
-                    leads.push(Lead { flight, key, route, words, validator });
+                    self.lead(&mut leads, Lead { flight, key, route, words, validator, queued });
                 }
                 Joined::Follows => {
                     left += 1;
@@ -292,6 +293,15 @@ impl Core {
         conn.client.parked.store(true, Relaxed);
         fetch(self.server, self.id, leads);
         Waits::Yes
+    }
+
+    /// Puts a flight to others that are to be fetched for. Once there are as many as one batch takes, the store is asked, and is at it
+    /// while the others join.
+    fn lead(&self, leads: &mut Vec<Lead>, lead: Lead) {
+        leads.push(lead);
+        if leads.len() == BATCH_KEYS_MAX {
+            fetch(self.server, self.id, std::mem::take(leads));
+        }
     }
 
     /// Runs a command on values that were brought for it and are not kept.
@@ -347,39 +357,55 @@ impl Core {
         None
     }
 
-    /// Before EXEC: has what its reads will miss fetched. A value that is not kept is a plain miss then.
+    /// Before EXEC: has what its reads, and the keys of its scripts, will miss fetched. A value that is not kept is a plain miss then.
     pub(super) fn fetch_for_exec(&mut self, conn: &mut Connection) -> Option<Outcome> {
-        if conn.loading.take().is_some() || !conn.loads {
-            return None;
-        }
         let transaction = conn.transaction.take()?;
-        let mut wanted: Vec<Wanted> = Vec::new();
-        let mut known: HashSet<&[u8]> = HashSet::new();
+        let mut keys: Vec<Box<[u8]>> = Vec::new();
         for (row, args, _) in transaction.commands() {
-            if row.fetches != Fetches::Yes {
-                continue;
-            }
-            for key in larder_commands::keys_of(row.spec, &args).unwrap_or_default() {
-                let key = args.get(key.index as usize);
-                let Some(route) = self.routes.find(conn.db.0, key) else { continue };
-                if known.insert(key)
-                    && let Some(words) = route.words_of(key)
-                {
-                    let route = Arc::clone(route);
-                    wanted.push(Wanted { db: conn.db, key: key.into(), route, words, is_old: false });
-                }
+            if row.fetches == Fetches::Yes || is_script(row) {
+                let all = larder_commands::keys_of(row.spec, &args).unwrap_or_default();
+                keys.extend(all.iter().map(|key| Box::from(args.get(key.index as usize))));
             }
         }
         conn.transaction = Some(transaction);
-        // What is there is not wanted; a key that is locked is left to EXEC.
-        wanted.retain(|wanted| {
-            let hash = self.server.keyspace.hash(&wanted.key);
-            let Some(locked) = lock_one(self.server.keyspace.open(wanted.db), hash) else { return false };
-            let mut keys = Db::new(&self.server.keyspace, wanted.db, locked, &mut self.local);
-            keys.settle(&Hashed { bytes: &wanted.key, hash }, false);
-            !keys.exists(&Hashed { bytes: &wanted.key, hash })
-        });
-        self.wanted = wanted;
+        self.fetch_before(conn, keys)
+    }
+
+    /// Before a script: has the keys that it declares, and that are not there, fetched. As for EXEC.
+    pub(super) fn fetch_for_script(
+        &mut self,
+        conn: &mut Connection,
+        row: &Row,
+        args: &Args<'_>,
+    ) -> Option<Outcome> {
+        let keys = larder_commands::keys_of(row.spec, args).unwrap_or_default();
+        self.fetch_before(conn, keys.iter().map(|key| Box::from(args.get(key.index as usize))).collect())
+    }
+
+    /// Has those of some keys fetched that a route covers and that are not there, once.
+    fn fetch_before(&mut self, conn: &mut Connection, keys: Vec<Box<[u8]>>) -> Option<Outcome> {
+        if conn.loading.take().is_some() || !conn.loads {
+            return None;
+        }
+        let mut known: HashSet<Box<[u8]>> = HashSet::new();
+        for key in keys {
+            let Some(route) = self.routes.find(conn.db.0, &key) else { continue };
+            let Some(words) = route.words_of(&key).filter(|_| !known.contains(&key)) else { continue };
+            known.insert(key.clone());
+            let hash = self.server.keyspace.hash(&key);
+            // A key that is locked is left to what comes.
+            let Some(locked) = lock_one(self.server.keyspace.open(conn.db), hash) else { continue };
+            let mut there = Db::new(&self.server.keyspace, conn.db, locked, &mut self.local);
+            there.settle(&Hashed { bytes: &key, hash }, false);
+            if !there.exists(&Hashed { bytes: &key, hash }) {
+                self.wanted.push(Wanted { db: conn.db, key, route: Arc::clone(route), words, is_old: false });
+            }
+        }
         matches!(self.join_wanted(conn), Waits::Yes).then_some(Outcome::Later)
     }
+}
+
+/// Whether a command runs a script.
+pub(super) fn is_script(row: &Row) -> bool {
+    matches!(row.spec.name, "eval" | "eval_ro" | "evalsha" | "evalsha_ro" | "fcall" | "fcall_ro")
 }

@@ -5,6 +5,8 @@
 
 mod epoll;
 mod socket;
+mod tls;
 
 pub use epoll::{Poller, Readiness, Waker};
 pub use socket::{Received, Sent, Socket};
+pub use tls::Session;

@@ -12,7 +12,7 @@ use crate::execute::Core;
 use crate::server::{Answer, Message, Server, Work};
 use arc_swap::ArcSwap;
 use larder_behind::{
-    Config, Files, Fsync, Key, Letter, Opened, Outcome, Owner, Queue, Store, Write, send_all,
+    Change, Config, Files, Fsync, Key, Letter, Opened, Outcome, Owner, Queue, Store, Write, send_all,
 };
 use larder_source::{FlightKey, Parameter, Route, Routes, Shaped, SourceSpec, Template, Writes};
 use larder_source_fetch::FetchError;
@@ -46,6 +46,8 @@ pub struct Queued {
     pub seqs: Vec<u64>,
     /// Their keys.
     pub keys: Vec<(Box<[u8]>, Arc<Route>)>,
+    /// What HSET or HDEL answers where there is no copy.
+    pub fields: i64,
 }
 
 impl Through {
@@ -59,15 +61,33 @@ impl Through {
         self.behind.queues.load().values().cloned().collect()
     }
 
-    /// What a key of a route stands for by what is queued for the store, if anything is.
-    pub fn queued(&self, route: &Route, db: u32, key: &[u8]) -> Option<Brought> {
+    /// What becomes of a key of a route by what is queued for the store, if anything is.
+    pub fn queued_change(&self, route: &Route, db: u32, key: &[u8]) -> Option<Change> {
         if route.writes != Writes::Behind {
             return None;
         }
-        let queues = self.behind.queues.load();
-        let newest = queues.get(&route.source)?.newest(db, key)?;
-        Some(newest.map_or(Brought::Nothing, |value| Brought::Value(Shaped::String(value.to_vec()))))
+        self.behind.queues.load().get(&route.source)?.newest(db, key)
     }
+
+    /// What a key of a route stands for by what is queued for the store, where that says all of it.
+    pub fn queued(&self, route: &Route, db: u32, key: &[u8]) -> Option<Brought> {
+        let change = self.queued_change(route, db, key)?;
+        change.is_whole().then(|| laid_over(&change, Brought::Nothing))
+    }
+}
+
+/// What a key stands for by a queued change, where the store has brought this.
+pub fn laid_over(change: &Change, brought: Brought) -> Brought {
+    let fields = match (change, brought) {
+        (Change::Set(value), _) => return Brought::Value(Shaped::String(value.to_vec())),
+        (Change::Delete, _) => return Brought::Nothing,
+        (Change::Fields(fields), Brought::Value(Shaped::Hash(before))) => fields.lay_over(before),
+        (Change::Fields(fields), Brought::Nothing) => fields.lay_over(Vec::new()),
+        // What is there of it is as written already, or nobody knows.
+        (Change::Fields(fields), brought) if !fields.is_new() => return brought,
+        (Change::Fields(fields), _) => fields.lay_over(Vec::new()),
+    };
+    if fields.is_empty() { Brought::Nothing } else { Brought::Value(Shaped::Hash(fields)) }
 }
 
 /// Opens the queues that routes need or that are there from before, at start.
@@ -119,8 +139,8 @@ pub(super) fn prepare(server: &'static Server, after: &Routes) -> Result<(), Str
                 figures.pending, figures.letters.0
             ));
         }
-        let lost = queue.find_key(|key, is_set| {
-            let is_lost = can_send(&before, name, key, is_set) && !can_send(after, name, key, is_set);
+        let lost = queue.find_key(|key, change| {
+            let is_lost = can_send(&before, name, key, change) && !can_send(after, name, key, change);
             is_lost.then(|| key.bytes.escape_ascii().to_string())
         });
         if let Some(key) = lost {
@@ -189,12 +209,34 @@ fn config(spec: &SourceSpec) -> Config {
 }
 
 /// Whether there is a route by which a queued write can be sent.
-fn can_send(routes: &Routes, source: &str, key: &Key, is_set: bool) -> bool {
+fn can_send(routes: &Routes, source: &str, key: &Key, change: &Change) -> bool {
     routes.find(key.db, &key.bytes).is_some_and(|route| {
         route.source == source
             && route.writes == Writes::Behind
-            && if is_set { route.set.is_some() } else { route.del.is_some() }
+            && statements_for(route, &key.bytes, change).is_some()
     })
+}
+
+/// The statements by which a store takes a change; nothing where the route does not have them.
+fn statements_for(route: &Route, key: &[u8], change: &Change) -> Option<Vec<(Template, Vec<Parameter>)>> {
+    let mut bound: Vec<(&Template, Vec<Parameter>)> = Vec::new();
+    match change {
+        Change::Set(value) => bound.push(route.statement(key, Some(value))?),
+        Change::Delete => bound.push(route.statement(key, None)?),
+        Change::Fields(fields) => {
+            if fields.is_new() {
+                bound.push(route.statement(key, None)?);
+            }
+            let (set, removed): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| value.is_some());
+            if !set.is_empty() {
+                bound.extend(route.field_statements(key, &set).ok()?);
+            }
+            if !removed.is_empty() && !fields.is_new() {
+                bound.extend(route.field_statements(key, &removed).ok()?);
+            }
+        }
+    }
+    Some(bound.into_iter().map(|(statement, values)| (statement.clone(), values)).collect())
 }
 
 /// Opens the queue of a source and begins to send, unless that is so.
@@ -235,8 +277,15 @@ struct ToSource {
     name: String,
 }
 
-/// A statement with its values. Shared, since batches are cut up.
-type Statement = Arc<(Template, Vec<Parameter>)>;
+/// What the store is told for a write. Shared, since batches are cut up.
+#[derive(Clone)]
+struct Told {
+    key: Arc<Key>,
+    route: Arc<Route>,
+    statements: Arc<Vec<(Template, Vec<Parameter>)>>,
+    /// Some fields of a row that may not be there.
+    is_partial: bool,
+}
 
 impl ToSource {
     fn show(&self, letter: Letter) {
@@ -251,6 +300,19 @@ impl ToSource {
         }
     }
 
+    /// Drops the copies of hashes of which the store has changed nothing: it may have no such row.
+    fn drop_without_rows(&self, told: &[Told], rows: &[u64]) {
+        let mut rows = rows.iter();
+        for Told { key, route, statements, is_partial } in told {
+            let changed: u64 = rows.by_ref().take(statements.len()).sum();
+            if *is_partial && changed == 0 {
+                let keys = vec![(key.bytes.clone(), Arc::clone(route))];
+                let db = DbIndex(key.db);
+                self.send(move |core: &mut Core| core.drop_copies(db, keys));
+            }
+        }
+    }
+
     fn route(&self, write: &Write) -> Option<Arc<Route>> {
         let routes = self.server.through.routes();
         let route = routes.find(write.key.db, &write.key.bytes)?;
@@ -259,7 +321,7 @@ impl ToSource {
 }
 
 impl Store for ToSource {
-    type Statement = Statement;
+    type Statement = Told;
 
     fn batch_max(&self) -> usize {
         let Some(source) = self.server.through.source(&self.name) else { return 1 };
@@ -268,17 +330,19 @@ impl Store for ToSource {
         if is_http { 1 } else { source.spec.behind_batch }
     }
 
-    fn prepare(&self, write: &Write) -> Option<Statement> {
+    fn prepare(&self, write: &Write) -> Option<Told> {
         let route = self.route(write)?;
-        let (statement, values) = route.statement(&write.key.bytes, write.value.as_deref())?;
-        Some(Arc::new((statement.clone(), values)))
+        let statements = Arc::new(statements_for(&route, &write.key.bytes, &write.change)?);
+        Some(Told { key: Arc::clone(&write.key), route, statements, is_partial: !write.change.is_whole() })
     }
 
-    fn text(&self, statement: &Statement) -> String {
-        statement.0.text().to_owned()
+    fn text(&self, told: &Told) -> String {
+        let mut texts: Vec<&str> = told.statements.iter().map(|(statement, _)| statement.text()).collect();
+        texts.dedup();
+        texts.join("; ")
     }
 
-    fn write(&self, statements: &[Statement]) -> Outcome {
+    fn write(&self, told: &[Told]) -> Outcome {
         let Some(source) = self.server.through.source(&self.name) else {
             return Outcome::Later(format!("there is no source '{}'", self.name));
         };
@@ -286,10 +350,16 @@ impl Store for ToSource {
             Ok(runtime) => runtime,
             Err(text) => return Outcome::Later(text),
         };
-        let statements: Vec<(&Template, Vec<Parameter>)> =
-            statements.iter().map(|statement| (&statement.0, statement.1.clone())).collect();
+        let statements: Vec<(&Template, Vec<Parameter>)> = told
+            .iter()
+            .flat_map(|told| &*told.statements)
+            .map(|(one, values)| (one, values.clone()))
+            .collect();
         match runtime.block_on(source.write(&statements)) {
-            Ok(_) => Outcome::Done,
+            Ok(rows) => {
+                self.drop_without_rows(told, &rows);
+                Outcome::Done
+            }
             Err(FetchError::Failed(text)) => Outcome::Refused(text),
             Err(FetchError::Down(text) | FetchError::TimedOut(text)) => Outcome::Later(text),
         }

@@ -3,8 +3,9 @@
 use super::{Brought, Waiting, failure_of};
 use crate::execute::Core;
 use crate::server::{Message, Server, Work};
+use larder_behind::Change;
 use larder_source::{
-    Answer, Column, FlightId, Parameter, Request, Route, Row, Shaped, Template, Validator, joined,
+    Answer, Column, FlightId, FlightKey, Parameter, Request, Route, Row, Shaped, Template, Validator, joined,
     rows_by_key,
 };
 use larder_source_fetch::{FetchError, Source, within};
@@ -13,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 /// Keys asked for by one batch, at most.
-const BATCH_KEYS_MAX: usize = 1000;
+pub const BATCH_KEYS_MAX: usize = 1000;
 
 /// A flight that somebody is to fetch for.
 #[derive(Debug)]
@@ -28,6 +29,24 @@ pub struct Lead {
     pub words: Vec<Parameter>,
     /// What names the version of the copy that there is.
     pub validator: Option<Validator>,
+    /// What is queued of the key before the store is asked. It is laid over the answer, which may be from before the store had it, also when
+    /// it has left the queue meanwhile.
+    pub queued: Option<Change>,
+}
+
+/// A flight that lands.
+#[derive(Debug)]
+pub struct Landing {
+    /// The flight.
+    pub flight: FlightId,
+    /// Its key.
+    pub key: FlightKey,
+    /// The key's route.
+    pub route: Arc<Route>,
+    /// What was queued of the key before the store was asked.
+    pub queued: Option<Change>,
+    /// What it brings.
+    pub cargo: Cargo,
 }
 
 /// What flights bring.
@@ -70,8 +89,11 @@ impl Owed {
             };
         }
         let count = cargos.len().min(self.leads.len());
-        let landings: Vec<(FlightId, Cargo)> =
-            self.leads.drain(..count).map(|lead| lead.flight).zip(cargos).collect();
+        let landing = |(lead, cargo): (Lead, Cargo)| {
+            let Lead { flight, key, route, queued, .. } = lead;
+            Landing { flight, key: FlightKey { db: route.db, key }, route, queued, cargo }
+        };
+        let landings: Vec<Landing> = self.leads.drain(..count).zip(cargos).map(landing).collect();
         let work = move |core: &mut Core| core.land(landings);
         self.server.mailboxes[self.worker].send(Message::Work(Work(Box::new(work))));
     }
@@ -123,7 +145,7 @@ async fn run(mut owed: Owed, source: &Source) {
             Some(soft) => match within(soft, ask.as_mut()).await {
                 Some(cargos) => cargos,
                 None => {
-                    owed.leads.iter().for_each(|lead| release(&owed, lead.flight, soft));
+                    owed.leads.iter().for_each(|lead| release(&owed, lead, soft));
                     ask.await
                 }
             },
@@ -134,10 +156,11 @@ async fn run(mut owed: Owed, source: &Source) {
 }
 
 /// Gives those who wait for a flight what there is of old; it goes on without them.
-fn release(owed: &Owed, flight: FlightId, soft: std::time::Duration) {
+fn release(owed: &Owed, lead: &Lead, soft: std::time::Duration) {
     let text =
         format!("LOADTIMEOUT source '{}': it takes longer than {} ms", owed.route.source, soft.as_millis());
-    let work = move |core: &mut Core| core.release_waiters(flight, text);
+    let (flight, key) = (lead.flight, FlightKey { db: lead.route.db, key: lead.key.clone() });
+    let work = move |core: &mut Core| core.release_waiters(flight, key, text);
     owed.server.mailboxes[owed.worker].send(Message::Work(Work(Box::new(work))));
 }
 

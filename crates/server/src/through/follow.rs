@@ -6,17 +6,23 @@
 use crate::clock::unix_millis;
 use crate::execute::Core;
 use crate::server::{Message, Server, Work};
-use larder_source::{Change, Feed, Named, Position, Route, Told};
+use larder_source::{Change, Feed, FeedDown, Named, Position, Route, Told};
 use larder_source_fetch::{Latch, Source, within};
 use larder_store::DbIndex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 /// The pause before a feed that ended begins again; it doubles up to the other.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Buckets looked through between two turns that answer clients.
+const FEW_BUCKETS: usize = 64;
+/// Buckets looked through at a time behind loading, and how often it is looked whether the server is to stop.
+const LOADED_BUCKETS: usize = 4096;
+const LOOK: Duration = Duration::from_millis(50);
 /// How long the server waits for stores when it stops.
 const LEAVE_MAX: Duration = Duration::from_secs(3);
 
@@ -165,7 +171,7 @@ async fn go_on(server: &'static Server, follower: &Arc<Follower>) {
 /// Does what is to be done about what a feed tells. `goes_on`: nothing has been missed since it told before.
 fn heed(server: &'static Server, follower: &Arc<Follower>, told: Told, goes_on: &mut bool) {
     match told {
-        Told::Following if *goes_on => following(server, follower, &[]),
+        Told::Following if *goes_on => following(server, follower, Vec::new()),
         Told::Following => {
             // What was loaded before somebody listened may have changed since.
             let routes = routes_of(server, follower, None);
@@ -175,10 +181,10 @@ fn heed(server: &'static Server, follower: &Arc<Follower>, told: Told, goes_on: 
                     let follower = Arc::clone(follower);
                     runtime.spawn(async move {
                         larder_source_fetch::pause(settle).await;
-                        following(server, &follower, &routes);
+                        following(server, &follower, routes);
                     });
                 }
-                _ => following(server, follower, &routes),
+                _ => following(server, follower, routes),
             }
         }
         Told::Gap => {
@@ -201,17 +207,28 @@ fn heed(server: &'static Server, follower: &Arc<Follower>, told: Told, goes_on: 
 }
 
 /// From here on changes are told; `unsure` are the routes whose copies are older than that.
-fn following(server: &'static Server, follower: &Arc<Follower>, unsure: &[Arc<Route>]) {
-    for route in unsure {
-        drop_route(server, route);
-    }
-    // Behind what drops, in the same mailbox.
+fn following(server: &'static Server, follower: &Arc<Follower>, unsure: Vec<Arc<Route>>) {
     let (follower, since) = (Arc::clone(follower), follower.down_since.load(Relaxed));
-    send(server, move |_| {
+    let begin = move || {
         // Unless the feed has ended meanwhile.
         _ = follower.down_since.compare_exchange(since, 0, Relaxed, Relaxed);
         follower.begun.open();
-    });
+    };
+    send(server, move |core| drop_then(core, unsure, 0, Box::new(begin)));
+}
+
+/// Drops the copies of routes, the last one's from a place on, some at a time, and then does something. What is being loaded of
+/// them is not kept either.
+fn drop_then(core: &mut Core, mut routes: Vec<Arc<Route>>, cursor: u64, then: Box<dyn FnOnce() + Send>) {
+    let Some(route) = routes.last() else { return then() };
+    if cursor == 0 {
+        core.overtake_route(route);
+    }
+    let next = core.drop_some_of_route(route, cursor, FEW_BUCKETS);
+    if next == 0 {
+        routes.pop();
+    }
+    send(core.server, move |core| drop_then(core, routes, next, then));
 }
 
 /// Ends all followers, and has the stores forget them: a slot that nobody reads would fill the disk of its store. Waits a moment at
@@ -350,6 +367,43 @@ fn routes_of(server: &'static Server, follower: &Follower, table: Option<&str>) 
 pub fn drop_route(server: &'static Server, route: &Arc<Route>) {
     let route = Arc::clone(route);
     send(server, move |core| core.drop_route(&route, 0));
+}
+
+/// Behind loading, before anything is served: drops the copies of routes that may be given for a limited time only while changes are not
+/// told. Nobody has listened since the file was written, and how long ago that was says nothing of what changed. Called on a thread
+/// that is no worker; returns when they are gone, or the server stops.
+pub fn drop_unfollowed(server: &'static Server) {
+    let routes = server.through.routes();
+    for route in routes.all().iter().filter(|route| route.feed_down != FeedDown::Serve) {
+        let mut cursor = 0;
+        loop {
+            let route = Arc::clone(route);
+            let some = move |core: &mut Core| core.drop_some_of_route(&route, cursor, LOADED_BUCKETS);
+            match done(server, some) {
+                Some(0) => break,
+                Some(next) => cursor = next,
+                None => return,
+            }
+        }
+    }
+    // What could not be had at once is in the worker's mailbox, before this.
+    done(server, |_| ());
+}
+
+/// Has a worker do something, and waits for what comes of it. `None` where the server stops.
+fn done<R: Send + 'static>(
+    server: &'static Server,
+    work: impl FnOnce(&mut Core) -> R + Send + 'static,
+) -> Option<R> {
+    let (tell, told) = channel();
+    send(server, move |core| drop(tell.send(work(core))));
+    loop {
+        match told.recv_timeout(LOOK) {
+            Ok(result) => return Some(result),
+            Err(_) if server.stop.load(Relaxed) != 0 => return None,
+            Err(_) => {}
+        }
+    }
 }
 
 fn send(server: &'static Server, work: impl FnOnce(&mut Core) + Send + 'static) {

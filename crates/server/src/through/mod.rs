@@ -15,13 +15,13 @@ mod keep;
 mod nature;
 mod warm;
 
-pub use behind::{DEAD_LETTERS, Queued};
-pub use fetch::{Cargo, Lead, fetch};
-pub use follow::{Follower, Stop, drop_route, follow, leave};
+pub use behind::{DEAD_LETTERS, Queued, laid_over};
+pub use fetch::{BATCH_KEYS_MAX, Cargo, Landing, Lead, fetch};
+pub use follow::{Follower, Stop, drop_route, drop_unfollowed, follow, leave};
 pub use keep::keep;
 pub use warm::{Piece, warm};
 
-use crate::execute::Marks;
+use crate::execute::{Marks, classes_of, put_classes};
 use crate::server::Server;
 use arc_swap::ArcSwap;
 use larder_config::Settings;
@@ -58,7 +58,16 @@ pub enum Brought {
     Failure(Option<String>),
     /// The store has what was to be written; which writes of its keys that was, and how many rows each of them
     /// changed.
-    Written(Vec<u64>, Vec<u64>),
+    Written {
+        /// The number of the write, for each key.
+        marks: Vec<u64>,
+        /// Rows that each statement changed.
+        rows: Vec<u64>,
+        /// What HSET or HDEL answers.
+        fields: i64,
+        /// The keys of a transaction's writes, whose copies go if it does not run.
+        keys: Vec<(Box<[u8]>, Arc<Route>)>,
+    },
     /// What was to be written is queued on disk.
     Queued(Queued),
     /// It takes long: who has an old copy is to be given it.
@@ -139,7 +148,7 @@ impl Through {
     /// # Errors
     /// A line is wrong, or its store refuses it: which, where, and why. A store that cannot be reached is not an error: it is
     /// asked when a key is.
-    pub fn begin(&self, settings: &Settings) -> Result<(), String> {
+    pub fn begin(&self, server: &Server, settings: &Settings) -> Result<(), String> {
         let (specs, mut routes) = parse_lines(settings)?;
         if specs.is_empty() {
             return Ok(());
@@ -162,7 +171,9 @@ impl Through {
             }
         }
         let routes = Routes::new(routes.into_iter().map(Arc::new).collect(), specs)?;
+        let classes = classes_of(&routes)?;
         self.put(routes, sources);
+        put_classes(server, classes);
         Ok(())
     }
 }
@@ -206,7 +217,7 @@ pub fn parse_lines(settings: &Settings) -> Result<(Vec<Arc<SourceSpec>>, Vec<Rou
         }
         routes.push(route);
     }
-    Routes::new(routes.iter().cloned().map(Arc::new).collect(), specs.clone())?;
+    classes_of(&Routes::new(routes.iter().cloned().map(Arc::new).collect(), specs.clone())?)?;
     Ok((specs, routes))
 }
 
@@ -228,6 +239,8 @@ pub async fn check(source: &Source, route: &mut Route) -> Result<(), CheckError>
         ("warm", route.warm.as_ref(), Purpose::Batch),
         ("set", route.set.as_ref(), Purpose::Write),
         ("del", route.del.as_ref(), Purpose::Write),
+        ("hset", route.hset.as_ref(), Purpose::Write),
+        ("hdel", route.hdel.as_ref(), Purpose::Write),
     ]
     .into_iter()
     .filter_map(|(name, statement, purpose)| Some((name, statement?.clone(), purpose)))
@@ -266,8 +279,10 @@ pub fn change(
     let route_lines: Vec<_> = routes.iter().map(|route| lines(&route.words)).collect();
     let before = through.routes();
     let after = Routes::new(routes, specs)?;
+    let classes = classes_of(&after)?;
     behind::prepare(server, &after)?;
     through.put(after, sources);
+    put_classes(server, classes);
     let settings = server.settings().with_lines("source", &source_lines).with_lines("route", &route_lines);
     server.set_settings(settings);
     behind::follow_change(server);

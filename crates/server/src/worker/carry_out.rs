@@ -11,10 +11,13 @@ use super::batch::{Asked, Batch, Group, Queue, Request, Source};
 use super::{READ_BYTES, Worker};
 use crate::connection::{Closing, Connection, Parked};
 use crate::execute::Outcome;
+use crate::registry::{InMulti, Row};
+use larder_acl::Rules;
 use larder_commands::Args;
 use larder_commands::spec::Flags;
-use larder_resp::{Output, Protocol, ProtocolError, Reply, RequestParser};
-use larder_store::{Database, WINDOW_MAX};
+use larder_resp::{Output, Protocol, ProtocolError, Reply, RequestParser, memcached};
+use larder_store::{Database, Hashed, WINDOW_MAX};
+use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -24,6 +27,35 @@ struct Progress {
     at: usize,
     /// Where the bytes start that wait, if any do.
     left_from: Option<usize>,
+}
+
+/// The way of a connection's requests on one key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// They are carried out, and nothing else.
+    Short,
+    /// They are kept for EXEC, and nothing else.
+    Kept,
+    /// With all that may be special about them.
+    Long,
+}
+
+/// Has a connection ask again what needs a key that is locked elsewhere.
+#[cold]
+fn park(conn: &mut Connection, request: &Request, progress: &mut Progress) {
+    conn.parked = Some(Parked::Busy);
+    progress.left_from = Some(request.raw_base as usize);
+}
+
+/// The way of a connection's requests, where nothing asks for attention or something does.
+fn way_of(conn: &Connection, is_attentive: bool) -> Way {
+    if is_attentive || !conn.is_plain() {
+        Way::Long
+    } else if conn.transaction.is_some() {
+        Way::Kept
+    } else {
+        Way::Short
+    }
 }
 
 impl Worker {
@@ -64,14 +96,17 @@ impl Worker {
         let mut progress = Progress { at: group.requests.0 as usize, left_from: None };
         self.core.local.no_touch = conn.no_touch;
         let before = self.core.stats.commands.get();
+        self.core.logged_before = self.core.local.effects.log.last();
         // One boundary for the panics of all its commands: entering one costs nothing then.
         let result = catch_unwind(AssertUnwindSafe(|| {
             self.run_requests(conn, &own, index, batch, prefetched, &mut progress);
         }));
+        self.take_desk_back();
         if result.is_err() {
             self.after_panic(conn, batch, progress.at);
         }
         self.core.count_changes();
+        self.core.note_logged(conn);
         if group.source == Source::Own || progress.left_from.is_some() {
             self.keep_the_rest(conn, group, batch, own, progress.left_from);
         }
@@ -113,7 +148,8 @@ impl Worker {
     ) {
         let group = &batch.queue.groups[group_index];
         let mut database = self.server.keyspace.open(conn.db);
-        let mut plain = conn.is_plain() && !self.core.is_attentive();
+        let mut way = way_of(conn, self.core.is_attentive());
+        let mut rules = conn.user.rules_on_keys();
         for index in group.requests.0 as usize..group.requests.1 as usize {
             progress.at = index;
             if index >= *prefetched {
@@ -121,16 +157,23 @@ impl Worker {
             }
             let request = &batch.queue.requests[index];
             let args = batch.args(request, own);
-            if plain
+            if way != Way::Long
                 && let Asked::Command(Some(row)) = request.asked
                 && let Some(run) = row.run_on_key
-                && row.takes(args.len())
-                && !self.core.asks_before(row)
-                && (!row.has(Flags::DENY_OOM) || self.core.has_room_for_certain())
+                && (way == Way::Short || row.in_multi == InMulti::Kept)
+                && self.needs_nothing_else(row, &args, rules.as_deref())
             {
+                if way == Way::Kept {
+                    self.core.keep_for_exec(conn, row, &args, request.hash);
+                    Reply::new(&mut conn.output, conn.protocol).simple("QUEUED");
+                    if conn.closing != Closing::No {
+                        return;
+                    }
+                    continue;
+                }
                 match self.core.run_on_key(
                     database,
-                    conn.protocol,
+                    (&conn.client, conn.protocol),
                     &mut conn.output,
                     row,
                     run,
@@ -139,11 +182,9 @@ impl Worker {
                 ) {
                     Outcome::Done => continue,
                     Outcome::Unfound => {}
-                    Outcome::Later => {
-                        conn.parked = Some(Parked::Busy);
-                        progress.left_from = Some(request.raw_base as usize);
-                        return;
-                    }
+                    // Whoever waits for a busy script is told so.
+                    Outcome::Later if self.server.busy.load(Relaxed) != 0 => {}
+                    Outcome::Later => return park(conn, request, progress),
                 }
             }
             if conn.closing != Closing::No {
@@ -159,8 +200,24 @@ impl Worker {
                 return;
             }
             database = self.server.keyspace.open(conn.db);
-            plain = conn.is_plain() && conn.closing == Closing::No && !self.core.look_up_attention();
+            way = way_of(conn, self.core.look_up_attention() || conn.closing != Closing::No);
+            rules = conn.user.rules_on_keys();
         }
+    }
+
+    /// Whether a command on one key needs nothing but its key, on a connection that is in no special state.
+    #[inline(always)]
+    fn needs_nothing_else(&mut self, row: &Row, args: &Args<'_>, rules: Option<&Rules>) -> bool {
+        row.takes(args.len())
+            && (rules.is_none() || self.may_run(rules, row, args))
+            && !self.core.asks_before(row)
+            && (!row.has(Flags::DENY_OOM) || self.core.has_room_for_certain())
+    }
+
+    /// Whether rules allow a command on keys. What they do not allow goes the long way, and is refused there.
+    #[inline(never)]
+    fn may_run(&self, rules: Option<&Rules>, row: &Row, args: &Args<'_>) -> bool {
+        rules.is_none_or(|rules| rules.check(self.server.registry.catalog(), row.id, args).is_ok())
     }
 
     /// Carries out a request with all that may be special about it.
@@ -176,10 +233,35 @@ impl Worker {
                 conn.closing = Closing::Now;
                 Outcome::Done
             }
-            Asked::Command(row) => self.core.execute(conn, &mut self.output_at_hand, row, args, request.hash),
+            Asked::Command(row) => {
+                self.lend_desk();
+                let outcome = self.core.execute(conn, &mut self.output_at_hand, row, args, request.hash);
+                self.take_desk_back();
+                outcome
+            }
         };
         std::mem::swap(&mut conn.output, &mut self.output_at_hand);
         outcome
+    }
+
+    /// Lends the connections to the core, for a command that may take long.
+    #[inline]
+    fn lend_desk(&mut self) {
+        self.core.desk.connections = std::mem::take(&mut self.connections);
+        self.core.desk.is_lent = true;
+    }
+
+    /// Takes the connections back.
+    #[inline]
+    fn take_desk_back(&mut self) {
+        if !std::mem::take(&mut self.core.desk.is_lent) {
+            return;
+        }
+        self.connections = std::mem::take(&mut self.core.desk.connections);
+        if !self.core.desk.attended.is_empty() {
+            let attended = std::mem::take(&mut self.core.desk.attended);
+            self.look_after(attended);
+        }
     }
 
     /// Answers a violation of the protocol; the connection ends.
@@ -204,7 +286,7 @@ impl Worker {
             // Alone it would wait for its own prefetch.
             return to;
         }
-        let mut keyed = 0;
+        let (mut keyed, mut repeated, mut last) = (0, 0, 0);
         let mut groups = groups[group..].iter();
         let (mut database, mut group_end) = (None, from);
         let keys = window.iter().enumerate().filter_map(|(at, request)| {
@@ -214,9 +296,14 @@ impl Worker {
                 (database, group_end) = (Some(group.database), group.requests.1 as usize);
             }
             keyed += u64::from(request.hash != 0);
+            repeated += u64::from(request.hash == last && request.hash != 0);
+            last = request.hash;
             if request.hash == 0 { None } else { Some((database?, request.hash)) }
         });
         Database::prefetch_all(&self.participant, keys);
+        if repeated != 0 {
+            prefetch_elements(from, to, &batch.queue.groups[group..], batch);
+        }
         self.core.stats.prefetch_batches.add(1);
         self.core.stats.prefetched.add(keyed);
         to
@@ -243,6 +330,7 @@ impl Worker {
         }
         if left_from.is_some() {
             (conn.parser, conn.wanted) = (RequestParser::default(), 0);
+            conn.door = memcached::Parser::default();
             conn.spans.clear();
         }
         if conn.input.is_empty() {
@@ -270,6 +358,34 @@ impl Worker {
         client.db.store(conn.db.0, Relaxed);
         client.query_bytes.store(conn.input.len(), Relaxed);
         client.query_free.store(conn.input.capacity() - conn.input.len(), Relaxed);
+    }
+}
+
+/// Prefetches what requests of a window look up in the large collection of one key, where several in a row ask for the
+/// same. `groups` begins with that of the first.
+#[inline(never)]
+fn prefetch_elements(from: usize, to: usize, groups: &[Group], batch: &Batch) {
+    let mut at = from;
+    for run in batch.queue.requests[from..to].chunk_by(|one, next| one.hash == next.hash) {
+        let first = at;
+        at += run.len();
+        let Asked::Command(Some(row)) = run[0].asked else { continue };
+        if run.len() == 1 || row.element == 0 || run[0].source == Source::Own {
+            continue;
+        }
+        let Some(group) = groups.iter().find(|group| first < group.requests.1 as usize) else { return };
+        let Some(bytes) = batch.args(&run[0], &[]).try_get(row.first_key) else { continue };
+        let elements: SmallVec<[&[u8]; WINDOW_MAX]> = run
+            .iter()
+            .filter(|request| request.source != Source::Own)
+            .filter_map(|request| match request.asked {
+                Asked::Command(Some(row)) if row.element != 0 => {
+                    batch.args(request, &[]).try_get(row.element)
+                }
+                _ => None,
+            })
+            .collect();
+        group.database.prefetch_elements(&Hashed { bytes, hash: run[0].hash }, &elements);
     }
 }
 

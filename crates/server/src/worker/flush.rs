@@ -1,26 +1,50 @@
 //! The end of a turn: every connection gets its replies by one call to the kernel.
 
 use super::{SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS, Worker};
+use crate::commands::client_line;
 use crate::connection::{Closing, Connection, Parked};
 use crate::io::Sent;
+use crate::server::Message;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Bytes of unread replies that somebody may be owed who has never logged in: what Redis' first buffer holds, and a KiB.
+const STRANGER_BYTES_MAX: usize = 17 * 1024;
+
 impl Worker {
+    /// Looks again at connections whose replies waited for the log to be on disk.
+    pub(super) fn look_at_held(&mut self) {
+        for token in std::mem::take(&mut self.held) {
+            let Some(conn) = self.connections.get_mut(token) else { continue };
+            conn.is_held = false;
+            if !conn.in_flush_list {
+                conn.in_flush_list = true;
+                self.flush.push(token);
+            }
+        }
+    }
+
     /// Sends every connection its replies.
     pub(super) fn flush_all(&mut self) {
-        let mut tokens = std::mem::take(&mut self.flush);
-        for token in tokens.drain(..) {
+        let (mut first, mut tokens) =
+            (std::mem::take(&mut self.flush_first), std::mem::take(&mut self.flush));
+        for token in first.drain(..).chain(tokens.drain(..)) {
             let Some(conn) = self.connections.get_mut(token) else { continue };
             conn.in_flush_list = false;
+            // What was written for it is to be on disk first.
+            if self.server.journal.holds(conn.logged) && self.server.journal.holds_and_tells(conn.logged) {
+                if !std::mem::replace(&mut conn.is_held, true) {
+                    self.held.push(token);
+                }
+                continue;
+            }
             let before = conn.output.len();
             let sent =
                 if conn.closing == Closing::Now { Sent::Gone } else { conn.socket.flush(&mut conn.output) };
             let bytes = before - conn.output.len();
             self.core.stats.writes.add(1);
             self.core.stats.bytes_out.add(bytes as u64);
-            conn.client.bytes_out.add(bytes as u64);
-            conn.client.output_bytes.store(conn.output.len(), Relaxed);
-            conn.client.memory.store(conn.memory(), Relaxed);
+            note_sent(conn, bytes);
+            self.server.clients.weigh(&conn.client, conn.memory());
             match sent {
                 Sent::All => {
                     if let Some(buffer) = conn.output.take_buffer()
@@ -40,11 +64,16 @@ impl Worker {
                     }
                 }
                 Sent::Some => {
-                    if over_output_limit(
-                        conn,
-                        self.core.settings.client_output_buffer_limit(),
-                        self.core.local.now.0,
-                    ) {
+                    let is_stranger = !conn.was_authenticated
+                        && conn.output.len() > STRANGER_BYTES_MAX
+                        && !self.server.access.users.is_open();
+                    if is_stranger
+                        || over_output_limit(
+                            conn,
+                            self.core.settings.client_output_buffer_limit(),
+                            self.core.local.now.0,
+                        )
+                    {
                         tracing::warn!(
                             client = conn.client.id,
                             bytes = conn.output.len(),
@@ -63,8 +92,41 @@ impl Worker {
                 Sent::Gone => self.close(token),
             }
         }
-        self.flush = tokens;
+        (self.flush_first, self.flush) = (first, tokens);
     }
+
+    /// Closes clients where all together take more memory than they may.
+    #[inline]
+    pub(super) fn look_at_clients(&mut self) {
+        let max = self.core.client_bytes_max();
+        if max != 0 && self.server.clients.bytes() >= max {
+            self.evict_clients(max);
+        }
+    }
+
+    /// Closes the largest clients, those of other workers by their workers.
+    #[cold]
+    fn evict_clients(&mut self, max: usize) {
+        for client in self.server.clients.evict(max) {
+            let line = client_line(self.server, self.core.local.now.0, &client);
+            tracing::info!("evicting a client: {}", String::from_utf8_lossy(&line).trim_end());
+            self.core.stats.clients_evicted.add(1);
+            if client.worker == self.core.id {
+                if let Some(token) = self.connections.token_of(client.id) {
+                    self.close(token);
+                }
+            } else {
+                self.server.mailboxes[client.worker].send(Message::Kill(client.id));
+            }
+        }
+    }
+}
+
+/// Writes what other threads may want to know of what was sent.
+#[inline]
+fn note_sent(conn: &Connection, bytes: usize) {
+    conn.client.bytes_out.add(bytes as u64);
+    conn.client.output_bytes.store(conn.output.len(), Relaxed);
 }
 
 /// Whether a client's unread replies pass a limit.

@@ -5,10 +5,11 @@
 
 use super::Worker;
 use crate::connection::{Closing, Connection, Parked};
-use crate::execute::Settled;
-use crate::io::Socket;
-use crate::pubsub::Delivery;
+use crate::execute::{Settled, adopt};
+use crate::pubsub::{Delivery, Kind};
 use crate::server::{Answer, Message};
+use crate::tracking::Invalidation;
+use larder_acl::User;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -43,15 +44,19 @@ impl Worker {
 
     fn obey(&mut self, message: Message) {
         match message {
-            Message::Accept(fd, client) => self.adopt(Socket::new(fd), client),
+            Message::Accept(socket, client) => {
+                adopt(&self.core, &mut self.connections, &self.poller, socket, client);
+            }
             Message::Kill(id) => {
                 if let Some(token) = self.connections.token_of(id) {
                     self.close(token);
                 }
             }
+            Message::CheckSubscribers(user) => self.check_subscribers(&user),
             Message::Answer(answer) => self.answer_parked(&answer),
             Message::Work(work) => (work.0)(&mut self.core),
             Message::Publish(delivery) => self.deliver(&delivery, NOBODY),
+            Message::Invalidate(told) => self.invalidate(&told),
             Message::Monitor(line) => self.feed_monitors(&line),
             Message::Settled(all) => all.iter().for_each(|settled| self.settle(settled)),
             Message::Resume => {}
@@ -61,6 +66,23 @@ impl Worker {
                 }
             }
             Message::Shutdown => self.stopping = true,
+        }
+    }
+
+    /// Closes subscribers to what a user may not hear any more.
+    fn check_subscribers(&mut self, user: &Arc<User>) {
+        let rules = user.rules();
+        let is_forbidden = |conn: &Connection| {
+            let own = conn.subscriptions.as_ref().filter(|_| Arc::ptr_eq(&conn.user, user));
+            own.is_some_and(|own| {
+                Kind::ALL.into_iter().any(|kind| {
+                    own.names(kind).any(|name| !rules.allows_channel(name, kind == Kind::Pattern))
+                })
+            })
+        };
+        let tokens = self.connections.iter_mut().filter(|conn| is_forbidden(conn)).map(|conn| conn.token);
+        for token in tokens.collect::<Vec<_>>() {
+            self.close(token);
         }
     }
 
@@ -98,17 +120,26 @@ impl Worker {
         }
     }
 
-    fn adopt(&mut self, socket: Socket, client: Arc<crate::clients::Client>) {
-        let token = self.connections.next_token();
-        if let Err(error) = self.poller.add(&socket, token) {
-            tracing::warn!(%error, "a new connection cannot be watched; it is closed");
-            self.server.clients.remove(client.id);
-            self.server.clients.give_place();
+    /// Tells a connection what has changed of what it has copies of.
+    fn invalidate(&mut self, told: &Invalidation) {
+        let Some(token) = self.connections.token_of(told.client) else { return };
+        let hard_bytes = self.core.backlog_bytes_max();
+        let Some(conn) = self.connections.get_mut(token) else { return };
+        if conn.closing != Closing::No {
             return;
         }
-        self.core.stats.connections.add(1);
-        let authenticated = self.core.settings.requirepass().is_empty();
-        self.connections.insert(Box::new(Connection::new(client, socket, authenticated)));
+        if !conn.output.has_buffer() {
+            conn.output.set_buffer(self.spare.pop().unwrap_or_default());
+        }
+        told.write(&mut conn.output, conn.protocol, conn.subscriptions.is_some());
+        let bytes = conn.output.len();
+        if conn.subscriptions.is_some() && bytes as u64 >= hard_bytes {
+            self.core.close_deaf(conn, bytes);
+        }
+        if !conn.in_flush_list {
+            conn.in_flush_list = true;
+            self.flush.push(token);
+        }
     }
 
     /// What a parked connection waited for is there.
@@ -120,6 +151,10 @@ impl Worker {
         }
         conn.parked = None;
         conn.client.parked.store(false, Relaxed);
+        if self.server.journal.is_on() {
+            // Whoever served it changed something for it.
+            conn.logged = self.server.journal.last();
+        }
         if let Some(mut unfinished) = conn.unfinished.take() {
             unfinished.nanos += answer.nanos;
             self.core.count_end(&conn.client, unfinished, &answer.reply);
@@ -129,7 +164,7 @@ impl Worker {
         }
         if !conn.in_flush_list {
             conn.in_flush_list = true;
-            self.flush.push(token);
+            self.flush_first.push(token);
         }
         self.again.push(token);
     }

@@ -5,8 +5,9 @@ use super::{LARGE_READ_BYTES, READ_BYTES, TURN_BYTES, Worker};
 use crate::connection::{Closing, Connection, Parked};
 use crate::io::Received;
 use crate::server::Server;
-use larder_resp::{Progress, ProtocolError, RequestParser, Span, limits, parse_whole, split_words};
+use larder_resp::{Progress, Protocol, ProtocolError, RequestParser, Span, limits, parse_whole, split_words};
 use larder_store::Database;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Most bytes read at once into the turn's buffer: a request with a value of 16 KiB comes whole, so that
 /// neither is it moved to the connection's own buffer nor does it wait for another turn. Much more
@@ -44,14 +45,17 @@ impl Worker {
             return;
         }
         self.core.stats.reads.add(1);
-        let (received, source, range) = if conn.input.is_empty() {
+        let is_plain = conn.socket.tls().is_none();
+        let (received, source, range) = if conn.input.is_empty() && is_plain {
             let start = self.batch.used;
             let received = conn.socket.read(&mut self.batch.bytes[start..start + TURN_READ_BYTES]);
             let end = if let Received::Bytes(count) = received { start + count } else { start };
             self.batch.used = end.next_multiple_of(64);
             (received, Source::Turn, (start, end))
         } else {
-            make_room(&mut conn.input, conn.wanted);
+            if is_plain || !conn.input.is_empty() {
+                make_room(&mut conn.input, conn.wanted);
+            }
             (conn.socket.read_onto(&mut conn.input), Source::Own, (0, 0))
         };
         match received {
@@ -61,7 +65,25 @@ impl Worker {
                 self.read_requests(token, source, range);
             }
             Received::Nothing => {}
-            Received::End => self.close(token),
+            Received::End => {
+                self.close(token);
+                return;
+            }
+        }
+        if !is_plain {
+            self.see_to_tls(token);
+        }
+    }
+
+    /// Has what TLS itself wants to send, and what could not be sent before hands were shaken, sent with this turn's replies.
+    #[cold]
+    fn see_to_tls(&mut self, token: u64) {
+        let Some(conn) = self.connections.get_mut(token) else { return };
+        let Some(tls) = conn.socket.tls() else { return };
+        let waits = tls.wants_to_send() || !tls.is_shaking_hands() && !conn.output.is_empty();
+        if waits && !conn.in_flush_list {
+            conn.in_flush_list = true;
+            self.flush.push(token);
         }
     }
 
@@ -102,13 +124,17 @@ impl Worker {
         }
     }
 
-    /// Closes a connection whose query buffer has grown too large.
+    /// Notes what is kept of a request that is not whole, and closes its connection where that is too much.
     #[cold]
     fn check_query_limit(&mut self, token: u64) {
         let limit = usize::try_from(self.core.settings.client_query_buffer_limit()).unwrap_or(usize::MAX);
-        let Some(conn) = self.connections.get_mut(token).filter(|conn| conn.input.len() > limit) else {
+        let Some(conn) = self.connections.get_mut(token) else { return };
+        conn.client.query_bytes.store(conn.input.len(), Relaxed);
+        conn.client.query_free.store(conn.input.capacity() - conn.input.len(), Relaxed);
+        self.server.clients.weigh(&conn.client, conn.memory());
+        if conn.input.len() <= limit {
             return;
-        };
+        }
         let client = conn.client.id;
         tracing::warn!(client, "closing a client whose query buffer passed client-query-buffer-limit");
         self.core.stats.query_limit_closes.add(1);
@@ -148,11 +174,11 @@ fn make_room(input: &mut Vec<u8>, wanted: usize) {
 }
 
 /// Parses one connection's bytes.
-struct Parser {
-    server: &'static Server,
+pub(super) struct Parser {
+    pub(super) server: &'static Server,
     /// The connection's database.
-    database: Database<'static>,
-    source: Source,
+    pub(super) database: Database<'static>,
+    pub(super) source: Source,
     /// `proto-max-bulk-len`.
     bulk_bytes_max: i64,
 }
@@ -160,8 +186,13 @@ struct Parser {
 impl Parser {
     /// Queues the requests from `at` on and answers where the first incomplete one starts.
     fn parse(&self, queue: &mut Queue, conn: &mut Connection, bytes: &[u8], mut at: usize) -> usize {
-        let limits =
-            limits::Limits { bulk_bytes_max: self.bulk_bytes_max, authenticated: conn.authenticated };
+        let limits = limits::Limits {
+            bulk_bytes_max: self.bulk_bytes_max,
+            authenticated: conn.authenticated || self.server.access.users.is_open(),
+        };
+        if conn.protocol == Protocol::Memcached {
+            return self.parse_memcached(queue, conn, bytes, at, &limits);
+        }
         loop {
             if conn.authenticated && !conn.parser.in_request() {
                 at = self.parse_short(queue, bytes, at);

@@ -29,7 +29,7 @@ pub(super) static GET: HostCommand = HostCommand {
         arity: -3,
         flags: Flags::READONLY.or(Flags::FAST).or(Flags::NO_MULTI).or(Flags::NO_SCRIPT),
         acl: Acl::CACHE.or(Acl::READ).or(Acl::STRING),
-        keys: &[KeySpec::range(2, 2, 1, KeyFlags::RO.or(KeyFlags::ACCESS))],
+        keys: &[KeySpec::at(2, KeyFlags::RO.or(KeyFlags::ACCESS))],
         args: &[
             Arg::key("key", 0),
             Arg::one_of("age", &[Arg::word("stale", "STALE"), Arg::word("nostale", "NOSTALE")]).optional(),

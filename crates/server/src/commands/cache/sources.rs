@@ -4,7 +4,7 @@
 
 use super::{CATEGORIES, FLAGS, SINCE, count, double};
 use crate::clock;
-use crate::execute::{Core, Host};
+use crate::execute::{Core, Host, share_of};
 use crate::registry::{HostCommand, HostRun};
 use crate::server::{Answer, Message, Server, Work};
 use crate::through::{self, CheckError};
@@ -385,12 +385,13 @@ fn del_route(host: &mut Host<'_>, pattern: &str) -> Result<(), Error> {
 fn write_route(reply: &mut Reply<'_>, server: &Server, route: &Route) {
     let lines = route.describe();
     let counts = route.stats.counts();
-    reply.map(1 + lines.len() + counts.len() + 3);
+    let share = share_of(server, route);
+    reply.map(1 + lines.len() + counts.len() + share.len() + 3);
     text(reply, "pattern", route.pattern.text());
     for (name, value) in lines {
         text(reply, name, &value);
     }
-    for (name, value) in counts {
+    for (name, value) in counts.into_iter().chain(share) {
         count(reply, name, value);
     }
     // A hit looks at no route: hits are known from samples, by the beginning of keys.

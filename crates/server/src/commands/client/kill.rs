@@ -1,7 +1,6 @@
 //! CLIENT KILL: closes connections chosen by address or by filters.
 
 use super::super::connection::shown_name;
-use super::ask_to_close;
 use super::list::{Kind, kind_of};
 use crate::clients::Client;
 use crate::connection::Closing;
@@ -25,7 +24,7 @@ impl Filter<'_> {
         let age_secs = now_ms.saturating_sub(client.created_ms) / 1000;
         self.id.is_none_or(|id| id == client.id)
             && self.kind.is_none_or(|kind| kind.has(client))
-            && self.user.is_none_or(|user| client.names.lock().user == user)
+            && self.user.is_none_or(|user| client.names.lock().user.name() == user)
             && self.address.is_none_or(|address| client.address.as_bytes() == address)
             && self.local_address.is_none_or(|address| client.local_address.as_bytes() == address)
             && self.age_secs_min.is_none_or(|age| age_secs >= age)
@@ -42,13 +41,13 @@ pub(super) fn kill(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         host.reply().ok();
         return Ok(());
     }
-    let (filter, skip_me) = parse(args)?;
+    let (filter, skip_me) = parse(host, args)?;
     let closed = close(host, &filter, skip_me);
     host.reply().count(closed);
     Ok(())
 }
 
-fn parse<'a>(args: &Args<'a>) -> Result<(Filter<'a>, bool), Error> {
+fn parse<'a>(host: &Host<'_>, args: &Args<'a>) -> Result<(Filter<'a>, bool), Error> {
     let (mut filter, mut skip_me) = (Filter::default(), true);
     let mut at = 2;
     while at < args.len() {
@@ -68,7 +67,7 @@ fn parse<'a>(args: &Args<'a>) -> Result<(Filter<'a>, bool), Error> {
         } else if args.is(at, b"laddr") {
             filter.local_address = Some(value);
         } else if args.is(at, b"user") {
-            if value != b"default" {
+            if host.server().access.users.get(value).is_none() {
                 let mut text = b"ERR No such user '".to_vec();
                 text.extend_from_slice(shown_name(value));
                 text.push(b'\'');
@@ -104,7 +103,7 @@ fn close(host: &mut Host<'_>, filter: &Filter<'_>, skip_me: bool) -> usize {
             // Gone for everybody from here on, though its worker closes it a little later.
             host.server().clients.remove(client.id);
             host.server().blocked.take(client.id);
-            ask_to_close(host, client.worker, client.id);
+            host.server().ask_to_close(&client);
         }
     }
     closed

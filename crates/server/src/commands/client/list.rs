@@ -4,6 +4,8 @@ use super::super::connection::shown_name;
 use crate::clients::Client;
 use crate::execute::Host;
 use crate::pubsub::Kind as Subscription;
+use crate::server::Server;
+use crate::tracking::Tracked;
 use larder_commands::{Args, Error};
 use larder_values::number;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,7 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 /// CLIENT INFO
 pub(super) fn info(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
     let mut text = Vec::new();
-    write_line(host, &host.conn.client, &mut text);
+    write_line(host.server(), host.core.local.now.0, &host.conn.client, &mut text);
     host.reply().verbatim(b"txt", &text);
     Ok(())
 }
@@ -22,7 +24,7 @@ pub(super) fn list(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let mut text = Vec::new();
     for client in host.server().clients.all() {
         if chosen.has(&client) {
-            write_line(host, &client, &mut text);
+            write_line(host.server(), host.core.local.now.0, &client, &mut text);
         }
     }
     host.reply().verbatim(b"txt", &text);
@@ -97,11 +99,10 @@ pub(super) fn kind_of(word: &[u8]) -> Result<Kind, Error> {
 }
 
 /// Appends one connection's line.
-fn write_line(host: &Host<'_>, client: &Client, out: &mut Vec<u8>) {
-    let now = host.core.local.now.0;
+pub(crate) fn write_line(server: &Server, now: u64, client: &Client, out: &mut Vec<u8>) {
     let names = client.names.lock().clone();
     let command = client.last_command.load(Relaxed).checked_sub(1);
-    let command = command.and_then(|id| host.server().registry.all().find(|row| row.id == id));
+    let command = command.and_then(|id| server.registry.all().find(|row| row.id == id));
     let command = command.map_or("NULL", |row| row.name.as_str());
     let seconds = |since: u64| now.saturating_sub(since) / 1000;
     out.extend_from_slice(
@@ -134,8 +135,10 @@ fn write_line(host: &Host<'_>, client: &Client, out: &mut Vec<u8>) {
         )
         .as_bytes(),
     );
-    out.extend_from_slice(&names.user);
-    out.extend_from_slice(format!(" redir=-1 resp={} lib-name=", client.protocol.load(Relaxed)).as_bytes());
+    out.extend_from_slice(names.user.name());
+    let redirect = client.tracked().map_or(-1, |tracked| tracked.redirect().0 as i64);
+    let protocol = client.protocol.load(Relaxed);
+    out.extend_from_slice(format!(" redir={redirect} resp={protocol} lib-name=").as_bytes());
     out.extend_from_slice(shown_name(&names.library));
     out.extend_from_slice(b" lib-ver=");
     out.extend_from_slice(shown_name(&names.library_version));
@@ -153,11 +156,16 @@ fn write_line(host: &Host<'_>, client: &Client, out: &mut Vec<u8>) {
 
 /// The letters of a connection's state, in Redis' order.
 fn flags(client: &Client) -> String {
+    let tracked = client.tracked();
+    let tracks = |is_so: fn(&Tracked) -> bool| tracked.as_ref().is_some_and(|tracked| is_so(tracked));
     let letters = [
         (client.monitor.load(Relaxed), 'O'),
         (client.is_subscriber(), 'P'),
         (client.multi.load(Relaxed) >= 0, 'x'),
         (client.parked.load(Relaxed), 'b'),
+        (tracks(|_| true), 't'),
+        (tracks(|tracked| tracked.redirect().1), 'R'),
+        (tracks(|tracked| tracked.mode().broadcast), 'B'),
         (client.watch.has_changed(), 'd'),
         (client.closing.load(Relaxed), 'c'),
         (client.is_unix, 'U'),

@@ -4,13 +4,15 @@
 
 mod kill;
 mod list;
+mod tracking;
 
 use super::connection::{check_name, shown_name};
 use super::help::misused;
+use crate::clients::Client;
 use crate::connection::{Parked, ReplyMode};
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
-use crate::server::{Answer, Message};
+use crate::server::{Answer, Message, Server};
 use larder_commands::spec::{Acl, Arg, Flags, Group};
 use larder_commands::{Args, Error, Spec};
 use larder_values::number;
@@ -48,9 +50,9 @@ pub static CLIENT: HostCommand = HostCommand {
     },
     run: HostRun::Container,
     subcommands: &[
-        &CACHING,
+        &tracking::CACHING,
         &GETNAME,
-        &GETREDIR,
+        &tracking::GETREDIR,
         &HELP,
         &ID,
         &INFO,
@@ -63,29 +65,12 @@ pub static CLIENT: HostCommand = HostCommand {
         &REPLY,
         &SETINFO,
         &SETNAME,
-        &TRACKINGINFO,
+        &tracking::TRACKING,
+        &tracking::TRACKINGINFO,
         &UNBLOCK,
         &UNPAUSE,
     ],
 };
-
-sub!(
-    CACHING,
-    |_, _| {
-        // The mode's word is not looked at before.
-        Err(Error::of(
-            "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
-        ))
-    },
-    Spec {
-        name: "caching",
-        summary: "Says whether the keys of the next command are tracked.",
-        since: "6.0.0",
-        arity: 3,
-        args: &[Arg::one_of("mode", &[Arg::word("yes", "YES"), Arg::word("no", "NO")])],
-        ..SUB
-    }
-);
 
 sub!(
     GETNAME,
@@ -99,22 +84,6 @@ sub!(
         Ok(())
     },
     Spec { name: "getname", summary: "Answers the connection's name.", since: "2.6.9", arity: 2, ..SUB }
-);
-
-sub!(
-    GETREDIR,
-    |host, _| {
-        // No connection of this version can track, so none redirects.
-        host.reply().integer(-1);
-        Ok(())
-    },
-    Spec {
-        name: "getredir",
-        summary: "Answers to which connection invalidations are redirected.",
-        since: "6.0.0",
-        arity: 2,
-        ..SUB
-    }
 );
 
 sub!(
@@ -482,30 +451,6 @@ sub!(
     }
 );
 
-sub!(
-    TRACKINGINFO,
-    |host, _| {
-        // No connection of this version can track: this is what Redis answers for one that does not.
-        let mut reply = host.reply();
-        reply.map(3);
-        reply.bulk(b"flags");
-        reply.set(1);
-        reply.bulk(b"off");
-        reply.bulk(b"redirect");
-        reply.integer(-1);
-        reply.bulk(b"prefixes");
-        reply.array(0);
-        Ok(())
-    },
-    Spec {
-        name: "trackinginfo",
-        summary: "Answers what is tracked for the connection.",
-        since: "6.2.0",
-        arity: 2,
-        ..SUB
-    }
-);
-
 /// How often CLIENT UNBLOCK looks again at a client whose command another thread is running.
 const LOOKS_MAX: u32 = 100_000;
 
@@ -586,9 +531,10 @@ sub!(
     }
 );
 
-/// Asks the worker that owns a connection to close it.
-fn ask_to_close(host: &Host<'_>, worker: usize, id: u64) {
-    if let Some(mailbox) = host.server().mailboxes.get(worker) {
-        mailbox.send(Message::Kill(id));
-    }
+/// A connection's line of CLIENT LIST.
+pub(crate) fn client_line(server: &Server, now_ms: u64, client: &Client) -> Vec<u8> {
+    let mut line = Vec::new();
+    list::write_line(server, now_ms, client, &mut line);
+    line.truncate(line.trim_ascii_end().len());
+    line
 }

@@ -6,6 +6,8 @@ use crate::execute::Host;
 use crate::pubsub::Kind;
 use crate::registry::Row;
 use crate::server::Server;
+use crate::snapshot;
+use larder_acl::Reason;
 use larder_store::{SIZE_BINS, SIZED_TYPES, Type};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,7 +25,7 @@ pub(super) fn clients(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add("client_recent_max_input_buffer", input.unwrap_or(0));
     lines.add("client_recent_max_output_buffer", output.unwrap_or(0));
     lines.add("blocked_clients", clients.iter().filter(|client| client.parked.load(Relaxed)).count());
-    lines.add("tracking_clients", 0);
+    lines.add("tracking_clients", server.tracking.counts().clients);
     lines.add("pubsub_clients", clients.iter().filter(|client| client.is_subscriber()).count());
     lines.add("watching_clients", clients.iter().filter(|client| client.keys_watched() != 0).count());
     let (watched, waited) = server.keyspace.followed.keys();
@@ -37,34 +39,82 @@ pub(super) fn clients(host: &mut Host<'_>, lines: &mut Lines) {
 pub(super) fn persistence(host: &mut Host<'_>, lines: &mut Lines) {
     let server = host.server();
     lines.heading("Persistence");
-    lines.add_all(
-        &["loading", "async_loading", "current_cow_peak", "current_cow_size", "current_cow_size_age"],
-        0,
-    );
-    lines.add("current_fork_perc", "0.00");
-    lines.add_all(&["current_save_keys_processed", "current_save_keys_total"], 0);
-    lines.add("rdb_changes_since_last_save", server.sum(|stats| stats.store.changes.get()));
-    lines.add("rdb_bgsave_in_progress", 0);
+    let loading = &server.loading;
+    lines.add("loading", u8::from(loading.is_on()));
+    lines.add("async_loading", 0);
+    snapshots(server, lines);
+    let (loaded, expired) = loading.keys();
+    lines.add("rdb_last_load_keys_expired", expired);
+    lines.add("rdb_last_load_keys_loaded", loaded);
+    log(server, lines);
+    lines.add_all(&["module_fork_in_progress", "module_fork_last_cow_size"], 0);
+    if server.settings().appendonly() {
+        let (journal, figures) = (&server.journal, &server.journal.figures);
+        lines.add("aof_current_size", figures.current_bytes.load(Relaxed));
+        lines.add("aof_base_size", figures.base_bytes.load(Relaxed));
+        lines.add("aof_pending_rewrite", u8::from(figures.has_no_base.load(Relaxed)));
+        lines.add("aof_buffer_length", journal.backlog());
+        lines.add("aof_pending_bio_fsync", 0);
+        lines.add("aof_delayed_fsync", 0);
+    }
+    if loading.is_on() {
+        let (percent, seconds) = loading.progress();
+        lines.add("loading_start_time", loading.start_secs.load(Relaxed));
+        lines.add("loading_total_bytes", loading.total_bytes.load(Relaxed));
+        lines.add("loading_rdb_used_mem", loading.memory_then.load(Relaxed));
+        lines.add("loading_loaded_bytes", loading.loaded_bytes.load(Relaxed));
+        lines.add("loading_loaded_perc", format_args!("{percent:.2}"));
+        lines.add("loading_eta_seconds", seconds);
+    }
+}
+
+/// Figures of snapshots. What Redis tells of copies on write is here what was saved and is not yet written.
+fn snapshots(server: &Server, lines: &mut Lines) {
+    let (progress, figures) = (server.snapshots.progress(), *server.snapshots.figures.lock());
+    let (bytes, peak) = progress.map_or((0, 0), |progress| progress.bytes);
+    lines.add("current_cow_peak", peak);
+    lines.add("current_cow_size", bytes);
+    lines.add("current_cow_size_age", 0);
+    let (total, done) = progress.map_or((0, 0), |progress| progress.keys);
+    lines.add("current_fork_perc", format_args!("{:.2}", done as f64 * 100.0 / total.max(1) as f64));
+    lines.add("current_save_keys_processed", done);
+    lines.add("current_save_keys_total", total);
+    lines.add("rdb_changes_since_last_save", snapshot::changes_since(server));
+    let background = progress.filter(|progress| progress.kind == snapshot::Kind::Background);
+    lines.add("rdb_bgsave_in_progress", u8::from(background.is_some()));
     lines.add("rdb_last_save_time", server.last_save_secs.load(Relaxed));
-    lines.add("rdb_last_bgsave_status", "ok");
-    lines.add_all(&["rdb_last_bgsave_time_sec", "rdb_current_bgsave_time_sec"], -1);
-    lines.add_all(
-        &[
-            "rdb_saves",
-            "rdb_last_cow_size",
-            "rdb_last_load_keys_expired",
-            "rdb_last_load_keys_loaded",
-            "aof_enabled",
-            "aof_rewrite_in_progress",
-            "aof_rewrite_scheduled",
-        ],
-        0,
+    lines.add("rdb_last_bgsave_status", if server.snapshots.has_failed() { "err" } else { "ok" });
+    let secs = |secs: Option<u64>| secs.map_or(-1, |secs| i64::try_from(secs).unwrap_or(i64::MAX));
+    lines.add("rdb_last_bgsave_time_sec", secs(figures.last_secs));
+    lines.add("rdb_current_bgsave_time_sec", secs(background.map(|background| background.secs)));
+    lines.add("rdb_saves", figures.begun);
+    lines.add("rdb_last_cow_size", figures.last_bytes);
+    if !server.settings().snapshot_cron().is_empty() {
+        let next = snapshot::next_by_calendar(server, crate::clock::unix_millis().0 / 1000);
+        lines.add("rdb_next_scheduled_time", next.unwrap_or(0));
+    }
+}
+
+/// Figures of the append-only log.
+fn log(server: &Server, lines: &mut Lines) {
+    let (journal, figures) = (&server.journal, &server.journal.figures);
+    let is_rewriting = figures.is_rewriting.load(Relaxed);
+    let now_ms = crate::clock::unix_millis().0;
+    let current = now_ms.saturating_sub(figures.began_ms.load(Relaxed)) / 1000;
+    let status = |has_failed: bool| if has_failed { "err" } else { "ok" };
+    lines.add("aof_enabled", u8::from(server.settings().appendonly()));
+    lines.add("aof_rewrite_in_progress", u8::from(is_rewriting));
+    lines.add("aof_rewrite_scheduled", u8::from(figures.is_scheduled.load(Relaxed)));
+    lines.add("aof_last_rewrite_time_sec", figures.last_secs_and_one.load(Relaxed) - 1);
+    lines.add(
+        "aof_current_rewrite_time_sec",
+        if is_rewriting { i64::try_from(current).unwrap_or(0) } else { -1 },
     );
-    lines.add_all(&["aof_last_rewrite_time_sec", "aof_current_rewrite_time_sec"], -1);
-    lines.add("aof_last_bgrewrite_status", "ok");
-    lines.add_all(&["aof_rewrites", "aof_rewrites_consecutive_failures"], 0);
-    lines.add("aof_last_write_status", "ok");
-    lines.add_all(&["aof_last_cow_size", "module_fork_in_progress", "module_fork_last_cow_size"], 0);
+    lines.add("aof_last_bgrewrite_status", status(figures.has_rewrite_failed.load(Relaxed)));
+    lines.add("aof_rewrites", figures.rewrites.load(Relaxed));
+    lines.add("aof_rewrites_consecutive_failures", figures.failures_in_a_row.load(Relaxed));
+    lines.add("aof_last_write_status", status(journal.is_in_trouble()));
+    lines.add("aof_last_cow_size", 0);
 }
 
 pub(super) fn threads(host: &mut Host<'_>, lines: &mut Lines) {
@@ -130,15 +180,11 @@ pub(super) fn stats(host: &mut Host<'_>, lines: &mut Lines) {
         0,
     );
     defragmentation(host, lines);
-    lines.add_all(
-        &[
-            "tracking_total_keys",
-            "tracking_total_items",
-            "tracking_total_prefixes",
-            "unexpected_error_replies",
-        ],
-        0,
-    );
+    let tracked = server.tracking.counts();
+    lines.add("tracking_total_keys", tracked.keys);
+    lines.add("tracking_total_items", tracked.items);
+    lines.add("tracking_total_prefixes", tracked.prefixes);
+    lines.add("unexpected_error_replies", 0);
     lines.add("total_error_replies", server.sum(|stats| stats.errors.get()));
     // Strings need no second look, which is all that is counted.
     lines.add("dump_payload_sanitizations", 0);
@@ -156,10 +202,10 @@ pub(super) fn stats(host: &mut Host<'_>, lines: &mut Lines) {
     // No connection has a buffer of its own while it is owed nothing.
     lines.add_all(&["reply_buffer_shrinks", "reply_buffer_expands"], 0);
     event_loop(host, lines);
-    // One user, who may do everything: nothing else is ever denied.
-    let wrong_passwords = errors_by_code(server).get(&b"WRONGPASS"[..]).copied().unwrap_or(0);
-    lines.add("acl_access_denied_auth", wrong_passwords);
-    lines.add_all(&["acl_access_denied_cmd", "acl_access_denied_key", "acl_access_denied_channel"], 0);
+    lines.add("acl_access_denied_auth", server.access.denied(Reason::Auth));
+    lines.add("acl_access_denied_cmd", server.access.denied(Reason::Command));
+    lines.add("acl_access_denied_key", server.access.denied(Reason::Key));
+    lines.add("acl_access_denied_channel", server.access.denied(Reason::Channel));
 }
 
 fn removals(host: &mut Host<'_>, lines: &mut Lines) {
@@ -171,7 +217,8 @@ fn removals(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add("expired_time_cap_reached_count", server.sum(|stats| stats.expire_cuts.get()));
     lines.add("expire_cycle_cpu_milliseconds", server.sum(|stats| stats.expire_nanos.get()) / 1_000_000);
     lines.add("evicted_keys", server.sum(|stats| stats.store.evicted.get()));
-    lines.add_all(&["evicted_clients", "evicted_scripts"], 0);
+    lines.add("evicted_clients", server.sum(|stats| stats.clients_evicted.get()));
+    lines.add("evicted_scripts", server.scripts.evicted.load(Relaxed));
     lines.add("total_eviction_exceeded_time", over_limit_total);
     lines.add("current_eviction_exceeded_time", over_limit);
 }

@@ -3,7 +3,7 @@
 use super::Lines;
 use crate::cache_report::{Invalidations, MissRatioReport, Reads, Removals, ratio, shown};
 use crate::commands::cache::{PERCENTS, big_keys, figures_of, one_hit_wonders};
-use crate::execute::Host;
+use crate::execute::{Host, share_of};
 use crate::server::Server;
 
 /// Prefixes and keys told of.
@@ -85,7 +85,7 @@ fn through(server: &Server, lines: &mut Lines) {
     }
     for (rank, route) in server.through.routes().all().iter().enumerate() {
         let mut text = format!("pattern={}", plain(route.pattern.text().as_bytes()));
-        for (name, count) in route.stats.counts() {
+        for (name, count) in route.stats.counts().into_iter().chain(share_of(server, route)) {
             text.push_str(&format!(",{name}={count}"));
         }
         for (name, share) in [("p50", 0.5), ("p99", 0.99)] {

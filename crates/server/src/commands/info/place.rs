@@ -40,7 +40,7 @@ pub(super) fn server(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add("process_id", std::process::id());
     lines.add("process_supervised", "no");
     lines.add("run_id", &server.run_id);
-    lines.add("tcp_port", settings.port());
+    lines.add("tcp_port", if settings.port() == 0 { settings.tls_port() } else { settings.port() });
     lines.add("server_time_usec", clock::unix_micros());
     lines.add("uptime_in_seconds", uptime_secs);
     lines.add("uptime_in_days", uptime_secs / 86_400);
@@ -50,16 +50,19 @@ pub(super) fn server(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add("executable", executable);
     lines.add("config_file", config_file.unwrap_or_default());
     lines.add("io_threads_active", u8::from(server.mailboxes.len() > 1));
-    let mut listeners = 0;
-    if settings.port() != 0 {
-        let binds =
-            settings.bind().iter().map(|address| format!("bind={},", String::from_utf8_lossy(address)));
-        lines.add("listener0", format!("name=tcp,{}port={}", binds.collect::<String>(), settings.port()));
-        listeners = 1;
-    }
-    if !settings.unixsocket().is_empty() {
-        let path = String::from_utf8_lossy(settings.unixsocket());
-        lines.add(&format!("listener{listeners}"), format!("name=unix,bind={path}"));
+    let binds: String =
+        settings.bind().iter().map(|address| format!("bind={},", String::from_utf8_lossy(address))).collect();
+    let on = |name: &str, port: u16| (port != 0).then(|| format!("name={name},{binds}port={port}"));
+    let path = String::from_utf8_lossy(settings.unixsocket());
+    let unix = (!path.is_empty()).then(|| format!("name=unix,bind={path}"));
+    let listeners = [
+        on("tcp", settings.port()),
+        unix,
+        on("tls", settings.tls_port()),
+        on("memcached", settings.memcached_port()),
+    ];
+    for (number, listener) in listeners.into_iter().flatten().enumerate() {
+        lines.add(&format!("listener{number}"), listener);
     }
 }
 
@@ -86,23 +89,7 @@ pub(super) fn memory(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add("allocator_resident", report.anonymous);
     lines.add("allocator_muzzy", 0);
     both(lines, "total_system_memory", system_bytes());
-    // No scripts in this version, so nothing is held for them.
-    lines.add_all(&["used_memory_lua", "used_memory_vm_eval"], 0);
-    lines.add("used_memory_lua_human", human(0));
-    lines.add_all(
-        &[
-            "used_memory_scripts_eval",
-            "number_of_cached_scripts",
-            "number_of_functions",
-            "number_of_libraries",
-            "used_memory_vm_functions",
-            "used_memory_vm_total",
-        ],
-        0,
-    );
-    lines.add("used_memory_vm_total_human", human(0));
-    lines.add_all(&["used_memory_functions", "used_memory_scripts"], 0);
-    lines.add("used_memory_scripts_human", human(0));
+    scripts(host, lines);
     both(lines, "maxmemory", settings.maxmemory());
     lines.add("maxmemory_policy", settings.maxmemory_policy().name());
     for (name, bytes_name, ratio) in [
@@ -125,13 +112,35 @@ pub(super) fn memory(host: &mut Host<'_>, lines: &mut Lines) {
         0,
     );
     lines.add("mem_clients_normal", report.clients);
-    lines.add_all(&["mem_cluster_links", "mem_aof_buffer"], 0);
+    lines.add("mem_cluster_links", 0);
+    lines.add("mem_aof_buffer", host.server().journal.backlog());
     lines.add("mem_allocator", "mimalloc");
     lines.add("mem_overhead_db_hashtable_rehashing", 0);
     lines.add("active_defrag_running", server.defrag.percent());
     lines.add("lazyfree_pending_objects", server.reaper.pending());
     let freed = server.sum(|stats| stats.store.lazy_freed.get());
     lines.add("lazyfreed_objects", freed.saturating_sub(server.reaper.pending() as u64));
+}
+
+/// Memory of scripts and functions. Both run in one Lua state a worker, which is counted as that of scripts.
+fn scripts(host: &Host<'_>, lines: &mut Lines) {
+    let server = host.server();
+    let states = server.sum(|stats| stats.script_bytes.get());
+    let texts = server.scripts.memory() as u64;
+    lines.add_all(&["used_memory_lua", "used_memory_vm_eval"], states);
+    lines.add("used_memory_lua_human", human(states));
+    lines.add("used_memory_scripts_eval", texts);
+    lines.add("number_of_cached_scripts", server.scripts.len());
+    let libraries = server.functions.all();
+    lines.add("number_of_functions", libraries.function_count());
+    lines.add("number_of_libraries", libraries.len());
+    lines.add("used_memory_vm_functions", 0);
+    lines.add("used_memory_vm_total", states);
+    lines.add("used_memory_vm_total_human", human(states));
+    let functions = server.functions.memory() as u64;
+    lines.add("used_memory_functions", functions);
+    lines.add("used_memory_scripts", texts + functions);
+    lines.add("used_memory_scripts_human", human(texts + functions));
 }
 
 pub(super) fn replication(host: &mut Host<'_>, lines: &mut Lines) {

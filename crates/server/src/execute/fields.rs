@@ -1,0 +1,122 @@
+//! HSET, HMSET and HDEL of keys whose route writes through: the store changes first, and the copy goes.
+//!
+//! The answer counts fields that are new, or were there, which the store does not tell. So a key that has no copy is fetched
+//! before it is written, and the fields are counted in what is there then. Of several writers at once each counts for itself.
+//!
+//! Read next: `routed.rs`.
+
+use super::routed::Routed;
+use super::unfound::{Waits, Wanted};
+use super::{Core, Outcome, lock_one};
+use crate::connection::{Connection, Parked};
+use crate::registry::Row;
+use crate::through::Brought;
+use larder_commands::{Args, Error};
+use larder_resp::{Output, Reply};
+use larder_source::Shaped;
+use larder_store::{Db, Hashed};
+use larder_values::hash::{Found, Hash};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// A field, and what it is to be; nothing where it is removed.
+pub(super) type Change<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// Whether a command writes fields of a hash in a way that a route has statements for.
+pub(super) fn writes_fields(row: &Row) -> bool {
+    matches!(row.spec.name, "hset" | "hmset" | "hdel")
+}
+
+/// The fields that such a command writes.
+///
+/// # Errors
+/// A field without a value.
+pub(super) fn changes_of<'a>(row: &Row, args: &Args<'a>) -> Result<Vec<Change<'a>>, Error> {
+    if row.spec.name == "hdel" {
+        return Ok(args.from(2).map(|field| (field, None)).collect());
+    }
+    if !args.len().is_multiple_of(2) {
+        return Err(Error::arity(row.spec.name));
+    }
+    let mut words = args.from(2);
+    let mut changes = Vec::with_capacity(args.len() / 2);
+    while let (Some(field), Some(value)) = (words.next(), words.next()) {
+        changes.push((field, Some(value)));
+    }
+    Ok(changes)
+}
+
+/// How many different fields the changes concern that are there already, or are not.
+fn count(changes: &[Change<'_>], is_there: impl Fn(&[u8]) -> bool) -> i64 {
+    let mut fields: HashSet<&[u8]> = HashSet::new();
+    let counts = |(field, value): &&Change<'_>| is_there(field) == value.is_none();
+    changes.iter().filter(counts).for_each(|(field, _)| _ = fields.insert(field));
+    fields.len() as i64
+}
+
+impl Core {
+    /// What a command that writes fields is to answer once the store has them. `Ok(Err(outcome))`: the connection waits for the
+    /// key to be fetched, or is answered that it could not be.
+    pub(super) fn count_fields(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: &Row,
+        args: &Args<'_>,
+        routed: &Routed,
+    ) -> Result<Result<i64, Outcome>, Error> {
+        let changes = changes_of(row, args)?;
+        let place = (conn.db, routed.key.clone());
+        let brought = conn.loading.as_ref().and_then(|loading| loading.brought(&place)).cloned();
+        let unfit = Error::of("ERR the key is not of the types that the names of its route have");
+        let words = routed.route.words_of(&routed.key).ok_or(unfit)?;
+        let Some(locked) = lock_one(self.server.keyspace.open(conn.db), routed.hash) else {
+            conn.parked = Some(Parked::Busy);
+            return Ok(Err(Outcome::Later));
+        };
+        let mut keys = Db::new(&self.server.keyspace, conn.db, locked, &mut self.local);
+        let key = Hashed { bytes: &routed.key, hash: routed.hash };
+        keys.settle(&key, false);
+        let now = keys.now().0;
+        if let Some(item) = keys.peek(&key) {
+            let hash = item.view::<Hash>()?;
+            return Ok(Ok(count(&changes, |field| matches!(hash.find(field, now), Found::Live(..)))));
+        }
+        drop(keys);
+        match brought.as_deref() {
+            Some(Brought::Value(Shaped::Hash(fields))) => {
+                return Ok(Ok(count(&changes, |field| fields.iter().any(|(own, _)| own == field))));
+            }
+            Some(Brought::Nothing) => return Ok(Ok(count(&changes, |_| false))),
+            Some(Brought::Failure(text)) => {
+                let nothing = || format!("SOURCEDOWN source '{}' gave no answer", routed.route.source);
+                let text = text.clone().unwrap_or_else(nothing);
+                self.answer_failure(conn, out, row, text.as_bytes());
+                return Ok(Err(Outcome::Done));
+            }
+            Some(Brought::Late(text)) => {
+                self.answer_failure(conn, out, row, text.as_bytes());
+                return Ok(Err(Outcome::Done));
+            }
+            _ => {}
+        }
+        let route = Arc::clone(&routed.route);
+        self.wanted = vec![Wanted { db: conn.db, key: routed.key.clone(), route, words, is_old: false }];
+        match self.join_wanted(conn) {
+            Waits::No => Ok(Ok(count(&changes, |_| false))),
+            Waits::Yes => Ok(Err(Outcome::Later)),
+            Waits::Again => {
+                conn.parked = Some(Parked::Busy);
+                Ok(Err(Outcome::Later))
+            }
+        }
+    }
+
+    /// Answers a command that wrote fields.
+    pub(super) fn answer_fields(&self, conn: &Connection, out: &mut Output, row: &Row, fields: i64) {
+        self.stats.by_command[row.id].calls.add(1);
+        self.stats.commands.add(1);
+        let mut reply = Reply::new(out, conn.protocol);
+        if row.spec.name == "hmset" { reply.ok() } else { reply.integer(fields) }
+    }
+}

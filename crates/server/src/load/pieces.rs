@@ -1,0 +1,346 @@
+//! Pieces of a file on their way to the workers, and what a worker does with one.
+//!
+//! Invariant: what waits is bounded in bytes, by one piece more than the bound. A piece that was taken is counted as
+//! being stored until it is done, also if its worker fails; the first error ends everything.
+
+use super::beside::OfPiece;
+use crate::execute::Core;
+use larder_commands::keys::{Beside, load_key};
+use larder_persist::rdb::file::{Cut, Dialect, FileError, Record, Records, Value, Why};
+use larder_script::library;
+use larder_store::{Database, Db, DbIndex, Hashed, Kind, Learned, Participant};
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Bytes that may wait.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+/// Keys whose memory is asked for together before they are stored.
+const WINDOW: usize = 32;
+/// How often the thread that reads looks whether the server is to stop.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A piece of a file.
+pub enum Piece {
+    /// Whole records.
+    Keys {
+        /// They.
+        bytes: Vec<u8>,
+        /// Where they were cut.
+        cut: Cut,
+        /// Whose they are.
+        dialect: Dialect,
+        /// Keys whose time is over are stored like others: what follows in a log may still need them.
+        keeps_expired: bool,
+        /// What is known of them that stands beside them.
+        beside: OfPiece,
+        /// The eviction policy that had known it of them.
+        kept_for: Option<Kind>,
+    },
+    /// What an eviction policy had learned.
+    Learned(Learned),
+    /// How many keys a database will have, so that there is room for them.
+    Room {
+        /// Number of the database.
+        db: u64,
+        /// All keys.
+        keys: u64,
+    },
+    /// A library of functions.
+    Library {
+        /// Its text.
+        text: Vec<u8>,
+        /// Where it stands in the file.
+        at: u64,
+    },
+}
+
+impl Piece {
+    fn bytes(&self) -> usize {
+        match self {
+            Piece::Keys { bytes, .. } => bytes.len(),
+            Piece::Library { text, .. } => text.len(),
+            Piece::Room { .. } | Piece::Learned(_) => 0,
+        }
+    }
+}
+
+/// A key that is to be stored.
+struct Waiting {
+    db: u64,
+    hash: u64,
+    database: Database<'static>,
+    /// Where its record is among those of the piece.
+    at: usize,
+    beside: Beside,
+}
+
+/// What came of pieces.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Keys that were stored.
+    pub loaded: u64,
+    /// Keys that were left out since their time was over.
+    pub expired: u64,
+    /// Collections of nothing.
+    pub empty: u64,
+    /// Values of modules that were left out.
+    pub skipped: u64,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Piece>,
+    waiting_bytes: usize,
+    /// Pieces that workers have taken and not done.
+    taken: usize,
+    counts: Counts,
+    error: Option<FileError>,
+}
+
+/// Pieces that wait, and what has come of others.
+#[derive(Default)]
+pub struct Pieces {
+    state: Mutex<State>,
+    /// As many as wait, to be looked at without a lock.
+    waiting: AtomicUsize,
+    changed: Condvar,
+}
+
+impl Pieces {
+    /// Whether any waits.
+    #[inline]
+    pub fn any(&self) -> bool {
+        self.waiting.load(Relaxed) != 0
+    }
+
+    /// Adds a piece, once there is room. Answers how many wait.
+    ///
+    /// # Errors
+    /// The first error of a piece; `None` where `stops` said so.
+    pub fn push(&self, piece: Piece, stops: &dyn Fn() -> bool) -> Result<usize, Option<FileError>> {
+        let mut state = self.state.lock();
+        while state.error.is_none() && !state.waiting.is_empty() && state.waiting_bytes >= WAITING_BYTES_MAX {
+            if stops() {
+                return Err(None);
+            }
+            self.changed.wait_for(&mut state, LOOK);
+        }
+        if let Some(error) = &state.error {
+            return Err(Some(error.clone()));
+        }
+        state.waiting_bytes += piece.bytes();
+        state.waiting.push_back(piece);
+        self.waiting.store(state.waiting.len(), Relaxed);
+        Ok(state.waiting.len())
+    }
+
+    /// Waits until everything is done, and answers what has come of it.
+    ///
+    /// # Errors
+    /// As [`Pieces::push`].
+    pub fn finish(&self, stops: &dyn Fn() -> bool) -> Result<Counts, Option<FileError>> {
+        let mut state = self.state.lock();
+        while state.error.is_none() && (!state.waiting.is_empty() || state.taken != 0) {
+            if stops() {
+                return Err(None);
+            }
+            self.changed.wait_for(&mut state, LOOK);
+        }
+        match state.error.take() {
+            Some(error) => Err(Some(error)),
+            None => Ok(std::mem::take(&mut state.counts)),
+        }
+    }
+
+    /// What has come of pieces so far.
+    pub fn counts(&self) -> Counts {
+        self.state.lock().counts
+    }
+
+    fn take(&self) -> Option<Piece> {
+        let mut state = self.state.lock();
+        if state.error.is_some() {
+            state.waiting.clear();
+            self.waiting.store(0, Relaxed);
+        }
+        let piece = state.waiting.pop_front()?;
+        self.waiting.store(state.waiting.len(), Relaxed);
+        state.waiting_bytes -= piece.bytes();
+        state.taken += 1;
+        self.changed.notify_all();
+        Some(piece)
+    }
+
+    fn done(&self, counts: Counts, error: Option<FileError>) {
+        let mut state = self.state.lock();
+        state.taken -= 1;
+        state.counts.loaded += counts.loaded;
+        state.counts.expired += counts.expired;
+        state.counts.empty += counts.empty;
+        state.counts.skipped += counts.skipped;
+        if state.error.is_none() {
+            state.error = error;
+        }
+        self.changed.notify_all();
+    }
+}
+
+/// Counts a piece as done, whatever becomes of the worker.
+struct Taken<'p> {
+    pieces: &'p Pieces,
+    counts: Counts,
+    outcome: Result<(), FileError>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let outcome = std::mem::replace(&mut self.outcome, Ok(()));
+        self.pieces.done(self.counts, outcome.err());
+    }
+}
+
+impl Core {
+    /// Stores what waits of a file that is being loaded, a piece of it.
+    #[cold]
+    pub fn load_some(&mut self, participant: &Participant) {
+        if !self.open_turn() {
+            return;
+        }
+        let server = self.server;
+        if let Some(piece) = server.loading.pieces.take() {
+            let at = match &piece {
+                Piece::Keys { cut, .. } => cut.at,
+                Piece::Library { at, .. } => *at,
+                Piece::Room { .. } | Piece::Learned(_) => 0,
+            };
+            let broken = FileError { at, key: None, why: Why::Value };
+            let mut taken =
+                Taken { pieces: &server.loading.pieces, counts: Counts::default(), outcome: Err(broken) };
+            taken.outcome = match &piece {
+                Piece::Keys { bytes, cut, dialect, keeps_expired, beside, kept_for } => {
+                    let mut records = Records::new(bytes, cut, *dialect);
+                    let choice = self.local.uses.choice();
+                    let recalls = choice.is_some_and(|choice| Some(choice.kind) == *kept_for);
+                    let beside = |place| Beside {
+                        kept: if recalls { beside.kept(place) } else { None },
+                        note: beside.note(place),
+                    };
+                    self.load_keys(&mut records, (*keeps_expired, &beside), &mut taken.counts, participant)
+                }
+                Piece::Learned(learned) => {
+                    let is_taken_up = server.keyspace.take_up(learned);
+                    let name = learned.kind.name();
+                    if is_taken_up {
+                        tracing::info!("what the policy {name} knew of keys is taken up");
+                    } else {
+                        tracing::info!(
+                            "what the policy {name} knew of keys means nothing to the one in force"
+                        );
+                    }
+                    Ok(())
+                }
+                Piece::Library { text, at } => self.load_library(text, *at),
+                Piece::Room { db, keys } => {
+                    server.keyspace.open(DbIndex(u32::try_from(*db).unwrap_or(0))).reserve(*keys);
+                    Ok(())
+                }
+            };
+        }
+        self.close_turn();
+    }
+
+    /// Stores the keys of a piece in the order of the table, so that what lies together is reached together, and a shard is
+    /// locked once for all that it gets.
+    fn load_keys(
+        &mut self,
+        records: &mut Records<'_>,
+        (keeps_expired, beside): (bool, &dyn Fn(usize) -> Beside),
+        counts: &mut Counts,
+        participant: &Participant,
+    ) -> Result<(), FileError> {
+        let (keyspace, now) = (&self.server.keyspace, self.local.now.0);
+        let (mut keys, mut found): (Vec<Waiting>, Vec<Record<'_>>) = (Vec::new(), Vec::new());
+        let mut place = 0..;
+        while let Some(record) = records.next_key()? {
+            records.pass(&record)?;
+            let beside = beside(place.next().unwrap_or_default());
+            if !keeps_expired && record.head.end_ms.is_some_and(|end| end < now) {
+                counts.expired += 1;
+                continue;
+            }
+            let database = keyspace.open(DbIndex(u32::try_from(record.db).unwrap_or(0)));
+            let hash = keyspace.hash(&record.key);
+            keys.push(Waiting { db: record.db, hash, database, at: found.len(), beside });
+            found.push(record);
+        }
+        keys.sort_unstable_by_key(|key| (key.db, key.hash));
+        for window in keys.chunks(WINDOW) {
+            let looked_at = window.iter().map(|key| (key.database, key.hash));
+            looked_at.clone().for_each(|(database, hash)| database.prefetch_shard(hash));
+            Database::prefetch_all(participant, looked_at);
+            let mut left = window;
+            while let Some(first) = left.first() {
+                let place = keyspace.place(DbIndex(first.db as u32), first.hash);
+                let same = |key: &&Waiting| {
+                    key.db == first.db && keyspace.place(DbIndex(key.db as u32), key.hash) == place
+                };
+                let (here, rest) = left.split_at(left.iter().take_while(same).count());
+                self.load_into_shard(records, &found, here, counts)?;
+                left = rest;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores keys of one shard.
+    fn load_into_shard(
+        &mut self,
+        records: &mut Records<'_>,
+        found: &[Record<'_>],
+        keys: &[Waiting],
+        counts: &mut Counts,
+    ) -> Result<(), FileError> {
+        let Some(first) = keys.first() else { return Ok(()) };
+        let database = first.database;
+        let locked = database.try_lock_one(first.hash).unwrap_or_else(|| database.lock_many(&[first.hash]));
+        let mut db = Db::on(database, locked, &mut self.local);
+        for key in keys {
+            let Some(record) = found.get(key.at) else { continue };
+            records.go_to_value(record);
+            let value = records.value(record)?;
+            let hashed = Hashed { bytes: &record.key, hash: key.hash };
+            match value {
+                Value::Empty => counts.empty += 1,
+                Value::Skipped => counts.skipped += 1,
+                value => {
+                    db.settle(&hashed, true);
+                    if load_key(&mut db, &self.limits, &hashed, (record.head, key.beside), value) {
+                        return Err(records.error_of(record, Why::Twice));
+                    }
+                    counts.loaded += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn load_library(&mut self, text: &[u8], at: u64) -> Result<(), FileError> {
+        let loaded = self.try_library(text);
+        loaded.map_err(|text| {
+            let text = String::from_utf8_lossy(text.strip_prefix(b"ERR ").unwrap_or(&text)).into_owned();
+            FileError { at, key: None, why: Why::Library(text) }
+        })?;
+        self.forget_libraries();
+        Ok(())
+    }
+
+    fn try_library(&mut self, text: &[u8]) -> Result<(), Vec<u8>> {
+        let name = library::parse(text)?.name;
+        let library = Arc::new(self.read_library(text).map_err(|error| error.text().to_vec())?);
+        let functions = &self.server.functions;
+        functions.change(|libraries| libraries.may_load(&name, false).and_then(|()| libraries.add(library)))
+    }
+}

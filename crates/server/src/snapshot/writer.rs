@@ -1,0 +1,396 @@
+//! A snapshot's file: parts come in from all workers, one thread puts them one behind the other.
+//!
+//! It is written aside, forced to disk, and given its name then; what had that name before is kept until that moment. Whatever fails
+//! on the way, no half file is left, neither under that name nor aside.
+//! Invariant: nobody who hands a part over waits. Read next: `mod.rs`.
+
+use crate::load::beside;
+use larder_behind::{Disk, Sink as File};
+use larder_persist::crc64::Running;
+use larder_persist::rdb::file::{Pieces, push_end, push_select};
+use larder_store::{Chunk, DbIndex};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::Receiver;
+
+/// Bytes that may wait to be written before nothing more is saved but what has to be.
+pub const BEHIND_BYTES: usize = 8 << 20;
+/// Bytes that may wait before commands that change something wait too, beside a share of the memory in use.
+pub const FULL_BYTES: usize = 40 << 20;
+/// That share, as a divisor.
+pub const FULL_PART: usize = 32;
+/// Bytes after which a file is forced to disk, where that is asked for.
+const SYNC_BYTES: u64 = 4 << 20;
+
+/// What comes in.
+#[derive(Debug)]
+pub enum Piece {
+    /// What stands before the keys.
+    Head(Vec<u8>),
+    /// Keys.
+    Keys(Chunk),
+    /// That was all.
+    End,
+    /// It will never be whole.
+    Abort,
+}
+
+/// Bytes that were handed over and are not written yet.
+#[derive(Debug, Default)]
+pub struct Pending {
+    bytes: AtomicUsize,
+    /// The most there ever were.
+    peak: AtomicUsize,
+}
+
+impl Pending {
+    /// So many more.
+    pub fn add(&self, bytes: usize) {
+        let now = self.bytes.fetch_add(bytes, Relaxed) + bytes;
+        self.peak.fetch_max(now, Relaxed);
+    }
+
+    fn took(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Relaxed);
+    }
+
+    /// How many there are.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
+    /// The most there were.
+    pub fn peak(&self) -> usize {
+        self.peak.load(Relaxed)
+    }
+}
+
+/// The memory that a chunk takes, in bytes.
+pub fn held_by(chunk: &Chunk) -> usize {
+    chunk.bytes.capacity() + chunk.kept.capacity() + chunk.notes.capacity()
+}
+
+/// How a file is written.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Its name in the end.
+    pub path: PathBuf,
+    /// Its name until then.
+    pub aside: PathBuf,
+    /// Whether a checksum ends it.
+    pub is_summed: bool,
+    /// Whether strings are compressed.
+    pub compresses: bool,
+    /// Whether it is forced to disk bit by bit.
+    pub syncs_often: bool,
+}
+
+/// Why there is no file.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Somebody said so.
+    Aborted,
+    /// A step failed.
+    Failed(String),
+}
+
+/// A file that is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Its bytes.
+    pub bytes: u64,
+    /// Its keys.
+    pub keys: u64,
+}
+
+/// Writes all that comes in, up to the end.
+///
+/// # Errors
+/// Why there is no file. What had its name before is as it was.
+pub fn write(
+    plan: &Plan,
+    disk: &dyn Disk,
+    pieces: &Receiver<Piece>,
+    pending: &Arc<Pending>,
+) -> Result<Written, Failure> {
+    let written = match prepare(plan, disk) {
+        Ok(file) => {
+            let writer = Writer {
+                file,
+                sum: plan.is_summed.then(Running::new),
+                db: None,
+                written: Written { bytes: 0, keys: 0 },
+                unsynced: 0,
+            };
+            writer.run(plan, pieces, pending).and_then(|written| finish(plan, disk).map(|()| written))
+        }
+        Err(failure) => Err(failure),
+    };
+    if written.is_err() {
+        // Where it could not even be made there is nothing to remove.
+        let _ = disk.remove(&plan.aside);
+    }
+    written
+}
+
+fn prepare(plan: &Plan, disk: &dyn Disk) -> Result<Box<dyn File>, Failure> {
+    // One that a process of the same number has left behind.
+    match disk.remove(&plan.aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove what stands in the way of", &plan.aside)(error));
+        }
+        _ => {}
+    }
+    disk.open(&plan.aside).map_err(failed("make", &plan.aside))
+}
+
+fn finish(plan: &Plan, disk: &dyn Disk) -> Result<(), Failure> {
+    disk.rename(&plan.aside, &plan.path).map_err(failed("rename to its name", &plan.path))?;
+    let folder = plan.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    disk.sync_folder(folder).map_err(failed("force to disk the folder", folder))
+}
+
+/// What went wrong with a file.
+fn failed<'p>(what: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> Failure + 'p {
+    move |error| Failure::Failed(format!("cannot {what} {}: {error}", path.display()))
+}
+
+struct Writer {
+    file: Box<dyn File>,
+    sum: Option<Running>,
+    /// The database that keys are of at present.
+    db: Option<DbIndex>,
+    written: Written,
+    unsynced: u64,
+}
+
+impl Writer {
+    fn run(
+        mut self,
+        plan: &Plan,
+        pieces: &Receiver<Piece>,
+        pending: &Arc<Pending>,
+    ) -> Result<Written, Failure> {
+        loop {
+            match pieces.recv() {
+                Ok(Piece::Head(bytes)) => self.append(plan, &bytes)?,
+                Ok(Piece::Keys(chunk)) => {
+                    let front = self.front_of(plan, &chunk);
+                    self.append(plan, &front)?;
+                    self.append(plan, &chunk.bytes)?;
+                    self.written.keys += chunk.keys;
+                    let bytes = held_by(&chunk);
+                    drop(chunk);
+                    pending.took(bytes);
+                }
+                Ok(Piece::End) => break,
+                Ok(Piece::Abort) | Err(_) => return Err(Failure::Aborted),
+            }
+        }
+        let (mut end, sum) = (Vec::new(), &mut self.sum);
+        push_end(&mut end, |last| {
+            sum.as_mut().map_or(0, |sum| {
+                sum.update(last);
+                sum.value()
+            })
+        });
+        self.sum = None;
+        self.append(plan, &end)?;
+        self.file.sync().map_err(failed("force to disk", &plan.aside))?;
+        Ok(self.written)
+    }
+
+    /// What stands in front of a chunk's keys: their database, and what is known of them that no key has a place for.
+    fn front_of(&mut self, plan: &Plan, chunk: &Chunk) -> Vec<u8> {
+        let (mut front, mut pieces) = (Vec::new(), Pieces::new(plan.compresses));
+        if self.db != Some(chunk.db) {
+            push_select(u64::from(chunk.db.0), &mut front);
+            self.db = Some(chunk.db);
+        }
+        for (name, value) in [(beside::USES, &chunk.kept), (beside::NOTES, &chunk.notes)] {
+            if !value.is_empty() {
+                pieces.push_aux(name.as_bytes(), value, &mut front);
+            }
+        }
+        front
+    }
+
+    fn append(&mut self, plan: &Plan, bytes: &[u8]) -> Result<(), Failure> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if let Some(sum) = &mut self.sum {
+            sum.update(bytes);
+        }
+        self.file.append(bytes).map_err(failed("write to", &plan.aside))?;
+        self.written.bytes += bytes.len() as u64;
+        self.unsynced += bytes.len() as u64;
+        if plan.syncs_often && self.unsynced >= SYNC_BYTES {
+            self.unsynced = 0;
+            self.file.sync().map_err(failed("force to disk", &plan.aside))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use larder_behind::Files;
+    use parking_lot::Mutex;
+    use std::sync::mpsc::channel;
+
+    /// A file system whose calls are counted; one of them fails.
+    #[derive(Clone)]
+    struct Counted {
+        calls: Arc<Mutex<Vec<&'static str>>>,
+        fails_at: usize,
+    }
+
+    impl Counted {
+        fn call(&self, name: &'static str) -> io::Result<()> {
+            let mut calls = self.calls.lock();
+            calls.push(name);
+            if calls.len().checked_sub(1) == Some(self.fails_at) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Ok(())
+        }
+    }
+
+    struct CountedFile(Box<dyn File>, Counted);
+
+    impl Disk for Counted {
+        fn open(&self, path: &Path) -> io::Result<Box<dyn File>> {
+            self.call("open")?;
+            Ok(Box::new(CountedFile(Files.open(path)?, self.clone())))
+        }
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            // What is removed at the end is no step that may fail.
+            Files.remove(path)
+        }
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.call("rename")?;
+            Files.rename(from, to)
+        }
+        fn sync_folder(&self, path: &Path) -> io::Result<()> {
+            self.call("sync folder")?;
+            Files.sync_folder(path)
+        }
+    }
+
+    impl File for CountedFile {
+        fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+            if let Err(error) = self.1.call("append") {
+                // Part of it is there, as on a disk that is full.
+                self.0.append(bytes.get(..bytes.len() / 2).unwrap_or_default())?;
+                return Err(error);
+            }
+            self.0.append(bytes)
+        }
+        fn sync(&mut self) -> io::Result<()> {
+            self.1.call("sync")?;
+            self.0.sync()
+        }
+        fn cut(&mut self, bytes: u64) -> io::Result<()> {
+            self.0.cut(bytes)
+        }
+    }
+
+    fn run(plan: &Plan, disk: &dyn Disk, pieces: Vec<Piece>) -> (Result<Written, Failure>, usize) {
+        let (to, from) = channel();
+        let pending = Arc::new(Pending::default());
+        for piece in pieces {
+            if let Piece::Keys(chunk) = &piece {
+                pending.add(held_by(chunk));
+            }
+            to.send(piece).expect("the receiver is here");
+        }
+        drop(to);
+        (write(plan, disk, &from, &pending), pending.bytes())
+    }
+
+    fn chunk(db: u32, keys: u64, bytes: Vec<u8>) -> Chunk {
+        Chunk { db: DbIndex(db), keys, bytes, kept: Vec::new(), notes: Vec::new() }
+    }
+
+    fn pieces() -> Vec<Piece> {
+        let keys = |db, keys| Piece::Keys(chunk(db, keys, vec![b'k'; 3 << 20]));
+        vec![Piece::Head(b"REDIS0012".to_vec()), keys(0, 5), keys(0, 1), keys(3, 2), keys(0, 1), Piece::End]
+    }
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("larder-snapshot-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder for the test");
+        folder
+    }
+
+    fn plan(folder: &Path) -> Plan {
+        let (path, aside) = (folder.join("dump.rdb"), folder.join("temp-1.rdb"));
+        Plan { path, aside, is_summed: true, compresses: false, syncs_often: true }
+    }
+
+    #[test]
+    fn whatever_fails_the_file_of_before_stays_and_nothing_is_left_aside() {
+        let folder = folder("fails");
+        let plan = plan(&folder);
+        let whole = Counted { calls: Arc::default(), fails_at: usize::MAX };
+        let (written, pending) = run(&plan, &whole, pieces());
+        let written = written.expect("nothing fails");
+        assert_eq!((written.keys, pending), (9, 0));
+        assert_eq!(std::fs::metadata(&plan.path).expect("the file").len(), written.bytes);
+        let steps = whole.calls.lock().clone();
+        assert_eq!(steps.last(), Some(&"sync folder"));
+        assert!(steps.iter().filter(|step| **step == "sync").count() > 1, "{steps:?}");
+        for (fails_at, step) in steps.iter().enumerate() {
+            std::fs::write(&plan.path, b"before").expect("a file to keep");
+            let (failed, _) = run(&plan, &Counted { calls: Arc::default(), fails_at }, pieces());
+            assert!(matches!(failed, Err(Failure::Failed(ref text)) if !text.is_empty()), "{step}");
+            let names = std::fs::read_dir(&folder).expect("the folder").count();
+            assert_eq!(names, 1, "{step}");
+            let after = std::fs::read(&plan.path).expect("the file");
+            // Behind the new name nothing is half: the file is whole, though not sure to survive a power cut.
+            let is_kept = if *step == "sync folder" { after.len() > 6 } else { after == b"before" };
+            assert!(is_kept, "{step} at {fails_at}");
+        }
+        std::fs::remove_dir_all(folder).expect("the folder is the test's");
+    }
+
+    #[test]
+    fn what_is_given_up_leaves_nothing() {
+        let folder = folder("gives-up");
+        let plan = plan(&folder);
+        std::fs::write(&plan.aside, b"left by another").expect("a file in the way");
+        let mut unfinished = pieces();
+        *unfinished.last_mut().expect("there are some") = Piece::Abort;
+        assert_eq!(run(&plan, &Files, unfinished).0, Err(Failure::Aborted));
+        let mut cut = pieces();
+        cut.pop();
+        assert_eq!(run(&plan, &Files, cut).0, Err(Failure::Aborted));
+        assert_eq!(std::fs::read_dir(&folder).expect("the folder").count(), 0);
+        std::fs::remove_dir_all(folder).expect("the folder is the test's");
+    }
+
+    #[test]
+    fn keys_stand_behind_the_number_of_their_database() {
+        let folder = folder("select");
+        let plan = Plan { is_summed: false, ..plan(&folder) };
+        let keys = |db, bytes: &[u8]| Piece::Keys(chunk(db, 1, bytes.to_vec()));
+        let known = Chunk { kept: b"123".to_vec(), ..chunk(70, 1, b"c".to_vec()) };
+        let pieces = vec![
+            Piece::Head(b"head".to_vec()),
+            keys(0, b"a"),
+            keys(0, b"b"),
+            Piece::Keys(known),
+            keys(70, b"d"),
+            Piece::End,
+        ];
+        run(&plan, &Files, pieces).0.expect("nothing fails");
+        let expected = b"head\xfe\0ab\xfe\x40\x46\xfa\x0blarder-uses\xc0\x7bcd\xff\0\0\0\0\0\0\0\0";
+        assert_eq!(std::fs::read(&plan.path).expect("the file"), expected);
+        std::fs::remove_dir_all(folder).expect("the folder is the test's");
+    }
+}
