@@ -109,6 +109,7 @@ fn load_of(
         warmup: std::time::Duration::ZERO,
         arrivals: None,
         asides: Vec::new(),
+        ended_by: None,
     };
     Ok((spec, Workload::new(vec![(template, 1)], keys, ValueKind::Ascii, VALUE_BYTES, 3)))
 }

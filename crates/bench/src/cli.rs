@@ -217,6 +217,7 @@ impl LoadArgs {
             warmup,
             arrivals,
             asides,
+            ended_by: None,
         };
         let keys = distribution(&self.distribution, target.keys)?;
         let workload =
@@ -295,6 +296,7 @@ impl Fill {
             warmup: Duration::ZERO,
             arrivals: None,
             asides: Vec::new(),
+            ended_by: None,
         };
         Ok((spec, workload))
     }

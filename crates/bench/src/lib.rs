@@ -21,6 +21,7 @@ mod replay;
 mod trace;
 
 mod endpoint;
+mod gauge;
 mod peers;
 mod process;
 

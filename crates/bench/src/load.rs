@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -50,6 +52,8 @@ pub(crate) struct LoadSpec {
     /// `None` is a closed loop.
     pub(crate) arrivals: Option<Arrivals>,
     pub(crate) asides: Vec<Aside>,
+    /// Ends the measured window as soon as it is set, whatever `stop` says.
+    pub(crate) ended_by: Option<Arc<AtomicBool>>,
 }
 
 /// The edges of the measured window.
@@ -390,10 +394,12 @@ impl<'s> Load<'s> {
             // Without a warm-up the first requests, due at 0, belong to the window.
             self.begin_ns = if self.spec.warmup.is_zero() { 0 } else { self.now_ns() };
         }
-        let over = match self.spec.stop {
-            Stop::Requests(total) => self.sent_total >= total && self.in_flight_total == 0,
-            Stop::After(window) => now >= self.begin_ns + window.as_nanos() as u64,
-        };
+        let is_ended = self.spec.ended_by.as_ref().is_some_and(|ended| ended.load(Relaxed));
+        let over = is_ended
+            || match self.spec.stop {
+                Stop::Requests(total) => self.sent_total >= total && self.in_flight_total == 0,
+                Stop::After(window) => now >= self.begin_ns + window.as_nanos() as u64,
+            };
         if self.phase == Phase::Measuring && over {
             self.phase = Phase::Draining;
             self.end_ns = self.now_ns();

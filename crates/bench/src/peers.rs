@@ -18,6 +18,13 @@ use crate::endpoint::{Asker, Endpoint, field};
 use crate::process::{Cores, cpu_ns, rss_bytes, signal};
 use crate::template::Protocol;
 
+/// How long a server may take to its first answer; it may have a file to load.
+const START_MAX: Duration = Duration::from_secs(180);
+/// How often it is asked meanwhile: a hundredth of the time it has taken, within these.
+const ASKED_EVERY_MIN: Duration = Duration::from_micros(200);
+/// See there.
+const ASKED_EVERY_MAX: Duration = Duration::from_millis(10);
+
 /// A kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Kind {
@@ -159,10 +166,11 @@ impl Server {
             if let Some(status) = self.child.try_wait()? {
                 bail!("{} ended at its start ({status}): {}", self.peer.label(), self.log_tail());
             }
-            if begin.elapsed() > Duration::from_secs(20) {
+            if begin.elapsed() > START_MAX {
                 bail!("{} does not answer: {}", self.peer.label(), self.log_tail());
             }
-            std::thread::sleep(Duration::from_micros(200));
+            // Who loads a file for seconds is not asked thousands of times meanwhile.
+            std::thread::sleep((begin.elapsed() / 100).clamp(ASKED_EVERY_MIN, ASKED_EVERY_MAX));
         }
     }
 
@@ -189,6 +197,16 @@ impl Server {
     /// CPU used so far, in nanoseconds.
     pub(crate) fn cpu_ns(&self) -> Result<u64> {
         cpu_ns(self.child.id())
+    }
+
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where its files lie, until it is dropped.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Resident memory in bytes.

@@ -20,13 +20,23 @@ pub(crate) fn cpu_ns(pid: u32) -> Result<u64> {
 
 /// Resident memory of `pid` in bytes.
 pub(crate) fn rss_bytes(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// The most memory of `pid` that was ever resident, in bytes.
+pub(crate) fn rss_peak_bytes(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmHWM:")
+}
+
+fn status_bytes(pid: u32, name: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib = line
+    let figure =
+        status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+    let kib = figure
         .split_whitespace()
         .next()
         .and_then(|kib| kib.parse::<u64>().ok())
-        .context("VmRSS is no number")?;
+        .with_context(|| format!("{name} is no number"))?;
     Ok(kib * 1024)
 }
 
@@ -86,6 +96,7 @@ mod tests {
             spun = std::hint::black_box(spun.wrapping_add(1));
         }
         assert!(cpu_ns(pid).unwrap() - before > 5_000_000);
-        assert!(rss_bytes(pid).unwrap() > 100_000);
+        let resident = rss_bytes(pid).unwrap();
+        assert!(resident > 100_000 && rss_peak_bytes(pid).unwrap() >= resident / 2);
     }
 }

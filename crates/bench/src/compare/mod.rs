@@ -9,6 +9,7 @@ mod fragmentation;
 mod handover;
 mod latency;
 mod memory;
+mod persistence;
 pub(crate) mod redis_benchmark;
 mod throughput;
 pub(crate) mod trace_suite;
@@ -136,6 +137,8 @@ pub(crate) enum Suite {
     Trace,
     /// Misses under memory limits, by policy.
     Eviction,
+    /// Snapshots, loading and logs: time, memory, latency, CPU.
+    Persistence,
     /// Resident memory after values were overwritten with others of other sizes.
     Fragmentation,
 }
@@ -189,6 +192,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
             Suite::RedisBenchmark => redis_benchmark::run(&cx)?,
             Suite::Trace => trace_suite::run(&cx, &args.trace, &args.servers.peers_dir)?,
             Suite::Eviction => eviction::run(&cx, &args.eviction)?,
+            Suite::Persistence => persistence::run(&cx)?,
             Suite::Fragmentation => fragmentation::run(&cx)?,
         }
     }
@@ -251,13 +255,25 @@ impl Context {
 
     /// Writes a suite's section and records; prints the section where not all rows were asked for.
     pub(crate) fn finish(&self, suite: &str, title: &str, body: &str, records: &[String]) -> Result<()> {
+        self.finish_with(suite, title, body, table::CSV_HEAD, records)
+    }
+
+    /// The same, for records whose first line is `head`.
+    pub(crate) fn finish_with(
+        &self,
+        suite: &str,
+        title: &str,
+        body: &str,
+        head: &str,
+        records: &[String],
+    ) -> Result<()> {
         let section = format!("{}\n{body}", self.provenance());
         if self.row.is_some() {
             return Ok(writeln!(std::io::stdout(), "{section}")?);
         }
         self.places.write_section(suite, title, &section)?;
         if !records.is_empty() {
-            self.places.append_records(suite, table::CSV_HEAD, records)?;
+            self.places.append_records(suite, head, records)?;
         }
         progress(&format!("{suite}: written to {}", self.places.document.display()))
     }

@@ -164,6 +164,7 @@ impl Rig {
             warmup: self.warmup,
             arrivals,
             asides: Vec::new(),
+            ended_by: None,
         };
         let data = &cell.data;
         let keys = data.shape()?;
@@ -207,6 +208,7 @@ impl Rig {
             warmup: Duration::ZERO,
             arrivals: None,
             asides: Vec::new(),
+            ended_by: None,
         };
         let outcome = load::run(&spec, workload, &mut |_| ())
             .with_context(|| format!("filling {} by {line}", contender.label))?;
