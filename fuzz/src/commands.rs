@@ -125,7 +125,21 @@ impl World {
             }
             Run::Keyspace(run) | Run::Exclusive(run) => {
                 let (db, held, is_busy) = (DbIndex(0), Held::default(), false);
-                run(&mut KeyspaceCtx { keyspace, db, local, reply, limits, held, is_busy }, args)?;
+                let may_read_any = true;
+                run(
+                    &mut KeyspaceCtx {
+                        keyspace,
+                        db,
+                        local,
+                        reply,
+                        limits,
+                        held,
+                        is_busy,
+                        may_read_any,
+                        logs: false,
+                    },
+                    args,
+                )?;
                 Ok(false)
             }
             Run::Container => Ok(true),

@@ -5,11 +5,20 @@
 
 mod commands;
 mod hll;
+mod memcached;
 mod request;
+mod rules;
 
 pub use commands::commands;
 pub use hll::hll;
+pub use memcached::memcached;
 pub use request::request;
+pub use rules::rules;
+
+/// Whatever lies in the place of a log or its manifest is refused or read, and written again it is the same.
+pub fn aof(data: &[u8]) {
+    larder_persist::fuzz::fuzz_aof(data);
+}
 
 /// Foreign files of a queue are read as far as they are right, and what is read comes back from its own bytes.
 pub fn behind(data: &[u8]) {
@@ -21,9 +30,24 @@ pub fn binlog(data: &[u8]) {
     larder_source_mysql::fuzz::fuzz_binlog(data);
 }
 
+/// A JSON text of a script is refused or decoded, and what is encoded of it is decoded as the same.
+pub fn cjson(data: &[u8]) {
+    larder_script::fuzz::fuzz_cjson(data);
+}
+
+/// A script's MessagePack is refused or unpacked, and what is packed of it is unpacked as the same.
+pub fn cmsgpack(data: &[u8]) {
+    larder_script::fuzz::fuzz_cmsgpack(data);
+}
+
 /// A configuration that is accepted survives being rewritten; no text panics.
 pub fn config(data: &[u8]) {
     larder_config::fuzz_config(data);
+}
+
+/// A payload of functions is refused or read, and what it holds comes back from its own bytes.
+pub fn functions(data: &[u8]) {
+    larder_persist::fuzz::fuzz_functions(data);
 }
 
 /// The matcher agrees with a slow one that tries every way a `*` can be filled.
@@ -41,6 +65,11 @@ pub fn list(data: &[u8]) {
     larder_values::fuzz::fuzz_list(data);
 }
 
+/// What Lua takes as a script it also takes when it is prepared, on as many lines.
+pub fn lua_source(data: &[u8]) {
+    larder_script::fuzz::fuzz_source(data);
+}
+
 /// Foreign packed elements are refused, or can be read from both ends and changed.
 pub fn packed(data: &[u8]) {
     larder_values::fuzz::fuzz_packed(data);
@@ -49,6 +78,11 @@ pub fn packed(data: &[u8]) {
 /// Foreign packets of MySQL's protocol are refused or read.
 pub fn packets(data: &[u8]) {
     larder_source_mysql::fuzz::fuzz_packets(data);
+}
+
+/// Whatever lies in an RDB file's place, the same is found or refused however it arrives, and each value holds what its type promises.
+pub fn rdb_file(data: &[u8]) {
+    larder_persist::fuzz::fuzz_rdb_file(data);
 }
 
 /// A payload for RESTORE is refused or gives a value that is dumped and restored as the same.
@@ -71,6 +105,11 @@ pub fn stream(data: &[u8]) {
     larder_values::fuzz::fuzz_stream(data);
 }
 
+/// A layout of `struct` is refused or followed, and never behind the data's end.
+pub fn structs(data: &[u8]) {
+    larder_script::fuzz::fuzz_struct(data);
+}
+
 /// Foreign traces are refused, or requests with keys in order of appearance, read back from CSV and KVT1 as they are.
 pub fn trace(data: &[u8]) {
     larder_policy::sim::fuzz_trace(data);
@@ -86,21 +125,30 @@ pub type Target = fn(&[u8]);
 
 /// Every target under its name, which is also that of its folder in `seeds/`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("aof", aof),
     ("behind", behind),
     ("binlog", binlog),
+    ("cjson", cjson),
+    ("cmsgpack", cmsgpack),
     ("commands", commands),
     ("config", config),
+    ("functions", functions),
     ("glob", glob),
     ("hash", hash),
     ("hll", hll),
     ("list", list),
+    ("lua_source", lua_source),
     ("lzf", lzf),
+    ("memcached", memcached),
     ("packed", packed),
     ("packets", packets),
+    ("rdb_file", rdb_file),
     ("request", request),
     ("restore", restore),
+    ("rules", rules),
     ("set", set),
     ("stream", stream),
+    ("struct", structs),
     ("trace", trace),
     ("zset", zset),
 ];

@@ -20,6 +20,28 @@ async function until(condition) {
   }
 }
 
+describe("node-redis' client-side cache", () => {
+  it("is told of changes", async () => {
+    const cache = { ttl: 0, maxEntries: 100, evictPolicy: "LRU" };
+    const client = createClient({ socket: { port }, RESP: 3, clientSideCache: cache });
+    const writer = createClient({ socket: { port } });
+    await Promise.all([client.connect(), writer.connect()]);
+    try {
+      for (let number = 0; number < 50; number++) {
+        await writer.set("cached", String(number));
+        let copy = await client.get("cached");
+        for (let tries = 0; copy !== String(number); tries++) {
+          assert.ok(tries < 1000, "an old copy stays");
+          await new Promise((resolve) => setTimeout(resolve, 5));
+          copy = await client.get("cached");
+        }
+      }
+    } finally {
+      await Promise.all([client.close(), writer.close()]);
+    }
+  });
+});
+
 for (const RESP of [2, 3]) {
   describe(`node-redis over RESP${RESP}`, () => {
     let client;

@@ -16,6 +16,7 @@ import unittest
 
 import redis
 import redis.asyncio
+import redis.cache
 
 PORT = int(os.environ["LARDER_PORT"])
 CONNECTIONS_WANTED = 10_000
@@ -40,6 +41,18 @@ class RedisPy(ServerTest):
         r.set("foo", "bar")
         self.assertEqual(r.get("foo"), b"bar")
         r.close()
+
+    def test_client_side_caching(self):
+        with connect(protocol=3, cache_config=redis.cache.CacheConfig(), decode_responses=True) as r:
+            for number in range(50):
+                self.r.set("k", number)
+                end = time.monotonic() + 5
+                while r.get("k") != str(number):
+                    self.assertLess(time.monotonic(), end, "a copy that is old stays")
+            before = self.r.info("commandstats")["cmdstat_get"]["calls"]
+            self.assertEqual([r.get("k") for _ in range(100)], ["49"] * 100)
+            self.assertLessEqual(self.r.info("commandstats")["cmdstat_get"]["calls"], before + 1)
+            self.assertEqual(self.r.info("clients")["tracking_clients"], 1)
 
     def test_the_example_of_leases(self):
         with open(os.path.join(os.path.dirname(__file__), "../../docs/READ-THROUGH.md"), encoding="utf-8") as file:
@@ -179,6 +192,58 @@ class RedisPy(ServerTest):
             return values
 
         self.assertEqual(asyncio.run(work()), [str(n).encode() for n in range(200)])
+
+    def test_users_and_their_rights(self):
+        r = self.r
+        self.addCleanup(r.acl_deluser, "shop")
+        r.acl_setuser(
+            "shop",
+            enabled=True,
+            passwords=["+secret"],
+            categories=["+@read", "+@transaction"],
+            commands=["+set", "+publish", "-mget"],
+            keys=["shop:*"],
+            channels=["news"],
+            selectors=[("+get", "%R~prices:*")],
+        )
+        user = r.acl_getuser("shop")
+        self.assertEqual(user["flags"], ["on", "sanitize-payload"])
+        self.assertIn("-mget", user["commands"])
+        self.assertIn("+set", user["commands"])
+        self.assertEqual(len(user["passwords"]), 1)
+        r.set("prices:1", "7")
+        once = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+        with self.assertRaises(redis.AuthenticationError):
+            connect(username="shop", password="wrong", retry=once).ping()
+        for protocol in (2, 3):
+            shop = connect(username="shop", password="secret", protocol=protocol, decode_responses=True)
+            self.addCleanup(shop.close)
+            shop.set("shop:1", "a")
+            self.assertEqual((shop.get("shop:1"), shop.get("prices:1")), ("a", "7"))
+            for denied in (
+                lambda: shop.set("prices:1", "8"),
+                lambda: shop.get("other"),
+                lambda: shop.mget("shop:1"),
+                lambda: shop.delete("shop:1"),
+                lambda: shop.config_get("port"),
+                lambda: shop.publish("other", "x"),
+            ):
+                with self.assertRaises(redis.exceptions.NoPermissionError):
+                    denied()
+            with self.assertRaises(redis.exceptions.NoPermissionError):
+                with shop.pipeline() as pipe:
+                    pipe.set("shop:2", "b")
+                    pipe.get("other")
+                    pipe.execute()
+            self.assertIsNone(shop.get("shop:2"))
+        self.assertEqual(r.acl_log(1)[0]["username"], "shop")
+        self.assertIn("shop", r.acl_users())
+        self.assertTrue(r.acl_log_reset())
+        waiting = connect(username="shop", password="secret", retry=once)
+        waiting.get("shop:1")
+        r.acl_deluser("shop")
+        with self.assertRaises((redis.ConnectionError, redis.AuthenticationError)):
+            waiting.get("shop:1")
 
 
 class Sockets(ServerTest):

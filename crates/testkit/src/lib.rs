@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod certificates;
 pub mod client;
 pub mod difftest;
 pub mod history;
@@ -16,6 +17,7 @@ pub mod stores;
 pub mod transcript;
 pub mod value;
 
+pub use certificates::Certificates;
 pub use client::Client;
 pub use server::{Larder, Redis70, Redis82, Server, Valkey, available};
 pub use value::Value;

@@ -65,6 +65,12 @@ impl Larder {
 }
 
 impl Redis82 {
+    /// As [`Redis82::start`], with more options.
+    pub fn start_with(options: &[&str]) -> Result<Server, String> {
+        let all = [&REFERENCE_OPTIONS, options].concat();
+        Server::start(&find("REDIS_SERVER", "redis-server", "v=8.2.")?, &all)
+    }
+
     /// Starts it from `REDIS_SERVER`, the peers folder or PATH.
     pub fn start() -> Result<Server, String> {
         Server::start(&find("REDIS_SERVER", "redis-server", "v=8.2.")?, &REFERENCE_OPTIONS)
@@ -79,6 +85,12 @@ impl Redis70 {
 }
 
 impl Valkey {
+    /// As [`Valkey::start`], with more options.
+    pub fn start_with(options: &[&str]) -> Result<Server, String> {
+        let all = [&REFERENCE_OPTIONS, options].concat();
+        Server::start(&find("VALKEY_SERVER", "valkey-server", "v=9.1.")?, &all)
+    }
+
     /// Starts it from `VALKEY_SERVER`, the peers folder or PATH.
     pub fn start() -> Result<Server, String> {
         Server::start(&find("VALKEY_SERVER", "valkey-server", "v=9.1.")?, &REFERENCE_OPTIONS)
@@ -143,7 +155,7 @@ impl Server {
             .current_dir(&dir)
             .args(file)
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--enable-debug-command", "yes"])
+            .args(["--enable-debug-command", "yes", "--save", ""])
             .args(options)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -225,7 +237,8 @@ impl Drop for Server {
     }
 }
 
-fn fresh_dir() -> io::Result<PathBuf> {
+/// A new folder, which whoever asked for it removes.
+pub(crate) fn fresh_dir() -> io::Result<PathBuf> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     // Relaxed: only the number has to be unique, nothing is published with it.
     let number = COUNT.fetch_add(1, Ordering::Relaxed);

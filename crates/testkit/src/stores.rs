@@ -203,6 +203,23 @@ impl Store {
         Ok(())
     }
 
+    /// Has PostgreSQL encrypt with this certificate and key from now on, or with none.
+    pub fn encrypt_with(&self, files: Option<(&str, &str)>) {
+        assert_eq!(self.kind, Kind::Postgres, "MariaDB is started with options for it");
+        for (from, name) in files.into_iter().flat_map(|(cert, key)| [(cert, "cert.pem"), (key, "key.pem")]) {
+            let to = self.folder.join(name);
+            fs::copy(from, &to).expect("a certificate can be copied");
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).expect("the copy is ours");
+            if let Some((user, group)) = self.kind.owner() {
+                chown(&to, Some(user), Some(group)).expect("root may");
+            }
+            let option = if name == "key.pem" { "ssl_key_file" } else { "ssl_cert_file" };
+            self.sql(&format!("ALTER SYSTEM SET {option} = '{}'", to.display()));
+        }
+        self.sql(&format!("ALTER SYSTEM SET ssl = {}", if files.is_some() { "on" } else { "off" }));
+        self.sql("SELECT pg_reload_conf()");
+    }
+
     /// Runs SQL by the store's own client, as somebody else would; what it prints.
     pub fn sql(&self, sql: &str) -> String {
         self.client_on(DATABASE, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))

@@ -1,5 +1,5 @@
-//! Real clients and frameworks against Larder, unmodified: redis-py, redis-cli and redis-benchmark, RQ and Django, node-redis
-//! and ioredis, Redigo.
+//! Real clients and frameworks against Larder, unmodified: redis-py, redis-cli and redis-benchmark, RQ, dramatiq and Django, node-redis
+//! and ioredis, BullMQ, Redlock and rate limiters for both, Redigo, Sidekiq, Laravel's queue.
 //! Invariant: with the variable CI set, a client that is missing is a failure and not a pass.
 
 #![forbid(unsafe_code)]
@@ -38,16 +38,54 @@ fn real_clients_work() {
 }
 
 #[test]
+fn scripts_of_clients_work() {
+    check_python("test_scripts.py");
+}
+
+#[test]
 fn rq_and_django_work() {
     check_python("test_frameworks.py");
 }
 
 #[test]
-fn node_redis_and_ioredis_work() {
+fn workers_locks_and_limiters_work() {
+    check_python("test_workers.py");
+}
+
+fn check_node(file: &str, package: &str) {
     let folder = peers_dir().join("node");
     let mut command = Command::new("node");
-    command.arg("--test").arg(repository_root().join("tests/node/clients.test.mjs"));
-    check(&folder.join("node_modules"), command.env("LARDER_NODE_MODULES", &folder));
+    command.arg("--test").arg(repository_root().join("tests/node").join(file));
+    check(&folder.join("node_modules").join(package), command.env("LARDER_NODE_MODULES", &folder));
+}
+
+#[test]
+fn node_redis_and_ioredis_work() {
+    check_node("clients.test.mjs", "redis");
+}
+
+#[test]
+fn bullmq_works() {
+    check_node("bullmq.test.mjs", "bullmq");
+}
+
+#[test]
+fn redlock_and_limiters_for_node_work() {
+    check_node("limits.test.mjs", "rate-limiter-flexible");
+}
+
+#[test]
+fn sidekiq_works() {
+    let mut command = Command::new("ruby");
+    command.arg(repository_root().join("tests/ruby/test_sidekiq.rb"));
+    check(Path::new("/usr/bin/ruby"), &mut command);
+}
+
+#[test]
+fn the_queue_of_laravel_works() {
+    let mut command = Command::new("php");
+    command.arg(repository_root().join("tests/php/queue.php"));
+    check(Path::new("/usr/share/php/Illuminate/Queue"), &mut command);
 }
 
 #[test]

@@ -23,6 +23,7 @@ macro_rules! families {
 }
 
 families!(
+    acl,
     bitmap,
     blocking,
     connection,
@@ -32,6 +33,7 @@ families!(
     keys,
     list,
     pubsub,
+    script,
     server,
     set,
     stream,

@@ -1,12 +1,19 @@
-//! Random commands to Larder and to redis-server: 10 seconds here, a minute where CI is set; and that every command
+//! Random commands to Larder and to redis-server: 10 seconds here, 20 where CI is set; and that every command
 //! and option comes up.
 //! Invariant: a failure prints the seed and a transcript to put into `tests/`.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a failing unwrap is a failing test")]
 
-use larder_testkit::difftest::{Options, gaps, run};
+use larder_testkit::difftest::{Options, gaps, run, run_log};
 use larder_testkit::{Larder, Redis82};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// `LARDER_SEED`, or another one each time.
+fn seed() -> u64 {
+    let given = std::env::var("LARDER_SEED").ok().and_then(|seed| seed.parse().ok());
+    given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() << 20))
+}
 
 #[test]
 fn random_commands_get_the_answers_of_redis() {
@@ -18,8 +25,8 @@ fn random_commands_get_the_answers_of_redis() {
     };
     let larder = Larder::start_with_threads("2").unwrap();
     let options = Options {
-        seed: SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() << 20,
-        time: Duration::from_secs(if is_ci { 60 } else { 10 }),
+        seed: seed(),
+        time: Duration::from_secs(if is_ci { 20 } else { 10 }),
         left: larder.address(),
         right: redis.address(),
         families: Vec::new(),
@@ -33,6 +40,21 @@ fn random_commands_get_the_answers_of_redis() {
         Err(found) => {
             panic!("seed {}: {}\n\n{}", found.seed, found.description, found.transcript)
         }
+    }
+}
+
+#[test]
+fn random_commands_are_there_after_a_kill_and_in_redis_that_loads_the_log() {
+    let is_ci = std::env::var_os("CI").is_some();
+    if larder_testkit::available(Redis82::start()).is_none() || Larder::stand_in().is_some() {
+        return;
+    }
+    match run_log(seed(), Duration::from_secs(if is_ci { 12 } else { 5 })).unwrap() {
+        Ok(report) => {
+            eprintln!("{report:?}");
+            assert!(report.rounds > 2 && report.keys > 30, "too little: {report:?}");
+        }
+        Err(lost) => panic!("seed {}: {}\n\n{}", lost.seed, lost.description, lost.commands),
     }
 }
 

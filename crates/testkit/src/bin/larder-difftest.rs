@@ -2,11 +2,12 @@
 //! first difference:
 //! `larder-difftest [--seed N] [--seconds N] [--families a,b] [--without c,d]
 //! [--left ADDR] [--right ADDR]`.
+//! `larder-difftest --log yes` has Larder log them, kills it again and again, and compares what it has then with what it had.
 //! Without an address, Larder is the left server and redis-server 8.2 the right one.
 
 #![forbid(unsafe_code)]
 
-use larder_testkit::difftest::{Options, run};
+use larder_testkit::difftest::{Options, run, run_log};
 use larder_testkit::{Larder, Redis82};
 use std::io::Write;
 use std::process::ExitCode;
@@ -24,7 +25,10 @@ fn main() -> ExitCode {
 }
 
 fn compare() -> Result<bool, String> {
-    let mut options = options(std::env::args().skip(1))?;
+    let (mut options, is_for_log) = options(std::env::args().skip(1))?;
+    if is_for_log {
+        return kill(&options);
+    }
     let mut servers = Vec::new();
     if options.left.is_empty() {
         servers.push(Larder::start_with_threads("1")?);
@@ -49,7 +53,19 @@ fn compare() -> Result<bool, String> {
     Ok(agree)
 }
 
-fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
+fn kill(options: &Options) -> Result<bool, String> {
+    let outcome = run_log(options.seed, options.time).map_err(|error| error.to_string())?;
+    let (text, agree) = match outcome {
+        Ok(report) => (format!("no difference from seed {}: {report:?}", options.seed), true),
+        Err(lost) => (format!("seed {}: {}\n\n{}", lost.seed, lost.description, lost.commands), false),
+    };
+    writeln!(std::io::stdout(), "{text}").map_err(|error| error.to_string())?;
+    Ok(agree)
+}
+
+/// The options, and whether the log is what is looked at.
+fn options(mut args: impl Iterator<Item = String>) -> Result<(Options, bool), String> {
+    let mut is_for_log = false;
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut options = Options {
         seed: since_epoch.as_secs(),
@@ -65,6 +81,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         match name.as_str() {
             "--seed" => options.seed = number()?,
             "--seconds" => options.time = Duration::from_secs(number()?),
+            "--log" => is_for_log = value == "yes",
             "--left" => options.left = value,
             "--right" => options.right = value,
             "--families" => options.families = value.split(',').map(str::to_owned).collect(),
@@ -72,5 +89,5 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             _ => return Err(format!("unknown option {name}")),
         }
     }
-    Ok(options)
+    Ok((options, is_for_log))
 }

@@ -26,6 +26,8 @@ const SUBSCRIPTIONS: [&str; 6] =
 /// How rarely an argument list is spoilt.
 const SPOILT_ONE_IN: usize = 12;
 
+/// Of so many commands, one that can is called by a script.
+const SCRIPTED_ONE_IN: usize = 15;
 /// How rarely a command is not run, but its keys are asked for.
 const ASKED_ONE_IN: usize = 60;
 
@@ -169,7 +171,15 @@ impl Grammar {
         if random.one_in(SPOILT_ONE_IN) {
             spoil(&mut request, command.words.len(), random);
         }
-        if let Some(question) = self.questions.get(random.below(ASKED_ONE_IN)) {
+        if theme == Theme::Plain
+            && command.can_be_scripted()
+            && random.one_in(SCRIPTED_ONE_IN)
+            && self.makes("eval")
+        {
+            let script =
+                *random.pick(&["return redis.call(unpack(ARGV))", "return redis.pcall(unpack(ARGV))"]);
+            request.splice(0..0, ["EVAL", script, "0"].map(|word| word.as_bytes().to_vec()));
+        } else if let Some(question) = self.questions.get(random.below(ASKED_ONE_IN)) {
             request.splice(0..0, question.iter().cloned());
         }
         request
@@ -241,6 +251,15 @@ pub fn is_subscription(request: &Request) -> bool {
 }
 
 impl Command {
+    /// Whether what it answers is the same in a script, and is compared to the byte.
+    fn can_be_scripted(&self) -> bool {
+        const FAMILIES: [&str; 6] = ["string", "hash", "list", "set", "sorted-set", "bitmap"];
+        const BY_CHANCE_OR_TIME: [&str; 7] = ["ttl", "time", "rand", "pop", "scan", "getall", "expire"];
+        FAMILIES.contains(&self.group.as_str())
+            && !self.unordered
+            && !BY_CHANCE_OR_TIME.iter().any(|part| self.name.contains(part))
+    }
+
     /// Nothing when the command is not for this test.
     fn load(
         judge: &mut Judge,

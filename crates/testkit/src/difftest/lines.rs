@@ -17,11 +17,37 @@ const fn lines(name: &'static str, lines: &'static [&'static str]) -> Lines {
 }
 
 /// All commands with lines; their other words in COMMAND DOCS are not used.
-pub static LINES: [Lines; 29] = [
+pub static LINES: [Lines; 55] = [
     lines("acl|cat", &["ACL CAT", "ACL CAT read", "ACL CAT STREAM", "ACL CAT nope"]),
     lines(
         "acl|genpass",
         &["ACL GENPASS", "ACL GENPASS 5", "ACL GENPASS 0", "ACL GENPASS 4097", "ACL GENPASS x"],
+    ),
+    lines("acl|deluser", &["ACL DELUSER u1", "ACL DELUSER default", "ACL DELUSER u2 nobody"]),
+    lines(
+        "acl|dryrun",
+        &[
+            "ACL DRYRUN default GET k",
+            "ACL DRYRUN u1 GET k",
+            "ACL DRYRUN u2 SET k v GET",
+            "ACL DRYRUN u1 NOPE",
+            "ACL DRYRUN nobody GET k",
+        ],
+    ),
+    lines("acl|getuser", &["ACL GETUSER u1", "ACL GETUSER u2", "ACL GETUSER default", "ACL GETUSER nobody"]),
+    lines("acl|list", &["ACL LIST"]),
+    lines("acl|load", &["ACL LOAD"]),
+    lines("acl|log", &["ACL LOG RESET", "ACL LOG 0", "ACL LOG x", "ACL LOG 1 2"]),
+    lines("acl|save", &["ACL SAVE"]),
+    lines(
+        "acl|setuser",
+        &[
+            "ACL SETUSER u1",
+            "ACL SETUSER u1 on >p ~k* +@read -get",
+            "ACL SETUSER u2 reset (+set ~k) &c",
+            "ACL SETUSER u2 allkeys ~x",
+            "ACL SETUSER u1 +nope",
+        ],
     ),
     lines("acl|users", &["ACL USERS"]),
     lines("acl|whoami", &["ACL WHOAMI"]),
@@ -128,6 +154,79 @@ pub static LINES: [Lines; 29] = [
         ],
     ),
     lines(
+        "eval",
+        &[
+            "EVAL \"return 1\" 0",
+            "EVAL \"return {1, 2.5, 'a', true, false, {3}, nil, 4}\" 0",
+            "EVAL \"return {KEYS, ARGV}\" 2 a b c",
+            "EVAL \"return redis.call('set', KEYS[1], ARGV[1])\" 1 a 1",
+            "EVAL \"return redis.call('incrby', KEYS[1], ARGV[1])\" 1 a 5",
+            "EVAL \"return redis.pcall('lpush', KEYS[1], unpack(ARGV))\" 1 b x y z",
+            "EVAL \"redis.setresp(3) return redis.call('hgetall', KEYS[1])\" 1 h",
+            "EVAL \"local t = redis.call('type', KEYS[1]) return t.ok\" 1 a",
+            "EVAL \"local n = 0 for i = 1, #KEYS do n = n + redis.call('exists', KEYS[i]) end return n\" 3 a b c",
+            "EVAL \"redis.call('rename', KEYS[1], KEYS[2]) return redis.call('exists', KEYS[1])\" 2 a b",
+            "EVAL \"return {redis.pcall('get', KEYS[1]), redis.pcall('llen', KEYS[1])}\" 1 a",
+            "EVAL \"error('no')\" 0",
+            "EVAL \"return redis.error_reply('MY no')\" 0",
+            "EVAL \"return cjson.encode({a = 1})\" 0",
+            "EVAL \"return struct.pack('>I2', 258)\" 0",
+            "EVAL \"return (\" 0",
+            "EVAL \"return 1\" 1",
+            "EVAL \"return 1\" x",
+        ],
+    ),
+    lines(
+        "eval_ro",
+        &[
+            "EVAL_RO \"return redis.call('get', KEYS[1])\" 1 a",
+            "EVAL_RO \"return redis.call('del', KEYS[1])\" 1 a",
+            "EVAL_RO \"#!lua\\nreturn 1\" 0",
+        ],
+    ),
+    lines(
+        "evalsha",
+        &[
+            "EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0",
+            "EVALSHA e0e1f9fabfc9d4800c877a703b823ac0578ff8dx 0",
+            "EVALSHA x 0",
+        ],
+    ),
+    lines("evalsha_ro", &["EVALSHA_RO e0e1f9fabfc9d4800c877a703b823ac0578ff8db 0", "EVALSHA_RO x 0"]),
+    lines("fcall", &["FCALL f 1 a x", "FCALL f 0", "FCALL nope 0", "FCALL f x"]),
+    lines("fcall_ro", &["FCALL_RO f 1 a x", "FCALL_RO nope 0"]),
+    lines("function|delete", &["FUNCTION DELETE lib", "FUNCTION DELETE nope"]),
+    lines("function|dump", &["FUNCTION DUMP"]),
+    lines(
+        "function|flush",
+        &["FUNCTION FLUSH", "FUNCTION FLUSH SYNC", "FUNCTION FLUSH ASYNC", "FUNCTION FLUSH x"],
+    ),
+    lines("function|kill", &["FUNCTION KILL"]),
+    lines(
+        "function|list",
+        &["FUNCTION LIST", "FUNCTION LIST WITHCODE", "FUNCTION LIST LIBRARYNAME L*", "FUNCTION LIST x"],
+    ),
+    lines(
+        "function|load",
+        &[
+            "FUNCTION LOAD \"#!lua name=lib\\nredis.register_function('f', function(k, a) return {k[1], a[1]} end)\"",
+            "FUNCTION LOAD REPLACE \"#!lua name=lib\\nredis.register_function('f', function(k, a) return redis.call('get', k[1] or 'a') end)\"",
+            "FUNCTION LOAD \"#!lua name=lib\\nx\"",
+            "FUNCTION LOAD x",
+        ],
+    ),
+    lines(
+        "function|restore",
+        &[
+            "FUNCTION RESTORE x",
+            "FUNCTION RESTORE x NOPE",
+            "FUNCTION RESTORE x FLUSH",
+            "FUNCTION RESTORE x APPEND",
+            "FUNCTION RESTORE x REPLACE",
+        ],
+    ),
+    lines("function|stats", &["FUNCTION STATS"]),
+    lines(
         "hello",
         &[
             "HELLO",
@@ -144,6 +243,10 @@ pub static LINES: [Lines; 29] = [
     lines("latency|graph", &["LATENCY GRAPH x", "LATENCY GRAPH command"]),
     lines("latency|history", &["LATENCY HISTORY x", "LATENCY HISTORY command"]),
     lines("pfdebug", &PFDEBUG_LINES),
+    lines("script|exists", &["SCRIPT EXISTS e0e1f9fabfc9d4800c877a703b823ac0578ff8db x"]),
+    lines("script|flush", &["SCRIPT FLUSH", "SCRIPT FLUSH ASYNC", "SCRIPT FLUSH SYNC", "SCRIPT FLUSH x"]),
+    lines("script|kill", &["SCRIPT KILL"]),
+    lines("script|load", &["SCRIPT LOAD \"return 1\"", "SCRIPT LOAD \"return (\""]),
     lines(
         "slowlog|get",
         &["SLOWLOG GET", "SLOWLOG GET 0", "SLOWLOG GET -1", "SLOWLOG GET -2", "SLOWLOG GET x"],
@@ -187,7 +290,18 @@ pub fn of(name: &str) -> Vec<Request> {
     found.map_or(Vec::new(), |found| found.lines.iter().map(|line| split(line)).collect())
 }
 
-/// A line's words.
+/// A line's words: between double quotes a blank is a part of a word, and `\n` is the end of a line.
 pub fn split(line: &str) -> Request {
-    line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+    let (mut words, mut in_quotes, mut is_escaped) = (vec![Vec::new()], false, false);
+    for byte in line.bytes() {
+        let Some(word) = words.last_mut() else { break };
+        match byte {
+            b'n' if std::mem::take(&mut is_escaped) => word.push(b'\n'),
+            b'\\' => is_escaped = true,
+            b'"' => in_quotes = !in_quotes,
+            b' ' if !in_quotes => words.push(Vec::new()),
+            byte => word.push(byte),
+        }
+    }
+    words
 }

@@ -1,7 +1,8 @@
 //! The differential test: random commands to two servers, whose replies and data must be equal.
 //! Invariant: a sequence depends on nothing but its seed and the reference server's own description
 //! of its commands, so a seed that failed fails again.
-//! Read next: `grammar.rs` makes commands, `judge.rs` and `agree.rs` compare, `shrink.rs` makes failures short.
+//! Read next: `grammar.rs` makes commands, `judge.rs` and `agree.rs` compare, `shrink.rs` makes failures short,
+//! `logged.rs` kills a server that logs them.
 
 mod agree;
 mod grammar;
@@ -9,6 +10,7 @@ mod harm;
 mod judge;
 mod left_out;
 mod lines;
+mod logged;
 mod random;
 mod shrink;
 mod stream;
@@ -18,6 +20,7 @@ use crate::transcript::expectation_lines;
 use crate::value::quote;
 use grammar::{Grammar, Theme};
 use judge::{Judge, Mismatch};
+pub use logged::{LogReport, Loss, run_log};
 use random::Random;
 use std::fmt::Write;
 use std::io;
