@@ -9,6 +9,8 @@
 // `world.rs` pads its flags with it.
 use crossbeam_utils as _;
 
+#[path = "../../crates/server/src/journal/held.rs"]
+mod held;
 #[path = "../../crates/server/src/mailbox.rs"]
 mod mailbox;
 #[path = "../../crates/store/src/world.rs"]

@@ -15,7 +15,6 @@
 use crate::driver::Validator;
 use crate::route::Route;
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
-use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -50,6 +49,8 @@ pub struct Flights<W> {
     next: AtomicU64,
     /// Flights, absent keys and versions together: nothing to overtake where there is none.
     known: AtomicUsize,
+    /// Of them the versions.
+    versions: AtomicUsize,
     /// Whether a route is being warmed.
     is_warming: AtomicBool,
     /// Set when so much was overtaken that what is being warmed cannot be told from what is old.
@@ -61,8 +62,9 @@ pub struct Flights<W> {
 #[derive(Debug)]
 struct Part<W> {
     /// The flight of each key that is not overtaken.
-    current: HashMap<FlightKey, FlightId>,
-    flights: HashMap<FlightId, Flight<W>>,
+    current: HashMap<FlightKey, Flight<W>>,
+    /// Those that are.
+    passed: HashMap<FlightId, Flight<W>>,
     /// Until when keys are known to be absent, in milliseconds, and in which era that was noted.
     absent: HashMap<FlightKey, (u64, u64)>,
     /// What names the versions of copies.
@@ -73,10 +75,9 @@ struct Part<W> {
 
 #[derive(Debug)]
 struct Flight<W> {
-    key: FlightKey,
+    id: FlightId,
     route: Arc<Route>,
     began_ms: u64,
-    is_overtaken: bool,
     replaces: bool,
     waiters: Vec<W>,
 }
@@ -112,7 +113,7 @@ impl<W> Default for Flights<W> {
         let part = || {
             Mutex::new(Part {
                 current: HashMap::new(),
-                flights: HashMap::new(),
+                passed: HashMap::new(),
                 absent: HashMap::new(),
                 versions: HashMap::new(),
                 overtaken: HashSet::new(),
@@ -122,6 +123,7 @@ impl<W> Default for Flights<W> {
             parts: (0..PARTS).map(|_| part()).collect(),
             next: AtomicU64::new(1),
             known: AtomicUsize::new(0),
+            versions: AtomicUsize::new(0),
             is_warming: AtomicBool::new(false),
             is_warming_spoilt: AtomicBool::new(false),
             era: AtomicU64::new(0),
@@ -143,9 +145,7 @@ impl<W> Flights<W> {
             }
             None => {}
         }
-        if let Some(id) = part.current.get(&key).copied()
-            && let Some(flight) = part.flights.get_mut(&id)
-        {
+        if let Some(flight) = part.current.get_mut(&key) {
             flight.waiters.push(waiter);
             return Joined::Follows;
         }
@@ -162,9 +162,7 @@ impl<W> Flights<W> {
         waiter: Option<W>,
     ) -> Option<FlightId> {
         let mut part = self.part(hash);
-        if let Some(id) = part.current.get(&key).copied()
-            && let Some(flight) = part.flights.get_mut(&id)
-        {
+        if let Some(flight) = part.current.get_mut(&key) {
             flight.waiters.extend(waiter);
             return None;
         }
@@ -182,41 +180,34 @@ impl<W> Flights<W> {
     ) -> FlightId {
         // The number tells the part, too.
         let id = FlightId(self.next.fetch_add(1, Relaxed) * PARTS as u64 + part_of(hash) as u64);
-        part.current.insert(key.clone(), id);
         let (route, began_ms) = (Arc::clone(route), now_ms);
-        part.flights.insert(id, Flight { key, route, began_ms, is_overtaken: false, replaces, waiters });
+        part.current.insert(key, Flight { id, route, began_ms, replaces, waiters });
         self.known.fetch_add(1, Relaxed);
         id
     }
 
-    /// Ends a flight. `None` if it ended before.
-    pub fn land(&self, id: FlightId) -> Option<Landed<W>> {
+    /// Ends a flight, of this key. `None` if it ended before.
+    pub fn land(&self, id: FlightId, key: &FlightKey) -> Option<Landed<W>> {
         let mut part = self.part(id.0 % PARTS as u64);
-        let flight = part.flights.remove(&id)?;
+        let may_keep = part.current.get(key).is_some_and(|flight| flight.id == id);
+        let flight = if may_keep { part.current.remove(key) } else { part.passed.remove(&id) }?;
         self.known.fetch_sub(1, Relaxed);
-        if let Entry::Occupied(current) = part.current.entry(flight.key)
-            && *current.get() == id
-        {
-            current.remove();
-        }
         Some(Landed {
             route: flight.route,
             began_ms: flight.began_ms,
-            may_keep: !flight.is_overtaken,
+            may_keep,
             replaces: flight.replaces,
             waiters: flight.waiters,
         })
     }
 
-    /// The key of a flight that is under way.
-    pub fn key_of(&self, id: FlightId) -> Option<FlightKey> {
-        self.part(id.0 % PARTS as u64).flights.get(&id).map(|flight| flight.key.clone())
-    }
-
-    /// Gives those back who wait for a flight, which goes on without them.
-    pub fn release(&self, id: FlightId) -> Vec<W> {
+    /// Gives those back who wait for a flight, of this key, which goes on without them.
+    pub fn release(&self, id: FlightId, key: &FlightKey) -> Vec<W> {
         let mut part = self.part(id.0 % PARTS as u64);
-        part.flights.get_mut(&id).map(|flight| std::mem::take(&mut flight.waiters)).unwrap_or_default()
+        let part = &mut *part;
+        let current = part.current.get_mut(key).filter(|flight| flight.id == id);
+        let flight = current.or_else(|| part.passed.get_mut(&id));
+        flight.map(|flight| std::mem::take(&mut flight.waiters)).unwrap_or_default()
     }
 
     /// Notes that the store has nothing for a key, until then. It is for the caller to see that no write overtook this.
@@ -247,13 +238,9 @@ impl<W> Flights<W> {
             return;
         }
         let mut part = self.part(hash);
-        part.forget(key, &self.known);
+        part.forget(key, &self.known, &self.versions);
         self.note_overtaken(&mut part, key);
-        if let Some(id) = part.current.remove(key)
-            && let Some(flight) = part.flights.get_mut(&id)
-        {
-            flight.is_overtaken = true;
-        }
+        part.overtake(key);
     }
 
     /// Whether a key is known to be absent.
@@ -311,10 +298,12 @@ impl<W> Flights<W> {
         self.is_warming_spoilt.store(true, Relaxed);
         for index in 0..PARTS {
             let mut part = self.part(index as u64);
-            let before = part.absent.len() + part.versions.len();
+            let (absent, versions) = (part.absent.len(), part.versions.len());
             part.absent.retain(|key, _| !concerns(key));
             part.versions.retain(|key, _| !concerns(key));
-            self.known.fetch_sub(before - part.absent.len() - part.versions.len(), Relaxed);
+            let versions = versions - part.versions.len();
+            self.known.fetch_sub(absent - part.absent.len() + versions, Relaxed);
+            self.versions.fetch_sub(versions, Relaxed);
             overtake_where(&mut part, &mut concerns);
         }
     }
@@ -335,7 +324,7 @@ impl<W> Flights<W> {
 
     /// Notes what names the version of a copy, or that nothing does.
     pub fn note_version(&self, key: &FlightKey, hash: u64, version: Option<Validator>) {
-        if version.is_none() && self.is_idle() {
+        if version.is_none() && self.versions.load(Relaxed) == 0 {
             return;
         }
         let mut part = self.part(hash);
@@ -357,11 +346,13 @@ impl<W> Flights<W> {
         let after = part.versions.len();
         self.known.fetch_add(after.saturating_sub(before), Relaxed);
         self.known.fetch_sub(before.saturating_sub(after), Relaxed);
+        self.versions.fetch_add(after.saturating_sub(before), Relaxed);
+        self.versions.fetch_sub(before.saturating_sub(after), Relaxed);
     }
 
     /// What names the version of a copy. It is for the caller to know that there is one.
     pub fn version(&self, key: &FlightKey, hash: u64) -> Option<Validator> {
-        if self.is_idle() {
+        if self.versions.load(Relaxed) == 0 {
             return None;
         }
         self.part(hash).versions.get(key).cloned()
@@ -377,8 +368,9 @@ impl<W> Flights<W> {
         let (mut flights, mut waiters, mut absent) = (0, 0, 0);
         for index in 0..PARTS {
             let part = self.part(index as u64);
-            flights += part.flights.len();
-            waiters += part.flights.values().map(|flight| flight.waiters.len()).sum::<usize>();
+            flights += part.current.len() + part.passed.len();
+            let all = part.current.values().chain(part.passed.values());
+            waiters += all.map(|flight| flight.waiters.len()).sum::<usize>();
             absent += part.absent.len();
         }
         (flights, waiters, absent)
@@ -392,13 +384,7 @@ impl<W> Flights<W> {
 
 fn overtake_where<W>(part: &mut Part<W>, concerns: &mut impl FnMut(&FlightKey) -> bool) {
     let overtaken: Vec<FlightKey> = part.current.keys().filter(|key| concerns(key)).cloned().collect();
-    for key in overtaken {
-        if let Some(id) = part.current.remove(&key)
-            && let Some(flight) = part.flights.get_mut(&id)
-        {
-            flight.is_overtaken = true;
-        }
-    }
+    overtaken.iter().for_each(|key| part.overtake(key));
 }
 
 /// While it lives a route is being warmed.
@@ -416,10 +402,18 @@ impl<W> Drop for Warming<'_, W> {
 
 impl<W> Part<W> {
     /// Forgets what is known of a key.
-    fn forget(&mut self, key: &FlightKey, known: &AtomicUsize) {
-        let forgotten =
-            usize::from(self.absent.remove(key).is_some()) + usize::from(self.versions.remove(key).is_some());
-        known.fetch_sub(forgotten, Relaxed);
+    fn forget(&mut self, key: &FlightKey, known: &AtomicUsize, versions: &AtomicUsize) {
+        let absent = usize::from(self.absent.remove(key).is_some());
+        let version = usize::from(self.versions.remove(key).is_some());
+        known.fetch_sub(absent + version, Relaxed);
+        versions.fetch_sub(version, Relaxed);
+    }
+
+    /// What the flight of a key brings is not kept.
+    fn overtake(&mut self, key: &FlightKey) {
+        if let Some(flight) = self.current.remove(key) {
+            self.passed.insert(flight.id, flight);
+        }
     }
 }
 
@@ -450,9 +444,9 @@ mod tests {
         for waiter in 101..200 {
             assert_eq!(flights.join(key(1), 1, &route, 0, waiter), Joined::Follows);
         }
-        let landed = flights.land(id).expect("its landing");
+        let landed = flights.land(id, &key(1)).expect("its landing");
         assert_eq!((landed.waiters, landed.may_keep), ((100..200).collect(), true));
-        assert!(flights.land(id).is_none() && flights.is_idle());
+        assert!(flights.land(id, &key(1)).is_none() && flights.is_idle());
     }
 
     #[test]
@@ -461,10 +455,10 @@ mod tests {
         let Joined::Leads(first) = flights.join(key(1), 1, &route, 0, 1) else { panic!("leads") };
         flights.overtake(&key(1), 1);
         let Joined::Leads(second) = flights.join(key(1), 1, &route, 0, 2) else { panic!("another begins") };
-        let landed = flights.land(first).expect("its landing");
+        let landed = flights.land(first, &key(1)).expect("its landing");
         assert_eq!((landed.waiters, landed.may_keep), (vec![1], false));
         assert_eq!(flights.join(key(1), 1, &route, 0, 3), Joined::Follows);
-        let landed = flights.land(second).expect("its landing");
+        let landed = flights.land(second, &key(1)).expect("its landing");
         assert_eq!((landed.waiters, landed.may_keep), (vec![2, 3], true));
     }
 
@@ -501,7 +495,7 @@ mod tests {
             }
             let Joined::Leads(id) = flights.join(key(1), 1, &route, 0, 1) else { panic!("leads") };
             flights.invalidate(|concerned| *concerned == name(3) || *concerned == key(1));
-            assert!(!flights.land(id).expect("its landing").may_keep);
+            assert!(!flights.land(id, &key(1)).expect("its landing").may_keep);
             assert!(matches!(flights.join(name(3), 3, &route, 1, 2), Joined::Leads(_)));
             let is_known = flights.join(name(4), 4, &route, 1, 3) == Joined::Absent;
             assert_eq!(is_known, stays, "{count}");
@@ -533,19 +527,20 @@ mod tests {
                         open.iter_mut().filter(|(_, other, _)| *other == id).for_each(|flight| flight.2 = true);
                     }
                     3 if !open.is_empty() => {
-                        let (flight, _, overtaken) = open.remove(usize::from(id) % open.len());
-                        let landed = flights.land(flight).expect("it is under way");
+                        let (flight, id, overtaken) = open.remove(usize::from(id) % open.len());
+                        let landed = flights.land(flight, &key(id)).expect("it is under way");
                         prop_assert_eq!(landed.may_keep, !overtaken);
                         answered.extend(landed.waiters);
                     }
                     4 if !open.is_empty() => {
-                        answered.extend(flights.release(open[usize::from(id) % open.len()].0));
+                        let (flight, id, _) = open[usize::from(id) % open.len()];
+                        answered.extend(flights.release(flight, &key(id)));
                     }
                     _ => {}
                 }
             }
-            for (flight, ..) in open {
-                answered.extend(flights.land(flight).expect("it is under way").waiters);
+            for (flight, id, _) in open {
+                answered.extend(flights.land(flight, &key(id)).expect("it is under way").waiters);
             }
             answered.sort_unstable();
             prop_assert_eq!(answered, joined);

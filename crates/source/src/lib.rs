@@ -28,9 +28,9 @@ pub use driver::{
 };
 pub use flight::{FlightId, FlightKey, Flights, Joined, Landed, Warming};
 pub use pattern::{KEY_BYTES_MAX, KeyName, Pattern, parameter_of};
-pub use route::{FeedDown, OnError, Route, Writes};
+pub use route::{DEFAULT_POLICY, FeedDown, OnError, Route, Share, Writes};
 pub use routes::{ROUTES_MAX, Routes};
-pub use shape::{Shape, Shaped, joined, rows_by_key, text_of};
+pub use shape::{Shape, Shaped, joined, push_json_text, rows_by_key, text_of};
 pub use source::{Fsync, Secret, SourceSpec};
 pub use stats::RouteStats;
 pub use tags::TagTemplate;

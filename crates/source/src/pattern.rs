@@ -108,25 +108,40 @@ impl Pattern {
 
     /// What each name stands for in a key, or nothing if the key is none of the pattern's. O(length of the key).
     pub fn capture<'k>(&self, key: &'k [u8]) -> Option<Vec<&'k [u8]>> {
+        let mut captured = Vec::with_capacity(self.names.len());
+        self.each(key, &mut |word| captured.push(word)).then_some(captured)
+    }
+
+    /// Whether a key is one of the pattern's. O(length of the key); allocates nothing.
+    pub fn has(&self, key: &[u8]) -> bool {
+        self.each(key, &mut |_| ())
+    }
+
+    /// Shows what each name stands for in a key. False if the key is none of the pattern's.
+    fn each<'k>(&self, key: &'k [u8], show: &mut dyn FnMut(&'k [u8])) -> bool {
+        self.try_each(key, show).is_some_and(<[u8]>::is_empty)
+    }
+
+    /// As [`Pattern::each`], and answers what is left of the key behind the pattern.
+    fn try_each<'k>(&self, key: &'k [u8], show: &mut dyn FnMut(&'k [u8])) -> Option<&'k [u8]> {
         if key.len() > KEY_BYTES_MAX {
             return None;
         }
-        let mut captured = Vec::with_capacity(self.names.len());
         let mut rest = key;
         for (at, piece) in self.pieces.iter().enumerate() {
             match piece {
                 KeyPiece::Literal(bytes) => rest = rest.strip_prefix(bytes.as_slice())?,
                 KeyPiece::Name(name) => {
                     let length = self.length_of(*name, self.pieces.get(at + 1), rest)?;
-                    if let Some(kind) = self.names[*name].declared {
-                        parameter_of(&rest[..length], kind)?;
+                    if self.names[*name].declared.is_some_and(|kind| !is_of(&rest[..length], kind)) {
+                        return None;
                     }
-                    captured.push(&rest[..length]);
+                    show(&rest[..length]);
                     rest = &rest[length..];
                 }
             }
         }
-        rest.is_empty().then_some(captured)
+        Some(rest)
     }
 
     /// How many bytes a name takes at the start of `rest`, given what follows it.
@@ -282,36 +297,47 @@ fn steps(tokens: &[Token], at: usize, inside: bool) -> Vec<(Class, usize, bool)>
     steps
 }
 
+/// Whether a word of a key is of a type. Allocates nothing.
+fn is_of(word: &[u8], kind: ParameterType) -> bool {
+    let Ok(text) = std::str::from_utf8(word) else { return kind == ParameterType::Bytes };
+    match kind {
+        ParameterType::Bytes => true,
+        // No store keeps a NUL in text.
+        ParameterType::Text => !text.contains('\0'),
+        ParameterType::Integer => {
+            // One number has one key: no zeros in front, no plus.
+            let digits = text.strip_prefix('-').unwrap_or(text);
+            let is_plain = text == "0" || digits.starts_with(|digit: char| ('1'..='9').contains(&digit));
+            is_plain && text.parse::<i64>().is_ok()
+        }
+        ParameterType::Number => {
+            let is_plain = text.bytes().all(|byte| Class::Number.has(byte));
+            is_plain && text.parse::<f64>().is_ok_and(f64::is_finite)
+        }
+        ParameterType::Uuid => {
+            text.len() == 36
+                && text.bytes().enumerate().all(|(at, byte)| match at {
+                    8 | 13 | 18 | 23 => byte == b'-',
+                    _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+                })
+        }
+    }
+}
+
 /// What a word of a key is as a value of a type, or nothing if it is none.
 pub fn parameter_of(word: &[u8], kind: ParameterType) -> Option<Parameter> {
+    if !is_of(word, kind) {
+        return None;
+    }
     if kind == ParameterType::Bytes {
         return Some(Parameter::Bytes(word.into()));
     }
     let text = std::str::from_utf8(word).ok()?;
     match kind {
-        ParameterType::Text | ParameterType::Bytes => {
-            // No store keeps a NUL in text.
-            (!text.contains('\0')).then(|| Parameter::Text(text.into()))
-        }
-        ParameterType::Integer => {
-            // One number has one key: no zeros in front, no plus.
-            let digits = text.strip_prefix('-').unwrap_or(text);
-            let is_plain = text == "0" || digits.starts_with(|digit: char| ('1'..='9').contains(&digit));
-            if is_plain { text.parse().ok().map(Parameter::Integer) } else { None }
-        }
-        ParameterType::Number => {
-            let number: f64 = text.parse().ok()?;
-            let is_plain = text.bytes().all(|byte| Class::Number.has(byte));
-            (is_plain && number.is_finite()).then_some(Parameter::Number(number))
-        }
-        ParameterType::Uuid => {
-            let is_uuid = text.len() == 36
-                && text.bytes().enumerate().all(|(at, byte)| match at {
-                    8 | 13 | 18 | 23 => byte == b'-',
-                    _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
-                });
-            is_uuid.then(|| Parameter::Uuid(text.into()))
-        }
+        ParameterType::Text | ParameterType::Bytes => Some(Parameter::Text(text.into())),
+        ParameterType::Integer => text.parse().ok().map(Parameter::Integer),
+        ParameterType::Number => text.parse().ok().map(Parameter::Number),
+        ParameterType::Uuid => Some(Parameter::Uuid(text.into())),
     }
 }
 

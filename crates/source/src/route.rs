@@ -13,7 +13,7 @@ use crate::shape::Shape;
 use crate::stats::RouteStats;
 use crate::tags::TagTemplate;
 use crate::template::{Language, Parameter, ParameterType, Template};
-use crate::words::{LineError, Words, bytes, duration, duration_text, number, unknown, yes};
+use crate::words::{LineError, Words, bytes, duration, duration_text, large_bytes, number, unknown, yes};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +48,15 @@ pub enum Writes {
     Behind,
     /// The copy is the client's to write, as without a route.
     Cache,
+}
+
+/// How much memory the keys of a route may take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Share {
+    /// So many bytes.
+    Bytes(usize),
+    /// So much of `maxmemory`; without that no limit.
+    Percent(u8),
 }
 
 /// One `route` line.
@@ -93,6 +102,10 @@ pub struct Route {
     pub set: Option<Template>,
     /// What runs in the store for DEL.
     pub del: Option<Template>,
+    /// What runs in the store for HSET: once for each field and value, or once with the fields by their names.
+    pub hset: Option<Template>,
+    /// What runs in the store for each field of HDEL.
+    pub hdel: Option<Template>,
     /// Whether EXISTS and TTL load, too.
     pub exists_loads: bool,
     /// Columns of tables whose changes concern it: (table, column for each name of the pattern).
@@ -103,6 +116,10 @@ pub struct Route {
     pub tags: Vec<TagTemplate>,
     /// How much one key may be.
     pub limits: Limits,
+    /// How much all its keys may be, where they have room of their own.
+    pub share: Option<Share>,
+    /// The policy by which they leave when they would be more.
+    pub policy: Option<String>,
     /// The words it was made of.
     pub words: Vec<String>,
     /// What is counted of it.
@@ -125,12 +142,16 @@ const OPTIONS: &[&str] = &[
     "writes",
     "set",
     "del",
+    "hset",
+    "hdel",
     "exists",
     "invalidate",
     "feed-down",
     "tags",
     "max-rows",
     "max-bytes",
+    "maxmemory",
+    "maxmemory-policy",
     "db",
 ];
 
@@ -189,11 +210,15 @@ impl Route {
             writes: Writes::Refuse,
             set: None,
             del: None,
+            hset: None,
+            hdel: None,
             exists_loads: false,
             invalidate: Vec::new(),
             feed_down: FeedDown::Serve,
             tags: Vec::new(),
             limits: Limits { rows: 10_000, bytes: 8 << 20 },
+            share: None,
+            policy: None,
             words: Vec::new(),
             stats: Arc::default(),
         }
@@ -212,6 +237,8 @@ impl Route {
             "warm" => self.warm = Some(reader.read(option, statement)?),
             "set" => self.set = Some(reader.read(option, statement)?),
             "del" => self.del = Some(reader.read(option, statement)?),
+            "hset" => self.hset = Some(reader.read(option, statement)?),
+            "hdel" => self.hdel = Some(reader.read(option, statement)?),
             "ttl" => self.ttl = reader.read(option, duration)?,
             "jitter" => self.jitter_percent = reader.read(option, |word| number(word, 0, 90))? as u8,
             "negative-ttl" => self.negative_ttl = reader.read(option, duration)?,
@@ -240,6 +267,10 @@ impl Route {
                 self.limits.rows = reader.read(option, |word| number(word, 1, 10_000_000))? as usize
             }
             "max-bytes" => self.limits.bytes = reader.read(option, bytes)?,
+            "maxmemory" => self.share = Some(reader.read(option, share)?),
+            "maxmemory-policy" => {
+                self.policy = Some(reader.read(option, |word| Ok(word.to_ascii_lowercase()))?)
+            }
             "db" => self.db = reader.read(option, |word| number(word, 0, 16_383))? as u32,
             _ => return Err(unknown(reader.place(), option, OPTIONS)),
         }
@@ -276,19 +307,55 @@ impl Route {
                 format!("${name} is neither $value nor a name of the pattern"),
             ));
         }
+        self.check_field_names(&known, &at)?;
         if self.feed_down != FeedDown::Serve && self.invalidate.is_empty() {
             let what = "feed-down needs something to be told of: invalidate table.column";
             return Err(LineError::new(at("feed-down"), what));
         }
+        if self.policy.is_some() && self.share.is_none() {
+            let what = "maxmemory-policy needs room of its own to keep to: maxmemory 20%, or a size";
+            return Err(LineError::new(at("maxmemory-policy"), what));
+        }
         let has_statements = matches!(self.writes, Writes::Through | Writes::Behind);
         let name = self.writes.name();
-        if has_statements && self.set.is_none() && self.del.is_none() {
-            let what = format!("writes {name} needs a statement: set \"...\" or del \"...\", or both");
+        let statements = [&self.set, &self.del, &self.hset, &self.hdel];
+        if has_statements && statements.iter().all(|statement| statement.is_none()) {
+            let what = format!("writes {name} needs a statement: set \"...\", del \"...\", hset or hdel");
             return Err(LineError::new(at("writes"), what));
         }
         if has_statements && self.set.is_some() && self.shape != Shape::String {
             let what = format!("SET writes {name} only where the shape is string");
             return Err(LineError::new(at("set"), what));
+        }
+        Ok(())
+    }
+
+    /// Statements for fields are for hashes, and say which field they mean.
+    fn check_field_names(
+        &self,
+        known: &dyn Fn(&String) -> bool,
+        at: &dyn Fn(&str) -> usize,
+    ) -> Result<(), LineError> {
+        for (option, statement) in [("hset", &self.hset), ("hdel", &self.hdel)] {
+            let Some(statement) = statement else { continue };
+            if self.shape != Shape::Hash {
+                return Err(LineError::new(at(option), format!("{option} is for the shape hash")));
+            }
+            let has = |name: &str| statement.names().iter().any(|own| own == name);
+            let others = |name: &&String| !known(name) && *name != "field" && *name != "value";
+            let other = statement.names().iter().find(others);
+            let what = match (option, other) {
+                ("hdel", Some(name)) => format!("${name} is neither $field nor a name of the pattern"),
+                ("hdel", None) if !has("field") => "it must say which field: $field".to_owned(),
+                ("hset", None) if !(has("field") && has("value")) => {
+                    "it must have $field and $value, or names of fields, like $email".to_owned()
+                }
+                ("hset", Some(name)) if has("field") || has("value") => {
+                    format!("${name} is a field by its name: that goes with neither $field nor $value")
+                }
+                _ => continue,
+            };
+            return Err(LineError::new(at(option), what));
         }
         Ok(())
     }
@@ -349,14 +416,59 @@ impl Route {
             if let Some(value) = value
                 && name == "value"
             {
-                let text = parameter_of(value, ParameterType::Text);
-                return Some(text.unwrap_or(Parameter::Bytes(value.into())));
+                return Some(text_or_bytes(value));
             }
             let place = self.pattern.names().iter().position(|own| own.name == *name)?;
             words.get(place).cloned()
         };
         let values: Option<Vec<Parameter>> = statement.names().iter().map(bind).collect();
         Some((statement, values?))
+    }
+
+    /// The statements by which the store changes when fields of a key are set, or removed where they have no value, and what is
+    /// bound to their names.
+    ///
+    /// # Errors
+    /// The key is not of the types of the route's names, or a field is none that its statement names.
+    pub fn field_statements(
+        &self,
+        key: &[u8],
+        fields: &[(&[u8], Option<&[u8]>)],
+    ) -> Result<Vec<(&Template, Vec<Parameter>)>, String> {
+        let words =
+            self.words_of(key).ok_or("the key is not of the types that the names of its route have")?;
+        let is_set = fields.iter().any(|(_, value)| value.is_some());
+        let (option, statement) = if is_set { ("hset", &self.hset) } else { ("hdel", &self.hdel) };
+        let statement = statement.as_ref().ok_or_else(|| format!("the route has no statement {option}"))?;
+        let of_pattern = |name: &String| {
+            let place = self.pattern.names().iter().position(|own| own.name == *name)?;
+            words.get(place).cloned()
+        };
+        if statement.names().iter().any(|name| name == "field") {
+            let one = |(field, value): &(&[u8], Option<&[u8]>)| {
+                let bind = |name: &String| match (name.as_str(), value) {
+                    ("field", _) => text_or_bytes(field),
+                    ("value", Some(value)) => text_or_bytes(value),
+                    _ => of_pattern(name).unwrap_or(Parameter::Null),
+                };
+                (statement, statement.names().iter().map(bind).collect())
+            };
+            return Ok(fields.iter().map(one).collect());
+        }
+        let named = |field: &[u8]| statement.names().iter().any(|name| name.as_bytes() == field);
+        let is_of_pattern =
+            |field: &[u8]| self.pattern.names().iter().any(|own| own.name.as_bytes() == field);
+        if let Some((field, _)) = fields.iter().find(|(field, _)| !named(field) || is_of_pattern(field)) {
+            let field = String::from_utf8_lossy(field);
+            return Err(format!("its route has no field '{field}' in its statement {option}"));
+        }
+        let bind = |name: &String| {
+            // Of several values of one field the last counts, as in Redis.
+            let given = fields.iter().rev().find(|(field, _)| *field == name.as_bytes());
+            let value = given.and_then(|(_, value)| *value).map(text_or_bytes);
+            value.or_else(|| of_pattern(name)).unwrap_or(Parameter::Null)
+        };
+        Ok(vec![(statement, statement.names().iter().map(bind).collect())])
     }
 
     /// What the pattern's names stand for in a key.
@@ -406,7 +518,43 @@ impl Route {
             let tags: Vec<&str> = self.tags.iter().map(TagTemplate::text).collect();
             lines.push(("tags", tags.join(" ")));
         }
+        if let Some(share) = self.share {
+            lines.push(("maxmemory", share.text()));
+            lines
+                .push(("maxmemory-policy", self.policy.clone().unwrap_or_else(|| DEFAULT_POLICY.to_owned())));
+        }
         lines
+    }
+}
+
+/// The policy of a route with room of its own that names none.
+pub const DEFAULT_POLICY: &str = "adaptive";
+
+impl Share {
+    /// As it is written in a line.
+    pub fn text(self) -> String {
+        match self {
+            Share::Bytes(bytes) => bytes.to_string(),
+            Share::Percent(percent) => format!("{percent}%"),
+        }
+    }
+
+    /// In bytes, where `maxmemory` is so much; `None` for no limit at all.
+    pub fn bytes(self, maxmemory: Option<usize>) -> Option<usize> {
+        match self {
+            Share::Bytes(bytes) => Some(bytes),
+            Share::Percent(percent) => maxmemory.map(|bytes| bytes / 100 * usize::from(percent)),
+        }
+    }
+}
+
+fn share(word: &str) -> Result<Share, String> {
+    match word.strip_suffix('%') {
+        Some(percent) => match percent.parse() {
+            Ok(percent @ 1..=100) => Ok(Share::Percent(percent)),
+            _ => Err(format!("'{word}' is no share from 1% to 100%")),
+        },
+        None => large_bytes(word).map(Share::Bytes),
     }
 }
 
@@ -471,6 +619,11 @@ fn beta(word: &str) -> Result<f64, String> {
     }
 }
 
+/// A value that a client wrote, as text where it is any.
+fn text_or_bytes(value: &[u8]) -> Parameter {
+    parameter_of(value, ParameterType::Text).unwrap_or_else(|| Parameter::Bytes(value.into()))
+}
+
 /// As [`invalidation`] reads it.
 fn invalidation_text((table, columns): &(String, Vec<String>)) -> String {
     match columns.as_slice() {
@@ -531,7 +684,7 @@ mod tests {
 
     #[test]
     fn wrong_lines_say_at_which_word() {
-        let wrong: [(&[&str], usize); 10] = [
+        let wrong: [(&[&str], usize); 17] = [
             (&[], 0),
             (&["user:<id", "shop"], 0),
             (&["user:<id>", "crm", "as", "hash"], 1),
@@ -542,10 +695,42 @@ mod tests {
             (&["user:<id>", "shop", "as", "hash", "ttl", "5m"], 6),
             (&["user:<key>", "shop", "as", "hash", "query", QUERY], 5),
             (&["user:<id>", "shop", "as", "hash", "query", QUERY, "invalidate", "users(a,b)"], 7),
+            (&["user:<id>", "shop", "as", "hash", "query", QUERY, "maxmemory", "101%"], 7),
+            (&["user:<id>", "shop", "as", "string", "query", QUERY, "hset", "U $id $field $value"], 7),
+            (&["user:<id>", "shop", "as", "hash", "query", QUERY, "hset", "U $id $field"], 7),
+            (&["user:<id>", "shop", "as", "hash", "query", QUERY, "hset", "U $id $field $name"], 7),
+            (&["user:<id>", "shop", "as", "hash", "query", QUERY, "hdel", "D $id"], 7),
+            (&["user:<id>", "shop", "as", "hash", "query", QUERY, "hdel", "D $id $field $x"], 7),
+            (&["user:<id>", "shop", "as", "hash", "query", QUERY, "maxmemory-policy", "lru"], 7),
         ];
         for (line, word) in wrong {
             let error = route(line).expect_err("wrong");
             assert_eq!(error.word, word, "{line:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn fields_are_bound_one_by_one_or_by_their_names() {
+        let text = |text: &str| Parameter::Text(text.into());
+        let (one, two) = ((&b"name"[..], Some(&b"Ada"[..])), (&b"email"[..], Some(&b"a@x"[..])));
+        let line = ["user:<id:int>", "shop", "as", "hash", "query", QUERY, "hset", "U $id $field $value"];
+        let each = route(&line).expect("a route");
+        let bound = each.field_statements(b"user:7", &[one, two]).expect("fits");
+        let values: Vec<_> = bound.into_iter().map(|(_, values)| values).collect();
+        let seven = Parameter::Integer(7);
+        assert_eq!(values[0], [seven.clone(), text("name"), text("Ada")]);
+        assert_eq!(values[1], [seven.clone(), text("email"), text("a@x")]);
+        assert!(each.field_statements(b"user:x", &[one]).is_err());
+        assert!(each.field_statements(b"user:7", &[(b"name", None)]).is_err(), "no hdel");
+        let line = ["user:<id:int>", "shop", "as", "hash", "query", QUERY, "hset", "U $id $name $email"];
+        let once = route(&line).expect("a route");
+        let values = |fields: &[(&[u8], Option<&[u8]>)]| {
+            once.field_statements(b"user:7", fields).map(|bound| bound[0].1.clone())
+        };
+        assert_eq!(values(&[two]), Ok(vec![seven.clone(), Parameter::Null, text("a@x")]));
+        assert_eq!(values(&[one, (b"name", Some(b"Eve"))]), Ok(vec![seven, text("Eve"), Parameter::Null]));
+        for field in [&b"age"[..], b"id"] {
+            assert!(values(&[(field, Some(b"8"))]).is_err());
         }
     }
 

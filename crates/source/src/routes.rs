@@ -67,9 +67,9 @@ impl Routes {
     pub fn find(&self, db: u32, key: &[u8]) -> Option<&Arc<Route>> {
         let first = usize::from(*key.first()?);
         let places = self.by_first.get(first)?.iter().chain(self.by_first.get(256)?);
-        places.filter_map(|place| self.routes.get(usize::from(*place))).find(|route| {
-            route.db == db && key.starts_with(route.pattern.prefix()) && route.pattern.capture(key).is_some()
-        })
+        places
+            .filter_map(|place| self.routes.get(usize::from(*place)))
+            .find(|route| route.db == db && route.pattern.has(key))
     }
 
     /// How long before its end a copy needs a look when it is read, as loads go at present: it may be old, or to be

@@ -273,7 +273,7 @@ fn json_of_row(columns: &[Column], cells: &[Cell]) -> Result<Vec<u8>, String> {
 }
 
 /// Text in JSON's quotes (RFC 8259, section 7).
-fn push_json_text(out: &mut Vec<u8>, text: &str) {
+pub fn push_json_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     for ch in text.chars() {
         match ch {

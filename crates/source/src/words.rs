@@ -107,8 +107,18 @@ pub(crate) fn number(word: &str, min: u64, max: u64) -> Result<u64, String> {
     }
 }
 
-/// Bytes: `1048576`, `64k`, `8mb`.
+/// Bytes: `1048576`, `64k`, `8mb`; at most a gigabyte.
 pub(crate) fn bytes(word: &str) -> Result<usize, String> {
+    let size = bytes_in(word).filter(|size| (1..=1 << 30).contains(size));
+    size.ok_or_else(|| format!("'{word}' is no size from 1 to 1gb"))
+}
+
+/// Bytes, however many.
+pub(crate) fn large_bytes(word: &str) -> Result<usize, String> {
+    bytes_in(word).filter(|size| *size > 0).ok_or_else(|| format!("'{word}' is no size (like 512mb, 4gb)"))
+}
+
+fn bytes_in(word: &str) -> Option<usize> {
     const UNITS: [(&str, usize); 7] = [
         ("gb", 1 << 30),
         ("mb", 1 << 20),
@@ -123,9 +133,7 @@ pub(crate) fn bytes(word: &str) -> Result<usize, String> {
         .iter()
         .find_map(|(unit, scale)| lower.strip_suffix(unit).map(|number| (number, *scale)))
         .unwrap_or((&lower, 1));
-    let size = number.parse::<usize>().ok().and_then(|number| number.checked_mul(scale));
-    size.filter(|size| (1..=1 << 30).contains(size))
-        .ok_or_else(|| format!("'{word}' is no size from 1 to 1gb"))
+    number.parse::<usize>().ok().and_then(|number| number.checked_mul(scale))
 }
 
 /// `yes` or `no`.
@@ -186,6 +194,8 @@ mod tests {
     fn sizes_are_read() {
         assert_eq!((bytes("64k"), bytes("8MB"), bytes("17")), (Ok(65_536), Ok(8 << 20), Ok(17)));
         assert!(bytes("0").is_err() && bytes("2gb").is_err() && bytes("x").is_err());
+        assert_eq!(large_bytes("2gb"), Ok(2 << 30));
+        assert!(large_bytes("0").is_err() && large_bytes("99999999999999gb").is_err());
     }
 
     #[test]
