@@ -170,6 +170,22 @@ fn who_begins_to_track_hears_nothing_of_what_was_before() {
     }
 }
 
+/// Commands that have run often take a shorter way, in transactions too.
+#[test]
+fn what_transactions_read_is_tracked_however_often_they_ran() {
+    let server = larder(1, &[]);
+    let (mut writer, mut cache) = (server.client(), Cache::new(&server, ""));
+    for number in 0..300 {
+        for line in ["MULTI", "GET key:1", "EXEC"] {
+            cache.client.run(line).unwrap();
+        }
+        cache.copies.insert("key:1".to_owned(), None);
+        ok(&mut writer, "SET key:1 value");
+        cache.catch_up();
+        assert!(cache.copies.is_empty(), "it is not told after {number} transactions");
+    }
+}
+
 #[test]
 fn keys_that_are_evicted_are_told_of() {
     let server = larder(2, &["--maxmemory", "17mb", "--maxmemory-policy", "allkeys-lru"]);

@@ -234,10 +234,11 @@ impl Core {
         }
     }
 
-    /// Whether the next command of a transaction may go the short way.
+    /// Whether the next command of a transaction may go the short way: nobody follows what it reads or does not find.
     fn is_plain_in_exec(&mut self, conn: &Connection) -> bool {
         self.local.no_touch = conn.no_touch;
-        !self.look_up_attention() && conn.reply_mode != ReplyMode::Off
+        let is_followed = conn.tracked.is_some() || self.local.unfound.is_on;
+        !self.look_up_attention() && !is_followed && conn.reply_mode != ReplyMode::Off
     }
 
     /// Runs a command on one key that needs nothing else, as [`Core::run_on_key`] does outside of a transaction.
