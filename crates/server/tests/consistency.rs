@@ -24,8 +24,11 @@ const WRITERS: usize = 2;
 const READERS: usize = 3;
 /// Between two writes of a writer, so that copies are found, too.
 const PAUSE: Duration = Duration::from_micros(300);
-/// How old a copy may be: a cut feed is noticed and copies are passed by within far less, unless the machine is busy.
+/// How old a copy may be: a cut feed is noticed and copies are passed by within far less, unless the machine is busy. What the
+/// store needs for a new session and a statement comes on top of it: a store that is held up tells of changes late, too.
 const STALE_MAX: Duration = Duration::from_secs(3);
+/// Between two looks at how long the store needs.
+const PROBE_EVERY: Duration = Duration::from_millis(100);
 
 /// What somebody does to a store.
 trait Writes: Send {
@@ -44,6 +47,15 @@ struct History {
     is_over: AtomicBool,
     went_back: AtomicU64,
     refused: AtomicUsize,
+    held_up: Mutex<HeldUp>,
+}
+
+/// How long the store has needed to serve somebody who came anew.
+#[derive(Default)]
+struct HeldUp {
+    longest: Duration,
+    /// Who is served at this time came then.
+    since: Option<Instant>,
 }
 
 impl History {
@@ -56,6 +68,21 @@ impl History {
             is_over: AtomicBool::new(false),
             went_back: AtomicU64::new(0),
             refused: AtomicUsize::new(0),
+            held_up: Mutex::default(),
+        }
+    }
+
+    /// Looks again and again how long the store needs, until all is over.
+    fn probe<W: Writes>(&self, begin: &impl Fn() -> W) {
+        while !self.is_over.load(Relaxed) {
+            self.held_up.lock().unwrap().since = Some(Instant::now());
+            // A key that nobody reads.
+            begin().write(KEYS, 1);
+            let mut held_up = self.held_up.lock().unwrap();
+            held_up.longest = held_up.needs();
+            held_up.since = None;
+            drop(held_up);
+            thread::sleep(PROBE_EVERY);
         }
     }
 
@@ -66,14 +93,23 @@ impl History {
     /// Checks what a reader got that asked at `asked`.
     fn read(&self, key: usize, version: u64, asked: Instant) {
         let done = self.done[key].lock().unwrap();
-        let newer = done.iter().find(|(newer, at)| *newer > version && *at + STALE_MAX < asked);
-        if let Some((newer, at)) = newer {
-            panic!(
-                "key {key}: version {version} was read {:?} after {newer} was stored, {:?} after the start",
-                asked.duration_since(*at),
-                asked.duration_since(self.start)
-            );
-        }
+        let Some((newer, at)) = done.iter().find(|(newer, at)| *newer > version && *at + STALE_MAX < asked)
+        else {
+            return;
+        };
+        let needs = self.held_up.lock().unwrap().needs();
+        assert!(
+            *at + STALE_MAX + needs >= asked,
+            "key {key}: version {version} was read {:?} after {newer} was stored, {:?} after the start; the store needed {needs:?}",
+            asked.duration_since(*at),
+            asked.duration_since(self.start)
+        );
+    }
+}
+
+impl HeldUp {
+    fn needs(&self) -> Duration {
+        self.longest.max(self.since.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 }
 
@@ -101,6 +137,7 @@ fn contend<W: Writes>(
             let (history, writer) = (&history, &writer);
             scope.spawn(move || write(history, number, writer));
         }
+        scope.spawn(|| history.probe(&writer));
         let readers: Vec<_> = (0..READERS)
             .map(|seed| {
                 let history = &history;
@@ -118,7 +155,11 @@ fn contend<W: Writes>(
     });
     let (back, refused) = (history.went_back.load(Relaxed), history.refused.load(Relaxed));
     let writes: usize = history.done.iter().map(|done| done.lock().unwrap().len()).sum();
-    eprintln!("{}+ reads, {writes} writes, {back} went back, {refused} refused", reads() * READERS);
+    let needed = history.held_up.lock().unwrap().longest;
+    eprintln!(
+        "{}+ reads, {writes} writes, {back} went back, {refused} refused, the store needed {needed:?}",
+        reads() * READERS
+    );
     history
 }
 
