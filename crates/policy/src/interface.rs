@@ -1,6 +1,6 @@
 //! What policies and the holder of entries are to each other: see the crate's documentation for the reasons.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::fmt;
 
 /// Names an entry: 32 bits of its key's hash, those below the bits that chose the policy's part of the keyspace.
@@ -35,7 +35,7 @@ impl Epoch {
 }
 
 /// What a policy sees of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// The policy's own 24 bits.
     pub field: u32,
@@ -55,86 +55,57 @@ impl Seen {
     }
 }
 
-/// An entry that a walk comes past: what is at hand, and the rest for those who ask.
-#[derive(Clone, Copy)]
-pub struct Glance<'a> {
-    /// The policy's own 24 bits.
-    pub field: u32,
-    /// When it ends; `u64::MAX` when it does not.
-    pub deadline: u64,
-    /// Whether its time has come already.
-    pub is_over: bool,
-    /// Tells the rest.
-    pub entry: &'a dyn Passing,
-}
-
-/// What a holder of entries tells of one that a walk comes past, where it is asked: each answer costs some.
+/// What a holder of entries tells of those that a walk comes past, by their places among them, where it is asked: each answer
+/// costs some.
 pub trait Passing {
-    /// Its name.
-    fn at(&self) -> Ref;
+    /// The name of one.
+    fn at(&self, index: usize) -> Ref;
 
-    /// What it takes of the limit.
-    fn bytes(&self) -> u32;
-
-    /// Writes the policy's bits.
-    fn set_field(&self, field: u32);
+    /// Writes the policy's bits of one.
+    fn set_field(&self, index: usize, field: u32);
 }
 
-impl Glance<'_> {
-    /// Its name.
-    #[must_use]
-    pub fn at(&self) -> Ref {
-        self.entry.at()
-    }
-
-    /// All of it.
-    #[must_use]
-    pub fn seen(&self) -> Seen {
-        let Glance { field, deadline, is_over, entry } = *self;
-        Seen { field, bytes: entry.bytes(), deadline, is_over }
-    }
-}
-
-impl fmt::Debug for Glance<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Glance").field("at", &self.at()).field("seen", &self.seen()).finish()
-    }
-}
-
-/// An entry of which all is at hand, for holders that write fields after the walk.
-#[derive(Clone, Debug)]
+/// Entries of which all is at hand, for holders that write fields after the walk.
+#[derive(Debug, Default)]
 pub struct Shown {
-    at: Ref,
-    seen: Seen,
-    written: Cell<Option<u32>>,
+    names: Vec<Ref>,
+    seen: Vec<Seen>,
+    written: RefCell<Vec<(Ref, u32)>>,
 }
 
 impl Shown {
-    /// The entry of this name that looks so.
-    #[must_use]
-    pub fn new(at: Ref, seen: Seen) -> Self {
-        Shown { at, seen, written: Cell::new(None) }
+    /// Adds the entry of this name that looks so.
+    pub fn add(&mut self, at: Ref, seen: Seen) {
+        self.names.push(at);
+        self.seen.push(seen);
     }
 
-    /// Shows it. Answers the field that was written, if one was.
-    pub fn to(&self, show: &mut dyn FnMut(&Glance<'_>)) -> Option<u32> {
-        let Seen { field, deadline, is_over, .. } = self.seen;
-        show(&Glance { field, deadline, is_over, entry: self });
+    /// Shows them. Answers the fields that were written, which none of them has any more.
+    pub fn to(&mut self, show: &mut dyn FnMut(&[Seen], &dyn Passing)) -> Vec<(Ref, u32)> {
+        if !self.names.is_empty() {
+            show(&self.seen, self);
+        }
+        self.names.clear();
+        self.seen.clear();
         self.written.take()
     }
 }
 
+impl FromIterator<(Ref, Seen)> for Shown {
+    fn from_iter<I: IntoIterator<Item = (Ref, Seen)>>(entries: I) -> Self {
+        let mut shown = Shown::default();
+        entries.into_iter().for_each(|(at, seen)| shown.add(at, seen));
+        shown
+    }
+}
+
 impl Passing for Shown {
-    fn at(&self) -> Ref {
-        self.at
+    fn at(&self, index: usize) -> Ref {
+        self.names[index]
     }
 
-    fn bytes(&self) -> u32 {
-        self.seen.bytes
-    }
-
-    fn set_field(&self, field: u32) {
-        self.written.set(Some(field));
+    fn set_field(&self, index: usize, field: u32) {
+        self.written.borrow_mut().push((self.names[index], field));
     }
 }
 
@@ -146,9 +117,9 @@ pub trait Entries {
     /// Writes the policy's bits of an entry. Nothing happens when it is gone.
     fn set_field(&mut self, at: Ref, field: u32);
 
-    /// Shows about eight entries, a bucket, from a position in the order of references on; answers the position after
-    /// them, 0 when the end was reached. Nothing is shown of what cannot be had at the moment.
-    fn walk(&mut self, from: u32, show: &mut dyn FnMut(&Glance<'_>)) -> u32;
+    /// Shows about eight entries, a bucket, from a position in the order of references on, some or all at once; answers the
+    /// position after them, 0 when the end was reached. Nothing is shown of what cannot be had at the moment.
+    fn walk(&mut self, from: u32, show: &mut dyn FnMut(&[Seen], &dyn Passing)) -> u32;
 
     /// Entries held.
     fn len(&self) -> usize;

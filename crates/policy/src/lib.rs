@@ -50,7 +50,6 @@ pub mod svg;
 
 pub use hits::{Hits, Recording};
 pub use interface::{
-    Entries, Epoch, FIELD_BITS, FIELD_MAX, Glance, KEPT_NOTHING, Passing, Policy, Ref, Scope, Seen, Shown,
-    Step,
+    Entries, Epoch, FIELD_BITS, FIELD_MAX, KEPT_NOTHING, Passing, Policy, Ref, Scope, Seen, Shown, Step,
 };
 pub use random::{Random, mix};

@@ -156,10 +156,15 @@ impl Rings {
     }
 
     /// Gives the last page back where more than a quarter of all chunks are free. What it held moves; some microseconds.
+    #[inline]
     pub fn shrink(&mut self) {
-        if self.free < (self.pages.len() / 4 + PAGES_SPARE) * PAGE {
-            return;
+        if self.free >= (self.pages.len() / 4 + PAGES_SPARE) * PAGE {
+            self.give_page();
         }
+    }
+
+    #[cold]
+    fn give_page(&mut self) {
         let start = (self.pages.len() - 1) * PAGE;
         let Some(page) = self.pages.last_mut() else { return };
         page.free = NONE;
@@ -197,7 +202,23 @@ impl Rings {
     }
 
     /// Appends a reference to a queue.
+    #[inline]
     pub fn push(&mut self, queue: usize, at: Ref) {
+        if let Some(held) = self.queues.get_mut(queue)
+            && held.last != NONE
+            && let Some(page) = self.pages.get_mut(held.last as usize / PAGE)
+            && let Some(place) = page.chunks[held.last as usize % PAGE].refs.get_mut(held.last_end as usize)
+        {
+            *place = at.0;
+            (held.last_end, held.len) = (held.last_end + 1, held.len + 1);
+            self.len += 1;
+        } else {
+            self.push_in_chunk(queue, at);
+        }
+    }
+
+    /// As `push`, where the queue has no chunk with room.
+    fn push_in_chunk(&mut self, queue: usize, at: Ref) {
         let mut held = self.queue(queue);
         if held.last == NONE || held.last_end as usize == CHUNK {
             let chunk = self.take_chunk();
@@ -217,7 +238,21 @@ impl Rings {
     }
 
     /// Takes the oldest reference of a queue.
+    #[inline]
     pub fn pop(&mut self, queue: usize) -> Option<Ref> {
+        let held = self.queues.get_mut(queue)?;
+        if held.len < 2 || held.first_at as usize + 1 == CHUNK {
+            return self.pop_last_of_chunk(queue);
+        }
+        let page = self.pages.get(held.first as usize / PAGE)?;
+        let at = page.chunks[held.first as usize % PAGE].refs[held.first_at as usize];
+        (held.first_at, held.len) = (held.first_at + 1, held.len - 1);
+        self.len -= 1;
+        Some(Ref(at))
+    }
+
+    /// As `pop`, where that is the last of its chunk, or there is none.
+    fn pop_last_of_chunk(&mut self, queue: usize) -> Option<Ref> {
         let mut held = self.queue(queue);
         if held.len == 0 {
             return None;

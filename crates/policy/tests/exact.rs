@@ -4,7 +4,7 @@
 //! The models list all entries and look at each. Where several are as good for the model as one another, any may leave.
 
 use larder_policy::policies::Kind;
-use larder_policy::{Entries, Glance, Hits, Policy, Ref, Scope, Seen, Shown, Step};
+use larder_policy::{Entries, Hits, Passing, Policy, Ref, Scope, Seen, Shown, Step};
 use proptest::prelude::*;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,13 +23,10 @@ impl Entries for Table {
         }
     }
 
-    fn walk(&mut self, from: u32, show: &mut dyn FnMut(&Glance<'_>)) -> u32 {
+    fn walk(&mut self, from: u32, show: &mut dyn FnMut(&[Seen], &dyn Passing)) -> u32 {
         let bucket: Vec<(u32, Seen)> = self.0.range(from..).take(8).map(|(at, seen)| (*at, *seen)).collect();
-        for (at, seen) in &bucket {
-            if let Some(field) = Shown::new(Ref(*at), *seen).to(show) {
-                self.set_field(Ref(*at), field);
-            }
-        }
+        let mut shown: Shown = bucket.iter().map(|(at, seen)| (Ref(*at), *seen)).collect();
+        shown.to(show).into_iter().for_each(|(at, field)| self.set_field(at, field));
         if bucket.len() < 8 { 0 } else { bucket.last().map_or(0, |(at, _)| at.saturating_add(1)) }
     }
 

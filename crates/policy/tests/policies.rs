@@ -3,7 +3,7 @@
 use larder_policy::model::{Model, Room, Use};
 use larder_policy::policies::Kind;
 use larder_policy::sim::{Cache, Operation, Request, Subject, Trace, replay};
-use larder_policy::{Entries, Glance, Ref, Scope, Seen, Shown, Step};
+use larder_policy::{Entries, Passing, Ref, Scope, Seen, Shown, Step};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -191,14 +191,11 @@ impl Entries for Naive {
         }
     }
 
-    fn walk(&mut self, from: u32, show: &mut dyn FnMut(&Glance<'_>)) -> u32 {
+    fn walk(&mut self, from: u32, show: &mut dyn FnMut(&[Seen], &dyn Passing)) -> u32 {
         let bucket: Vec<(u32, Seen)> =
             self.entries.range(from..).take(8).map(|(at, seen)| (*at, *seen)).collect();
-        for (at, seen) in &bucket {
-            if let Some(field) = Shown::new(Ref(*at), *seen).to(show) {
-                self.set_field(Ref(*at), field);
-            }
-        }
+        let mut shown: Shown = bucket.iter().map(|(at, seen)| (Ref(*at), *seen)).collect();
+        shown.to(show).into_iter().for_each(|(at, field)| self.set_field(at, field));
         if bucket.len() < 8 { 0 } else { bucket.last().map_or(0, |(at, _)| at.saturating_add(1)) }
     }
 

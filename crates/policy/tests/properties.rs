@@ -6,7 +6,7 @@
 //! Read next: `exact.rs`, policies against exact models.
 
 use larder_policy::policies::{Kind, Probation};
-use larder_policy::{Entries, FIELD_MAX, Glance, Hits, Policy, Ref, Scope, Seen, Shown, Step};
+use larder_policy::{Entries, FIELD_MAX, Hits, Passing, Policy, Ref, Scope, Seen, Shown, Step};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -63,15 +63,14 @@ impl Entries for Table {
         }
     }
 
-    fn walk(&mut self, from: u32, show: &mut dyn FnMut(&Glance<'_>)) -> u32 {
+    fn walk(&mut self, from: u32, show: &mut dyn FnMut(&[Seen], &dyn Passing)) -> u32 {
         let bucket: Vec<(u32, Seen)> =
             self.entries.range(from..).take(8).map(|(at, seen)| (*at, *seen)).collect();
         if !self.is_taken() {
-            for (at, seen) in &bucket {
-                if let Some(field) = Shown::new(Ref(*at), *seen).to(show) {
-                    assert!(field <= FIELD_MAX, "a field beyond its bits: {field:x}");
-                    self.entries.entry(*at).and_modify(|seen| seen.field = field);
-                }
+            let mut shown: Shown = bucket.iter().map(|(at, seen)| (Ref(*at), *seen)).collect();
+            for (Ref(at), field) in shown.to(show) {
+                assert!(field <= FIELD_MAX, "a field beyond its bits: {field:x}");
+                self.entries.entry(at).and_modify(|seen| seen.field = field);
             }
         }
         if bucket.len() < 8 { 0 } else { bucket.last().map_or(0, |(at, _)| at.saturating_add(1)) }

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use larder_policy::policies::Kind;
-use larder_policy::{Entries, Glance, Hits, KEPT_NOTHING, Policy, Ref, Scope, Seen, Shown, Step, mix};
+use larder_policy::{Entries, Hits, KEPT_NOTHING, Passing, Policy, Ref, Scope, Seen, Shown, Step, mix};
 use std::collections::BTreeMap;
 
 /// Entries by their names, which follow from the keys and a number that is another after each restart.
@@ -29,14 +29,11 @@ impl Entries for Table {
         }
     }
 
-    fn walk(&mut self, from: u32, show: &mut dyn FnMut(&Glance<'_>)) -> u32 {
+    fn walk(&mut self, from: u32, show: &mut dyn FnMut(&[Seen], &dyn Passing)) -> u32 {
         let found: Vec<(u32, Seen)> =
             self.entries.range(from..).take(9).map(|(at, (_, seen))| (*at, *seen)).collect();
-        for (at, seen) in found.iter().take(8) {
-            if let Some(field) = Shown::new(Ref(*at), *seen).to(show) {
-                self.set_field(Ref(*at), field);
-            }
-        }
+        let mut shown: Shown = found.iter().take(8).map(|(at, seen)| (Ref(*at), *seen)).collect();
+        shown.to(show).into_iter().for_each(|(at, field)| self.set_field(at, field));
         found.get(8).map_or(0, |(at, _)| *at)
     }
 

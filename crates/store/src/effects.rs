@@ -305,6 +305,15 @@ impl Effects {
         self.notify(db, key, event);
     }
 
+    /// As [`Effects::changed`], where the key is at hand only if somebody asks for it.
+    #[inline]
+    pub(crate) fn changed_by<'k>(&mut self, db: DbIndex, event: Event, key: impl FnOnce() -> &'k [u8]) {
+        self.changes += 1;
+        if self.interest & event.class as u32 != 0 || self.is_followed() {
+            self.record(db, key(), event);
+        }
+    }
+
     /// Records an event that changes no data by itself, or a second event of one change.
     #[inline]
     pub fn notify(&mut self, db: DbIndex, key: &[u8], event: Event) {

@@ -85,7 +85,14 @@ impl<'t> Locked<'t> {
         let first = Some(lock(*first as usize)?);
         let others = match others {
             [] => None,
-            others => Some(others.iter().map(|number| lock(*number as usize)).collect::<Option<_>>()?),
+            others => {
+                // Of the right length from the start: what it is collected into would grow, and shrink.
+                let mut guards = Vec::with_capacity(others.len());
+                for number in others {
+                    guards.push(lock(*number as usize)?);
+                }
+                Some(guards.into_boxed_slice())
+            }
         };
         Some(Locked { first, others })
     }

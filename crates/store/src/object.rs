@@ -285,7 +285,7 @@ impl std::fmt::Debug for Object {
 
 types! {
     /// A list.
-    List: List = "list", inside 16..=16, apart 17;
+    List: List = "list", inside 16..=17, apart 18;
     /// Distinct members without an order of their own.
     Set: larder_values::set::Set = "set", inside 19..=20, apart 21;
     /// A hash.

@@ -8,9 +8,9 @@
 use crate::discard::Removal;
 use crate::field_ends::DbTable;
 use crate::local::Local;
-use crate::object::{Object, Type, size_of_value};
+use crate::object::{Object, Type, has_ends, size_of_value};
 use crate::string::{decode_int, kind, text_len};
-use larder_table::{Entry, Occupied, Payload, PayloadRef, Removed};
+use larder_table::{Entry, Occupied, Payload, PayloadRef, Pinned, Removed};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 /// Sizes of no element, and from each power of two on.
@@ -228,7 +228,11 @@ impl DbTable {
         occupied: Occupied<'_, '_, Object>,
         removal: Removal,
     ) -> Removed<Object> {
-        let removed = self.evict(local, hash, key, occupied);
+        let entry = occupied.view();
+        let size = size_of_value(entry.kind(), entry.payload());
+        let removed = occupied.remove();
+        self.sizes.went(local, Type::of_kind(removed.kind), size);
+        self.forget(hash, key, &removed);
         local.insight.removed(hash, removal, local.now);
         if matches!(removal, Removal::Deleted | Removal::Unlinked) {
             local.stats.deleted.add(1);
@@ -238,19 +242,15 @@ impl DbTable {
     }
 
     /// Removes a key that its policy has chosen.
-    pub(crate) fn evict(
-        &self,
-        local: &Local,
-        hash: u64,
-        key: &[u8],
-        occupied: Occupied<'_, '_, Object>,
-    ) -> Removed<Object> {
-        let entry = occupied.view();
-        let size = size_of_value(entry.kind(), entry.payload());
-        let removed = occupied.remove();
-        self.sizes.went(local, Type::of_kind(removed.kind), size);
-        self.forget(hash, key, &removed);
-        removed
+    pub(crate) fn evict(&self, local: &Local, pinned: Pinned<'_, Object>) -> Removed<Object> {
+        let entry = pinned.entry();
+        let (kind, payload) = (entry.kind(), entry.payload());
+        self.sizes.went(local, Type::of_kind(kind), size_of_value(kind, entry.payload()));
+        let boxed = if let PayloadRef::Boxed(object) = payload { Some(object) } else { None };
+        if has_ends(kind, boxed) {
+            self.field_ends.note(pinned.shard().index(), entry.key(), u64::MAX);
+        }
+        pinned.remove()
     }
 }
 

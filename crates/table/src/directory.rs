@@ -331,6 +331,14 @@ impl<'t> Core<'t> {
         }
     }
 
+    /// After a removal from a segment, which is that of `hash`: as [`Core::settle`].
+    #[inline]
+    pub(crate) fn settle_segment(&self, segment: Segment<'_>, hash: u64) {
+        if segment.reference().is_overflowing() || is_sparse(segment) {
+            self.settle(hash);
+        }
+    }
+
     /// After removals around `hash`: frees or shrinks the segment, and merges it with its buddy where both are sparse.
     #[inline]
     pub(crate) fn settle(&self, hash: u64) {
@@ -338,8 +346,7 @@ impl<'t> Core<'t> {
             if segment.reference().is_overflowing() && segment.overflow_len() == 0 {
                 self.republish(hash, segment);
             }
-            let sparse = segment.len() * 100 < segment.slots() * LOAD_SHRINK;
-            if sparse && self.shrink(hash, segment) {
+            if is_sparse(segment) && self.shrink(hash, segment) {
                 while self.merge(hash) {}
             }
         }
@@ -409,6 +416,12 @@ impl<'t> Core<'t> {
         self.halve();
         true
     }
+}
+
+/// Whether a segment has so few entries that it should be smaller.
+#[inline]
+fn is_sparse(segment: Segment<'_>) -> bool {
+    segment.len() * 100 < segment.slots() * LOAD_SHRINK
 }
 
 /// Whether a word's segment holds memory outside the arena's chunks.

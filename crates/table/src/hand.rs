@@ -3,25 +3,60 @@
 //! Nobody is waited for: what another thread holds is tried for a moment, and then passed over or come back to.
 //! Read next: `shard.rs`.
 
-use crate::bucket::{Pattern, SLOTS, Slot, TAG_BITS};
+use crate::bucket::{self, Pattern, SLOTS, Slot, TAG_BITS};
 use crate::directory::tag_of;
-use crate::entry::{Entry, Raw};
+use crate::entry::{Entry, Raw, Removed};
 use crate::occupied::Occupied;
 use crate::segment::{Segment, SegmentRef};
 use crate::shard::Shard;
 use crate::table::Table;
+use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// Empty places that one step of the hand passes over: empty shards cost 1, empty buckets 4.
 const SKIPS_MAX: usize = 64;
-/// Entries of a bucket that are asked for before the first is shown.
-const AT_ONCE: usize = 2 * SLOTS;
+/// Most entries of a bucket that are shown at once; all are asked for before the first is.
+pub const AT_ONCE: usize = 2 * SLOTS;
 /// How often a shard that another thread holds is asked for.
 const LOCK_ATTEMPTS: usize = 100;
 /// A shard that another thread holds is passed over in so many parts, as a power of two.
 const BUSY_PARTS_BITS: u32 = 6;
 /// Positions of the hand are this many top bits of a hash.
 const POSITION_BITS: u32 = 48;
+
+/// Entries that a hand comes past together.
+pub struct Passed<'a, B> {
+    slots: &'a [Slot],
+    payloads: PhantomData<&'a B>,
+}
+
+impl<'a, B: Send + Sync + 'static> Passed<'a, B> {
+    /// How many they are.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "there is always one")]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// One of them.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, index: usize) -> Entry<'a, B> {
+        // SAFETY: used slots point to live entries with payloads of type B; the lock is held for as long as they are shown.
+        unsafe { Entry::new(Raw(self.slots[index].entry())) }
+    }
+
+    /// All of them.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = Entry<'a, B>> {
+        // SAFETY: as in `get`.
+        self.slots.iter().map(|slot| unsafe { Entry::new(Raw(slot.entry())) })
+    }
+}
 
 /// How a hand walks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,38 +67,67 @@ pub struct Hand {
     pub timed_only: bool,
 }
 
-/// Where an entry was found. It is looked at again before it is believed.
+/// Where an entry was found.
 #[derive(Clone, Copy, Debug)]
-pub struct Spot {
+struct Spot {
     hash: u64,
     word: SegmentRef,
     index: usize,
     raw: Raw,
 }
 
-impl Spot {
+/// A locked shard and an entry of it, which is not looked for again.
+///
+/// Invariant: the entry is at its spot. The shard is changed through here only by what ends the pin.
+pub struct Pinned<'t, B> {
+    shard: Shard<'t, B>,
+    spot: Spot,
+}
+
+impl<'t, B: Send + Sync + 'static> Pinned<'t, B> {
     /// The whole hash of the entry's key.
     #[inline]
     #[must_use]
     pub fn hash(&self) -> u64 {
-        self.hash
+        self.spot.hash
+    }
+
+    /// The entry.
+    #[inline]
+    #[must_use]
+    pub fn entry(&self) -> Entry<'_, B> {
+        // SAFETY: the invariant; changing the shard takes `&mut self` or `self`.
+        unsafe { Entry::new(self.spot.raw) }
+    }
+
+    /// The shard, to be read.
+    #[inline]
+    #[must_use]
+    pub fn shard(&self) -> &Shard<'t, B> {
+        &self.shard
+    }
+
+    /// Removes the entry, and gives the lock back.
+    #[inline]
+    pub fn remove(mut self) -> Removed<B> {
+        let Spot { hash, word, index, raw } = self.spot;
+        Occupied::new(&mut self.shard, hash, word, index, raw).remove()
     }
 }
 
 impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
-    /// An entry whose hash begins with the first `bits` of `hash`, which belongs to this shard; the first of several.
-    /// With it the whole hash. O(1) while `bits` are as many as the table uses to find an entry, which they are up to
-    /// some hundred million entries for 32; more buckets are looked through above.
+    /// Pins an entry whose hash begins with the first `bits` of `hash`, which belongs to this shard; the first of several.
+    /// Where there is none the lock is given back. O(1) while `bits` are as many as the table uses to find an entry, which they
+    /// are up to some hundred million entries for 32; more buckets are looked through above.
+    #[inline]
     #[must_use]
-    pub fn find_by_prefix(&self, hash: u64, bits: u32) -> Option<(u64, Entry<'_, B>)> {
+    pub fn pin_by_prefix(self, hash: u64, bits: u32) -> Option<Pinned<'t, B>> {
         let spot = self.spot_by_prefix(hash, bits)?;
-        // SAFETY: the spot was just found in this shard: it is of a live entry with a payload of type B.
-        Some((spot.hash, unsafe { Entry::new(spot.raw) }))
+        Some(Pinned { shard: self, spot })
     }
 
-    /// As [`Shard::find_by_prefix`], to come back to the entry without another search.
-    #[must_use]
-    pub fn spot_by_prefix(&self, hash: u64, bits: u32) -> Option<Spot> {
+    #[inline]
+    fn spot_by_prefix(&self, hash: u64, bits: u32) -> Option<Spot> {
         let word = self.core.lookup(hash);
         if word.is_vacant() {
             return None;
@@ -80,12 +144,17 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
             let line = segment.bucket(bucket);
             let pattern = Pattern::new(tag, displaced);
             // SAFETY: the lock is held.
-            for at in crate::bucket::bits(unsafe { line.matches(pattern) }) {
+            for at in bucket::bits(unsafe { line.matches(pattern) }) {
                 if let Some((hash, raw)) = self.if_begins(line.get(at), hash, bits) {
                     return Some(Spot { hash, word: segment.reference(), index: bucket * SLOTS + at, raw });
                 }
             }
         }
+        self.spot_in_overflow(segment, tag, hash, bits)
+    }
+
+    #[cold]
+    fn spot_in_overflow(&self, segment: Segment<'_>, tag: u64, hash: u64, bits: u32) -> Option<Spot> {
         (segment.slots()..segment.slots() + segment.overflow_len()).find_map(|index| {
             let slot = Some(segment.get(index)).filter(|slot| slot.tag() == tag)?;
             let (hash, raw) = self.if_begins(slot, hash, bits)?;
@@ -93,36 +162,8 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
         })
     }
 
-    /// The entry at a spot, if it is still there.
-    #[inline]
-    #[must_use]
-    pub fn at(&self, spot: Spot) -> Option<Entry<'_, B>> {
-        // SAFETY: the spot is of a live entry of this shard, with a payload of type B; changing it takes `&mut self`.
-        self.has(spot).then(|| unsafe { Entry::new(spot.raw) })
-    }
-
-    /// The entry at a spot, to change or remove it, if it is still there.
-    #[inline]
-    #[must_use]
-    pub fn at_mut(&mut self, spot: Spot) -> Option<Occupied<'_, 't, B>> {
-        self.has(spot).then(|| Occupied::new(self, spot.hash, spot.word, spot.index, spot.raw))
-    }
-
-    /// Whether the slot of a spot, in whichever shard that was found, is in this shard and has an entry at the same address.
-    #[inline]
-    fn has(&self, spot: Spot) -> bool {
-        let Spot { hash, word, index, raw } = spot;
-        if self.core.inner.shard_of(hash) != self.index() {
-            return false;
-        }
-        let Some(segment) = self.core.segment(hash).filter(|segment| segment.reference() == word) else {
-            return false;
-        };
-        index < segment.slots() + segment.overflow_len()
-            && Some(segment.get(index)).is_some_and(|slot| !slot.is_empty() && slot.entry() == raw.0)
-    }
-
     /// The entry of a slot, and its hash, if that begins with these bits.
+    #[inline]
     fn if_begins(&self, slot: Slot, hash: u64, bits: u32) -> Option<(u64, Raw)> {
         if slot.is_empty() {
             return None;
@@ -133,7 +174,7 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
         begins(own, hash, bits).then_some((own, raw))
     }
 
-    /// As [`Shard::spot_by_prefix`], where the bits are fewer than those that tell a bucket.
+    /// As `spot_by_prefix`, where the bits are fewer than those that tell a bucket.
     fn find_in_range(&self, hash: u64, bits: u32) -> Option<Spot> {
         let mut position = clear_below(hash, bits) >> (u64::BITS - POSITION_BITS);
         loop {
@@ -199,14 +240,17 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
         home: usize,
         visit: &mut impl FnMut(Slot),
     ) {
-        for (bucket, displaced) in [(home, false), (word.after(home), true)] {
-            let line = segment.bucket(bucket);
-            // Used slots come first.
-            for slot in (0..SLOTS).map(|at| line.get(at)).take_while(|slot| !slot.is_empty()) {
-                if slot.is_displaced() == displaced {
-                    visit(slot);
-                }
+        let line = segment.bucket(home);
+        // Used slots come first.
+        for slot in (0..SLOTS).map(|at| line.get(at)).take_while(|slot| !slot.is_empty()) {
+            if !slot.is_displaced() {
+                visit(slot);
             }
+        }
+        let line = segment.bucket(word.after(home));
+        // SAFETY: the lock is held.
+        for at in bucket::bits(unsafe { line.displaced() }) {
+            visit(line.get(at));
         }
         for at in 0..segment.overflow_len() {
             let slot = segment.get(segment.slots() + at);
@@ -222,14 +266,17 @@ impl<B: Send + Sync + 'static> Table<B> {
     ///
     /// # Panics
     /// When there is no such shard.
+    #[inline]
     #[must_use]
     pub fn try_lock_for_a_moment(&self, shard: usize) -> Option<Shard<'_, B>> {
-        (0..LOCK_ATTEMPTS).find_map(|_| {
-            let guard = self.try_lock(shard);
-            if guard.is_none() {
-                std::hint::spin_loop();
-            }
-            guard
+        self.try_lock(shard).or_else(|| self.keep_trying_lock(shard))
+    }
+
+    #[cold]
+    fn keep_trying_lock(&self, shard: usize) -> Option<Shard<'_, B>> {
+        (1..LOCK_ATTEMPTS).find_map(|_| {
+            std::hint::spin_loop();
+            self.try_lock(shard)
         })
     }
 
@@ -238,9 +285,10 @@ impl<B: Send + Sync + 'static> Table<B> {
     /// end. An entry may be visited again where a bucket began
     /// before `hash`. A shard that is locked is passed over in parts, unless the hand stays: then what is answered is where
     /// that shard stops it. A step passes over a
-    /// bounded stretch of empty space, so it may visit nothing. `visit` runs under the shard's lock and must not lock a
-    /// shard of this table.
-    pub fn walk(&self, hash: u64, hand: Hand, visit: &mut dyn FnMut(u64, &Entry<'_, B>)) -> Option<u64> {
+    /// bounded stretch of empty space, so it may visit nothing. `visit` gets some [`AT_ONCE`] of them at once, runs under the
+    /// shard's lock, and must not lock a shard of this table.
+    #[inline]
+    pub fn walk(&self, hash: u64, hand: Hand, visit: &mut impl FnMut(u64, &Passed<'_, B>)) -> Option<u64> {
         let end = 1u64 << POSITION_BITS;
         let mut position = hash >> (u64::BITS - POSITION_BITS);
         let mut skipped = 0;
@@ -273,11 +321,12 @@ impl<B: Send + Sync + 'static> Table<B> {
                             None => others.push(slot),
                         }
                     });
-                    for slot in slots.iter().take(len).chain(&others) {
-                        // SAFETY: used slots point to live entries with payloads of type B; the lock is held.
-                        let entry = unsafe { Entry::new(Raw(slot.entry())) };
-                        count += 1;
-                        visit(start, &entry);
+                    let others = others.chunks(AT_ONCE);
+                    for slots in
+                        std::iter::once(&slots[..len]).chain(others).filter(|slots| !slots.is_empty())
+                    {
+                        count += slots.len();
+                        visit(start, &Passed { slots, payloads: PhantomData });
                     }
                     next
                 }

@@ -56,7 +56,7 @@ pub use compact::{Compacted, Next, Position};
 pub use detach::Detached;
 pub use entry::{ACCESS_MAX, Entry, KINDS, NewEntry, Payload, PayloadRef, Removed};
 pub use epoch::{Epochs, Participant};
-pub use hand::{Hand, Spot};
+pub use hand::{AT_ONCE, Hand, Passed, Pinned};
 pub use hash::Hasher;
 pub use occupied::{DeadlineChange, Occupied};
 pub use shard::Shard;

@@ -137,7 +137,7 @@ impl<'s, 't, B: Send + Sync + 'static> Occupied<'s, 't, B> {
             // Whatever can panic comes before the old payload is moved out.
             let content = Content::new(kind, self.raw.access(), deadline, old.key_len(), inline_len);
             let new = content.shape;
-            let removed = self.shard.unpack(self.raw);
+            let removed = self.shard.unpack(self.raw, &old);
             let from = self.raw;
             let to = self.room_for(&old, &new);
             if to != from || !old.same_places(&new) {
@@ -191,13 +191,16 @@ impl<'s, 't, B: Send + Sync + 'static> Occupied<'s, 't, B> {
     }
 
     /// Removes the entry.
+    #[inline]
     pub fn remove(self) -> Removed<B> {
-        let core = &self.shard.core;
-        let raw = core.displace(self.segment(), self.index, true);
+        let (core, segment) = (&self.shard.core, self.segment());
+        // SAFETY: the entry is live.
+        let shape = unsafe { self.raw.shape() };
+        let raw = core.displace(segment, self.index, true);
         // SAFETY: the entry is out of the table; its payload is moved out, then its memory freed.
-        let removed = unsafe { self.shard.unpack(raw) };
-        core.free_entry(raw);
-        core.settle(self.hash);
+        let removed = unsafe { self.shard.unpack(raw, &shape) };
+        core.free_entry(raw, shape.bytes(size_of::<B>()));
+        core.settle_segment(segment, self.hash);
         removed
     }
 }

@@ -478,26 +478,41 @@ impl<'a> Segment<'a> {
         slot
     }
 
+    #[inline]
     fn vacate(self, index: usize) {
+        if self.codes().is_some() {
+            self.vacate_in::<true>(index);
+        } else {
+            self.vacate_in::<false>(index);
+        }
+    }
+
+    /// `CODED`: there are codes.
+    fn vacate_in<const CODED: bool>(self, index: usize) {
+        let write = |at: usize, slot: Slot, from: Option<usize>| {
+            self.bucket(at / SLOTS).set(at % SLOTS, slot);
+            if CODED {
+                self.set_code(at, from.map_or(deadline::NONE, |from| self.code(from)));
+            }
+        };
         let (mut bucket, mut at) = (index / SLOTS, index % SLOTS);
         loop {
             let line = self.bucket(bucket);
-            let was_full = line.is_full();
-            let last = line.len() - 1;
-            self.write(bucket * SLOTS + at, line.get(last), self.code(bucket * SLOTS + last));
-            self.write(bucket * SLOTS + last, Slot::EMPTY, deadline::NONE);
+            let is_full = line.is_full();
+            let last = if is_full { SLOTS - 1 } else { line.len() - 1 };
+            write(bucket * SLOTS + at, line.get(last), Some(bucket * SLOTS + last));
             let after = self.word.after(bucket);
-            if !was_full || after == bucket {
-                return;
-            }
-            // All eight without a branch: which of them it is, nobody can predict.
-            let displaced = self.bucket(after).displaced();
+            // SAFETY: the lock is held.
+            let displaced =
+                if is_full && after != bucket { unsafe { self.bucket(after).displaced() } } else { 0 };
             if displaced == 0 {
+                write(bucket * SLOTS + last, Slot::EMPTY, None);
                 return;
             }
+            // Which of them it is, nobody can predict, so that is no branch.
             let back = displaced.trailing_zeros() as usize;
             let from = after * SLOTS + back;
-            self.write(bucket * SLOTS + last, self.get(from).with_displaced(false), self.code(from));
+            write(bucket * SLOTS + last, self.bucket(after).get(back).with_displaced(false), Some(from));
             (bucket, at) = (after, back);
         }
     }

@@ -6,7 +6,7 @@
 use crate::arena::{Arena, Use, Zeroed};
 use crate::bucket::Slot;
 use crate::directory::{PREFIX_BITS_MAX, Root, directory_bytes, tag_of};
-use crate::entry::{Content, Entry, NewEntry, Payload, Raw, Removed, SLOT_BYTES};
+use crate::entry::{Content, Entry, NewEntry, Payload, Raw, Removed, SLOT_BYTES, Shape};
 use crate::lock::{Lock, Owner, WasOwed};
 use crate::occupied::Occupied;
 use crate::segment::{Segment, SegmentRef};
@@ -227,9 +227,9 @@ impl<'t> Core<'t> {
         Raw(slot.entry())
     }
 
-    /// Frees an entry's memory; a boxed payload has been moved out.
-    pub(crate) fn free_entry(&self, raw: Raw) {
-        let bytes = self.entry_bytes(raw);
+    /// Frees the memory of an entry of so many bytes; a boxed payload has been moved out.
+    #[inline]
+    pub(crate) fn free_entry(&self, raw: Raw, bytes: usize) {
         self.count_outside(false, Use::Entry.is_outside(bytes));
         // SAFETY: the caller took the entry out of the table; it was allocated with the size its header tells.
         unsafe { self.arena().free(raw.0, bytes, Use::Entry) };
@@ -429,16 +429,16 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
         visit_segment(own, 0, first, &mut want);
     }
 
-    /// Moves out what is of interest in an entry.
+    /// Moves out what is of interest in an entry of this shape.
     ///
     /// # Safety
-    /// The entry is live, and its payload is not used afterwards.
-    pub(crate) unsafe fn unpack(&self, raw: Raw) -> Removed<B> {
+    /// The entry is live and of this shape, and its payload is not used afterwards.
+    #[inline]
+    pub(crate) unsafe fn unpack(&self, raw: Raw, shape: &Shape) -> Removed<B> {
         // SAFETY: the caller's promise.
         unsafe {
-            let shape = raw.shape();
             let inline_len = shape.inline_len();
-            let boxed = inline_len.is_none().then(|| raw.payload_place(&shape).cast::<B>().read());
+            let boxed = inline_len.is_none().then(|| raw.payload_place(shape).cast::<B>().read());
             self.core.count_outside(false, boxed.is_some());
             let size = Use::Entry.charged(shape.bytes(size_of::<B>())) + SLOT_BYTES;
             let (kind, deadline, access) = (raw.kind(), raw.deadline(), raw.access());

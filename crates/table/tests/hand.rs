@@ -53,10 +53,10 @@ proptest! {
             let known = if bits == 64 { hash } else { hash & !(u64::MAX >> bits) };
             let guard = table.lock(table.shard_of(known));
             let expected: Vec<u64> = by_hash.keys().copied().filter(|own| begins(*own, known, bits)).collect();
-            match guard.find_by_prefix(known, bits) {
-                Some((found, entry)) => {
-                    prop_assert!(expected.contains(&found));
-                    prop_assert_eq!(entry.key(), &by_hash[&found][..]);
+            match guard.pin_by_prefix(known, bits) {
+                Some(pinned) => {
+                    prop_assert!(expected.contains(&pinned.hash()));
+                    prop_assert_eq!(pinned.entry().key(), &by_hash[&pinned.hash()][..]);
                 }
                 None => prop_assert!(expected.is_empty(), "{:x} by {} bits", known, bits),
             }
@@ -64,43 +64,29 @@ proptest! {
     }
 
     #[test]
-    fn a_spot_is_of_its_entry_or_of_none(
+    fn what_is_pinned_can_be_removed(
         shard_bits in 0u8..6,
         keys in 1u32..2000,
         bits in 0u32..=64,
-        pick in any::<usize>(),
-        removed in proptest::collection::vec(any::<usize>(), 0..40),
+        picks in proptest::collection::vec(any::<usize>(), 1..60),
     ) {
-        let (table, by_hash) = table(shard_bits, keys);
-        let hashes: Vec<u64> = by_hash.keys().copied().collect();
-        let hash = hashes[pick % hashes.len()];
-        let spot = table.lock(table.shard_of(hash)).spot_by_prefix(hash, bits.max(u32::from(shard_bits)));
-        let spot = spot.expect("the entry is there");
-        let wanted = spot.hash();
-        prop_assert!(begins(wanted, hash, bits.max(u32::from(shard_bits))));
-        let mut shard = table.lock(table.shard_of(wanted));
-        prop_assert_eq!(shard.at(spot).map(|entry| entry.key().to_vec()), by_hash.get(&wanted).cloned());
-        for other in removed.iter().map(|pick| hashes[pick % hashes.len()]).filter(|other| *other != wanted) {
-            if table.shard_of(other) == table.shard_of(wanted)
-                && let Some(entry) = shard.find_mut(other, &by_hash[&other])
-            {
-                entry.remove();
-            }
+        let (table, mut by_hash) = table(shard_bits, keys);
+        let bits = bits.max(u32::from(shard_bits));
+        for pick in picks {
+            let Some(hash) = by_hash.keys().nth(pick % by_hash.len().max(1)).copied() else { break };
+            let pinned = table.lock(table.shard_of(hash)).pin_by_prefix(hash, bits);
+            let pinned = pinned.expect("the entry is there");
+            let found = pinned.hash();
+            prop_assert!(begins(found, hash, bits));
+            let key = by_hash.remove(&found);
+            prop_assert_eq!(Some(pinned.entry().key()), key.as_deref());
+            prop_assert_eq!(pinned.shard().index(), table.shard_of(found));
+            let size = pinned.entry().size();
+            prop_assert_eq!(pinned.remove().size, size);
+            let shard = table.lock(table.shard_of(found));
+            prop_assert!(shard.find(found, &key.unwrap_or_default()).is_none(), "it is gone, and the lock given back");
         }
-        // It may have moved to another slot. Whatever is found by the spot is the entry.
-        if let Some(entry) = shard.at(spot) {
-            prop_assert_eq!(entry.key(), &by_hash[&wanted][..]);
-        }
-        if let Some(entry) = shard.at_mut(spot) {
-            entry.remove();
-            prop_assert!(shard.find(wanted, &by_hash[&wanted]).is_none());
-        }
-        prop_assert!(shard.at(spot).is_none());
-        let elsewhere = (0..table.shards()).find(|other| *other != table.shard_of(wanted));
-        drop(shard);
-        if let Some(other) = elsewhere {
-            prop_assert!(table.lock(other).at(spot).is_none());
-        }
+        prop_assert_eq!((0..table.shards()).map(|shard| table.shard_len(shard)).sum::<usize>(), by_hash.len());
         (0..table.shards()).for_each(|shard| table.lock(shard).check());
     }
 
@@ -119,10 +105,12 @@ proptest! {
         let (mut at, mut steps) = (Some(start), 0);
         while let Some(hash) = at {
             let mut is_near = true;
-            at = table.walk(hash, Hand { stays: false, timed_only }, &mut |lowest, entry| {
-                let own = table.hash(entry.key());
-                is_near &= lowest >> 16 >= hash >> 16 && table.shard_of(lowest) == table.shard_of(own);
-                shown.insert(own, entry.key().to_vec());
+            at = table.walk(hash, Hand { stays: false, timed_only }, &mut |lowest, passed| {
+                for entry in passed.iter() {
+                    let own = table.hash(entry.key());
+                    is_near &= lowest >> 16 >= hash >> 16 && table.shard_of(lowest) == table.shard_of(own);
+                    shown.insert(own, entry.key().to_vec());
+                }
             });
             prop_assert!(is_near, "what is shown is where it is said to be");
             prop_assert!(at.is_none_or(|next| next > hash), "the hand goes on");

@@ -77,6 +77,10 @@ impl Writer {
     pub fn push_list(&mut self, key: Option<&[u8]>, list: ListView<'_>, out: &mut Vec<u8>) {
         self.push_type(TYPE_LIST_QUICKLIST_2, key, out);
         match list {
+            ListView::Bare(bare) => {
+                push_length(out, 1);
+                self.push_packed(bare.to_packed().view(), out);
+            }
             ListView::Packed(packed) => {
                 push_length(out, 1);
                 self.push_packed(packed, out);

@@ -22,7 +22,7 @@ use super::ghosts::Ghosts;
 use super::sampler::{Choice, KEPT, Sampler, Scale};
 use super::{Numbers, push_f32};
 use crate::Hits;
-use crate::interface::{Entries, Glance, Policy, Ref, Scope, Seen, Step};
+use crate::interface::{Entries, Policy, Ref, Scope, Seen, Step};
 use crate::random::{Random, mix};
 
 const BINS: usize = 32;
@@ -198,9 +198,11 @@ impl Adaptive {
     fn used(&mut self, uses: u64) {
         self.uses += uses;
         self.uses_in_tick += uses;
-        let ticks = self.uses_in_tick / self.uses_a_tick;
-        self.uses_in_tick -= ticks * self.uses_a_tick;
-        self.ranks.clock = self.ranks.clock.wrapping_add(ticks as u32);
+        if self.uses_in_tick >= self.uses_a_tick {
+            let ticks = self.uses_in_tick / self.uses_a_tick;
+            self.uses_in_tick -= ticks * self.uses_a_tick;
+            self.ranks.clock = self.ranks.clock.wrapping_add(ticks as u32);
+        }
     }
 
     /// Counts the entries that the hand saw, by their cells, and some remembered names, for the time since the last count.
@@ -381,17 +383,17 @@ impl Policy for Adaptive {
         let (mut shown, mut count) = ([0; SHOWN_MAX], 0);
         let ranks = &self.ranks;
         for _ in 0..4 {
-            let judge = |glance: &Glance<'_>| {
-                let age = age_of(glance.field, ranks.clock);
-                let cell = class_of(glance.field) * BINS + bin_of(age);
+            let judge = |seen: &Seen| {
+                let age = age_of(seen.field, ranks.clock);
+                let cell = class_of(seen.field) * BINS + bin_of(age);
                 if let Some(place) = shown.get_mut(count) {
                     *place = cell as u16;
                     count += 1;
                 }
-                let field = if age > AGE_MAX { aged(glance.field, ranks.clock) } else { glance.field };
-                (field, ranks.cells[cell] * ranks.weight(glance.entry.bytes()))
+                let field = if age > AGE_MAX { aged(seen.field, ranks.clock) } else { seen.field };
+                (field, ranks.cells[cell] * ranks.weight(seen.bytes))
             };
-            if self.sampler.walk(entries, ranks, judge) {
+            if self.sampler.walk::<true>(entries, ranks, judge) {
                 break;
             }
         }

@@ -4,7 +4,7 @@
 //! dropped stood for is not known. A hand walks the entries, and after each round what was counted on the average
 //! is compared with what was seen. Invariant: what differs by more than a twentieth is put right within two rounds.
 
-use crate::interface::{Entries, Glance};
+use crate::interface::{Entries, Seen};
 
 /// What differs by less than this part of all is left as it is: entries come and go while the hand is under way.
 const TOLERANCE: u64 = 20;
@@ -34,15 +34,13 @@ impl Balance {
     }
 
     /// Looks at a bucket. `region` tells where an entry belongs that counts.
-    pub(super) fn look(
-        &mut self,
-        entries: &mut dyn Entries,
-        region: &mut dyn FnMut(&Glance<'_>) -> Option<usize>,
-    ) {
+    pub(super) fn look(&mut self, entries: &mut dyn Entries, region: &mut dyn FnMut(&Seen) -> Option<usize>) {
         let shown = &mut self.shown;
-        self.hand = entries.walk(self.hand, &mut |glance| {
-            if let Some(region) = region(glance) {
-                shown[region] += u64::from(glance.entry.bytes());
+        self.hand = entries.walk(self.hand, &mut |seen, _| {
+            for seen in seen {
+                if let Some(region) = region(seen) {
+                    shown[region] += u64::from(seen.bytes);
+                }
             }
         });
         self.steps += 1;

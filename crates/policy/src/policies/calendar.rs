@@ -55,6 +55,7 @@ pub enum Order {
 
 impl Order {
     /// Generations in the time in which all of so many entries are made anew.
+    #[inline]
     fn generations(self, entries: usize) -> usize {
         match self {
             // Where entries are few, as few as tell their order to half a percent.
@@ -230,11 +231,16 @@ impl Calendar {
 
     /// Joins old periods while too few rings are free: each of two by two gives its references to the one after it,
     /// but for those used since, which are filed under that.
+    #[inline]
     fn join(&mut self, entries: &mut dyn Entries, looks: usize) {
         let held = self.entries.max(self.expected / 2);
-        if self.periods.len() <= self.order.generations(held).max(256) * 3 / 2 {
-            return;
+        if self.periods.len() > self.order.generations(held).max(256) * 3 / 2 {
+            self.join_some(entries, looks);
         }
+    }
+
+    #[inline(never)]
+    fn join_some(&mut self, entries: &mut dyn Entries, looks: usize) {
         // The newer half of the periods stays as fine as it was made.
         let end = self.periods.len() / 2;
         for _ in 0..looks {
@@ -368,11 +374,17 @@ impl Calendar {
     }
 
     /// Drops some leftovers of deletions, when there are many: one ring after the other is turned once around.
+    #[inline]
     fn tidy(&mut self, entries: &mut dyn Entries) {
         self.rings.shrink();
-        if self.rings.total() <= leftovers_max(entries.len()) {
-            return;
+        // As many as was told just now: `entries.len()`.
+        if self.rings.total() > leftovers_max(self.entries) {
+            self.turn_some(entries);
         }
+    }
+
+    #[cold]
+    fn turn_some(&mut self, entries: &mut dyn Entries) {
         for _ in 0..TIDY_LOOKS {
             if self.turning_left == 0 {
                 self.turning = if self.turning < self.current() { self.turning + 1 } else { 0 };

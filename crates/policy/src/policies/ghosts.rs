@@ -22,7 +22,8 @@ struct Set([u32; WAYS]);
 #[derive(Debug, Default)]
 pub(super) struct Ghosts {
     sets: Vec<Set>,
-    made_for: usize,
+    /// For fewer entries there are too many sets, and for more too few.
+    fits: (usize, usize),
 }
 
 /// The set, and the bits of the name in the upper bits of a word.
@@ -38,13 +39,20 @@ impl Ghosts {
     }
 
     /// Has room for as many names as there are entries, within a fifth. What was known is forgotten when that changes.
+    #[inline]
     pub(super) fn fit(&mut self, entries: usize) {
-        if self.made_for == 0 || entries > self.made_for * 5 / 4 || entries < self.made_for * 5 / 6 {
-            self.made_for = entries.max(1);
-            let sets = (entries.div_ceil(WAYS)).max(SETS_MIN);
-            if sets != self.sets.len() {
-                self.sets = vec![Set([0; WAYS]); sets];
-            }
+        if self.sets.is_empty() || entries < self.fits.0 || entries > self.fits.1 {
+            self.make_for(entries);
+        }
+    }
+
+    #[cold]
+    fn make_for(&mut self, entries: usize) {
+        let made_for = entries.max(1);
+        self.fits = (made_for * 5 / 6, made_for * 5 / 4);
+        let sets = (entries.div_ceil(WAYS)).max(SETS_MIN);
+        if sets != self.sets.len() {
+            self.sets = vec![Set([0; WAYS]); sets];
         }
     }
 
@@ -61,7 +69,14 @@ impl Ghosts {
     pub(super) fn take(&mut self, at: Ref) -> Option<u32> {
         let (set, name) = place(at, self.sets.len());
         let Set(ways) = self.sets.get_mut(set)?;
-        let way = ways.iter().position(|word| word & !NOTE_MASK == name)?;
+        // All at once: which of them it is, if any, nobody can predict.
+        let found = ways.iter().enumerate();
+        let found =
+            found.fold(0, |found: u32, (way, word)| found | u32::from(word & !NOTE_MASK == name) << way);
+        if found == 0 {
+            return None;
+        }
+        let way = found.trailing_zeros() as usize;
         let note = ways[way] & NOTE_MASK;
         ways.copy_within(way + 1.., way);
         ways[WAYS - 1] = 0;

@@ -255,20 +255,22 @@ impl S3Fifo {
         let Some(at) = self.pending.pop() else {
             let (pending, mut shown, mut found, scope) = (&mut self.pending, 0usize, 0usize, self.scope);
             let newest = self.newest.filter(|_| entries.len() > 1);
-            self.hand = entries.walk(self.hand, &mut |glance| {
-                shown += 1;
-                if !scope.has_one_until(glance.deadline) || glance.field & MAIN == 0 {
-                    return;
-                }
-                if glance.field & USES > 0 && !glance.is_over {
-                    glance.entry.set_field(glance.field - 1);
-                    found += 1;
-                    return;
-                }
-                let at = glance.at();
-                if newest != Some(at) {
-                    pending.push(at);
-                    found += 1;
+            self.hand = entries.walk(self.hand, &mut |seen, passing| {
+                shown += seen.len();
+                for (index, seen) in seen.iter().enumerate() {
+                    if !scope.has(seen) || seen.field & MAIN == 0 {
+                        continue;
+                    }
+                    if seen.field & USES > 0 && !seen.is_over {
+                        passing.set_field(index, seen.field - 1);
+                        found += 1;
+                        continue;
+                    }
+                    let at = passing.at(index);
+                    if newest != Some(at) {
+                        pending.push(at);
+                        found += 1;
+                    }
                 }
             });
             self.barren = if found == 0 { self.barren + shown.max(1) } else { 0 };
@@ -364,8 +366,7 @@ impl Policy for S3Fifo {
     fn observe(&mut self, entries: &mut dyn Entries) {
         let scope = self.scope;
         self.queue.rings.shrink();
-        self.bytes
-            .look(entries, &mut |glance| scope.has_one_until(glance.deadline).then(|| region(glance.field)));
+        self.bytes.look(entries, &mut |seen| scope.has(seen).then(|| region(seen.field)));
         if !self.is_cluttered(entries.len()) {
             return;
         }

@@ -5,12 +5,14 @@
 //! a fair sample, and since the hand walks, none is passed over. An entry that is no candidate is not asked for its name.
 //! Invariant: the candidates are those of the lowest ranks seen, as many as are kept, and no two name the same entry.
 
-use crate::interface::{Entries, Glance, Ref, Scope, Seen, Step};
+use crate::interface::{Entries, Ref, Scope, Seen, Step};
 
 /// Candidates kept from one choice to the next, unless [`Sampler::keep`] says otherwise.
 pub(super) const KEPT: usize = 24;
 /// Buckets walked in one step in search of candidates.
 const BUCKETS_MAX: usize = 8;
+/// Entries judged before the first is offered.
+const BATCH: usize = 16;
 /// Ranks compared at once.
 const LANES: usize = 8;
 
@@ -103,31 +105,49 @@ impl Sampler {
     }
 
     /// Walks a bucket, having each entry in scope judged: its field as it is to be, and its rank on the scale. Answers whether
-    /// there was one that may leave.
+    /// there was one that may leave. `BEST_FIRST`: the one of the lowest rank becomes a candidate before the others, so that fewer
+    /// of these do for a moment; where many are of one rank it matters which of them came first.
     #[inline]
-    pub(super) fn walk(
+    pub(super) fn walk<const BEST_FIRST: bool>(
         &mut self,
         entries: &mut dyn Entries,
         scale: &impl Scale,
-        mut judge: impl FnMut(&Glance<'_>) -> (u32, f32),
+        mut judge: impl FnMut(&Seen) -> (u32, f32),
     ) -> bool {
         self.rank_anew(scale);
         let (mut shown, mut found, mut is_newest) = (0, 0, false);
-        self.hand = entries.walk(self.hand, &mut |glance| {
-            shown += 1;
-            if !self.scope.has_one_until(glance.deadline) {
-                return;
-            }
-            let (field, rank) = judge(glance);
-            if field != glance.field {
-                glance.entry.set_field(field);
-            }
-            found += 1;
-            // The entry made last, alone in scope, is as if there were none.
-            is_newest = found == 1 && self.newest.is_some_and(|newest| newest == glance.at());
-            let rank = if glance.is_over { f32::NEG_INFINITY } else { rank };
-            if rank < self.highest {
-                self.offer(glance, field, rank);
+        self.hand = entries.walk(self.hand, &mut |seen, passing| {
+            shown += seen.len();
+            for (batch, seen) in seen.chunks(BATCH).enumerate() {
+                let first = batch * BATCH;
+                let mut judged = [(0, f32::INFINITY); BATCH];
+                let (mut last, mut least, mut least_rank) = (None, 0, f32::INFINITY);
+                for (index, (seen, judged)) in seen.iter().zip(&mut judged).enumerate() {
+                    if !self.scope.has(seen) {
+                        continue;
+                    }
+                    let (field, rank) = judge(seen);
+                    if field != seen.field {
+                        passing.set_field(first + index, field);
+                    }
+                    let rank = if seen.is_over { f32::NEG_INFINITY } else { rank };
+                    *judged = (field, rank);
+                    (found, last) = (found + 1, Some(index));
+                    (least, least_rank) = if rank < least_rank { (index, rank) } else { (least, least_rank) };
+                }
+                // The entry made last, alone in scope, is as if there were none.
+                is_newest = match (last, self.newest) {
+                    (Some(last), Some(newest)) => found == 1 && newest == passing.at(first + last),
+                    _ => is_newest && found == 1,
+                };
+                let best = BEST_FIRST.then_some(least);
+                let others = (0..seen.len()).filter(|index| Some(*index) != best);
+                for index in best.into_iter().chain(others) {
+                    let (field, rank) = judged[index];
+                    if rank < self.highest {
+                        self.offer(passing.at(first + index), Seen { field, ..seen[index] }, rank);
+                    }
+                }
             }
         });
         let may_leave = found > usize::from(is_newest);
@@ -152,9 +172,7 @@ impl Sampler {
 
     /// Makes an entry of a rank below the highest a candidate, in the place of that if there is no room.
     #[inline(never)]
-    fn offer(&mut self, glance: &Glance<'_>, field: u32, rank: f32) {
-        let at = glance.at();
-        let seen = Seen { field, ..glance.seen() };
+    fn offer(&mut self, at: Ref, seen: Seen, rank: f32) {
         // Without a way out on the way, so that many are compared at once.
         if self.refs.iter().fold(false, |any, known| any | (*known == at)) {
             if let Some(index) = self.refs.iter().position(|known| *known == at) {
@@ -179,10 +197,8 @@ impl Sampler {
     /// Looks at a bucket without choosing.
     pub(super) fn observe(&mut self, entries: &mut dyn Entries, visit: &mut dyn FnMut(u32)) {
         let scope = self.scope;
-        self.hand = entries.walk(self.hand, &mut |glance| {
-            if scope.has_one_until(glance.deadline) {
-                visit(glance.field);
-            }
+        self.hand = entries.walk(self.hand, &mut |seen, _| {
+            seen.iter().filter(|seen| scope.has(seen)).for_each(|seen| visit(seen.field));
         });
     }
 
@@ -217,18 +233,18 @@ impl Sampler {
     }
 
     /// A whole step by rank alone. `renew` answers what an entry's field is to be.
-    pub(super) fn step(
+    pub(super) fn step<const BEST_FIRST: bool>(
         &mut self,
         entries: &mut dyn Entries,
         renew: impl Fn(u32) -> u32,
         scale: &impl Scale,
     ) -> Choice {
         for _ in 0..BUCKETS_MAX {
-            let judge = |glance: &Glance<'_>| {
-                let field = renew(glance.field);
-                (field, scale.rank(field, glance.deadline, || glance.entry.bytes()))
+            let judge = |seen: &Seen| {
+                let field = renew(seen.field);
+                (field, scale.rank(field, seen.deadline, || seen.bytes))
             };
-            if self.walk(entries, scale, judge) {
+            if self.walk::<BEST_FIRST>(entries, scale, judge) {
                 break;
             }
         }
@@ -255,8 +271,12 @@ fn lowest(ranks: &[f32], measure: impl Fn(f32) -> f32) -> f32 {
             *least = less(measure(*rank), *least);
         }
     }
-    let rest = rest.iter().fold(f32::INFINITY, |least, rank| less(measure(*rank), least));
-    least.into_iter().fold(rest, less)
+    for (least, rank) in least.iter_mut().zip(rest) {
+        *least = less(measure(*rank), *least);
+    }
+    let [a, b, c, d, e, f, g, h] = least;
+    let [a, b, c, d] = [less(a, e), less(b, f), less(c, g), less(d, h)];
+    less(less(a, c), less(b, d))
 }
 
 /// What a choice came to.

@@ -61,20 +61,22 @@ impl Policy for Chance {
         let (mut chosen, mut found, mut shown) = (None, 0, 0usize);
         let (scope, random, newest) = (self.scope, &mut self.random, self.newest);
         let is_last = entries.len() <= 1;
-        self.hand = entries.walk(from, &mut |glance| {
-            shown += 1;
-            if !scope.has_one_until(glance.deadline) {
-                return;
-            }
-            // Who is not chosen is not asked for its name.
-            if random.below(found + 1) == 0 {
-                let at = glance.at();
-                if newest == Some(at) && !is_last {
-                    return;
+        self.hand = entries.walk(from, &mut |seen, passing| {
+            shown += seen.len();
+            for (index, seen) in seen.iter().enumerate() {
+                if !scope.has(seen) {
+                    continue;
                 }
-                chosen = Some(at);
+                // Who is not chosen is not asked for its name.
+                if random.below(found + 1) == 0 {
+                    let at = passing.at(index);
+                    if newest == Some(at) && !is_last {
+                        continue;
+                    }
+                    chosen = Some(at);
+                }
+                found += 1;
             }
-            found += 1;
         });
         self.barren = if found > 0 { 0 } else { self.barren + shown.max(1) };
         match chosen {
@@ -144,7 +146,7 @@ impl Policy for EndsFirst {
     }
 
     fn step(&mut self, entries: &mut dyn Entries) -> Step {
-        self.sampler.step(entries, |field| field, &Ends).step()
+        self.sampler.step::<true>(entries, |field| field, &Ends).step()
     }
 
     fn keep(&mut self, candidates: usize) {
@@ -272,7 +274,7 @@ impl Policy for Gdsf {
         if self.worth.step == 0.0 {
             self.worth.step = 1.0 / self.worth.bytes_mean.max(1.0) / STEPS;
         }
-        let choice = self.sampler.step(entries, |field| field, &self.worth);
+        let choice = self.sampler.step::<true>(entries, |field| field, &self.worth);
         if let Choice::Found(candidate, lowest) = choice
             && !candidate.seen.is_over
         {

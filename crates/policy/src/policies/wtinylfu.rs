@@ -228,7 +228,11 @@ impl WTinyLfu {
     fn victim(&mut self, entries: &mut dyn Entries) -> Choice {
         let (clock, halvings) = (self.clock, self.halvings);
         self.sampler.lonely(entries);
-        self.sampler.step(entries, |field| Self::renewed(field, halvings), &Worth { clock, halvings })
+        self.sampler.step::<false>(
+            entries,
+            |field| Self::renewed(field, halvings),
+            &Worth { clock, halvings },
+        )
     }
 
     /// The candidate goes into the main region.
@@ -400,8 +404,7 @@ impl Policy for WTinyLfu {
     fn observe(&mut self, entries: &mut dyn Entries) {
         let scope = self.scope;
         self.window.shrink();
-        self.bytes
-            .look(entries, &mut |glance| scope.has_one_until(glance.deadline).then(|| region(glance.field)));
+        self.bytes.look(entries, &mut |seen| scope.has(seen).then(|| region(seen.field)));
         if !self.is_cluttered(entries.len()) {
             return;
         }

@@ -4,7 +4,7 @@
 //! holds at most its capacity; `used` is the sum of sizes held.
 
 use crate::hits::Hits;
-use crate::interface::{Entries, Glance, Policy, Ref, Scope, Seen, Shown, Step};
+use crate::interface::{Entries, Passing, Policy, Ref, Scope, Seen, Shown, Step};
 use crate::model::{Model, Room, Use};
 use crate::policies::Kind;
 use crate::random::Random;
@@ -29,6 +29,7 @@ struct Table {
     len: usize,
     used: u64,
     second: u32,
+    shown: Shown,
 }
 
 impl Table {
@@ -67,30 +68,33 @@ impl Entries for Table {
         }
     }
 
-    fn walk(&mut self, from: u32, show: &mut dyn FnMut(&Glance<'_>)) -> u32 {
+    fn walk(&mut self, from: u32, show: &mut dyn FnMut(&[Seen], &dyn Passing)) -> u32 {
         let keys = self.slots.len() as u32;
         let from = if from < keys { from } else { from % keys.max(1) };
         let mut shown = 0;
         let mut word_at = from as usize / 64;
         let mut word = self.is_held.get(word_at).copied().unwrap_or(0) >> (from % 64) << (from % 64);
-        loop {
+        let next = 'bucket: loop {
             while word != 0 {
                 let at = (word_at * 64) as u32 + word.trailing_zeros();
                 word &= word - 1;
-                if let Some(field) = Shown::new(Ref(at), self.seen(at)).to(show) {
-                    self.slots[at as usize].field = field;
-                }
+                let seen = self.seen(at);
+                self.shown.add(Ref(at), seen);
                 shown += 1;
                 if shown == BUCKET {
-                    return at + 1;
+                    break 'bucket at + 1;
                 }
             }
             word_at += 1;
             match self.is_held.get(word_at) {
                 Some(next) => word = *next,
-                None => return 0,
+                None => break 0,
             }
+        };
+        for (at, field) in self.shown.to(show) {
+            self.slots[at.0 as usize].field = field;
         }
+        next
     }
 
     fn len(&self) -> usize {
@@ -136,6 +140,7 @@ impl Cache {
                 len: 0,
                 used: 0,
                 second: 0,
+                shown: Shown::default(),
             },
             places,
             memory_most: 0.0,

@@ -16,7 +16,7 @@ use larder_values::digest::DatasetDigest;
 use larder_values::glob::{self, Case};
 use larder_values::hash::{Hash, HashView};
 use larder_values::list::{List, ListView, Quick};
-use larder_values::packed::Packed;
+use larder_values::packed::{Packed, PackedBuf};
 use larder_values::set::{self, Set};
 use larder_values::stream::Stream;
 use larder_values::zset::{self, ZSet};
@@ -318,6 +318,7 @@ fn listpack(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let told = with_key(host, args.get(2), |item| {
         let item = item.ok_or(Error::NoSuchKey)?;
         let lines = packed_of(&item).map(|packed| {
+            let packed = packed.view();
             let head = format!("{} elements, {} bytes", packed.len(), packed.listpack_bytes());
             let elements = packed.iter().map(|element| element.to_vec().escape_ascii().to_string());
             std::iter::once(head).chain(elements).collect::<Vec<_>>()
@@ -329,27 +330,29 @@ fn listpack(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// The elements of a value that Redis would keep as a listpack.
-fn packed_of<'a>(item: &Item<'a>) -> Option<Packed<'a>> {
-    match item.value_type() {
-        Type::List => match item.view::<List>() {
-            Ok(ListView::Packed(packed)) => Some(packed),
-            _ => None,
+/// A copy of the elements of a value that Redis would keep as a listpack.
+fn packed_of(item: &Item<'_>) -> Option<PackedBuf> {
+    let packed = match item.value_type() {
+        Type::List => match item.view::<List>().ok()? {
+            ListView::Bare(bare) => return Some(bare.to_packed()),
+            ListView::Packed(packed) => packed,
+            ListView::Quick(_) => return None,
         },
         Type::Set => match item.view::<Set>() {
-            Ok(set::View::Packed(packed)) => Some(packed),
-            _ => None,
+            Ok(set::View::Packed(packed)) => packed,
+            _ => return None,
         },
         Type::Hash => match item.view::<Hash>() {
-            Ok(HashView::Pairs(packed) | HashView::Triples(packed)) => Some(packed),
-            _ => None,
+            Ok(HashView::Pairs(packed) | HashView::Triples(packed)) => packed,
+            _ => return None,
         },
         Type::ZSet => match item.view::<ZSet>() {
-            Ok(zset::View::Packed(packed)) => Some(packed),
-            _ => None,
+            Ok(zset::View::Packed(packed)) => packed,
+            _ => return None,
         },
-        Type::String | Type::Stream => None,
-    }
+        Type::String | Type::Stream => return None,
+    };
+    Some(PackedBuf::from_vec(packed.bytes().to_vec()))
 }
 
 /// A number that must not be negative.

@@ -127,6 +127,7 @@ impl Core {
         for (row, args, hash) in transaction.commands() {
             match row.run {
                 _ if !row.keeps_to_its_keys => return Footprint::Everything,
+                RowRun::Keys(_) if row.single_key => self.places.push(keyspace.place(db, hash)),
                 RowRun::Keys(_) => self.places.extend(places(keyspace, db, row, &args, hash)),
                 _ if row.spec.name == "select" => {
                     db = database_number(keyspace, args.get(1)).unwrap_or(db);

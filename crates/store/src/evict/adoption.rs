@@ -59,7 +59,7 @@ impl Adoption {
     fn sample(&self, view: &mut View<'_, '_>) -> Vec<u64> {
         let mut fields = Vec::new();
         for place in 0..SAMPLE_PLACES {
-            view.walk(place << 26, &mut |glance| fields.push(glance.field));
+            view.walk(place << 26, &mut |seen, _| fields.extend(seen.iter().map(|seen| seen.field)));
         }
         fields.truncate(SAMPLES);
         let (part, now) = (view.part, Millis(view.now));
@@ -81,9 +81,9 @@ pub(super) fn adopt_some(state: &mut State, view: &mut View<'_, '_>, buckets: us
     for _ in 0..buckets {
         found.clear();
         view.stays = true;
-        adoption.next = view.walk(adoption.next, &mut |glance| {
-            if scope.has_one_until(glance.deadline) {
-                found.push((glance.at(), glance.seen()));
+        adoption.next = view.walk(adoption.next, &mut |seen, passing| {
+            for (index, seen) in seen.iter().enumerate().filter(|(_, seen)| scope.has(seen)) {
+                found.push((passing.at(index), *seen));
             }
         });
         for (at, seen) in &found {

@@ -2,9 +2,8 @@
 
 use super::adoption::adopt_some;
 use super::classes::Room;
-use super::uses::bytes_of_removed;
 use super::view::{Found, Held, View, find};
-use super::{Chosen, Part};
+use super::{Chosen, Part, State};
 use crate::discard::{Removal, discard};
 use crate::effects::Event;
 use crate::field_ends::DbTable;
@@ -63,7 +62,6 @@ pub struct Evictor {
     barren: Vec<bool>,
     /// Takes any key where the policy finds none though there are some.
     any: Option<Box<dyn Policy>>,
-    key: Vec<u8>,
     busy: Vec<Ref>,
 }
 
@@ -76,7 +74,6 @@ impl Default for Evictor {
             unannounced: Vec::new(),
             barren: Vec::new(),
             any: None,
-            key: Vec::new(),
             busy: Vec::new(),
         }
     }
@@ -146,45 +143,35 @@ impl Evictor {
     /// Removes keys, those the policy names, of the part of the keyspace that holds the most, until `bytes` are free or
     /// `count` keys were looked for. The caller holds no shard. O(1) amortised, a microsecond a key.
     pub fn evict(&mut self, keyspace: &Keyspace, local: &mut Local, bytes: usize, count: u32) -> Evicted {
-        let Evictor { chosen: Some(chosen), cause, unannounced, barren, any, key, busy, .. } = self else {
+        let Evictor { chosen: Some(chosen), cause, unannounced, barren, any, busy, .. } = self else {
             return Evicted::Nothing;
         };
         let tables: SmallVec<[_; 4]> = keyspace.numbered_tables().collect();
-        let (mut freed, before) = (0, local.stats.evicted.get());
-        for _ in 0..count {
+        let (mut round, before) = (Round { bytes, freed: 0, left: count }, local.stats.evicted.get());
+        while round.left > 0 && round.freed < bytes {
             let candidates = chosen.parts.iter().enumerate().filter(|(number, _)| !barren[*number]);
             let fullest = candidates.max_by_key(|(_, part)| part.entries.load(Relaxed));
-            let evicted = match fullest {
+            match fullest {
                 Some((number, part)) => {
                     let is_new = std::mem::take(&mut unannounced[number]);
-                    match step(chosen, (number, part), is_new, &tables, local, busy) {
-                        Stepped::Found(held) => remove(keyspace, held, local, key),
-                        Stepped::Named(at) => remove_named(keyspace, chosen, number, &tables, at, local, key),
-                        Stepped::More => Evicted::NotYet,
-                        Stepped::Nothing => {
-                            barren[number] = true;
-                            Evicted::NotYet
-                        }
-                    }
+                    let place = Place { keyspace, chosen, number, part, tables: &tables };
+                    barren[number] = evict_from(place, is_new, local, busy, &mut round);
                 }
                 None => {
                     barren.fill(false);
-                    evict_any(keyspace, chosen, any.as_deref_mut(), &tables, local, (key, busy))
+                    round.left -= 1;
+                    match evict_any(keyspace, chosen, any.as_deref_mut(), &tables, local, busy) {
+                        Evicted::Bytes(more) => round.freed += more,
+                        Evicted::NotYet => {}
+                        Evicted::Nothing if round.freed == 0 => return Evicted::Nothing,
+                        Evicted::Nothing => break,
+                    }
                 }
-            };
-            match evicted {
-                Evicted::Bytes(more) => freed += more,
-                Evicted::NotYet => {}
-                Evicted::Nothing if freed == 0 => return Evicted::Nothing,
-                Evicted::Nothing => break,
-            }
-            if freed >= bytes {
-                break;
             }
         }
         let evicted = local.stats.evicted.get() - before;
         local.stats.evicted_for[*cause as usize].add(evicted);
-        if freed > 0 { Evicted::Bytes(freed) } else { Evicted::NotYet }
+        if round.freed > 0 { Evicted::Bytes(round.freed) } else { Evicted::NotYet }
     }
 
     /// Files some of the keys that were there before the policy was. True when all are, or others are at it. The caller
@@ -256,53 +243,86 @@ fn may_any_leave(keyspace: &Keyspace, chosen: &Chosen, tables: &[(u32, &DbTable)
     })
 }
 
-/// What a policy came to.
-enum Stepped<'k> {
-    /// This one leaves, which is at hand.
-    Found(Held<'k>),
-    /// The one of this name does.
-    Named(Ref),
-    /// Nothing found yet.
-    More,
-    /// Nothing may leave.
-    Nothing,
+/// What one call is to free, has freed, and how many keys more it looks for.
+struct Round {
+    bytes: usize,
+    freed: usize,
+    left: u32,
 }
 
-/// Has the policy of a part choose. `is_new`: something is about to be made that needs room.
-fn step<'k>(
-    chosen: &Chosen,
-    (number, part): (usize, &Part),
+/// A part of the keyspace and its policy.
+#[derive(Clone, Copy)]
+struct Place<'a, 'k> {
+    keyspace: &'k Keyspace,
+    chosen: &'a Chosen,
+    number: usize,
+    part: &'a Part,
+    tables: &'a [(u32, &'k DbTable)],
+}
+
+/// Removes keys that the policy of a part names. `is_new`: something is about to be made that needs room. True where nothing
+/// of the part may leave.
+fn evict_from(
+    place: Place<'_, '_>,
     is_new: bool,
-    tables: &[(u32, &'k DbTable)],
     local: &mut Local,
     busy: &mut Vec<Ref>,
-) -> Stepped<'k> {
+    round: &mut Round,
+) -> bool {
+    let Place { keyspace, chosen, number, part, tables } = place;
     let mut state = part.state.lock();
     if is_new {
         state.policy.arriving();
     }
     local.uses.absorbed_by(chosen.class, number, &mut state);
-    let entries = part.entries.load(Relaxed);
     busy.clear();
-    let mut view = View::new(chosen, number, tables, local.now.0, entries, busy);
-    if state.adoption.is_some() {
-        adopt_some(&mut state, &mut view, ADOPTED_BUCKETS, local);
-    }
-    let steps = (0..STEPS_MAX).map(|_| state.policy.step(&mut view));
-    let step = steps.into_iter().find(|step| *step != Step::More).unwrap_or(Step::More);
-    let stepped = match step {
-        Step::Evict(at) => {
-            part.entries.store(entries.saturating_sub(1), Relaxed);
-            view.into_held(at).map_or(Stepped::Named(at), Stepped::Found)
+    let mut view = View::new(chosen, number, tables, local.now.0, part.entries.load(Relaxed), busy);
+    let mut has_any = true;
+    while has_any && round.left > 0 && round.freed < round.bytes {
+        round.left -= 1;
+        if state.adoption.is_some() {
+            adopt_some(&mut state, &mut view, ADOPTED_BUCKETS, local);
         }
-        Step::More => Stepped::More,
-        Step::Nothing => Stepped::Nothing,
-    };
-    drop(state);
+        match step(&mut state, &mut view) {
+            Step::Evict(at) => {
+                view.entries = view.entries.saturating_sub(1);
+                part.entries.store(view.entries, Relaxed);
+                let held = view.take_held(at);
+                // What is told of a removal may wait for other locks, so nobody is to wait for this one meanwhile.
+                drop(state);
+                let evicted = match held {
+                    Some(held) => remove(keyspace, held, local),
+                    None => remove_named(keyspace, chosen, number, tables, at, local),
+                };
+                if let Evicted::Bytes(more) = evicted {
+                    round.freed += more;
+                }
+                if round.left == 0 || round.freed >= round.bytes {
+                    break;
+                }
+                state = part.state.lock();
+                view.entries = part.entries.load(Relaxed);
+            }
+            Step::More => {}
+            Step::Nothing => has_any = false,
+        }
+    }
     for at in busy.drain(..) {
         local.uses.missed(chosen.class, number, at);
     }
-    stepped
+    !has_any
+}
+
+/// Has a policy choose.
+#[inline]
+fn step(state: &mut State, view: &mut View<'_, '_>) -> Step {
+    for _ in 0..STEPS_MAX {
+        match state.policy.step(view) {
+            Step::More => {}
+            step => return step,
+        }
+    }
+    Step::More
 }
 
 /// No policy names a victim. Where there are keys that may leave nevertheless, such as those that are not filed
@@ -313,7 +333,7 @@ fn evict_any(
     any: Option<&mut (dyn Policy + 'static)>,
     tables: &[(u32, &DbTable)],
     local: &mut Local,
-    (key, busy): (&mut Vec<u8>, &mut Vec<Ref>),
+    busy: &mut Vec<Ref>,
 ) -> Evicted {
     let Some(any) = any else { return Evicted::Nothing };
     if !may_any_leave(keyspace, chosen, tables) {
@@ -328,7 +348,7 @@ fn evict_any(
         for _ in 0..STEPS_MAX {
             match any.step(&mut view) {
                 Step::Evict(at) => {
-                    return remove_named(keyspace, chosen, number, tables, at, local, key);
+                    return remove_named(keyspace, chosen, number, tables, at, local);
                 }
                 Step::More => {}
                 Step::Nothing => break,
@@ -339,6 +359,7 @@ fn evict_any(
 }
 
 /// Removes the key of a reference. One that cannot be had at the moment is filed again.
+#[inline(never)]
 fn remove_named(
     keyspace: &Keyspace,
     chosen: &Chosen,
@@ -346,10 +367,9 @@ fn remove_named(
     tables: &[(u32, &DbTable)],
     at: Ref,
     local: &mut Local,
-    key: &mut Vec<u8>,
 ) -> Evicted {
     match find(chosen, part, tables, at) {
-        Found::Held(held) => remove(keyspace, held, local, key),
+        Found::Held(held) => remove(keyspace, held, local),
         Found::Busy => {
             local.uses.made_later(chosen.class, part, at);
             Evicted::NotYet
@@ -359,29 +379,26 @@ fn remove_named(
 }
 
 /// Removes the key at hand.
-fn remove(keyspace: &Keyspace, held: Held<'_>, local: &mut Local, key: &mut Vec<u8>) -> Evicted {
-    let Held { table: (number, table), mut shard, spot, .. } = held;
-    save_first((table, keyspace.database_of(number)), &shard, local, spot.hash());
-    let Some(occupied) = shard.at_mut(spot) else { return Evicted::NotYet };
-    let entry = occupied.view();
-    key.clear();
-    key.extend_from_slice(entry.key());
-    let (cause, event) = match entry.deadline() {
-        Some(deadline) if deadline <= local.now.0 => (Removal::Expired, Event::EXPIRED),
-        _ => (Removal::Evicted, Event::EVICTED),
-    };
-    let removed = table.evict(local, spot.hash(), key, occupied);
-    let db = keyspace.database_of(number);
-    local.insight.removed(spot.hash(), cause, local.now);
-    local.uses.evicted(number, spot.hash(), key, bytes_of_removed(&removed));
-    let bytes = removed.size + removed.boxed.as_ref().map_or(0, Object::bytes);
-    if cause == Removal::Expired {
-        crate::db::expired(local, db, key);
+fn remove(keyspace: &Keyspace, held: Held<'_>, local: &mut Local) -> Evicted {
+    let Held { table: (number, table), pinned, .. } = held;
+    let (db, hash, entry) = (keyspace.database_of(number), pinned.hash(), pinned.entry());
+    save_first((table, db), pinned.shard(), local, hash);
+    let is_over = entry.deadline().is_some_and(|deadline| deadline <= local.now.0);
+    let cause = if is_over { Removal::Expired } else { Removal::Evicted };
+    // All is told before the entry goes, which has the key; its shard is locked until both are done.
+    local.insight.removed(hash, cause, local.now);
+    local.uses.evicted(number, hash, &entry);
+    if is_over {
+        crate::db::expired(local, db, entry.key());
     } else {
         local.stats.evicted.add(1);
-        local.effects.log.removed(db, key, local.lazy_free.evicted);
-        local.effects.changed(db, key, event);
+        if local.effects.log.is_on() {
+            local.effects.log.removed(db, entry.key(), local.lazy_free.evicted);
+        }
+        local.effects.changed_by(db, Event::EVICTED, || entry.key());
     }
+    let removed = table.evict(local, pinned);
+    let bytes = removed.size + removed.boxed.as_ref().map_or(0, Object::bytes);
     discard(local, removed.boxed, cause);
     Evicted::Bytes(bytes)
 }

@@ -99,9 +99,10 @@ impl Followed {
             self.notes.push(Note::Made { part: part as u32, at });
             return;
         };
+        let bytes = bytes_of(entry);
         let field = match kept {
-            Some(kept) => state.policy.recall(at, bytes_of(entry), kept),
-            None => state.policy.created(at, bytes_of(entry)),
+            Some(kept) => state.policy.recall(at, bytes, kept),
+            None => state.policy.created(at, bytes),
         };
         if self.has_fields {
             entry.set_access(field);
@@ -293,7 +294,18 @@ impl Uses {
     }
 
     /// A key was made. Writes its field.
+    #[inline]
     pub(crate) fn made(&mut self, table: u32, hash: u64, entry: &Entry<'_, Object>) {
+        if self.has_classes() {
+            self.made_in_class(table, hash, entry);
+        } else {
+            let kept = self.recalled.take();
+            self.rest.file(table, hash, entry, kept);
+        }
+    }
+
+    #[inline(never)]
+    fn made_in_class(&mut self, table: u32, hash: u64, entry: &Entry<'_, Object>) {
         let kept = self.recalled.take().filter(|_| self.class_of(table, entry.key()) == 0);
         let followed = self.followed(table, entry.key());
         followed.change(hash, 1, bytes_of(entry) as isize);
@@ -338,11 +350,12 @@ impl Uses {
         }
     }
 
-    /// A key was evicted that took so much.
-    pub(crate) fn evicted(&mut self, table: u32, hash: u64, key: &[u8], bytes: u32) {
+    /// A key is evicted.
+    #[inline]
+    pub(crate) fn evicted(&mut self, table: u32, hash: u64, entry: &Entry<'_, Object>) {
         if self.has_classes() {
-            let followed = self.followed(table, key);
-            followed.change(hash, -1, -(bytes as isize));
+            let followed = self.followed(table, entry.key());
+            followed.change(hash, -1, -(bytes_of(entry) as isize));
             let room = followed.chosen.as_ref().and_then(|chosen| chosen.room.as_ref());
             room.map(|room| room.evicted.fetch_add(1, Relaxed));
         }

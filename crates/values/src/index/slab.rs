@@ -67,6 +67,8 @@ pub struct Slab {
     vacant: Vec<u32>,
     /// By class: pages that have a free block of it, perhaps.
     queues: Vec<Vec<u32>>,
+    /// Pages that the queues have room for.
+    queue_room: usize,
     apart: Chunks<Box<[u8]>>,
     apart_vacant: Vec<u32>,
     page_bytes: usize,
@@ -125,11 +127,10 @@ impl Slab {
     /// Bytes it holds.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        let queued: usize = self.queues.iter().map(Vec::capacity).sum();
         self.page_bytes
             + self.apart_bytes
             + self.pages.capacity() * size_of::<Page>()
-            + (self.vacant.capacity() + queued + self.apart_vacant.capacity()) * size_of::<u32>()
+            + (self.vacant.capacity() + self.queue_room + self.apart_vacant.capacity()) * size_of::<u32>()
             + self.queues.capacity() * size_of::<Vec<u32>>()
             + self.apart.heap_bytes()
     }
@@ -223,7 +224,10 @@ impl Slab {
             if self.queues.is_empty() {
                 self.queues = vec![Vec::new(); CLASSES];
             }
-            self.queues[class].push(number as u32);
+            let queue = &mut self.queues[class];
+            self.queue_room -= queue.capacity();
+            queue.push(number as u32);
+            self.queue_room += queue.capacity();
         }
     }
 
@@ -315,6 +319,8 @@ impl Slab {
         assert_eq!(live, self.len, "the count of records is wrong");
         assert_eq!(self.pages.iter().map(Page::held).sum::<usize>(), self.page_bytes);
         assert_eq!(self.apart.iter().map(|record| record.len()).sum::<usize>(), self.apart_bytes);
+        assert_eq!(room_of(&self.queues), self.queue_room, "what the queues hold is counted wrong");
+        self.apart.check();
     }
 
     fn alloc_apart(&mut self, parts: &[&[u8]]) -> u32 {
@@ -440,11 +446,13 @@ impl Clone for Slab {
         let pages = self.pages.clone();
         // The copies of vectors have no room for more.
         let page_bytes = pages.iter().map(Page::held).sum();
+        let queues = self.queues.clone();
         Slab {
             pages,
             current: self.current,
             vacant: self.vacant.clone(),
-            queues: self.queues.clone(),
+            queue_room: room_of(&queues),
+            queues,
             apart: self.apart.clone(),
             apart_vacant: self.apart_vacant.clone(),
             page_bytes,
@@ -488,6 +496,11 @@ impl Page {
         }
         blocks
     }
+}
+
+/// Elements that some vectors have room for.
+fn room_of(vectors: &[Vec<u32>]) -> usize {
+    vectors.iter().map(Vec::capacity).sum()
 }
 
 #[inline]

@@ -1,11 +1,12 @@
 //! Lists: elements in an order of their own, added and taken at both ends.
 //!
-//! A small list is one packed buffer (`listpack` to OBJECT ENCODING), a large one chunks of packed
-//! elements (`quicklist`). It becomes large before an addition that might exceed the limit of one
+//! A small list is one packed buffer (`listpack` to OBJECT ENCODING), one of a few short elements without the lengths behind
+//! them; a large one is chunks of packed elements (`quicklist`). It becomes large before an addition that might exceed the limit of one
 //! buffer, and small again when a removal leaves one chunk of at most half of the limit.
 //! Invariant: a list of the large form is not empty, except inside of an operation that removed all.
-//! Read next: `view.rs` for reading, `quick.rs` for the large form, `chunk.rs` for compression, `limit.rs` for the limits.
+//! Read next: `view.rs` for reading, `bare.rs` for the smallest form, `quick.rs` for the large form, `chunk.rs` for compression, `limit.rs` for the limits.
 
+mod bare;
 mod chunk;
 mod chunks;
 pub(crate) mod fuzz;
@@ -18,9 +19,15 @@ mod view;
 use crate::collection::Collection;
 use crate::mover::{Mover, Resume};
 use crate::packed::{Element, Packed, PackedBuf};
+pub use bare::Bare;
+use bare::{BareBuf, COUNT_BACK};
 pub use limit::Limit;
 pub use quick::Quick;
 pub use view::ListView;
+
+/// The forms that lie inside an entry.
+const FORM_PACKED: u8 = 0;
+const FORM_BARE: u8 = 1;
 
 /// An end of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +53,7 @@ pub struct List(Form);
 
 #[derive(Clone, Debug)]
 enum Form {
+    Bare(BareBuf),
     Packed(PackedBuf),
     Quick(Box<Quick>),
 }
@@ -59,13 +67,7 @@ impl Default for List {
 impl List {
     /// An empty list. It holds no memory.
     pub fn empty() -> List {
-        List(Form::Packed(PackedBuf::new()))
-    }
-
-    /// A list of packed elements.
-    #[inline]
-    pub fn from_packed(packed: PackedBuf) -> List {
-        List(Form::Packed(packed))
+        List(Form::Bare(BareBuf::default()))
     }
 
     /// An empty list in the large form, to be filled chunk by chunk and then settled.
@@ -108,18 +110,52 @@ impl List {
     /// To be called before elements are added; what is added to a small list stays in it.
     #[inline]
     pub fn make_room(&mut self, limit: Limit, bytes: usize, count: usize) {
+        let (present_bytes, present) = match &mut self.0 {
+            Form::Bare(bare) => (bare.view().listpack_bytes(), bare.view().len()),
+            Form::Packed(packed) => (packed.view().listpack_bytes(), packed.len()),
+            Form::Quick(quick) => return quick.follow(limit),
+        };
+        if limit.is_exceeded(present_bytes + bytes, present + count) {
+            self.enlarge(limit);
+        }
+    }
+
+    /// A small list becomes large.
+    fn enlarge(&mut self, limit: Limit) {
+        let mut packed = std::mem::take(self.packed());
+        let mut quick = Quick::new(limit);
+        packed.shrink_to_fit();
+        quick.append_chunk(packed);
+        self.0 = Form::Quick(Box::new(quick));
+    }
+
+    /// The packed elements of a small list, which get lengths if they have none.
+    fn packed(&mut self) -> &mut PackedBuf {
+        if let Form::Bare(bare) = &self.0 {
+            self.0 = Form::Packed(bare.view().to_packed());
+        }
         match &mut self.0 {
-            Form::Packed(packed) => {
-                let view = packed.view();
-                if limit.is_exceeded(view.listpack_bytes() + bytes, view.len() + count) {
-                    let mut quick = Quick::new(limit);
-                    let mut packed = std::mem::take(packed);
-                    packed.shrink_to_fit();
-                    quick.append_chunk(packed);
-                    self.0 = Form::Quick(Box::new(quick));
-                }
-            }
-            Form::Quick(quick) => quick.follow(limit),
+            Form::Packed(packed) => packed,
+            _ => unreachable!("the caller has asked whether the list is small"),
+        }
+    }
+
+    /// Elements that have become so few, or short, give the lengths up.
+    #[inline]
+    fn bare_if_few(&mut self) {
+        if let Form::Packed(packed) = &self.0
+            && packed.len() <= COUNT_BACK
+        {
+            self.bare();
+        }
+    }
+
+    /// Packed elements that are few and short give the lengths up.
+    fn bare(&mut self) {
+        if let Form::Packed(packed) = &self.0
+            && let Some(bare) = BareBuf::of_packed(packed.view())
+        {
+            self.0 = Form::Bare(bare);
         }
     }
 
@@ -130,6 +166,7 @@ impl List {
             && let Some(packed) = quick.small_chunk(limit, after_removal)
         {
             self.0 = Form::Packed(packed);
+            self.bare();
         }
     }
 
@@ -137,6 +174,12 @@ impl List {
     #[inline]
     pub fn push(&mut self, end: End, text: &[u8]) {
         match (&mut self.0, end) {
+            (Form::Bare(bare), end) => {
+                if !bare.push(end, text) {
+                    self.packed();
+                    self.push(end, text);
+                }
+            }
             (Form::Packed(packed), End::Tail) => packed.push_back(text),
             (Form::Packed(packed), End::Head) => packed.push_front(text),
             (Form::Quick(quick), end) => quick.push(end, text),
@@ -193,7 +236,14 @@ impl List {
     /// Replaces the element with this index; false if there is none.
     pub fn set(&mut self, limit: Limit, index: usize, text: &[u8]) -> bool {
         self.make_room(limit, text.len(), 1);
+        if let Form::Bare(bare) = &mut self.0 {
+            if index >= bare.view().len() || bare.set(index, text) {
+                return index < self.len();
+            }
+            self.packed();
+        }
         let replaced = match &mut self.0 {
+            Form::Bare(_) => false,
             Form::Packed(packed) => match packed.view().seek(index) {
                 Some(cursor) => {
                     packed.replace(cursor, text);
@@ -210,6 +260,7 @@ impl List {
             },
         };
         if replaced {
+            self.bare_if_few();
             self.settle(limit, true);
         }
         replaced
@@ -219,7 +270,15 @@ impl List {
     /// made before the pivot is looked for. O(n).
     pub fn insert(&mut self, limit: Limit, side: Side, pivot: &[u8], text: &[u8]) -> bool {
         self.make_room(limit, text.len(), 1);
+        if let Form::Bare(bare) = &mut self.0 {
+            let Some(index) = bare.find(pivot) else { return false };
+            if bare.insert(index, side, text) {
+                return true;
+            }
+            self.packed();
+        }
         match &mut self.0 {
+            Form::Bare(_) => return false,
             Form::Packed(packed) => {
                 let view = packed.view();
                 let Some(cursor) = view.first().and_then(|first| view.find(first, pivot, 0)) else {
@@ -241,11 +300,13 @@ impl List {
     /// Removes elements that are `what`, at most `count` of them, searched from an end; how many. O(n).
     pub fn remove(&mut self, limit: Limit, from: End, count: usize, what: &[u8]) -> usize {
         let removed = match (&mut self.0, from) {
+            (Form::Bare(bare), from) => bare.remove(from, count, what),
             (Form::Packed(packed), End::Head) => remove_first(packed, count, what),
             (Form::Packed(packed), End::Tail) => remove_last(packed, count, what),
             (Form::Quick(quick), from) => quick.remove_matching(from, count, what),
         };
         if removed > 0 {
+            self.bare_if_few();
             self.settle(limit, true);
         }
         removed
@@ -254,6 +315,7 @@ impl List {
     /// Panics where an invariant is broken.
     pub fn check(&self) {
         match &self.0 {
+            Form::Bare(bare) => bare.check(),
             Form::Packed(packed) => assert!(crate::packed::check(packed.view().bytes()).is_ok()),
             Form::Quick(quick) => quick.check(),
         }
@@ -261,16 +323,27 @@ impl List {
 
     fn take(&mut self, end: End, count: usize, visit: &mut impl FnMut(Element<'_>)) -> usize {
         match &mut self.0 {
-            Form::Packed(packed) => pop_packed(packed, end, count, visit),
+            Form::Bare(bare) => bare.pop(end, count, visit),
+            Form::Packed(packed) => {
+                let popped = pop_packed(packed, end, count, visit);
+                self.bare_if_few();
+                popped
+            }
             Form::Quick(quick) => quick.pop(end, count, visit),
         }
     }
 
     fn remove_range(&mut self, first: usize, count: usize) {
         match &mut self.0 {
-            Form::Packed(packed) => packed.remove_range(first, count),
-            Form::Quick(quick) => quick.remove_range(first, count),
-        };
+            Form::Bare(bare) => bare.remove_range(first, count),
+            Form::Packed(packed) => {
+                packed.remove_range(first, count);
+                self.bare_if_few();
+            }
+            Form::Quick(quick) => {
+                quick.remove_range(first, count);
+            }
+        }
     }
 }
 
@@ -278,37 +351,48 @@ impl Collection for List {
     type View<'a> = ListView<'a>;
 
     fn new(spare: Vec<u8>) -> List {
-        List(Form::Packed(PackedBuf::reusing(spare)))
+        List(Form::Bare(BareBuf::reusing(spare)))
     }
 
     #[inline]
     fn view(&self) -> ListView<'_> {
         match &self.0 {
+            Form::Bare(bare) => ListView::Bare(bare.view()),
             Form::Packed(packed) => ListView::Packed(packed.view()),
             Form::Quick(quick) => ListView::Quick(quick),
         }
     }
 
     #[inline]
-    fn view_inline(_form: u8, bytes: &[u8]) -> ListView<'_> {
-        ListView::Packed(Packed::new(bytes))
+    fn view_inline(form: u8, bytes: &[u8]) -> ListView<'_> {
+        if form == FORM_BARE {
+            ListView::Bare(Bare::new(bytes))
+        } else {
+            ListView::Packed(Packed::new(bytes))
+        }
     }
 
     #[inline]
-    fn from_inline(_form: u8, bytes: Vec<u8>) -> List {
-        List(Form::Packed(PackedBuf::from_vec(bytes)))
+    fn from_inline(form: u8, bytes: Vec<u8>) -> List {
+        List(if form == FORM_BARE {
+            Form::Bare(BareBuf::from_vec(bytes))
+        } else {
+            Form::Packed(PackedBuf::from_vec(bytes))
+        })
     }
 
     #[inline]
     fn inline(&self) -> Option<(u8, &[u8])> {
         match &self.0 {
-            Form::Packed(packed) => Some((0, packed.view().bytes())),
+            Form::Bare(bare) => Some((FORM_BARE, bare.bytes())),
+            Form::Packed(packed) => Some((FORM_PACKED, packed.view().bytes())),
             Form::Quick(_) => None,
         }
     }
 
     fn into_spare(self) -> Vec<u8> {
         match self.0 {
+            Form::Bare(bare) => bare.into_vec(),
             Form::Packed(packed) => packed.into_vec(),
             Form::Quick(_) => Vec::new(),
         }
@@ -317,6 +401,7 @@ impl Collection for List {
     #[inline]
     fn is_empty(&self) -> bool {
         match &self.0 {
+            Form::Bare(bare) => bare.view().is_empty(),
             Form::Packed(packed) => packed.is_empty(),
             Form::Quick(quick) => quick.is_empty(),
         }
@@ -333,6 +418,7 @@ impl Collection for List {
 
     fn heap_bytes(&self) -> usize {
         match &self.0 {
+            Form::Bare(bare) => bare.heap_bytes(),
             Form::Packed(packed) => packed.heap_bytes(),
             Form::Quick(quick) => size_of::<Quick>() + quick.heap_bytes(),
         }
@@ -340,15 +426,15 @@ impl Collection for List {
 
     fn free_effort(&self) -> usize {
         match &self.0 {
-            Form::Packed(_) => 1,
+            Form::Bare(_) | Form::Packed(_) => 1,
             Form::Quick(quick) => quick.chunks(),
         }
     }
 
     fn free_step(&mut self, budget: usize) -> bool {
         match &mut self.0 {
-            Form::Packed(packed) => {
-                *packed = PackedBuf::new();
+            Form::Bare(_) | Form::Packed(_) => {
+                *self = List::empty();
                 true
             }
             Form::Quick(quick) => quick.free_step(budget),
@@ -357,6 +443,10 @@ impl Collection for List {
 
     fn move_blocks(&mut self, mover: &mut Mover<'_>, from: Resume) -> Resume {
         match &mut self.0 {
+            Form::Bare(bare) => {
+                bare.move_blocks(mover);
+                Resume::START
+            }
             Form::Packed(packed) => {
                 packed.move_blocks(mover);
                 Resume::START

@@ -163,6 +163,59 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn a_few_short_elements_have_no_lengths_behind_them(
+        steps in proptest::collection::vec(short_step(), 1..40),
+    ) {
+        let limit = Limit::of(-2);
+        let (mut list, mut model) = (List::empty(), VecDeque::new());
+        for step in steps {
+            apply(&mut list, &mut model, limit, step);
+            compare(&list, &model);
+            let (form, bytes) = list.inline().expect("a small list");
+            let text_bytes: usize = model.iter().map(Vec::len).sum();
+            if model.len() <= COUNT_BACK && text_bytes < 100 {
+                // A byte of count, and a byte in front of each text, two of a long one: numbers take no more than that either.
+                prop_assert_eq!(form, FORM_BARE, "{} elements keep their lengths", model.len());
+                prop_assert!(bytes.len() <= 2 + model.len() + text_bytes);
+            }
+            prop_assert!(form == FORM_PACKED || model.len() <= bare::COUNT_MAX);
+            // What lies in an entry is the list, and is told as a listpack of Redis would be.
+            compare(&List::from_inline(form, bytes.to_vec()), &model);
+            if let ListView::Bare(bare) = list.view() {
+                let packed: PackedBuf = model.iter().collect();
+                prop_assert_eq!(bare.to_packed(), packed.clone());
+                prop_assert_eq!(bare.listpack_bytes(), packed.view().listpack_bytes());
+            }
+        }
+    }
+}
+
+/// Steps with short elements, around the number of those that go without lengths.
+fn short_step() -> impl Strategy<Value = Step> {
+    let end = || prop_oneof![Just(End::Head), Just(End::Tail)];
+    let side = || prop_oneof![Just(Side::Before), Just(Side::After)];
+    let text = || {
+        prop_oneof![
+            4 => (-40_i64..200).prop_map(|value| value.to_string().into_bytes()),
+            2 => any::<i64>().prop_map(|value| value.to_string().into_bytes()),
+            4 => "[a-c]{0,9}".prop_map(String::into_bytes),
+            1 => (60_usize..135).prop_map(|len| vec![b'x'; len]),
+        ]
+    };
+    prop_oneof![
+        6 => (end(), proptest::collection::vec(text(), 1..9)).prop_map(|(end, texts)| Step::Push(end, texts)),
+        4 => (end(), 0_usize..12).prop_map(|(end, count)| Step::Pop(end, count)),
+        3 => (0_usize..40, text()).prop_map(|(at, text)| Step::Set(at, text)),
+        3 => (side(), 0_usize..40, text()).prop_map(|(side, at, text)| Step::Insert(side, at, text)),
+        3 => (end(), 1_usize..9, text()).prop_map(|(end, count, text)| Step::Remove(end, count, text)),
+        1 => (0_usize..9, 0_usize..30).prop_map(|(first, len)| Step::Trim(first, first + len)),
+        1 => (end(), end()).prop_map(|(from, to)| Step::Move(from, to)),
+    ]
+}
+
 #[test]
 fn a_list_grows_and_shrinks_as_in_redis() {
     let limit = Limit::of(3);

@@ -3,13 +3,15 @@
 //! Elements are shown to a function and not handed out, since those of a compressed chunk exist only while it
 //! is looked at.
 
-use super::End;
 use super::quick::Quick;
+use super::{Bare, End};
 use crate::packed::{Element, Packed};
 
 /// A list to be read.
 #[derive(Clone, Copy, Debug)]
 pub enum ListView<'a> {
+    /// A small one of a few short elements.
+    Bare(Bare<'a>),
     /// A small one.
     Packed(Packed<'a>),
     /// A large one.
@@ -21,6 +23,7 @@ impl<'a> ListView<'a> {
     #[inline]
     pub fn len(self) -> usize {
         match self {
+            ListView::Bare(bare) => bare.len(),
             ListView::Packed(packed) => packed.len(),
             ListView::Quick(quick) => quick.len(),
         }
@@ -40,6 +43,7 @@ impl<'a> ListView<'a> {
     /// What `look` makes of the element with this index. O(chunks).
     pub fn look_at<R>(self, index: usize, look: impl FnOnce(Element<'_>) -> R) -> Option<R> {
         match self {
+            ListView::Bare(bare) => bare.get(index).map(look),
             ListView::Packed(packed) => packed.seek(index).map(|cursor| look(packed.get(cursor))),
             ListView::Quick(quick) => {
                 let (at, offset) = quick.inner().seek(index)?;
@@ -54,6 +58,7 @@ impl<'a> ListView<'a> {
     #[inline]
     pub fn for_each(self, first: usize, count: usize, visit: impl FnMut(Element<'_>)) {
         match self {
+            ListView::Bare(bare) => bare.iter_from(first).take(count).for_each(visit),
             ListView::Packed(packed) => {
                 if let Some(cursor) = packed.seek(first) {
                     packed.iter_from(cursor).take(count).for_each(visit);
@@ -67,6 +72,12 @@ impl<'a> ListView<'a> {
     #[inline]
     pub fn walk(self, from: End, mut goes_on: impl FnMut(Element<'_>) -> bool) {
         match self {
+            ListView::Bare(bare) => {
+                let _ = match from {
+                    End::Head => bare.iter_from(0).all(goes_on),
+                    End::Tail => bare.iter_back().all(goes_on),
+                };
+            }
             ListView::Packed(packed) => {
                 walk_part(packed, from, &mut goes_on);
             }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the count in front is that of the elements, or 65,535 where there are so many or more.
 
-use super::element::{Element, end_of};
+use super::element::{Element, backlen_bytes, end_of};
 use super::{COUNT_UNKNOWN, Cursor, HEADER_BYTES, Packed};
 use crate::mover::Mover;
 
@@ -106,6 +106,16 @@ impl PackedBuf {
     pub fn push_back_raw(&mut self, raw: &[u8]) {
         self.begin();
         self.0.extend_from_slice(raw);
+        self.count_up(1);
+    }
+
+    /// Appends an element by its head and payload, of at most 127 bytes together.
+    #[inline]
+    pub(crate) fn push_back_bare(&mut self, bare: &[u8]) {
+        debug_assert_eq!(backlen_bytes(bare.len()), 1);
+        self.begin();
+        self.0.extend_from_slice(bare);
+        self.0.push(bare.len() as u8);
         self.count_up(1);
     }
 

@@ -108,11 +108,33 @@ impl<'a> Element<'a> {
     /// Bytes that the element takes when written: head, payload and backward length.
     #[inline]
     pub fn encoded_bytes(self) -> usize {
-        let len = match self {
+        let len = self.bare_bytes();
+        len + backlen_bytes(len)
+    }
+
+    /// Bytes of head and payload alone.
+    #[inline]
+    pub(crate) fn bare_bytes(self) -> usize {
+        match self {
             Element::Int(value) => int_bytes(value),
             Element::Bytes(bytes) => string_head_bytes(bytes.len()) + bytes.len(),
-        };
-        len + backlen_bytes(len)
+        }
+    }
+
+    /// Appends head and payload, without the backward length.
+    #[inline]
+    pub(crate) fn encode_bare(self, out: &mut Vec<u8>) {
+        match self {
+            Element::Bytes(bytes) if bytes.len() <= SHORT_STRING_BYTES_MAX => {
+                out.reserve(bytes.len() + 1);
+                out.push(SHORT_STRING | bytes.len() as u8);
+                out.extend_from_slice(bytes);
+            }
+            _ => {
+                out.extend_from_slice(self.head().bytes());
+                out.extend_from_slice(self.payload());
+            }
+        }
     }
 
     /// Appends the element in its encoding.
@@ -299,7 +321,7 @@ fn wide_int(head: &[u8]) -> i64 {
 
 /// Bytes of the head and of the payload of the element at `at`.
 #[inline]
-fn head(bytes: &[u8], at: usize) -> (usize, usize) {
+pub(super) fn head(bytes: &[u8], at: usize) -> (usize, usize) {
     let first = bytes[at];
     match first {
         0..SHORT_STRING => (1, 0),
@@ -329,6 +351,20 @@ pub(super) fn end_of(bytes: &[u8], at: usize) -> usize {
     }
     let (head, payload) = head(bytes, at);
     at + head + payload + backlen_bytes(head + payload)
+}
+
+/// The element that starts at `at` and has no backward length behind it, and where the next one does. Head and payload
+/// are short enough for a backward length of one byte.
+#[inline]
+pub(crate) fn decode_bare(bytes: &[u8], at: usize) -> (Element<'_>, usize) {
+    let (element, next) = decode(bytes, at);
+    (element, next - 1)
+}
+
+/// Where the element after such a one starts.
+#[inline]
+pub(crate) fn end_of_bare(bytes: &[u8], at: usize) -> usize {
+    end_of(bytes, at) - 1
 }
 
 /// Where the element that ends at `end` starts.

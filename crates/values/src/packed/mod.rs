@@ -19,6 +19,7 @@ use crate::number;
 pub use buf::PackedBuf;
 pub use element::{Element, encoded_bytes};
 use element::{SHORT_STRING, SHORT_STRING_MASK, decode, end_of, start_before};
+pub(crate) use element::{decode_bare, end_of_bare};
 pub use foreign::{Bad, check, from_listpack, from_listpack_vec, to_listpack};
 
 mod distinct;
@@ -150,6 +151,13 @@ impl<'a> Packed<'a> {
         &self.bytes[cursor.0..end_of(self.bytes, cursor.0)]
     }
 
+    /// Head and payload of the element at `cursor`, as they lie there.
+    #[inline]
+    pub(crate) fn bare(self, cursor: Cursor) -> &'a [u8] {
+        let (head, payload) = element::head(self.bytes, cursor.0);
+        &self.bytes[cursor.0..cursor.0 + head + payload]
+    }
+
     /// All elements, from either end.
     #[inline]
     pub fn iter(self) -> Iter<'a> {
@@ -202,7 +210,7 @@ impl<'a> Packed<'a> {
         }
     }
 
-    fn counted(self) -> usize {
+    pub(crate) fn counted(self) -> usize {
         let (mut at, mut count) = (HEADER_BYTES, 0);
         while at < self.bytes.len() {
             at = end_of(self.bytes, at);
