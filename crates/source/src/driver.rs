@@ -34,6 +34,18 @@ pub trait Driver: Send + Sync + 'static {
     /// Runs statements that change the store, all or none of them, in this order; how many rows each changed.
     fn write<'a>(&'a self, statements: &'a [(&'a Template, Vec<Parameter>)]) -> Work<'a, Vec<u64>>;
 
+    /// The same for writes that the store is to do one after the other, as they are given under this number: nothing that was
+    /// given before under it is done after this is, also where that was given up on, or by a process that was killed since. One
+    /// caller at a time writes under a number. It is `write` where the store sees to that by itself, or has no means for it.
+    fn write_in_order<'a>(
+        &'a self,
+        number: u64,
+        statements: &'a [(&'a Template, Vec<Parameter>)],
+    ) -> Work<'a, Vec<u64>> {
+        _ = number;
+        self.write(statements)
+    }
+
     /// Runs a query whose rows are too many to hold, and gives them in pieces of at most some hundreds, in order.
     /// `more` answers false to stop early.
     fn stream<'a>(

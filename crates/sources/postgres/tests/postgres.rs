@@ -207,6 +207,51 @@ fn writes_happen_together_or_not_at_all() {
 }
 
 #[test]
+fn writes_in_order_come_behind_all_that_was_sent_before() {
+    let Some(store) = postgres() else { return };
+    store.sql("CREATE TABLE t (n serial, v text); CREATE ROLE plain LOGIN PASSWORD 'x'");
+    store.sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO plain; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO plain");
+    let add = sql("INSERT INTO t (v) VALUES ($v)");
+    let value = |text: &str| vec![Parameter::Text(text.into())];
+    let all = || store.sql("SELECT string_agg(v, ' ' ORDER BY n) FROM t").trim().to_owned();
+    let driver = open(&store);
+    // What was given up on is not done behind what follows.
+    let slow = sql("INSERT INTO t (v) SELECT $v FROM pg_sleep(600)");
+    run(async {
+        let slowly = [(&slow, value("slow"))];
+        let given_up = driver.write_in_order(7, &slowly);
+        assert!(tokio::time::timeout(Duration::from_millis(300), given_up).await.is_err());
+        let both = [(&add, value("a")), (&add, value("b"))];
+        let next = driver.write_in_order(7, &both);
+        assert_eq!(tokio::time::timeout(Duration::from_secs(20), next).await.unwrap().unwrap(), [1, 1]);
+    });
+    // Another number is another's.
+    let other = open(&store);
+    assert_eq!(run(other.write_in_order(8, &[(&add, value("c"))])).unwrap(), [1]);
+    // A session that nobody uses any more, as after a network was cut, is ended.
+    assert_eq!(run(other.write_in_order(7, &[(&add, value("d"))])).unwrap(), [1]);
+    assert_eq!(run(driver.write_in_order(7, &[(&add, value("e"))])).unwrap(), [1], "it connects again");
+    drop((driver, other));
+    // One that may not be ended is waited for.
+    let number = i64::MIN.cast_unsigned() + 5;
+    let mut earlier = store.session();
+    assert!(earlier.run(&format!("SELECT pg_advisory_lock('{}'::bigint)", i64::MIN + 5)).is_some());
+    let url = store.url().replace("larder@", "plain@");
+    let options = Options { password: Some(Secret::new("x")), ..options() };
+    let plain = larder_source_postgres::open(&url, &options).unwrap();
+    let failure = run(plain.write_in_order(number, &[(&add, value("f"))])).unwrap_err();
+    assert!(failure.kind == FailureKind::Busy && failure.text.contains("cannot be ended"), "{failure}");
+    assert_eq!(all(), "a b c d e");
+    assert!(earlier.run(&format!("SELECT pg_advisory_unlock('{}'::bigint)", i64::MIN + 5)).is_some());
+    assert_eq!(run(plain.write_in_order(number, &[(&add, value("g"))])).unwrap(), [1]);
+    // Where nobody may have such locks, writes go on without.
+    store.sql("REVOKE EXECUTE ON FUNCTION pg_try_advisory_lock(bigint) FROM PUBLIC");
+    let plain = larder_source_postgres::open(&url, &options).unwrap();
+    assert_eq!(run(plain.write_in_order(number, &[(&add, value("h"))])).unwrap(), [1]);
+    assert_eq!(all(), "a b c d e g h");
+}
+
+#[test]
 fn a_stream_gives_everything_in_pieces_and_can_be_stopped() {
     let Some(store) = postgres() else { return };
     let driver = open(&store);
