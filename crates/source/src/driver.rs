@@ -70,7 +70,8 @@ pub trait Feed: Send + Sync {
         tell: &'a mut (dyn FnMut(Told) + Send),
     ) -> Work<'a, std::convert::Infallible>;
 
-    /// Whether a change may be told a moment before queries see it, as by a store that writes its log first.
+    /// Whether a change may be told a moment before queries see it, as by a store that writes its log first, with no
+    /// [`Told::Shown`] once they do.
     fn tells_early(&self) -> bool {
         false
     }
@@ -88,6 +89,11 @@ pub enum Told {
     Gap,
     /// What is told next was done at this time of the store's clock, in milliseconds since 1970.
     At(u64),
+    /// What is told next was done by this transaction, which others may not see yet.
+    Transaction(u64),
+    /// From here on everybody who asks the store sees what this transaction did. The end of the feed says nothing of those for which
+    /// this was not told: they are told again.
+    Shown(u64),
     /// A row changed.
     Changed(Change),
     /// Every row of this table is gone.

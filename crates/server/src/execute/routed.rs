@@ -380,8 +380,7 @@ impl Core {
 
     /// Has nothing kept that is being loaded for a route.
     pub fn overtake_route(&mut self, route: &Route) {
-        let concerns = |key: &FlightKey| key.db == route.db && route.pattern.capture(&key.key).is_some();
-        self.server.through.flights.overtake_all(concerns);
+        self.server.through.flights.overtake_all(|key| key.is_of(route));
     }
 
     /// Drops the copies of a route from a place on, in so many buckets at most. Answers where to go on, 0 at the end.

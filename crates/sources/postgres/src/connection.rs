@@ -324,7 +324,7 @@ impl Connection {
     }
 
     /// Asks something of our own; the first value of the last row, if there is one.
-    async fn value(&mut self, sql: &str) -> Result<Option<String>, Trouble> {
+    pub async fn value(&mut self, sql: &str) -> Result<Option<String>, Trouble> {
         let mut out = Outbox::default();
         out.message(b'Q', |body| put_text(body, sql));
         self.send(&out).await?;

@@ -11,6 +11,7 @@ mod feed;
 mod login;
 mod message;
 mod pgoutput;
+mod sight;
 
 use connection::{Connection, Prepared, Server, Trouble, changed, execute};
 use larder_source::{
@@ -30,6 +31,8 @@ pub struct Postgres {
     pool: Arc<Pool<Connection>>,
     /// The one connection that writes in order.
     writer: Arc<Pool<Connection>>,
+    /// The one over which it is asked what others see.
+    watcher: Arc<Pool<Connection>>,
     alone: Alone,
     /// Names the slot and the publication.
     name: String,
@@ -73,6 +76,7 @@ pub fn open(url: &str, options: &Options) -> Result<Arc<dyn Driver>, Failure> {
         server: Arc::new(server),
         pool: Pool::new(options.connections),
         writer: Pool::new(1),
+        watcher: Pool::new(1),
         alone: Alone::default(),
         name: options.name.clone(),
     }))

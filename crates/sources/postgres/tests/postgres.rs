@@ -361,6 +361,86 @@ fn changes_by_others_are_told_and_a_follower_can_come_back() {
     assert!(feed.wait_for_end().is_passing());
 }
 
+/// While it lives commits wait for a standby that there is not.
+struct Awaited<'s>(&'s Store);
+
+impl Awaited<'_> {
+    fn by(store: &Store) -> Awaited<'_> {
+        store.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+        store.sql("SELECT pg_reload_conf()");
+        eventually("it is so", || store.sql("SHOW synchronous_standby_names").trim() == "nobody");
+        Awaited(store)
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.0.sql("ALTER SYSTEM SET synchronous_standby_names = ''");
+        self.0.sql("SELECT pg_reload_conf()");
+    }
+}
+
+/// A commit that waits for a standby is in the log and told, and nobody sees it.
+#[test]
+fn it_is_told_when_a_change_is_seen() {
+    let Some(store) = postgres() else { return };
+    store.sql(USERS);
+    let driver = open(&store);
+    let feed = follow(&driver, &["users"], None);
+    let name_of = |id| {
+        let rows = load(&driver, &sql("SELECT name FROM users WHERE id = $id"), &[Parameter::Integer(id)]);
+        rows.unwrap().rows[0][0].clone()
+    };
+    let position = |told: &[Told], wanted: &Told| told.iter().position(|one| one == wanted);
+    std::thread::scope(|scope| {
+        let awaited = Awaited::by(&store);
+        scope.spawn(|| store.sql("UPDATE users SET name = 'New' WHERE id = 1"));
+        feed.changes(1);
+        let before = feed.reached();
+        // What does not wait is seen, and told to be.
+        store.sql("SET synchronous_commit = local; UPDATE users SET name = 'Also' WHERE id = 3");
+        feed.changes(2);
+        feed.wait_for(|told| told.iter().any(|one| matches!(one, Told::Shown(_))));
+        assert_eq!((name_of(1), name_of(3)), (text("Ann"), text("Also")));
+        let told = feed.told();
+        let transactions = told.iter().filter_map(|one| match one {
+            Told::Transaction(number) => Some(*number),
+            _ => None,
+        });
+        let [.., waits, other] = transactions.collect::<Vec<_>>()[..] else { panic!("{told:?}") };
+        assert!(told.contains(&Told::Shown(other)) && !told.contains(&Told::Shown(waits)), "{told:?}");
+        // Whoever goes on from what was reached is told again.
+        assert_eq!(feed.reached(), before);
+        drop(awaited);
+        feed.wait_for(|told| told.contains(&Told::Shown(waits)));
+        assert_eq!(name_of(1), text("New"));
+        feed.wait_for(|told| {
+            let is_past = |one: &Told| matches!(one, Told::Reached(to) if *to != before);
+            told.iter().rposition(is_past) > position(told, &Told::Shown(waits))
+        });
+    });
+}
+
+/// What is under way when following begins may be committed in the log already, before what is told.
+#[test]
+fn what_was_under_way_before_is_followed_by_a_second_drop() {
+    let Some(store) = postgres() else { return };
+    store.sql(USERS);
+    let driver = open(&store);
+    drop(follow(&driver, &["users"], None));
+    let mut session = store.session();
+    session.run("BEGIN; UPDATE users SET name = 'New' WHERE id = 1").unwrap();
+    eventually("the slot is free", || {
+        store.sql("SELECT count(*) FROM pg_replication_slots WHERE active").trim() == "0"
+    });
+    let feed = follow(&driver, &["users"], None);
+    let older = Told::Shown(1 << 32);
+    assert!(feed.told().contains(&Told::Emptied("users".to_owned())) && !feed.told().contains(&older));
+    session.run("COMMIT").unwrap();
+    feed.wait_for(|told| told.contains(&older));
+    assert_eq!(feed.changes(1).len(), 1);
+}
+
 #[test]
 fn a_socket_in_the_file_system_is_a_place_too() {
     let Some(store) = postgres() else { return };
