@@ -17,6 +17,7 @@ mod disk;
 pub mod fuzz;
 mod letters;
 mod log;
+mod number;
 mod queue;
 mod record;
 mod sender;

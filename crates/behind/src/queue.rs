@@ -137,6 +137,7 @@ pub(crate) struct Shared {
 /// The writes of one store.
 pub struct Queue {
     name: String,
+    number: u64,
     folder: PathBuf,
     shared: Arc<Shared>,
     letters: Mutex<Letters>,
@@ -217,6 +218,7 @@ impl Queue {
             }
         })?;
         let prefix = |text: String| format!("write-behind: {text}");
+        let number = crate::number::of(folder, &disk).map_err(prefix)?;
         let (mut log, held) =
             Log::open(folder, Box::new(disk.clone()), config.segment_bytes).map_err(prefix)?;
         let (letters, all_letters) = Letters::open(folder, &disk).map_err(prefix)?;
@@ -249,6 +251,7 @@ impl Queue {
             .map_err(|error| format!("write-behind: cannot start a thread: {error}"))?;
         let queue = Queue {
             name: name.to_owned(),
+            number,
             folder: folder.to_owned(),
             shared,
             letters: Mutex::new(letters),
@@ -264,6 +267,11 @@ impl Queue {
     /// The source's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What tells it from other queues, and is the same for all who open it one after the other.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Decides otherwise from here on.

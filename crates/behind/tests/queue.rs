@@ -44,7 +44,13 @@ impl Disk for Weak {
         Files.remove(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Files.rename(from, to)
+        Files.rename(from, to)?;
+        let mut synced = self.1.lock().unwrap();
+        match synced.remove(from) {
+            Some(length) => synced.insert(to.to_owned(), length),
+            None => synced.remove(to),
+        };
+        Ok(())
     }
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
         Files.sync_folder(path)

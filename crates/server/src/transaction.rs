@@ -39,6 +39,8 @@ pub struct Transaction {
     pub may_write: bool,
     /// Which commands the writes are of that its keys' store has been told of, in their order.
     pub writes: Vec<usize>,
+    /// The same of the statements: a write of fields may have several.
+    pub statements: Vec<usize>,
 }
 
 impl Transaction {
@@ -72,7 +74,7 @@ impl Transaction {
             + self.bytes.capacity()
             + self.spans.capacity() * size_of::<Span>()
             + self.commands.capacity() * size_of::<Queued>()
-            + self.writes.capacity() * size_of::<usize>()
+            + (self.writes.capacity() + self.statements.capacity()) * size_of::<usize>()
     }
 
     /// The commands in order: row, words, hash of the first key.
@@ -90,6 +92,7 @@ impl Transaction {
         self.spans.clear();
         self.commands.clear();
         self.writes.clear();
+        self.statements.clear();
         (self.is_flawed, self.needs_memory, self.may_write) = (false, false, false);
         self.memory() <= SPARE_BYTES_MAX
     }

@@ -213,6 +213,81 @@ fn copies_are_given_for_as_long_as_the_route_says_while_changes_are_not_told() {
     assert!(start.elapsed() >= Duration::from_secs(2));
 }
 
+/// A counter of the only route.
+fn counted(client: &mut Client, name: &str) -> i64 {
+    let routes = client.run("CACHE ROUTE LIST").unwrap();
+    let pairs = routes.items().unwrap()[0].pairs();
+    pairs.iter().find(|(field, _)| field.text() == name).unwrap().1.integer().unwrap()
+}
+
+#[test]
+fn what_is_asked_for_while_the_feed_begins_is_fetched_once() {
+    let Some(store) = stores::postgres() else { return };
+    fill(&store);
+    // A feed begins once what is under way is over.
+    let mut session = store.session();
+    session.run("BEGIN; INSERT INTO users VALUES (1000, 'x')").unwrap();
+    let others = [&USERS[..], &["invalidate", "users.id"]].concat();
+    let (server, _folder) = over_store(&store.url(), &["connect-timeout", "60s"], &others);
+    let mut client = server.client();
+    let mut reader = server.client();
+    reader.send(&["GET", "user:7"]).unwrap();
+    until("it is missed", || counted(&mut client, "misses") == 1);
+    assert_eq!(source_info(&mut client, "feed_changes"), "0");
+    session.run("COMMIT").unwrap();
+    assert_eq!(reader.read().unwrap().text(), "name7");
+    assert_eq!(client.run("EXISTS user:7").unwrap().integer(), Some(1));
+    let counts = ["loads", "loads_not_kept"].map(|name| counted(&mut client, name));
+    assert_eq!(counts, [1, 0]);
+    // And it is looked after.
+    until("the feed is there", || source_info(&mut client, "feed") == "following");
+    store.sql("UPDATE users SET name = 'changed' WHERE id = 7");
+    until("a change by others is seen", || get(&mut client, "user:7") == "changed");
+}
+
+/// While it lives commits wait for a standby that there is not.
+struct Awaited<'s>(&'s Store);
+
+impl Awaited<'_> {
+    fn by(store: &Store) -> Awaited<'_> {
+        store.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+        store.sql("SELECT pg_reload_conf()");
+        until("it is so", || store.sql("SHOW synchronous_standby_names").trim() == "nobody");
+        Awaited(store)
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.0.sql("ALTER SYSTEM SET synchronous_standby_names = ''");
+        self.0.sql("SELECT pg_reload_conf()");
+    }
+}
+
+/// A commit that waits for a standby is told before others see it, however long that takes.
+#[test]
+fn a_copy_goes_when_others_see_the_change() {
+    let Some(store) = stores::postgres() else { return };
+    fill(&store);
+    let others = [&USERS[..], &["invalidate", "users.id", "ttl", "1h"]].concat();
+    let (server, _folder) = over_store(&store.url(), &["settle", "1ms"], &others);
+    let mut client = server.client();
+    until("the feed is there", || source_info(&mut client, "feed") == "following");
+    assert_eq!(get(&mut client, "user:7"), "name7");
+    thread::scope(|scope| {
+        let awaited = Awaited::by(&store);
+        scope.spawn(|| store.sql("UPDATE users SET name = 'changed' WHERE id = 7"));
+        until("it is told", || source_info(&mut client, "feed_changes") == "1");
+        // Nobody sees it yet, so this is what there is, and it is kept.
+        thread::sleep(Duration::from_millis(50));
+        assert_eq!(get(&mut client, "user:7"), "name7");
+        assert_eq!(client.run("EXISTS user:7").unwrap().integer(), Some(1));
+        drop(awaited);
+    });
+    assert_eq!(store.sql("SELECT name FROM users WHERE id = 7").trim(), "changed");
+    until("the copy has gone", || get(&mut client, "user:7") == "changed");
+}
+
 #[test]
 fn nothing_stays_in_the_store_once_nobody_follows() {
     let Some(store) = stores::postgres() else { return };

@@ -299,11 +299,6 @@ fn a_transaction_that_writes_through_is_one_of_the_store() {
         assert_eq!((text(&mut client, "GET user:1").as_str(), shop.name_of(1).as_str()), ("later", "later"));
         // What cannot be done right is refused, where it is queued or at EXEC, and nothing has changed.
         ok(&mut client, "MULTI");
-        assert!(
-            text(&mut client, "HSET u:1 name x").contains("it writes fields through, which MULTI cannot")
-        );
-        assert!(text(&mut client, "EXEC").starts_with("EXECABORT"));
-        ok(&mut client, "MULTI");
         assert!(text(&mut client, "SET user:1 x NX").contains("takes EX, PX, EXAT, PXAT and KEEPTTL only"));
         ok(&mut client, "DISCARD");
         ok(&mut client, "WATCH other");
@@ -314,6 +309,66 @@ fn a_transaction_that_writes_through_is_one_of_the_store() {
             client.command(&["EVAL", "redis.call('SET', KEYS[1], 'x')", "1", "user:1"]).unwrap().text();
         assert!(error.contains("which a script cannot wait for"), "{error}");
         assert_eq!(shop.name_of(1), "later");
+    }
+}
+
+/// Fields are counted in what the store had, as the transaction goes on.
+#[test]
+fn a_transaction_writes_fields_through_and_behind() {
+    let lines = [
+        "HSET p:7 f1 B f2 C",
+        "HGET p:7 f0",
+        "HLEN p:7",
+        "HSET p:7 f2 D",
+        "HDEL p:7 f0 f9",
+        "HLEN p:7",
+        "HSET p:9 f0 new",
+        "HMSET u:1 name Augusta",
+        "DEL p:8",
+        "HSET p:8 f1 x",
+        "HLEN p:8",
+    ];
+    for (shop, way) in Shop::all().iter().flat_map(|shop| [(shop, "through"), (shop, "behind")]) {
+        for statement in [
+            "DELETE FROM prefs",
+            "UPDATE users SET name = 'Ada' WHERE id = 1",
+            "INSERT INTO prefs VALUES (7, 'f0', 'a'), (7, 'f1', 'b'), (8, 'f0', 'c')",
+        ] {
+            shop.sql(statement);
+        }
+        let server = shop.serve(way, &[]);
+        let mut client = server.client();
+        let all = [fields(&[("f1", "B"), ("f2", "D")]), fields(&[("f1", "x")]), fields(&[("f0", "new")])];
+        // Once without a copy, and once with copies.
+        let answers = transaction(&mut client, &lines);
+        assert_eq!(answers, ["1", "a", "3", "0", "1", "2", "1", "OK", "1", "1", "1"], "{way}");
+        assert_eq!([7, 8, 9].map(|id| hash(&mut client, &format!("p:{id}"))), all, "{way}");
+        assert_eq!(integer(&mut client, "WAITSOURCE 0"), 0);
+        assert_eq!(([7, 8, 9].map(|id| shop.prefs_of(id)), shop.name_of(1)), (all.clone(), "Augusta".into()));
+        for id in [7, 8, 9] {
+            hash(&mut client, &format!("p:{id}"));
+            assert_eq!(integer(&mut client, &format!("EXISTS p:{id}")), 1);
+        }
+        let answers = transaction(&mut client, &lines);
+        assert_eq!(answers[2..], ["2", "0", "0", "2", "0", "OK", "1", "1", "1"], "{way}");
+        assert_eq!(integer(&mut client, "WAITSOURCE 0"), 0);
+        assert_eq!([7, 8, 9].map(|id| hash(&mut client, &format!("p:{id}"))), all, "{way}");
+        assert_eq!([7, 8, 9].map(|id| shop.prefs_of(id)), all, "{way}");
+        // A field that no statement names is refused where it is queued.
+        ok(&mut client, "MULTI");
+        assert!(text(&mut client, "HSET u:1 age 5").contains("no field 'age'"));
+        assert!(text(&mut client, "EXEC").starts_with("EXECABORT"));
+        // While the store is away nobody knows what is to be counted in, and nothing runs.
+        ok(&mut client, "CACHE SOURCE PAUSE shop");
+        ok(&mut client, "MULTI");
+        for line in ["HSET p:10 f0 x", "INCR n"] {
+            assert_eq!(text(&mut client, line), "QUEUED");
+        }
+        assert!(text(&mut client, "EXEC").starts_with("SOURCEDOWN"), "{way}");
+        assert_eq!(integer(&mut client, "EXISTS n"), 0);
+        ok(&mut client, "CACHE SOURCE RESUME shop");
+        assert_eq!(transaction(&mut client, &["HSET p:10 f0 x", "INCR n"]), ["1", "1"]);
+        assert_eq!(integer(&mut client, "WAITSOURCE 0"), 0);
     }
 }
 

@@ -6,7 +6,7 @@
 
 mod scenario;
 
-use larder_testkit::stores::{self, PASSWORD};
+use larder_testkit::stores::{self, PASSWORD, Store};
 use larder_testkit::{Client, Server, Value};
 use rusqlite::Connection;
 use scenario::{figure, larder, ok, signal, until};
@@ -79,10 +79,15 @@ impl Shop {
 }
 
 fn serve(folder: &Path, url: &str, source: &[&str], route: &[&str]) -> Server {
+    serve_by(SET, folder, url, source, route)
+}
+
+/// The same with a statement for SET.
+fn serve_by(set: &str, folder: &Path, url: &str, source: &[&str], route: &[&str]) -> Server {
     let mut options = vec!["--dir", folder.to_str().unwrap(), "--source", "shop", url];
     options.extend(source);
     options.extend(["--route", "user:<id:int>", "shop", "as", "string", "query", QUERY, "writes", "behind"]);
-    options.extend(["set", SET, "del", DEL]);
+    options.extend(["set", set, "del", DEL]);
     options.extend(route);
     larder(2, &options)
 }
@@ -502,4 +507,56 @@ fn nothing_is_lost_over_random_kills_with_postgres() {
     assert_eq!(number(&mut client, "WAITSOURCE 0"), 0);
     assert_eq!(store.sql("SELECT count(*) FROM users WHERE name = 'down'").trim(), "49");
     until("the bad one is shown", || number(&mut client, "XLEN larder:dead-letters:shop") == 1);
+}
+
+/// A server is killed while the store is busy with its batch, which takes so long that a newer write of the next server would be
+/// there first.
+fn killed_while_the_store_is_busy(store: &Store, set: &str, sleepers: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
+    let (url, source) = (store.url(), ["password-file", password.to_str().unwrap()]);
+    let start = || serve_by(set, folder.path(), &url, &source, &[]);
+    let is_busy = || store.sql(sleepers).trim() == "1";
+    let server = start();
+    ok(&mut server.client(), "SET user:1 old");
+    until("the store is busy", is_busy);
+    signal(&server, "KILL");
+    drop(server);
+    let server = start();
+    let mut client = server.client();
+    ok(&mut client, "SET user:1 new");
+    assert_eq!(number(&mut client, "WAITSOURCE 0"), 0);
+    // Otherwise the older one would come now.
+    let begun = Instant::now();
+    while is_busy() {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(store.sql("SELECT name FROM users WHERE id = 1").trim(), "new");
+}
+
+#[test]
+fn what_a_killed_server_sent_to_postgres_does_not_come_behind_what_the_next_one_sends() {
+    let Some(store) = stores::postgres() else { return };
+    store.sql(
+        "CREATE TABLE users (id int PRIMARY KEY, name text); CREATE SEQUENCE writes;
+         CREATE FUNCTION delay() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN IF nextval('writes') = 1 THEN PERFORM pg_sleep(30); END IF; RETURN NEW; END $$;
+         CREATE TRIGGER delay BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION delay()",
+    );
+    let sleepers = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+    killed_while_the_store_is_busy(&store, SET, sleepers);
+}
+
+#[test]
+fn what_a_killed_server_sent_to_mariadb_does_not_come_behind_what_the_next_one_sends() {
+    let Some(store) = stores::mariadb() else { return };
+    store.sql(
+        "CREATE TABLE users (id int PRIMARY KEY, name text); CREATE SEQUENCE writes;
+         CREATE TRIGGER delay BEFORE INSERT ON users FOR EACH ROW SET @slept = IF(NEXT VALUE FOR writes = 1, sleep(30), 0)",
+    );
+    let sleepers = "SELECT count(*) FROM information_schema.processlist WHERE state = 'User sleep'";
+    let set = "INSERT INTO users(id, name) VALUES ($id, $value) ON DUPLICATE KEY UPDATE name = $value";
+    killed_while_the_store_is_busy(&store, set, sleepers);
 }

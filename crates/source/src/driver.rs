@@ -34,6 +34,18 @@ pub trait Driver: Send + Sync + 'static {
     /// Runs statements that change the store, all or none of them, in this order; how many rows each changed.
     fn write<'a>(&'a self, statements: &'a [(&'a Template, Vec<Parameter>)]) -> Work<'a, Vec<u64>>;
 
+    /// The same for writes that the store is to do one after the other, as they are given under this number: nothing that was
+    /// given before under it is done after this is, also where that was given up on, or by a process that was killed since. One
+    /// caller at a time writes under a number. It is `write` where the store sees to that by itself, or has no means for it.
+    fn write_in_order<'a>(
+        &'a self,
+        number: u64,
+        statements: &'a [(&'a Template, Vec<Parameter>)],
+    ) -> Work<'a, Vec<u64>> {
+        _ = number;
+        self.write(statements)
+    }
+
     /// Runs a query whose rows are too many to hold, and gives them in pieces of at most some hundreds, in order.
     /// `more` answers false to stop early.
     fn stream<'a>(
@@ -58,7 +70,8 @@ pub trait Feed: Send + Sync {
         tell: &'a mut (dyn FnMut(Told) + Send),
     ) -> Work<'a, std::convert::Infallible>;
 
-    /// Whether a change may be told a moment before queries see it, as by a store that writes its log first.
+    /// Whether a change may be told a moment before queries see it, as by a store that writes its log first, with no
+    /// [`Told::Shown`] once they do.
     fn tells_early(&self) -> bool {
         false
     }
@@ -76,6 +89,11 @@ pub enum Told {
     Gap,
     /// What is told next was done at this time of the store's clock, in milliseconds since 1970.
     At(u64),
+    /// What is told next was done by this transaction, which others may not see yet.
+    Transaction(u64),
+    /// From here on everybody who asks the store sees what this transaction did. The end of the feed says nothing of those for which
+    /// this was not told: they are told again.
+    Shown(u64),
     /// A row changed.
     Changed(Change),
     /// Every row of this table is gone.

@@ -38,6 +38,13 @@ pub struct FlightKey {
     pub key: Box<[u8]>,
 }
 
+impl FlightKey {
+    /// Whether it is one of a route's.
+    pub fn is_of(&self, route: &Route) -> bool {
+        self.db == route.db && route.pattern.capture(&self.key).is_some()
+    }
+}
+
 /// A flight's number.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, PartialOrd, Ord)]
 pub struct FlightId(pub u64);
@@ -79,6 +86,8 @@ struct Flight<W> {
     route: Arc<Route>,
     began_ms: u64,
     replaces: bool,
+    /// The store has not been asked yet.
+    is_to_ask: bool,
     waiters: Vec<W>,
 }
 
@@ -181,7 +190,7 @@ impl<W> Flights<W> {
         // The number tells the part, too.
         let id = FlightId(self.next.fetch_add(1, Relaxed) * PARTS as u64 + part_of(hash) as u64);
         let (route, began_ms) = (Arc::clone(route), now_ms);
-        part.current.insert(key, Flight { id, route, began_ms, replaces, waiters });
+        part.current.insert(key, Flight { id, route, began_ms, replaces, is_to_ask: false, waiters });
         self.known.fetch_add(1, Relaxed);
         id
     }
@@ -199,6 +208,14 @@ impl<W> Flights<W> {
             replaces: flight.replaces,
             waiters: flight.waiters,
         })
+    }
+
+    /// A flight, of this key, waits before it has the store asked; or it waits no more.
+    pub fn set_to_ask(&self, id: FlightId, key: &FlightKey, is_to_ask: bool) {
+        let mut part = self.part(id.0 % PARTS as u64);
+        if let Some(flight) = part.current.get_mut(key).filter(|flight| flight.id == id) {
+            flight.is_to_ask = is_to_ask;
+        }
     }
 
     /// Gives those back who wait for a flight, of this key, which goes on without them.
@@ -291,7 +308,16 @@ impl<W> Flights<W> {
     }
 
     /// The same as [`Flights::overtake`] for every key of which `concerns` says yes.
-    pub fn overtake_all(&self, mut concerns: impl FnMut(&FlightKey) -> bool) {
+    pub fn overtake_all(&self, concerns: impl FnMut(&FlightKey) -> bool) {
+        self.overtake_some(false, concerns);
+    }
+
+    /// The same where something changed in the store alone, and queries see it: flights that have not asked it yet will bring it.
+    pub fn overtake_asked(&self, concerns: impl FnMut(&FlightKey) -> bool) {
+        self.overtake_some(true, concerns);
+    }
+
+    fn overtake_some(&self, only_asked: bool, mut concerns: impl FnMut(&FlightKey) -> bool) {
         if self.is_idle() {
             return;
         }
@@ -304,7 +330,7 @@ impl<W> Flights<W> {
             let versions = versions - part.versions.len();
             self.known.fetch_sub(absent - part.absent.len() + versions, Relaxed);
             self.versions.fetch_sub(versions, Relaxed);
-            overtake_where(&mut part, &mut concerns);
+            overtake_where(&mut part, |key, flight| !(only_asked && flight.is_to_ask) && concerns(key));
         }
     }
 
@@ -318,7 +344,7 @@ impl<W> Flights<W> {
         self.era.fetch_add(1, Relaxed);
         for index in 0..PARTS {
             let mut part = self.part(index as u64);
-            overtake_where(&mut part, &mut concerns);
+            overtake_where(&mut part, |key, _| concerns(key));
         }
     }
 
@@ -382,8 +408,9 @@ impl<W> Flights<W> {
     }
 }
 
-fn overtake_where<W>(part: &mut Part<W>, concerns: &mut impl FnMut(&FlightKey) -> bool) {
-    let overtaken: Vec<FlightKey> = part.current.keys().filter(|key| concerns(key)).cloned().collect();
+fn overtake_where<W>(part: &mut Part<W>, mut concerns: impl FnMut(&FlightKey, &Flight<W>) -> bool) {
+    let concerned = part.current.iter().filter(|(key, flight)| concerns(key, flight));
+    let overtaken: Vec<FlightKey> = concerned.map(|(key, _)| key.clone()).collect();
     overtaken.iter().for_each(|key| part.overtake(key));
 }
 
@@ -460,6 +487,28 @@ mod tests {
         assert_eq!(flights.join(key(1), 1, &route, 0, 3), Joined::Follows);
         let landed = flights.land(second, &key(1)).expect("its landing");
         assert_eq!((landed.waiters, landed.may_keep), (vec![2, 3], true));
+    }
+
+    #[test]
+    fn what_is_yet_to_ask_brings_what_the_store_has_by_then() {
+        let (flights, route) = (Flights::default(), route());
+        let lead = |id: u8| match flights.join(key(id), u64::from(id), &route, 0, u32::from(id)) {
+            Joined::Leads(flight) => flight,
+            other => panic!("{other:?}"),
+        };
+        let (waits, asked, written) = (lead(1), lead(2), lead(3));
+        let late = lead(4);
+        for (flight, id) in [(waits, 1), (asked, 2), (written, 3), (late, 4)] {
+            flights.set_to_ask(flight, &key(id), true);
+        }
+        flights.set_to_ask(asked, &key(2), false);
+        flights.overtake(&key(3), 3);
+        flights.overtake_asked(|concerned| *concerned != key(4));
+        flights.set_to_ask(late, &key(4), false);
+        flights.overtake_asked(|_| true);
+        let kept = [(waits, 1), (asked, 2), (written, 3), (late, 4)]
+            .map(|(flight, id)| flights.land(flight, &key(id)).expect("its landing").may_keep);
+        assert_eq!(kept, [true, false, false, false]);
     }
 
     #[test]

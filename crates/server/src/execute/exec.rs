@@ -176,6 +176,9 @@ impl Core {
             self.settle_transaction(conn.db, transaction, held);
         }
         let (db, mut written) = (conn.db, self.written_for_exec(conn, transaction));
+        if let Some(written) = &mut written {
+            self.lend_noted(conn, written, held.as_deref_mut());
+        }
         conn.is_in_exec = true;
         if conn.reply_mode != ReplyMode::Off {
             Reply::new(out, conn.protocol).array(transaction.len());

@@ -2,8 +2,9 @@
 //!
 //! The answer counts fields that are new, or were there, which the store does not tell. So a key that has no copy is fetched
 //! before it is written, and the fields are counted in what is there then. Of several writers at once each counts for itself.
+//! A transaction is run on what is there then.
 //!
-//! Read next: `routed.rs`.
+//! Read next: `routed.rs`, `together.rs`.
 
 use super::routed::Routed;
 use super::unfound::{Waits, Wanted};
@@ -15,7 +16,7 @@ use larder_commands::{Args, Error};
 use larder_resp::{Output, Reply};
 use larder_source::Shaped;
 use larder_store::{Db, Hashed};
-use larder_values::hash::{Found, Hash};
+use larder_values::hash::{Found, Hash, HashView};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -54,6 +55,14 @@ fn count(changes: &[Change<'_>], is_there: impl Fn(&[u8]) -> bool) -> i64 {
     fields.len() as i64
 }
 
+/// The fields that a key has before it is written.
+enum Before<'a> {
+    /// Those of its copy, at this time.
+    Copy(HashView<'a>, u64),
+    Brought(&'a [(Vec<u8>, Vec<u8>)]),
+    Nothing,
+}
+
 impl Core {
     /// What a command that writes fields is to answer once the store has them. `Ok(Err(outcome))`: the connection waits for the
     /// key to be fetched, or is answered that it could not be.
@@ -66,6 +75,53 @@ impl Core {
         routed: &Routed,
     ) -> Result<Result<i64, Outcome>, Error> {
         let changes = changes_of(row, args)?;
+        self.look_before(conn, out, row, routed, |before| match before {
+            Before::Copy(hash, now) => {
+                count(&changes, |field| matches!(hash.find(field, now), Found::Live(..)))
+            }
+            Before::Brought(fields) => count(&changes, |field| fields.iter().any(|(own, _)| own == field)),
+            Before::Nothing => count(&changes, |_| false),
+        })
+    }
+
+    /// Notes what a key is before a transaction writes its fields, so that it runs on that whatever becomes of the copy.
+    /// `Some`: as above.
+    pub(super) fn note_fields(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: &Row,
+        routed: &Routed,
+    ) -> Result<Option<Outcome>, Error> {
+        let fields = self.look_before(conn, out, row, routed, |before| match before {
+            Before::Copy(hash, now) => {
+                let mut fields = Vec::with_capacity(hash.len());
+                hash.for_each(now, |field, value| fields.push((field.to_vec(), value.to_vec())));
+                fields
+            }
+            Before::Brought(fields) => fields.to_vec(),
+            Before::Nothing => Vec::new(),
+        })?;
+        Ok(match fields {
+            Ok(fields) => {
+                let is_any = !fields.is_empty();
+                let brought = if is_any { Brought::Value(Shaped::Hash(fields)) } else { Brought::Nothing };
+                conn.loading.get_or_insert_default().add(conn.db, &routed.key, Arc::new(brought));
+                None
+            }
+            Err(outcome) => Some(outcome),
+        })
+    }
+
+    /// Looks at what a key is before its fields are written: at its copy, or at what was fetched.
+    fn look_before<T>(
+        &mut self,
+        conn: &mut Connection,
+        out: &mut Output,
+        row: &Row,
+        routed: &Routed,
+        look: impl FnOnce(Before<'_>) -> T,
+    ) -> Result<Result<T, Outcome>, Error> {
         let place = (conn.db, routed.key.clone());
         let brought = conn.loading.as_ref().and_then(|loading| loading.brought(&place)).cloned();
         let unfit = Error::of("ERR the key is not of the types that the names of its route have");
@@ -79,15 +135,12 @@ impl Core {
         keys.settle(&key, false);
         let now = keys.now().0;
         if let Some(item) = keys.peek(&key) {
-            let hash = item.view::<Hash>()?;
-            return Ok(Ok(count(&changes, |field| matches!(hash.find(field, now), Found::Live(..)))));
+            return Ok(Ok(look(Before::Copy(item.view::<Hash>()?, now))));
         }
         drop(keys);
         match brought.as_deref() {
-            Some(Brought::Value(Shaped::Hash(fields))) => {
-                return Ok(Ok(count(&changes, |field| fields.iter().any(|(own, _)| own == field))));
-            }
-            Some(Brought::Nothing) => return Ok(Ok(count(&changes, |_| false))),
+            Some(Brought::Value(Shaped::Hash(fields))) => return Ok(Ok(look(Before::Brought(fields)))),
+            Some(Brought::Nothing) => return Ok(Ok(look(Before::Nothing))),
             Some(Brought::Failure(text)) => {
                 let nothing = || format!("SOURCEDOWN source '{}' gave no answer", routed.route.source);
                 let text = text.clone().unwrap_or_else(nothing);
@@ -103,7 +156,7 @@ impl Core {
         let route = Arc::clone(&routed.route);
         self.wanted = vec![Wanted { db: conn.db, key: routed.key.clone(), route, words, is_old: false }];
         match self.join_wanted(conn) {
-            Waits::No => Ok(Ok(count(&changes, |_| false))),
+            Waits::No => Ok(Ok(look(Before::Nothing))),
             Waits::Yes => Ok(Err(Outcome::Later)),
             Waits::Again => {
                 conn.parked = Some(Parked::Busy);

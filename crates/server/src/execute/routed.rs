@@ -100,7 +100,7 @@ impl Core {
             let with_statements =
                 |one: &&Routed| matches!(one.route.writes, Writes::Through | Writes::Behind);
             for one in routed.iter().filter(with_statements) {
-                statement_for(row, args, one)?;
+                statements_for(row, args, one)?;
             }
             return Ok(None);
         }
@@ -274,15 +274,8 @@ impl Core {
         }
         let mut statements: Vec<(Template, Vec<Parameter>)> = Vec::new();
         for routed in routed {
-            if writes_fields(row) {
-                let changes = changes_of(row, args)?;
-                let bound = routed.route.field_statements(&routed.key, &changes);
-                let bound = bound.map_err(|text| refusal(row, &routed.key, &routed.route, &text))?;
-                statements.extend(bound.into_iter().map(|(statement, values)| (statement.clone(), values)));
-                continue;
-            }
-            let (statement, values) = statement_for(row, args, routed)?;
-            statements.push((statement.clone(), values));
+            let bound = statements_for(row, args, routed)?;
+            statements.extend(bound.into_iter().map(|(statement, values)| (statement.clone(), values)));
         }
         self.send_to_store(conn, statements, routed, Some(fields))
     }
@@ -380,8 +373,7 @@ impl Core {
 
     /// Has nothing kept that is being loaded for a route.
     pub fn overtake_route(&mut self, route: &Route) {
-        let concerns = |key: &FlightKey| key.db == route.db && route.pattern.capture(&key.key).is_some();
-        self.server.through.flights.overtake_all(concerns);
+        self.server.through.flights.overtake_all(|key| key.is_of(route));
     }
 
     /// Drops the copies of a route from a place on, in so many buckets at most. Answers where to go on, 0 at the end.
@@ -518,10 +510,6 @@ pub(super) fn allow(row: &Row, key: &[u8], route: &Route, within: Within) -> Res
         Writes::Through | Writes::Behind if within == Within::Script => {
             refused(&format!("it writes {name}, which a script cannot wait for"))
         }
-        // Their answers count what the store is asked for first.
-        Writes::Through | Writes::Behind if !is_alone && writes_fields(row) => {
-            refused(&format!("it writes fields {name}, which MULTI cannot"))
-        }
         Writes::Through | Writes::Behind => match row.spec.name {
             "set" if route.set.is_some() => Ok(()),
             "del" | "unlink" | "delete" if route.del.is_some() => Ok(()),
@@ -538,7 +526,20 @@ pub(super) fn refusal(row: &Row, key: &[u8], route: &Route, what: &str) -> Error
     Error::custom(format!("ERR '{}' of key '{key}' is refused by its route {pattern}: {what}", row.name))
 }
 
-/// The statement by which a command changes the store, and what is bound to its names.
+/// The statements by which a command changes the store of a key, each with what is bound to its names.
+pub(super) fn statements_for<'r>(
+    row: &Row,
+    args: &Args<'_>,
+    routed: &'r Routed,
+) -> Result<Vec<(&'r Template, Vec<Parameter>)>, Error> {
+    if !writes_fields(row) {
+        return Ok(vec![statement_for(row, args, routed)?]);
+    }
+    let bound = routed.route.field_statements(&routed.key, &changes_of(row, args)?);
+    bound.map_err(|text| refusal(row, &routed.key, &routed.route, &text))
+}
+
+/// The only statement by which a command changes the store, and what is bound to its names.
 pub(super) fn statement_for<'r>(
     row: &Row,
     args: &Args<'_>,

@@ -1,23 +1,24 @@
 //! Writes of a transaction to keys whose routes write through or behind.
 //!
 //! Before EXEC runs anything, the store has all of it in one transaction of its own, or all of it is queued as one; then the
-//! commands run, as they would without a route. Invariants: EXEC runs them whatever happens meanwhile, so watched keys, which may say no
+//! commands run, as they would without a route. What hashes are whose fields it writes is noted first: the commands count in that. Invariants: EXEC runs them whatever happens meanwhile, so watched keys, which may say no
 //! at the last moment, do not go with such writes. A copy that its transaction has not left as the store has it does not stay.
 //!
 //! Read next: `routed.rs` and `behind.rs`, for writes that come alone.
 
 use super::behind::new_write;
-use super::routed::{Routed, Within, allow, is_no_write, only_drops, statement_for};
+use super::fields::writes_fields;
+use super::routed::{Routed, Within, allow, is_no_write, only_drops, statements_for};
 use super::{Core, Outcome};
 use crate::connection::Connection;
 use crate::registry::Row;
-use crate::through::{Brought, Queued};
+use crate::through::{Brought, Queued, keep};
 use crate::transaction::Transaction;
 use larder_behind::NewWrite;
 use larder_commands::{Error, database_number};
 use larder_resp::{Output, Reply};
-use larder_source::{Parameter, Route, Template, Writes};
-use larder_store::{DbIndex, Held};
+use larder_source::{Parameter, Route, Shape, Shaped, Template, Writes};
+use larder_store::{Db, DbIndex, Expire, Hashed, Held};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -29,6 +30,10 @@ struct Together {
     commands: Vec<usize>,
     /// What the store is told, where it is written through.
     statements: Vec<(Template, Vec<Parameter>)>,
+    /// Which command each of these is of.
+    statements_of: Vec<usize>,
+    /// Those whose fields are written, by their places in `routed`.
+    hashes: Vec<usize>,
     /// What is queued, where it is written behind.
     queued: Vec<NewWrite>,
 }
@@ -36,11 +41,14 @@ struct Together {
 /// What a store has of a transaction, or will, while the commands run.
 pub(super) struct Written {
     writes: Vec<(Routed, u64)>,
-    commands: Vec<usize>,
-    /// Rows that each of the writes changed, where that is known.
+    /// Which command each of the statements is of.
+    statements_of: Vec<usize>,
+    /// Rows that each of these changed, where that is known.
     rows: Vec<u64>,
     source: String,
     is_behind: bool,
+    /// Keys that had no copy, and were given what was noted of them.
+    lent: Vec<Box<[u8]>>,
     /// Every command has run as it was asked.
     is_whole: bool,
 }
@@ -76,6 +84,7 @@ impl Core {
         let together = self.writes_of(conn, &transaction);
         if let Ok(together) = &together {
             transaction.writes.clone_from(&together.commands);
+            transaction.statements.clone_from(&together.statements_of);
         }
         let is_flawed = transaction.is_flawed;
         conn.transaction = Some(transaction);
@@ -86,6 +95,15 @@ impl Core {
             return Err(Error::of(
                 "ERR keys are watched, which may change while a store is written to: writes through and behind do not go with WATCH",
             ));
+        }
+        let hashes = together.hashes.iter().filter_map(|place| together.routed.get(*place));
+        for hash in hashes {
+            if let Some(outcome) = self.note_fields(conn, out, row, hash)? {
+                if outcome == Outcome::Done {
+                    self.end_transaction(conn);
+                }
+                return Ok(Some(outcome));
+            }
         }
         if first.route.writes == Writes::Behind {
             self.push(conn, together.queued, &routed, 0)?;
@@ -110,8 +128,10 @@ impl Core {
                 allow(row, &routed.key, &routed.route, Within::Multi)?;
                 match routed.route.writes {
                     Writes::Through => {
-                        let (statement, values) = statement_for(row, &args, &routed)?;
-                        together.statements.push((statement.clone(), values));
+                        for (statement, values) in statements_for(row, &args, &routed)? {
+                            together.statements.push((statement.clone(), values));
+                            together.statements_of.push(number);
+                        }
                     }
                     Writes::Behind => together.queued.push(new_write(db, row, &args, &routed)?),
                     _ => continue,
@@ -120,6 +140,9 @@ impl Core {
                     return Err(Error::of(
                         "ERR a route of a database that is selected inside MULTI writes there alone",
                     ));
+                }
+                if writes_fields(row) {
+                    together.hashes.push(together.routed.len());
                 }
                 together.routed.push(routed);
                 together.commands.push(number);
@@ -163,8 +186,34 @@ impl Core {
             route: Arc::clone(route),
         };
         let writes = keys.iter().map(routed).zip(numbers.iter().copied()).collect();
-        let commands = transaction.writes.clone();
-        Some(Written { writes, commands, rows, source, is_behind, is_whole: true })
+        let statements_of = transaction.statements.clone();
+        let lent = Vec::new();
+        Some(Written { writes, statements_of, rows, source, is_behind, lent, is_whole: true })
+    }
+
+    /// Before the first command of such a transaction: gives hashes that have no copy what was noted of them.
+    pub(super) fn lend_noted(
+        &mut self,
+        conn: &Connection,
+        written: &mut Written,
+        mut held: Option<&mut Held<'static>>,
+    ) {
+        let Some(loading) = conn.loading.as_deref() else { return };
+        let keyspace = &self.server.keyspace;
+        for (routed, _) in &written.writes {
+            let noted = loading.brought(&(conn.db, routed.key.clone()));
+            let Some(Brought::Value(value @ Shaped::Hash(_))) = noted.map(|noted| &**noted) else { continue };
+            let locked = match held.as_deref_mut() {
+                Some(held) => held.lend_one(keyspace.place(conn.db, routed.hash)),
+                None => keyspace.lock_many(conn.db, &[routed.hash]),
+            };
+            let mut keys = Db::new(keyspace, conn.db, locked, &mut self.local);
+            let key = Hashed { bytes: &routed.key, hash: routed.hash };
+            if !keys.exists(&key) {
+                keep(&mut keys, &key, value, Expire::Clear, &self.limits);
+                written.lent.push(routed.key.clone());
+            }
+        }
     }
 
     /// Behind a command of such a transaction: what was there is what the store had. `failed` is how many of its kind had failed
@@ -181,7 +230,7 @@ impl Core {
             written.is_whole = false;
             return;
         }
-        let own = written.commands.iter().zip(&written.rows).filter(|(command, _)| **command == number);
+        let own = written.statements_of.iter().zip(&written.rows).filter(|(command, _)| **command == number);
         let rows: Vec<u64> = own.map(|(_, rows)| *rows).collect();
         if only_drops(row) && !rows.is_empty() && rows.len() == keys {
             out.truncate(self.mark);
@@ -207,9 +256,11 @@ impl Core {
             let is_last = if written.is_behind {
                 queue.as_ref().is_some_and(|queue| queue.is_last(routed.hash, *number))
             } else {
-                self.server.through.marks.is_last(routed.hash, *number)
+                // What the store has made of fields only it knows.
+                routed.route.shape != Shape::Hash && self.server.through.marks.is_last(routed.hash, *number)
             };
-            self.keep_one(held.as_deref_mut(), db, routed, is_last && written.is_whole);
+            let is_kept = is_last && written.is_whole && !written.lent.contains(&routed.key);
+            self.keep_one(held.as_deref_mut(), db, routed, is_kept);
         }
     }
 }

@@ -9,6 +9,7 @@
 
 use super::behind::keep_queued;
 use super::exec::{lend, places};
+use super::fields::writes_fields;
 use super::settle::settle;
 use super::{Core, Outcome, lock_one};
 use crate::connection::{Connection, Loading, Parked};
@@ -362,7 +363,7 @@ impl Core {
         let transaction = conn.transaction.take()?;
         let mut keys: Vec<Box<[u8]>> = Vec::new();
         for (row, args, _) in transaction.commands() {
-            if row.fetches == Fetches::Yes || is_script(row) {
+            if row.fetches == Fetches::Yes || is_script(row) || writes_fields(row) {
                 let all = larder_commands::keys_of(row.spec, &args).unwrap_or_default();
                 keys.extend(all.iter().map(|key| Box::from(args.get(key.index as usize))));
             }
@@ -379,12 +380,17 @@ impl Core {
         args: &Args<'_>,
     ) -> Option<Outcome> {
         let keys = larder_commands::keys_of(row.spec, args).unwrap_or_default();
-        self.fetch_before(conn, keys.iter().map(|key| Box::from(args.get(key.index as usize))).collect())
+        let keys = keys.iter().map(|key| Box::from(args.get(key.index as usize))).collect();
+        let waits = self.fetch_before(conn, keys);
+        if waits.is_none() {
+            conn.loading = None;
+        }
+        waits
     }
 
     /// Has those of some keys fetched that a route covers and that are not there, once.
     fn fetch_before(&mut self, conn: &mut Connection, keys: Vec<Box<[u8]>>) -> Option<Outcome> {
-        if conn.loading.take().is_some() || !conn.loads {
+        if conn.loading.is_some() || !conn.loads {
             return None;
         }
         let mut known: HashSet<Box<[u8]>> = HashSet::new();

@@ -258,7 +258,7 @@ fn open(server: &'static Server, spec: &Arc<SourceSpec>) -> Result<(), String> {
     if figures.pending > 0 {
         tracing::info!("source {}: {} writes from before are queued", spec.name, figures.pending);
     }
-    let sender = ToSource { server, name: spec.name.clone() };
+    let sender = ToSource { server, name: spec.name.clone(), number: queue.number() };
     letters.into_iter().for_each(|letter| sender.show(letter));
     let sent = Arc::clone(&queue);
     std::thread::Builder::new()
@@ -275,6 +275,8 @@ fn open(server: &'static Server, spec: &Arc<SourceSpec>) -> Result<(), String> {
 struct ToSource {
     server: &'static Server,
     name: String,
+    /// The queue's, under which it is written in order.
+    number: u64,
 }
 
 /// What the store is told for a write. Shared, since batches are cut up.
@@ -355,7 +357,7 @@ impl Store for ToSource {
             .flat_map(|told| &*told.statements)
             .map(|(one, values)| (one, values.clone()))
             .collect();
-        match runtime.block_on(source.write(&statements)) {
+        match runtime.block_on(source.write_in_order(self.number, &statements)) {
             Ok(rows) => {
                 self.drop_without_rows(told, &rows);
                 Outcome::Done

@@ -166,18 +166,26 @@ fn release(owed: &Owed, lead: &Lead, soft: std::time::Duration) {
 
 /// Waits until the changes of a source are told, or it is known that they are not, where a route wants to hear of them. A
 /// moment at most, after a source or a route came.
-async fn wait_for_feed(server: &'static Server, route: &Route, source: &Source) {
+async fn wait_for_feed(server: &'static Server, route: &Route, source: &Source, leads: &[Lead]) {
     if !route.invalidate.is_empty()
         && let Some(follower) = server.through.follower(&route.source)
         && !follower.begun.is_open()
     {
+        let note = |is_to_ask| {
+            for lead in leads {
+                let key = FlightKey { db: route.db, key: lead.key.clone() };
+                server.through.flights.set_to_ask(lead.flight, &key, is_to_ask);
+            }
+        };
+        note(true);
         within(source.spec.connect_timeout, follower.begun.opened()).await;
+        note(false);
     }
 }
 
 /// What each of the keys stands for in the store.
 async fn ask(server: &'static Server, route: &Route, source: &Source, leads: &[Lead]) -> Vec<Cargo> {
-    wait_for_feed(server, route, source).await;
+    wait_for_feed(server, route, source, leads).await;
     let result = match (&route.batch, leads) {
         (_, [lead]) => ask_for_one(route, source, lead).await.map(|cargo| vec![cargo]),
         (Some(batch), _) => ask_for_many(route, source, batch, leads).await,

@@ -9,6 +9,7 @@ use crate::server::{Message, Server, Work};
 use larder_source::{Change, Feed, FeedDown, Named, Position, Route, Told};
 use larder_source_fetch::{Latch, Source, within};
 use larder_store::DbIndex;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -41,6 +42,8 @@ pub struct Follower {
     pub changes: AtomicU64,
     /// Times that changes may have been missed.
     pub gaps: AtomicU64,
+    /// What is to be done once more when everybody sees what was told.
+    unseen: Mutex<Unseen>,
     /// Open once the first attempt to follow has come to something: what is loaded before would be dropped when changes begin
     /// to be told.
     pub begun: Latch,
@@ -48,6 +51,23 @@ pub struct Follower {
     over: Latch,
     /// Open when it is gone.
     ended: Latch,
+}
+
+/// Does something again.
+type Again = Box<dyn Fn() + Send>;
+
+/// What was done for transactions that not everybody sees yet, where a store tells when they do.
+#[derive(Default)]
+struct Unseen {
+    /// The one that is told of.
+    current: Option<u64>,
+    by_transaction: BTreeMap<u64, Vec<Again>>,
+}
+
+impl std::fmt::Debug for Unseen {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Unseen").field("current", &self.current).finish_non_exhaustive()
+    }
 }
 
 impl Follower {
@@ -59,6 +79,7 @@ impl Follower {
             lag_ms: AtomicU64::new(0),
             changes: AtomicU64::new(0),
             gaps: AtomicU64::new(0),
+            unseen: Mutex::default(),
             begun: Latch::default(),
             over: Latch::default(),
             ended: Latch::default(),
@@ -84,6 +105,25 @@ impl Follower {
     fn settle(&self) -> Duration {
         let tells_early = self.source.driver().feed().is_some_and(Feed::tells_early);
         if tells_early { self.source.spec.settle } else { Duration::ZERO }
+    }
+
+    /// Does again what was done for a transaction, or for all, since everybody sees it from here on.
+    fn shown(&self, transaction: Option<u64>) {
+        let mut unseen = self.unseen.lock();
+        let all = match transaction {
+            Some(number) => unseen.by_transaction.remove_entry(&number).into_iter().collect(),
+            None => std::mem::take(&mut *unseen).by_transaction,
+        };
+        drop(unseen);
+        all.values().flatten().for_each(|again| again());
+    }
+
+    /// Has it done again once everybody sees the transaction that is told of, where the store tells when that is so. Else it comes back.
+    fn when_shown(&self, again: Again) -> Option<Again> {
+        let mut unseen = self.unseen.lock();
+        let Some(current) = unseen.current else { return Some(again) };
+        unseen.by_transaction.entry(current).or_default().push(again);
+        None
     }
 
     /// Whether every change is told at this time.
@@ -149,6 +189,8 @@ async fn go_on(server: &'static Server, follower: &Arc<Follower>) {
             told => heed(server, follower, told, &mut goes_on),
         };
         let ended = over.unless(feed.follow(&follower.tables, from, &mut tell)).await;
+        // Those that are not seen yet are told again, or everything is dropped.
+        follower.shown(None);
         pause = if follower.is_following() { PAUSE_FIRST } else { (pause * 2).min(PAUSE_MAX) };
         follower.interrupted();
         match ended {
@@ -195,6 +237,8 @@ fn heed(server: &'static Server, follower: &Arc<Follower>, told: Told, goes_on: 
             }
             *goes_on = false;
         }
+        Told::Transaction(number) => follower.unseen.lock().current = Some(number),
+        Told::Shown(number) => follower.shown(Some(number)),
         Told::Emptied(table) => drop_routes(server, follower, Some(&table)),
         Told::Changed(change) => {
             follower.changes.fetch_add(1, Relaxed);
@@ -218,11 +262,11 @@ fn following(server: &'static Server, follower: &Arc<Follower>, unsure: Vec<Arc<
 }
 
 /// Drops the copies of routes, the last one's from a place on, some at a time, and then does something. What is being loaded of
-/// them is not kept either.
+/// them is not kept either, unless the store is yet to be asked: loads that wait for the feed begin behind this.
 fn drop_then(core: &mut Core, mut routes: Vec<Arc<Route>>, cursor: u64, then: Box<dyn FnOnce() + Send>) {
     let Some(route) = routes.last() else { return then() };
     if cursor == 0 {
-        core.overtake_route(route);
+        core.server.through.flights.overtake_asked(|key| key.is_of(route));
     }
     let next = core.drop_some_of_route(route, cursor, FEW_BUCKETS);
     if next == 0 {
@@ -283,7 +327,7 @@ fn invalidate(server: &'static Server, follower: &Follower, change: &Change) {
 }
 
 /// Drops these copies of a route, or all; and again once a store that tells of a change before others can see it shows it
-/// to everybody: what was loaded in between is old.
+/// to everybody, by what it says or after some time: what was loaded in between is old.
 fn drop_now_and_settled(
     server: &'static Server,
     follower: &Follower,
@@ -291,15 +335,16 @@ fn drop_now_and_settled(
     keys: Option<Vec<Box<[u8]>>>,
 ) {
     let route = Arc::clone(route);
-    let again = move || match &keys {
+    let again: Again = Box::new(move || match &keys {
         None => drop_route(server, &route),
         Some(keys) => {
             let keys = keys.iter().map(|key| (key.clone(), Arc::clone(&route))).collect();
             let db = DbIndex(route.db);
             send(server, move |core| core.drop_copies(db, keys));
         }
-    };
+    });
     again();
+    let Some(again) = follower.when_shown(again) else { return };
     let settle = follower.settle();
     if !settle.is_zero()
         && let Ok(runtime) = server.through.runtime()

@@ -163,11 +163,30 @@ impl Source {
     /// # Errors
     /// As [`Source::fetch`]; after a time-out it is not known whether the store has it.
     pub async fn write(&self, statements: &[(&Template, Vec<Parameter>)]) -> Result<Vec<u64>, FetchError> {
+        self.once(|| self.driver.write(statements)).await
+    }
+
+    /// The same for writes that are to be done in order: see [`Driver::write_in_order`].
+    ///
+    /// # Errors
+    /// As [`Source::write`].
+    pub async fn write_in_order(
+        &self,
+        number: u64,
+        statements: &[(&Template, Vec<Parameter>)],
+    ) -> Result<Vec<u64>, FetchError> {
+        self.once(|| self.driver.write_in_order(number, statements)).await
+    }
+
+    async fn once<'a, T>(
+        &'a self,
+        ask: impl FnOnce() -> larder_source::Work<'a, T>,
+    ) -> Result<T, FetchError> {
         let work = async {
             let _place = self.place().await?;
             self.ask_breaker()?;
             self.counts.asked.fetch_add(1, Relaxed);
-            self.judge(self.driver.write(statements).await)
+            self.judge(ask().await)
         };
         self.in_time(self.spec.timeout, work).await
     }

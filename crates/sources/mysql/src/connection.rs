@@ -5,10 +5,11 @@
 
 use crate::cells::{self, Type};
 use crate::login::{Asked, CACHING, CLEAR, Greeting, Login, NATIVE, can, proof, put_head};
-use crate::message::{Body, PACKET_MAX, ServerError, frame};
+use crate::message::{Body, NO_SUCH_THREAD, PACKET_MAX, ServerError, frame};
 use larder_source::{Column, Failure, Parameter};
 use larder_source_net::{
-    Address, Pooled, Runtime, Secret, Tls, TlsMode, Wire, garbled, refused, unfit, unreachable,
+    Address, Claim, Exclusive, Pooled, Runtime, Secret, Tls, TlsMode, Wire, garbled, refused, unfit,
+    unreachable,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -61,6 +62,8 @@ pub struct Connection {
     pub greeting: Greeting,
     is_extended: bool,
     prepared: HashMap<String, Arc<Prepared>>,
+    /// The number under which it is the only one, or as good as.
+    pub alone_as: Option<u64>,
     /// The number that the next packet has.
     number: u8,
     /// Bytes in the wire of the packet that is being looked at.
@@ -135,6 +138,7 @@ impl Connection {
             greeting: Greeting::default(),
             is_extended: false,
             prepared: HashMap::new(),
+            alone_as: None,
             number: 0,
             current: 0,
             joined: Vec::new(),
@@ -481,6 +485,38 @@ impl Connection {
         self.pass_over().await?;
         Ok(rows)
     }
+}
+
+/// By a lock with a name, which a session holds until it is over. It is over once what it was sent is done or undone.
+impl Exclusive for Connection {
+    async fn claim(&mut self, number: u64) -> Result<Claim, Failure> {
+        match self.ask(&format!("SELECT GET_LOCK('{}', 0)", lock_of(number))).await {
+            Ok(rows) => Ok(if first(rows).as_deref() == Some("1") { Claim::Ours } else { Claim::Others }),
+            Err(trouble @ Trouble::Answered(_)) => {
+                let failure = trouble.plain();
+                if failure.is_passing() { Err(failure) } else { Ok(Claim::Impossible(failure.text)) }
+            }
+            Err(trouble) => Err(trouble.plain()),
+        }
+    }
+
+    async fn end_other(&mut self, number: u64) -> Result<(), Failure> {
+        let rows = self.ask(&format!("SELECT IS_USED_LOCK('{}')", lock_of(number))).await;
+        let Some(thread) = first(rows.map_err(Trouble::plain)?) else { return Ok(()) };
+        match self.ask(&format!("KILL {thread}")).await {
+            // It has ended by itself.
+            Err(Trouble::Answered(error)) if error.code == NO_SUCH_THREAD => Ok(()),
+            done => done.map(drop).map_err(Trouble::plain),
+        }
+    }
+}
+
+fn first(rows: Vec<Vec<Option<String>>>) -> Option<String> {
+    rows.into_iter().next()?.into_iter().next()?
+}
+
+fn lock_of(number: u64) -> String {
+    format!("larder-{number:016x}")
 }
 
 impl Pooled for Connection {

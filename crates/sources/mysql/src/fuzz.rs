@@ -120,6 +120,7 @@ fn check(told: Told) {
         Told::Reached(position) => assert!(Place::parse(&position.0).is_some(), "{position:?}"),
         Told::Emptied(table) => assert_eq!(table, "users"),
         Told::Following | Told::Gap | Told::Idle | Told::At(_) => {}
+        Told::Transaction(_) | Told::Shown(_) => unreachable!("only where transactions have numbers"),
     }
 }
 

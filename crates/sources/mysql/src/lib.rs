@@ -20,7 +20,7 @@ use larder_source::{
     Answer, Checked, Driver, Failure, Feed, Limits, Parameter, Purpose, Request, Row, Rows, Template, Work,
 };
 use larder_source_net::sql::{Marked, marked, within, written_position};
-use larder_source_net::{Address, Lease, Options, Place, Pool, Runtime, Tls, TlsMode, refused, unfit};
+use larder_source_net::{Address, Alone, Lease, Options, Place, Pool, Runtime, Tls, TlsMode, refused, unfit};
 use message::{NEEDS_PREPARING, UNKNOWN_STATEMENT};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::path::PathBuf;
@@ -30,6 +30,9 @@ use std::sync::Arc;
 pub struct Mysql {
     server: Arc<Server>,
     pool: Arc<Pool<Connection>>,
+    /// The one connection that writes in order.
+    writer: Arc<Pool<Connection>>,
+    alone: Alone,
     /// The number under which we are a replica.
     replica: u32,
 }
@@ -72,7 +75,8 @@ pub fn open(url: &str, options: &Options) -> Result<Arc<dyn Driver>, Failure> {
         runtime: Runtime::get()?,
     };
     let replica = replica_number(&place, options)?;
-    Ok(Arc::new(Mysql { server: Arc::new(server), pool: Pool::new(options.connections), replica }))
+    let (pool, writer) = (Pool::new(options.connections), Pool::new(1));
+    Ok(Arc::new(Mysql { server: Arc::new(server), pool, writer, alone: Alone::default(), replica }))
 }
 
 /// No two replicas of a store may have one number: the store ends the older one. Without a given one it is random, and high.
@@ -245,17 +249,22 @@ impl Driver for Mysql {
     }
 
     fn write<'a>(&'a self, statements: &'a [(&'a Template, Vec<Parameter>)]) -> Work<'a, Vec<u64>> {
+        Box::pin(async move { write(self.take().await?, statements).await })
+    }
+
+    fn write_in_order<'a>(
+        &'a self,
+        number: u64,
+        statements: &'a [(&'a Template, Vec<Parameter>)],
+    ) -> Work<'a, Vec<u64>> {
         Box::pin(async move {
-            let marked = statements.iter().map(|(template, values)| marked_to_bind(template, values));
-            let marked = marked.collect::<Result<Vec<_>, _>>()?;
-            let mut lease = self.take().await?;
-            match write(&mut lease, &marked).await {
-                Ok(changed) => {
-                    lease.rest();
-                    Ok(changed)
-                }
-                Err(trouble) => Err(given_back(lease, trouble)),
+            let mut lease = self.writer.take(|| Connection::open(&self.server)).await?;
+            if lease.alone_as != Some(number) {
+                self.alone.become_only(&mut *lease, number, &self.server.application).await?;
+                // Also where nobody can be: it is not to be asked again over this connection.
+                lease.alone_as = Some(number);
             }
+            write(lease, statements).await
         })
     }
 
@@ -283,8 +292,30 @@ fn written(statement: &Template, sent: &str, at: usize) -> usize {
     written_position(statement, at, |_| if is_bare { "?".to_owned() } else { "(?)".to_owned() })
 }
 
+/// Writes, and gives the connection back.
+async fn write(
+    mut lease: Lease<Connection>,
+    statements: &[(&Template, Vec<Parameter>)],
+) -> Result<Vec<u64>, Failure> {
+    let marked = statements.iter().map(|(template, values)| marked_to_bind(template, values));
+    let marked = match marked.collect::<Result<Vec<_>, _>>() {
+        Ok(marked) => marked,
+        Err(failure) => {
+            lease.rest();
+            return Err(failure);
+        }
+    };
+    match change_all(&mut lease, &marked).await {
+        Ok(changed) => {
+            lease.rest();
+            Ok(changed)
+        }
+        Err(trouble) => Err(given_back(lease, trouble)),
+    }
+}
+
 /// All statements in one transaction, which an error undoes.
-async fn write(connection: &mut Connection, statements: &[Marked<'_>]) -> Result<Vec<u64>, Trouble> {
+async fn change_all(connection: &mut Connection, statements: &[Marked<'_>]) -> Result<Vec<u64>, Trouble> {
     for marked in statements {
         let prepared = connection.prepare(&marked.sql).await?;
         matching(prepared.marks, marked.values.len())?;

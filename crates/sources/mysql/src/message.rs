@@ -154,6 +154,8 @@ pub struct ServerError {
 /// A statement that was prepared is not known, or is not valid any more.
 pub const UNKNOWN_STATEMENT: u16 = 1243;
 pub const NEEDS_PREPARING: u16 = 1615;
+/// There is no such thread.
+pub const NO_SUCH_THREAD: u16 = 1094;
 /// The user may not do this.
 pub const ACCESS_DENIED: u16 = 1045;
 /// The binlog cannot be read from where it was to be.

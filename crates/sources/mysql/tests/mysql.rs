@@ -279,6 +279,47 @@ fn writes_happen_together_or_not_at_all() {
 }
 
 #[test]
+fn writes_in_order_come_behind_all_that_was_sent_before() {
+    let Some(store) = mariadb() else { return };
+    store.sql("CREATE TABLE t (n int AUTO_INCREMENT PRIMARY KEY, v text)");
+    store.sql("CREATE USER plain@'%' IDENTIFIED BY 'x'; GRANT ALL ON shop.* TO plain@'%'");
+    let add = sql("INSERT INTO t (v) VALUES ($v)");
+    let value = |text: &str| vec![Parameter::Text(text.into())];
+    let all = || store.sql("SELECT group_concat(v ORDER BY n SEPARATOR ' ') FROM t").trim().to_owned();
+    let driver = open(&store);
+    // What was given up on is not done behind what follows.
+    let slow = sql("INSERT INTO t (v) SELECT $v FROM (SELECT sleep(600)) AS s");
+    run(async {
+        let slowly = [(&slow, value("slow"))];
+        let given_up = driver.write_in_order(7, &slowly);
+        assert!(tokio::time::timeout(Duration::from_millis(300), given_up).await.is_err());
+        let both = [(&add, value("a")), (&add, value("b"))];
+        let next = driver.write_in_order(7, &both);
+        assert_eq!(tokio::time::timeout(Duration::from_secs(20), next).await.unwrap().unwrap(), [1, 1]);
+    });
+    // Another number is another's.
+    let other = open(&store);
+    assert_eq!(run(other.write_in_order(8, &[(&add, value("c"))])).unwrap(), [1]);
+    // A session that nobody uses any more, as after a network was cut, is ended.
+    assert_eq!(run(other.write_in_order(7, &[(&add, value("d"))])).unwrap(), [1]);
+    assert_eq!(run(driver.write_in_order(7, &[(&add, value("e"))])).unwrap(), [1], "it connects again");
+    drop((driver, other));
+    // One that may not be ended is waited for.
+    let mut earlier = store.session();
+    assert!(earlier.run("SELECT get_lock('larder-8000000000000005', 0)").is_some());
+    let url = store.url().replace("larder@", "plain@");
+    let options = Options { password: Some(Secret::new("x")), ..options() };
+    let plain = larder_source_mysql::open(&url, &options).unwrap();
+    let number = 0x8000_0000_0000_0005;
+    let failure = run(plain.write_in_order(number, &[(&add, value("f"))])).unwrap_err();
+    assert!(failure.kind == FailureKind::Busy && failure.text.contains("cannot be ended"), "{failure}");
+    assert_eq!(all(), "a b c d e");
+    assert!(earlier.run("SELECT release_lock('larder-8000000000000005')").is_some());
+    assert_eq!(run(plain.write_in_order(number, &[(&add, value("g"))])).unwrap(), [1]);
+    assert_eq!(all(), "a b c d e g");
+}
+
+#[test]
 fn who_meets_another_is_told_to_try_again() {
     let Some(store) = mariadb() else { return };
     store.sql(USERS);

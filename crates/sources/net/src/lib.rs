@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod alone;
 mod base64;
 mod options;
 mod place;
@@ -15,6 +16,7 @@ pub mod sql;
 mod tls;
 mod wire;
 
+pub use alone::{Alone, Claim, Exclusive};
 pub use base64::{base64, unbase64};
 pub use options::{Options, Secret, TlsMode};
 pub use place::{Place, decode, encode};

@@ -8,7 +8,7 @@ use crate::login::{Scram, md5_answer};
 use crate::message::{Body, ErrorFields, Outbox, put_text};
 use larder_source::{Cell, Column, Failure, Parameter, Row};
 use larder_source_net::{
-    Address, Pooled, Runtime, Secret, Tls, TlsMode, Wire, garbled, refused, unreachable,
+    Address, Claim, Exclusive, Pooled, Runtime, Secret, Tls, TlsMode, Wire, garbled, refused, unreachable,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,6 +45,8 @@ pub struct Connection {
     pub version: String,
     prepared: HashMap<String, Arc<Prepared>>,
     count: u64,
+    /// The number under which it is the only one, or as good as.
+    pub alone_as: Option<u64>,
     /// Bytes of the message that is being looked at.
     current: usize,
     /// It is of no use to cancel what runs.
@@ -113,6 +115,7 @@ impl Connection {
             version: String::new(),
             prepared: HashMap::new(),
             count: 0,
+            alone_as: None,
             current: 0,
             is_broken: true,
         };
@@ -320,6 +323,28 @@ impl Connection {
         Ok(())
     }
 
+    /// Asks something of our own; the first value of the last row, if there is one.
+    pub async fn value(&mut self, sql: &str) -> Result<Option<String>, Trouble> {
+        let mut out = Outbox::default();
+        out.message(b'Q', |body| put_text(body, sql));
+        self.send(&out).await?;
+        let (mut value, mut error) = (None, None);
+        loop {
+            let tag = self.next().await?;
+            let mut body = Body(self.body());
+            match tag {
+                b'D' if body.i16()? > 0 => {
+                    let bytes =
+                        usize::try_from(body.i32()?).ok().map(|length| body.bytes(length)).transpose()?;
+                    value = bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+                }
+                b'E' => error = Some(ErrorFields::read(body.0)),
+                b'Z' => return error.map_or(Ok(value), |error| Err(Trouble::Answered(error))),
+                _ => {}
+            }
+        }
+    }
+
     /// Runs a statement of our own that answers nothing of interest.
     pub async fn simple(&mut self, sql: &str) -> Result<(), Trouble> {
         let mut out = Outbox::default();
@@ -327,6 +352,44 @@ impl Connection {
         self.send(&out).await?;
         self.ready(None).await
     }
+}
+
+/// By an advisory lock, which a session holds until it is over. It is over once it has done all that it was sent.
+impl Exclusive for Connection {
+    async fn claim(&mut self, number: u64) -> Result<Claim, Failure> {
+        // Who stands between may give each transaction another session, and keep that with its lock for others.
+        let process = self.key.0.to_string();
+        let is_direct = self.value("SELECT pg_backend_pid()").await.map_err(Trouble::plain)?;
+        if is_direct.as_deref() != Some(process.as_str()) {
+            return Ok(Claim::Impossible(
+                "it is reached by a pooler, and a lock would not be ours alone".to_owned(),
+            ));
+        }
+        match self.value(&format!("SELECT pg_try_advisory_lock({})", lock_of(number))).await {
+            Ok(Some(got)) if got == "t" => Ok(Claim::Ours),
+            Ok(_) => Ok(Claim::Others),
+            Err(trouble @ Trouble::Answered(_)) => {
+                let failure = trouble.plain();
+                if failure.is_passing() { Err(failure) } else { Ok(Claim::Impossible(failure.text)) }
+            }
+            Err(trouble) => Err(trouble.plain()),
+        }
+    }
+
+    async fn end_other(&mut self, number: u64) -> Result<(), Failure> {
+        let lock = lock_of(number);
+        let end = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
+             AND (classid::bigint << 32 | objid::bigint) = {lock} AND pid <> pg_backend_pid() \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        );
+        self.value(&end).await.map(drop).map_err(Trouble::plain)
+    }
+}
+
+/// The number of a lock, in SQL.
+fn lock_of(number: u64) -> String {
+    format!("'{}'::bigint", number.cast_signed())
 }
 
 impl Prepared {

@@ -2,12 +2,15 @@
 //!
 //! The slot keeps the server's log from the last confirmed position on. A position is confirmed only some seconds after it was told, so
 //! that a follower that is killed before it has noted the position can still go on from the one it noted before.
-//! Invariant: the slot is never older than the publication, since the server could not decode what lies between.
+//! A change is told at once, and that everybody sees it when that is so (`sight.rs`): what was loaded in between is old.
+//! Invariants: the slot is never older than the publication, since the server could not decode what lies between. No position is
+//! told, nor confirmed, before all that was told up to it is seen.
 
 use crate::Postgres;
 use crate::connection::{Connection, Trouble};
 use crate::message::{Body, Outbox, put_text};
 use crate::pgoutput::{Read, Reader};
+use crate::sight::{self, Snapshot};
 use larder_source::{Answer, Driver};
 use larder_source::{
     Cell, Failure, FailureKind, Feed, Language, Limits, Position, Request, Rows, Template, Told, Work,
@@ -15,7 +18,7 @@ use larder_source::{
 use larder_source_net::{refused, unreachable, unsupported};
 use std::convert::Infallible;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// How often the server is asked whether there is more: how old "nothing further" may be.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -23,6 +26,14 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 const CONFIRM_EVERY: Duration = Duration::from_secs(5);
 /// A server that has said nothing for so long, though it was asked, is gone.
 const SILENCE: Duration = Duration::from_secs(15);
+/// The pause before it is asked again what is seen; it doubles up to the other while nothing is.
+const LOOK_FIRST: Duration = Duration::from_millis(2);
+const LOOK_MAX: Duration = Duration::from_millis(50);
+/// How long following is put off for transactions that were under way when it began. They are committed most often within a moment;
+/// for one that takes longer everything is dropped once more when it is over.
+const OLDER_WAIT: Duration = Duration::from_millis(100);
+/// Stands for all of those; numbers of transactions in the stream are shorter.
+const OLDER: u64 = 1 << 32;
 /// How often, and how soon again, a slot that is still in use is tried to be removed.
 const REMOVALS: usize = 20;
 const REMOVE_AGAIN: Duration = Duration::from_millis(100);
@@ -47,6 +58,8 @@ impl Feed for Postgres {
             if kept.is_none() {
                 tell(Told::Gap);
             }
+            // A commit before the slot is not told, and may not be seen yet: of those whose numbers are less than this.
+            let older = if kept.is_none() { self.look(sight::NEXT).await?.parse().unwrap_or(0) } else { 0 };
             let start = kept.unwrap_or(0);
             let command = format!(
                 "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {})",
@@ -66,17 +79,18 @@ impl Feed for Postgres {
                 tables,
                 reader: Reader::default(),
                 past: Some(past.unwrap_or(0)),
+                read: reached,
                 reached,
                 confirmed: reached,
+                unseen: Vec::new(),
+                older: (older > 0).then_some(older),
+                older_until: Some(Instant::now() + OLDER_WAIT),
+                look_at: Instant::now(),
+                pause: LOOK_FIRST,
             }
             .run(tell)
             .await
         })
-    }
-
-    /// A commit is in the log before other sessions see it, longer so where it waits for standbys.
-    fn tells_early(&self) -> bool {
-        true
     }
 
     fn remove(&self) -> Work<'_, ()> {
@@ -117,6 +131,20 @@ struct Slot {
 }
 
 impl Postgres {
+    /// Asks over a connection that no load keeps busy.
+    async fn look(&self, sql: &str) -> Result<String, Failure> {
+        let asked = async {
+            let mut lease = self.watcher.take(|| Connection::open(&self.server, false)).await?;
+            let value = lease.value(sql).await;
+            if !matches!(value, Err(Trouble::Failed(_))) {
+                lease.rest();
+            }
+            Ok(value.map_err(Trouble::plain)?.unwrap_or_default())
+        };
+        let asked = timeout(SILENCE, asked).await;
+        asked.unwrap_or_else(|_| Err(unreachable("PostgreSQL does not tell what is seen")))
+    }
+
     /// Asks the server something about ourselves: rows of texts.
     async fn ask(&self, sql: &str, name: &str) -> Result<Rows, Failure> {
         let statement = Template::parse(sql, Language::Sql).map_err(|misfit| refused(misfit.to_string()))?;
@@ -247,8 +275,18 @@ struct Following<'a> {
     /// Where the log ended when following began, until that has been told.
     past: Option<u64>,
     /// Everything before has been told.
+    read: u64,
+    /// And is seen.
     reached: u64,
     confirmed: u64,
+    /// Transactions that have been told and may not be seen yet.
+    unseen: Vec<u32>,
+    /// Those with a lesser number may have been committed before the slot, and not be seen yet.
+    older: Option<u64>,
+    /// Until when they are waited for; `None` once it was told that they are not.
+    older_until: Option<Instant>,
+    look_at: Instant,
+    pause: Duration,
 }
 
 impl Following<'_> {
@@ -258,10 +296,7 @@ impl Following<'_> {
         let mut to_confirm = self.confirmed;
         let mut heard = Instant::now();
         loop {
-            if self.past.is_some_and(|past| past <= self.reached) {
-                self.past = None;
-                tell(Told::Following);
-            }
+            self.begin(tell);
             let now = Instant::now();
             if now >= confirm_at {
                 confirm_at = now + CONFIRM_EVERY;
@@ -278,8 +313,13 @@ impl Following<'_> {
             if now.duration_since(heard) > SILENCE {
                 return Err(unreachable("PostgreSQL has gone silent"));
             }
+            if self.is_to_look() && now >= self.look_at {
+                self.look(tell).await?;
+                continue;
+            }
+            let until = if self.is_to_look() { self.look_at.min(ask_at) } else { ask_at };
             // What has been read of a message so far stays when the time is over.
-            let Ok(tag) = timeout_at(ask_at, self.connection.next()).await else { continue };
+            let Ok(tag) = timeout_at(until, self.connection.next()).await else { continue };
             heard = Instant::now();
             match tag? {
                 b'd' => self.copied(tell)?,
@@ -290,6 +330,60 @@ impl Following<'_> {
                 b'c' => return Err(unreachable("PostgreSQL ended the replication")),
                 _ => {}
             }
+        }
+    }
+
+    /// Tells that changes are told from here on, once that is so.
+    fn begin(&mut self, tell: &mut (dyn FnMut(Told) + Send)) {
+        if self.past.is_none_or(|past| past > self.read) {
+            return;
+        }
+        if self.older.is_some() {
+            if self.older_until.is_some_and(|until| Instant::now() < until) {
+                return;
+            }
+            self.older_until = None;
+            tell(Told::Transaction(OLDER));
+            self.tables.iter().for_each(|table| tell(Told::Emptied(table.clone())));
+        }
+        self.past = None;
+        tell(Told::Following);
+    }
+
+    fn is_to_look(&self) -> bool {
+        !self.unseen.is_empty() || self.older.is_some()
+    }
+
+    /// Asks what is seen by now, and tells it.
+    async fn look(&mut self, tell: &mut (dyn FnMut(Told) + Send)) -> Result<(), Failure> {
+        let snapshot = Snapshot::read(&self.driver.look(sight::SNAPSHOT).await?)?;
+        let before = self.unseen.len();
+        self.unseen.retain(|&transaction| {
+            let is_seen = snapshot.sees(transaction);
+            if is_seen {
+                tell(Told::Shown(u64::from(transaction)));
+            }
+            !is_seen
+        });
+        if self.older.is_some_and(|older| snapshot.first_open >= older) {
+            self.older = None;
+            if self.older_until.is_none() {
+                tell(Told::Shown(OLDER));
+            }
+        }
+        self.reach(self.read, tell);
+        let most = if self.unseen.is_empty() { ASK_EVERY } else { LOOK_MAX };
+        self.pause = if self.unseen.len() < before { LOOK_FIRST } else { (self.pause * 2).min(most) };
+        self.look_at = Instant::now() + self.pause;
+        Ok(())
+    }
+
+    /// All up to here has been told.
+    fn reach(&mut self, read: u64, tell: &mut (dyn FnMut(Told) + Send)) {
+        self.read = self.read.max(read);
+        if !self.is_to_look() && self.read > self.reached {
+            self.reached = self.read;
+            tell(Told::Reached(Position(lsn_text(self.reached))));
         }
     }
 
@@ -316,19 +410,20 @@ impl Following<'_> {
                 body.bytes(24)?;
                 match self.reader.read(body.0)? {
                     Read::Told(told) => told.into_iter().for_each(&mut *tell),
-                    Read::Committed(end) => {
-                        self.reached = self.reached.max(end);
-                        tell(Told::Reached(Position(lsn_text(self.reached))));
+                    Read::Committed(end, transaction) => {
+                        if self.unseen.is_empty() {
+                            self.pause = LOOK_FIRST;
+                            self.look_at = self.look_at.min(Instant::now() + LOOK_FIRST);
+                        }
+                        self.unseen.extend(transaction);
+                        self.reach(end, tell);
                     }
                 }
             }
             b'k' => {
                 let end = body.u64()?;
                 if !self.reader.in_transaction {
-                    if end > self.reached {
-                        self.reached = end;
-                        tell(Told::Reached(Position(lsn_text(end))));
-                    }
+                    self.reach(end, tell);
                     if !self.connection.has_more() {
                         tell(Told::Idle);
                     }

@@ -11,6 +11,7 @@ mod feed;
 mod login;
 mod message;
 mod pgoutput;
+mod sight;
 
 use connection::{Connection, Prepared, Server, Trouble, changed, execute};
 use larder_source::{
@@ -18,7 +19,7 @@ use larder_source::{
 };
 use larder_source_net::sql::{within, written_position};
 use larder_source_net::{
-    Address, Lease, Options, Place, Pool, Runtime, Tls, TlsMode, garbled, refused, unfit,
+    Address, Alone, Lease, Options, Place, Pool, Runtime, Tls, TlsMode, garbled, refused, unfit,
 };
 use message::{ErrorFields, Outbox};
 use std::path::PathBuf;
@@ -28,6 +29,11 @@ use std::sync::Arc;
 pub struct Postgres {
     server: Arc<Server>,
     pool: Arc<Pool<Connection>>,
+    /// The one connection that writes in order.
+    writer: Arc<Pool<Connection>>,
+    /// The one over which it is asked what others see.
+    watcher: Arc<Pool<Connection>>,
+    alone: Alone,
     /// Names the slot and the publication.
     name: String,
 }
@@ -69,6 +75,9 @@ pub fn open(url: &str, options: &Options) -> Result<Arc<dyn Driver>, Failure> {
     Ok(Arc::new(Postgres {
         server: Arc::new(server),
         pool: Pool::new(options.connections),
+        writer: Pool::new(1),
+        watcher: Pool::new(1),
+        alone: Alone::default(),
         name: options.name.clone(),
     }))
 }
@@ -247,21 +256,22 @@ impl Driver for Postgres {
     }
 
     fn write<'a>(&'a self, statements: &'a [(&'a Template, Vec<Parameter>)]) -> Work<'a, Vec<u64>> {
+        Box::pin(async move { write(self.take().await?, statements).await })
+    }
+
+    fn write_in_order<'a>(
+        &'a self,
+        number: u64,
+        statements: &'a [(&'a Template, Vec<Parameter>)],
+    ) -> Work<'a, Vec<u64>> {
         Box::pin(async move {
-            let mut lease = self.take().await?;
-            let done = write(&mut lease, statements).await;
-            match done {
-                Ok(changed) => {
-                    lease.rest();
-                    Ok(changed)
-                }
-                Err(trouble) => {
-                    if matches!(trouble, Trouble::Answered(_)) {
-                        lease.rest();
-                    }
-                    Err(trouble.plain())
-                }
+            let mut lease = self.writer.take(|| Connection::open(&self.server, false)).await?;
+            if lease.alone_as != Some(number) {
+                self.alone.become_only(&mut *lease, number, &self.name).await?;
+                // Also where nobody can be: it is not to be asked again over this connection.
+                lease.alone_as = Some(number);
             }
+            write(lease, statements).await
         })
     }
 
@@ -283,8 +293,27 @@ impl Driver for Postgres {
     }
 }
 
-/// All statements between two syncs: one transaction, which an error undoes, in one round trip once they are prepared.
+/// Writes, and gives the connection back.
 async fn write(
+    mut lease: Lease<Connection>,
+    statements: &[(&Template, Vec<Parameter>)],
+) -> Result<Vec<u64>, Failure> {
+    match change(&mut lease, statements).await {
+        Ok(changed) => {
+            lease.rest();
+            Ok(changed)
+        }
+        Err(trouble) => {
+            if matches!(trouble, Trouble::Answered(_)) {
+                lease.rest();
+            }
+            Err(trouble.plain())
+        }
+    }
+}
+
+/// All statements between two syncs: one transaction, which an error undoes, in one round trip once they are prepared.
+async fn change(
     connection: &mut Connection,
     statements: &[(&Template, Vec<Parameter>)],
 ) -> Result<Vec<u64>, Trouble> {

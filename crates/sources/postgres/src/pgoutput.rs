@@ -16,6 +16,8 @@ pub struct Reader {
     tables: HashMap<u32, Table>,
     /// Between a beginning and a commit.
     pub in_transaction: bool,
+    /// The number of the transaction, and whether it has told of a change.
+    transaction: (u32, bool),
 }
 
 struct Table {
@@ -31,8 +33,8 @@ struct Table {
 pub enum Read {
     /// Changes, if any.
     Told(Vec<Told>),
-    /// A transaction ended here: everything before this position has been told.
-    Committed(u64),
+    /// A transaction ended: everything before this position has been told. It is the one with this number, if it told of changes.
+    Committed(u64, Option<u32>),
 }
 
 impl Reader {
@@ -44,12 +46,15 @@ impl Reader {
                 self.in_transaction = true;
                 body.u64()?;
                 // Microseconds since 2000.
-                vec![Told::At(EPOCH_MS.saturating_add(body.u64()? / 1000))]
+                let at = Told::At(EPOCH_MS.saturating_add(body.u64()? / 1000));
+                self.transaction = (body.u32()?, false);
+                vec![Told::Transaction(u64::from(self.transaction.0)), at]
             }
             b'C' => {
                 self.in_transaction = false;
                 body.bytes(9)?;
-                return Ok(Read::Committed(body.u64()?));
+                let (transaction, has_told) = self.transaction;
+                return Ok(Read::Committed(body.u64()?, has_told.then_some(transaction)));
             }
             b'R' => {
                 self.relation(&mut body)?;
@@ -92,6 +97,8 @@ impl Reader {
             // Types, origins, messages.
             _ => Vec::new(),
         };
+        let is_change = |told: &Told| matches!(told, Told::Changed(_) | Told::Emptied(_));
+        self.transaction.1 |= told.iter().any(is_change);
         Ok(Read::Told(told))
     }
 

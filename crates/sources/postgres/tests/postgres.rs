@@ -207,6 +207,51 @@ fn writes_happen_together_or_not_at_all() {
 }
 
 #[test]
+fn writes_in_order_come_behind_all_that_was_sent_before() {
+    let Some(store) = postgres() else { return };
+    store.sql("CREATE TABLE t (n serial, v text); CREATE ROLE plain LOGIN PASSWORD 'x'");
+    store.sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO plain; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO plain");
+    let add = sql("INSERT INTO t (v) VALUES ($v)");
+    let value = |text: &str| vec![Parameter::Text(text.into())];
+    let all = || store.sql("SELECT string_agg(v, ' ' ORDER BY n) FROM t").trim().to_owned();
+    let driver = open(&store);
+    // What was given up on is not done behind what follows.
+    let slow = sql("INSERT INTO t (v) SELECT $v FROM pg_sleep(600)");
+    run(async {
+        let slowly = [(&slow, value("slow"))];
+        let given_up = driver.write_in_order(7, &slowly);
+        assert!(tokio::time::timeout(Duration::from_millis(300), given_up).await.is_err());
+        let both = [(&add, value("a")), (&add, value("b"))];
+        let next = driver.write_in_order(7, &both);
+        assert_eq!(tokio::time::timeout(Duration::from_secs(20), next).await.unwrap().unwrap(), [1, 1]);
+    });
+    // Another number is another's.
+    let other = open(&store);
+    assert_eq!(run(other.write_in_order(8, &[(&add, value("c"))])).unwrap(), [1]);
+    // A session that nobody uses any more, as after a network was cut, is ended.
+    assert_eq!(run(other.write_in_order(7, &[(&add, value("d"))])).unwrap(), [1]);
+    assert_eq!(run(driver.write_in_order(7, &[(&add, value("e"))])).unwrap(), [1], "it connects again");
+    drop((driver, other));
+    // One that may not be ended is waited for.
+    let number = i64::MIN.cast_unsigned() + 5;
+    let mut earlier = store.session();
+    assert!(earlier.run(&format!("SELECT pg_advisory_lock('{}'::bigint)", i64::MIN + 5)).is_some());
+    let url = store.url().replace("larder@", "plain@");
+    let options = Options { password: Some(Secret::new("x")), ..options() };
+    let plain = larder_source_postgres::open(&url, &options).unwrap();
+    let failure = run(plain.write_in_order(number, &[(&add, value("f"))])).unwrap_err();
+    assert!(failure.kind == FailureKind::Busy && failure.text.contains("cannot be ended"), "{failure}");
+    assert_eq!(all(), "a b c d e");
+    assert!(earlier.run(&format!("SELECT pg_advisory_unlock('{}'::bigint)", i64::MIN + 5)).is_some());
+    assert_eq!(run(plain.write_in_order(number, &[(&add, value("g"))])).unwrap(), [1]);
+    // Where nobody may have such locks, writes go on without.
+    store.sql("REVOKE EXECUTE ON FUNCTION pg_try_advisory_lock(bigint) FROM PUBLIC");
+    let plain = larder_source_postgres::open(&url, &options).unwrap();
+    assert_eq!(run(plain.write_in_order(number, &[(&add, value("h"))])).unwrap(), [1]);
+    assert_eq!(all(), "a b c d e g h");
+}
+
+#[test]
 fn a_stream_gives_everything_in_pieces_and_can_be_stopped() {
     let Some(store) = postgres() else { return };
     let driver = open(&store);
@@ -314,6 +359,86 @@ fn changes_by_others_are_told_and_a_follower_can_come_back() {
     assert_eq!(feed.told()[0], Told::Gap, "the slot was gone");
     store.kill();
     assert!(feed.wait_for_end().is_passing());
+}
+
+/// While it lives commits wait for a standby that there is not.
+struct Awaited<'s>(&'s Store);
+
+impl Awaited<'_> {
+    fn by(store: &Store) -> Awaited<'_> {
+        store.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+        store.sql("SELECT pg_reload_conf()");
+        eventually("it is so", || store.sql("SHOW synchronous_standby_names").trim() == "nobody");
+        Awaited(store)
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.0.sql("ALTER SYSTEM SET synchronous_standby_names = ''");
+        self.0.sql("SELECT pg_reload_conf()");
+    }
+}
+
+/// A commit that waits for a standby is in the log and told, and nobody sees it.
+#[test]
+fn it_is_told_when_a_change_is_seen() {
+    let Some(store) = postgres() else { return };
+    store.sql(USERS);
+    let driver = open(&store);
+    let feed = follow(&driver, &["users"], None);
+    let name_of = |id| {
+        let rows = load(&driver, &sql("SELECT name FROM users WHERE id = $id"), &[Parameter::Integer(id)]);
+        rows.unwrap().rows[0][0].clone()
+    };
+    let position = |told: &[Told], wanted: &Told| told.iter().position(|one| one == wanted);
+    std::thread::scope(|scope| {
+        let awaited = Awaited::by(&store);
+        scope.spawn(|| store.sql("UPDATE users SET name = 'New' WHERE id = 1"));
+        feed.changes(1);
+        let before = feed.reached();
+        // What does not wait is seen, and told to be.
+        store.sql("SET synchronous_commit = local; UPDATE users SET name = 'Also' WHERE id = 3");
+        feed.changes(2);
+        feed.wait_for(|told| told.iter().any(|one| matches!(one, Told::Shown(_))));
+        assert_eq!((name_of(1), name_of(3)), (text("Ann"), text("Also")));
+        let told = feed.told();
+        let transactions = told.iter().filter_map(|one| match one {
+            Told::Transaction(number) => Some(*number),
+            _ => None,
+        });
+        let [.., waits, other] = transactions.collect::<Vec<_>>()[..] else { panic!("{told:?}") };
+        assert!(told.contains(&Told::Shown(other)) && !told.contains(&Told::Shown(waits)), "{told:?}");
+        // Whoever goes on from what was reached is told again.
+        assert_eq!(feed.reached(), before);
+        drop(awaited);
+        feed.wait_for(|told| told.contains(&Told::Shown(waits)));
+        assert_eq!(name_of(1), text("New"));
+        feed.wait_for(|told| {
+            let is_past = |one: &Told| matches!(one, Told::Reached(to) if *to != before);
+            told.iter().rposition(is_past) > position(told, &Told::Shown(waits))
+        });
+    });
+}
+
+/// What is under way when following begins may be committed in the log already, before what is told.
+#[test]
+fn what_was_under_way_before_is_followed_by_a_second_drop() {
+    let Some(store) = postgres() else { return };
+    store.sql(USERS);
+    let driver = open(&store);
+    drop(follow(&driver, &["users"], None));
+    let mut session = store.session();
+    session.run("BEGIN; UPDATE users SET name = 'New' WHERE id = 1").unwrap();
+    eventually("the slot is free", || {
+        store.sql("SELECT count(*) FROM pg_replication_slots WHERE active").trim() == "0"
+    });
+    let feed = follow(&driver, &["users"], None);
+    let older = Told::Shown(1 << 32);
+    assert!(feed.told().contains(&Told::Emptied("users".to_owned())) && !feed.told().contains(&older));
+    session.run("COMMIT").unwrap();
+    feed.wait_for(|told| told.contains(&older));
+    assert_eq!(feed.changes(1).len(), 1);
 }
 
 #[test]
