@@ -12,7 +12,7 @@ pub(crate) use ask::Ways;
 use ask::{Ask, HOST, Way};
 use functions::Functions;
 
-use crate::convert::{Names, write_value};
+use crate::convert::{Bounds, Names, write_value};
 use crate::libs;
 use crate::redis_api::{self, Runs, error_text, place_above, text_of};
 use crate::sandbox;
@@ -346,6 +346,7 @@ impl Engine {
         run: impl FnOnce() -> mlua::Result<Answer>,
         reply: &mut Reply<'_>,
     ) -> Ended {
+        let mark = reply.output().mark();
         let answered = self.with_host(host, run).and_then(|(kind, text, value)| {
             if kind == FAILED {
                 return Ok(Ended::Failed(failure(&value)?));
@@ -354,12 +355,26 @@ impl Engine {
                 Some(text) => reply.bulk(&text),
                 None => {
                     let is_resp3 = self.shared.protocol.get() == Protocol::Resp3;
-                    write_value(&self.lua, reply, &self.ask.names, value, is_resp3)?;
+                    let go_on = &mut || self.go_on(host);
+                    let bounds = &mut Bounds { bytes_max: self.memory_max, go_on };
+                    write_value(&self.lua, reply, &self.ask.names, value, is_resp3, bounds)?;
                 }
             }
             Ok(Ended::Answered)
         });
+        if answered.is_err() {
+            reply.output().truncate(mark);
+        }
         self.ended(answered)
+    }
+
+    /// Asks the host whether what has run is still to be answered.
+    fn go_on(&self, host: &mut dyn Host) -> mlua::Result<()> {
+        if host.tick() == Verdict::GoOn {
+            return Ok(());
+        }
+        self.shared.is_stopped.set(true);
+        Err(mlua::Error::runtime("stopped"))
     }
 
     /// Runs something while there is a host to be asked.
