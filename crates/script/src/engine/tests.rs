@@ -171,12 +171,25 @@ fn memory_has_a_limit_and_the_state_goes_on() {
 }
 
 #[test]
+fn a_script_is_no_larger_than_memory_may_be() {
+    let mut engine = Engine::new(&Info { memory_max: 4 << 20, ..INFO }).unwrap();
+    let large: String = (0..60_000).map(|number| format!("'{number}', ")).collect();
+    let error = engine.compile("@user_script", format!("return {{{large}}}").as_bytes()).unwrap_err();
+    assert_eq!(error, b"not enough memory");
+    engine.collect();
+    assert!(engine.used_memory() < 1 << 20, "{}", engine.used_memory());
+    let escaped = format!("return '{}'", "\\.".repeat(5_000_000));
+    assert!(engine.compile("@user_script", escaped.as_bytes()).unwrap_err().ends_with(b"not enough memory"));
+    assert_eq!(run_with(&mut engine, "return 1", &mut Echo::default()).unwrap(), ":1 ");
+}
+
+#[test]
 fn a_reply_is_no_larger_than_memory_may_be_and_can_be_stopped() {
-    let mut engine = Engine::new(&INFO).unwrap();
+    let mut engine = Engine::new(&Info { memory_max: 4 << 20, ..INFO }).unwrap();
     for code in [
         "local t = {} for i = 1, 60 do t = {t, t} end return t",
         "local t = {} t[1], t[2] = t, t return t",
-        "local s = string.rep('x', 1000000) local t = {} for i = 1, 60 do t[i] = s end return t",
+        "local s = string.rep('x', 300000) local t = {} for i = 1, 60 do t[i] = s end return t",
         "redis.setresp(3) local t = {} for i = 1, 60 do t = {map = {a = t, b = t}} end return t",
     ] {
         let mut out = Output::default();
