@@ -4,16 +4,20 @@
 //! `tests/seeds.rs` runs them over `seeds/` and over seeded noise on a stable compiler.
 
 mod commands;
+mod eval;
 mod hll;
 mod memcached;
 mod request;
 mod rules;
+mod tls;
 
 pub use commands::commands;
+pub use eval::eval;
 pub use hll::hll;
 pub use memcached::memcached;
 pub use request::request;
 pub use rules::rules;
+pub use tls::tls;
 
 /// Whatever lies in the place of a log or its manifest is refused or read, and written again it is the same.
 pub fn aof(data: &[u8]) {
@@ -68,6 +72,11 @@ pub fn list(data: &[u8]) {
 /// What Lua takes as a script it also takes when it is prepared, on as many lines.
 pub fn lua_source(data: &[u8]) {
     larder_script::fuzz::fuzz_source(data);
+}
+
+/// What scripts make of replies, what becomes of their values, and what words of commands they are.
+pub fn lua_values(data: &[u8]) {
+    larder_script::fuzz::fuzz_lua_values(data);
 }
 
 /// Foreign packed elements are refused, or can be read from both ends and changed.
@@ -132,12 +141,14 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("cmsgpack", cmsgpack),
     ("commands", commands),
     ("config", config),
+    ("eval", eval),
     ("functions", functions),
     ("glob", glob),
     ("hash", hash),
     ("hll", hll),
     ("list", list),
     ("lua_source", lua_source),
+    ("lua_values", lua_values),
     ("lzf", lzf),
     ("memcached", memcached),
     ("packed", packed),
@@ -149,6 +160,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("set", set),
     ("stream", stream),
     ("struct", structs),
+    ("tls", tls),
     ("trace", trace),
     ("zset", zset),
 ];

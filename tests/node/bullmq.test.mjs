@@ -9,7 +9,7 @@ import { it } from "node:test";
 const require = createRequire(process.env.LARDER_NODE_MODULES + "/");
 const { FlowProducer, Queue, QueueEvents, Worker } = require("bullmq");
 const connection = { host: "localhost", port: Number(process.env.LARDER_PORT), maxRetriesPerRequest: null };
-const JOBS = Number(process.env.LARDER_JOBS ?? 2000);
+const JOBS = Number(process.env.LARDER_JOBS ?? 10000);
 
 /** A worker whose errors fail the test. */
 function start(name, work, failures, concurrency) {

@@ -18,6 +18,8 @@ use mlua::{Lua, LuaString, Table, Value};
 
 /// Tables within tables: deeper ones end in an error, as where Redis' Lua stack ends.
 const DEPTH_MAX: usize = 7995;
+/// After so many elements of a reply it is asked whether the script goes on.
+const STEPS: u32 = 4096;
 /// Whole numbers of at least this size do not fit 64 bits.
 const WHOLE_MAX: f64 = 9_223_372_036_854_775_808.0;
 
@@ -169,21 +171,37 @@ impl Names {
 /// How far a table has been written: elements done, elements in all.
 struct Open(usize, usize);
 
+/// Bounds of a reply: small tables that are in each other in many places are large as a reply.
+pub(crate) struct Bounds<'a> {
+    /// The most bytes.
+    pub(crate) bytes_max: usize,
+    /// Called once in [`STEPS`] elements; an error ends it.
+    pub(crate) go_on: &'a mut dyn FnMut() -> mlua::Result<()>,
+}
+
 /// Writes what a script returned as a reply. `resp3`: the script asked for RESP3.
 ///
 /// It goes along by a stack of its own, since a table may hold itself; and the tables that have been begun lie in a table of Lua,
-/// since few values can be held from outside at a time.
+/// since few values can be held from outside at a time. Where it ends in an error something may have been written.
 pub(crate) fn write_value(
     lua: &Lua,
     reply: &mut Reply<'_>,
     names: &Names,
     value: Value,
     resp3: bool,
+    bounds: &mut Bounds<'_>,
 ) -> mlua::Result<()> {
     let Some(mut table) = write_or_begin(lua, reply, names, value, resp3)? else { return Ok(()) };
     let outer = lua.create_table()?;
     let mut open = vec![Open(0, table.len)];
+    let (before, mut steps) = (reply.output().bytes_mut().len(), 0u32);
     while let Some(Open(done, all)) = open.last_mut() {
+        steps = steps.wrapping_add(1);
+        if reply.output().bytes_mut().len() - before > bounds.bytes_max {
+            return Err(mlua::Error::MemoryError("not enough memory".into()));
+        } else if steps.is_multiple_of(STEPS) {
+            (bounds.go_on)()?;
+        }
         if done == all {
             open.pop();
             if !open.is_empty() {
@@ -321,11 +339,16 @@ mod tests {
     use super::*;
     use larder_resp::{Output, Protocol};
 
+    fn bounds(go_on: &mut dyn FnMut() -> mlua::Result<()>) -> Bounds<'_> {
+        Bounds { bytes_max: 1 << 20, go_on }
+    }
+
     fn round(lua: &Lua, reply: &str, resp3: bool) -> String {
         let names = Names::new(lua).unwrap();
         let value = read_reply(lua, &names, reply.as_bytes(), &mut 0).unwrap();
         let mut out = Output::default();
-        write_value(lua, &mut Reply::new(&mut out, Protocol::Resp3), &names, value, resp3).unwrap();
+        let reply = &mut Reply::new(&mut out, Protocol::Resp3);
+        write_value(lua, reply, &names, value, resp3, &mut bounds(&mut || Ok(()))).unwrap();
         String::from_utf8(out.to_vec()).unwrap()
     }
 
@@ -333,7 +356,8 @@ mod tests {
         let value: Value = lua.load(script).eval().unwrap();
         let mut out = Output::default();
         let names = Names::new(lua).unwrap();
-        write_value(lua, &mut Reply::new(&mut out, protocol), &names, value, false).unwrap();
+        let reply = &mut Reply::new(&mut out, protocol);
+        write_value(lua, reply, &names, value, false, &mut bounds(&mut || Ok(()))).unwrap();
         String::from_utf8(out.to_vec()).unwrap()
     }
 

@@ -12,7 +12,7 @@ pub(crate) use ask::Ways;
 use ask::{Ask, HOST, Way};
 use functions::Functions;
 
-use crate::convert::{Names, write_value};
+use crate::convert::{Bounds, Names, write_value};
 use crate::libs;
 use crate::redis_api::{self, Runs, error_text, place_above, text_of};
 use crate::sandbox;
@@ -164,6 +164,8 @@ pub struct Engine {
     is_watched: Cell<bool>,
     /// How many scripts have run since the last that may not end by itself.
     straight: Cell<u32>,
+    /// What was left when everything else was last freed, in bytes.
+    collected: Cell<usize>,
 }
 
 impl Engine {
@@ -204,6 +206,7 @@ impl Engine {
             memory_max: info.memory_max,
             is_watched: Cell::new(false),
             straight: Cell::new(0),
+            collected: Cell::new(0),
             lua,
         };
         engine.watch()?;
@@ -215,7 +218,9 @@ impl Engine {
     /// # Errors
     /// What Lua has to say of it.
     pub fn compile(&mut self, chunk: &str, code: &[u8]) -> Result<Compiled, Vec<u8>> {
-        let (function, nature) = self.script(chunk, code)?;
+        let compiled = self.script(chunk, code);
+        self.collect_if_much();
+        let (function, nature) = compiled?;
         self.keep(function, nature).map_err(|error| error_text(&error))
     }
 
@@ -242,11 +247,11 @@ impl Engine {
 
     fn load_text(&self, name: &str, code: &[u8], environment: Option<&Table>) -> mlua::Result<Function> {
         let chunk = self.lua.load(code).set_name(name).set_mode(mlua::chunk::ChunkMode::Text);
-        match environment {
+        let chunk = match environment {
             Some(environment) => chunk.set_environment(environment.clone()),
             None => chunk,
-        }
-        .into_function()
+        };
+        self.limited(|| chunk.into_function())
     }
 
     fn keep(&mut self, function: Function, nature: Nature) -> mlua::Result<Compiled> {
@@ -270,6 +275,14 @@ impl Engine {
     /// Frees what no script can reach any more.
     pub fn collect(&self) {
         let _ = self.lua.gc_collect();
+        self.collected.set(self.used_memory());
+    }
+
+    /// The same, if much has been added since. What is compiled stays, and to look through it each time would take long.
+    fn collect_if_much(&self) {
+        if self.used_memory() > self.collected.get() + self.memory_max / 8 {
+            self.collect();
+        }
     }
 
     /// Runs a script with its words, of which the first so many are keys, and writes its value as the reply.
@@ -346,6 +359,7 @@ impl Engine {
         run: impl FnOnce() -> mlua::Result<Answer>,
         reply: &mut Reply<'_>,
     ) -> Ended {
+        let mark = reply.output().mark();
         let answered = self.with_host(host, run).and_then(|(kind, text, value)| {
             if kind == FAILED {
                 return Ok(Ended::Failed(failure(&value)?));
@@ -354,12 +368,26 @@ impl Engine {
                 Some(text) => reply.bulk(&text),
                 None => {
                     let is_resp3 = self.shared.protocol.get() == Protocol::Resp3;
-                    write_value(&self.lua, reply, &self.ask.names, value, is_resp3)?;
+                    let go_on = &mut || self.go_on(host);
+                    let bounds = &mut Bounds { bytes_max: self.memory_max, go_on };
+                    write_value(&self.lua, reply, &self.ask.names, value, is_resp3, bounds)?;
                 }
             }
             Ok(Ended::Answered)
         });
+        if answered.is_err() {
+            reply.output().truncate(mark);
+        }
         self.ended(answered)
+    }
+
+    /// Asks the host whether what has run is still to be answered.
+    fn go_on(&self, host: &mut dyn Host) -> mlua::Result<()> {
+        if host.tick() == Verdict::GoOn {
+            return Ok(());
+        }
+        self.shared.is_stopped.set(true);
+        Err(mlua::Error::runtime("stopped"))
     }
 
     /// Runs something while there is a host to be asked.
@@ -427,9 +455,7 @@ impl Engine {
 
     /// Forgets what belonged to one run.
     fn tidy_up(&self) {
-        if self.lua.used_memory() > self.memory_max / 8 {
-            self.collect();
-        }
+        self.collect_if_much();
         let _ = self.lua.set_memory_limit(0);
         self.ask.tidy_up();
     }

@@ -3,6 +3,11 @@
 //! Each takes any bytes and panics only if an invariant is broken. They share one Lua state for each
 //! thread, which has the libraries and nothing that an input could change.
 
+mod replies;
+mod values;
+
+pub use values::fuzz_lua_values;
+
 use crate::library;
 use crate::libs;
 use crate::source::{self, Results};

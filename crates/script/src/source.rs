@@ -10,13 +10,15 @@
 //!
 //! Invariant: what comes out has the lines of what went in, and means the same. What is no Lua at all
 //! comes out as it is, for LuaJIT to complain about.
-//! Read next: `source/shortcuts.rs` for what makes scripts faster.
+//! Read next: `source/effort.rs` for what would take too long to compile, `source/shortcuts.rs` for what makes scripts faster.
 
+mod effort;
 mod shortcuts;
 
 pub use shortcuts::Nature;
 
 use crate::libs::number::strtod;
+use effort::Effort;
 use shortcuts::Shortcuts;
 use std::borrow::Cow;
 
@@ -46,6 +48,9 @@ impl Malformed {
 
     /// What is wrong: `malformed number near '1LL'`.
     pub(crate) fn text(&self) -> Vec<u8> {
+        if self.near.is_empty() {
+            return self.what.into();
+        }
         [self.what.as_bytes(), b" near '", &self.near, b"'"].concat()
     }
 }
@@ -99,6 +104,8 @@ const LIBRARIES: &[(&[u8], &[&[u8]])] = &[
     (b"math", &[b"frexp", b"modf", b"randomseed"]),
 ];
 
+/// The most changes that are made to one source, for the memory that it takes to note them.
+const EDITS_MAX: usize = 4 << 20;
 /// Hands on all results of an expression.
 const SELECT: &[u8] = b"select";
 
@@ -140,6 +147,7 @@ fn read<'a>(
         edits: Vec::new(),
         before: [Token::Other(0); 2],
         shadowed: Vec::new(),
+        effort: Effort::default(),
         shortcuts,
     };
     while let Some((token, start)) = reader.token()? {
@@ -147,6 +155,9 @@ fn read<'a>(
             shortcuts.follow(token, (start, reader.at), reader.functions == 0);
         }
         reader.follow(token);
+        if let Some(what) = reader.effort.follow(token, reader.nested()) {
+            return Err(Malformed { line: reader.line, what, near: Vec::new() });
+        }
     }
     reader.end_returns(true);
     let mut nature = Nature::default();
@@ -228,10 +239,16 @@ struct Reader<'a> {
     before: [Token<'a>; 2],
     /// Names of functions and libraries that are used for something else.
     shadowed: Vec<&'a [u8]>,
+    effort: Effort<'a>,
     shortcuts: Option<Shortcuts<'a>>,
 }
 
 impl<'a> Reader<'a> {
+    /// Blocks, brackets and expressions that are open.
+    fn nested(&self) -> usize {
+        self.blocks.len() + self.brackets + self.returns.len()
+    }
+
     fn peek(&self, ahead: usize) -> u8 {
         self.source.get(self.at + ahead).copied().unwrap_or(0)
     }
@@ -347,6 +364,9 @@ impl<'a> Reader<'a> {
                     let near = self.source[start..backslash].to_vec();
                     return Err(Malformed { line: self.line, what: "escape sequence too large", near });
                 }
+            }
+            _ if self.edits.len() >= EDITS_MAX => {
+                return Err(Malformed { line: self.line, what: "not enough memory", near: Vec::new() });
             }
             _ => self.edits.push(Edit { at: backslash, removed: 1, text: b"", unless_shadowed: None }),
         }
@@ -495,7 +515,7 @@ impl<'a> Reader<'a> {
         };
         let is_known = FUNCTIONS.iter().any(|function| function.0 == name)
             || LIBRARIES.iter().any(|library| library.0 == name);
-        if is_known && !is_field && !is_called {
+        if is_known && !is_field && !is_called && !self.shadowed.contains(&name) {
             self.shadowed.push(name);
         }
     }

@@ -20,6 +20,8 @@ mod defrag;
 mod door;
 mod error_counts;
 mod execute;
+#[doc(hidden)]
+pub mod fuzz;
 mod histogram;
 mod io;
 mod journal;

@@ -171,6 +171,45 @@ fn memory_has_a_limit_and_the_state_goes_on() {
 }
 
 #[test]
+fn a_script_is_no_larger_than_memory_may_be() {
+    let mut engine = Engine::new(&Info { memory_max: 4 << 20, ..INFO }).unwrap();
+    let large: String = (0..60_000).map(|number| format!("'{number}', ")).collect();
+    let error = engine.compile("@user_script", format!("return {{{large}}}").as_bytes()).unwrap_err();
+    assert_eq!(error, b"not enough memory");
+    engine.collect();
+    assert!(engine.used_memory() < 1 << 20, "{}", engine.used_memory());
+    let escaped = format!("return '{}'", "\\.".repeat(5_000_000));
+    assert!(engine.compile("@user_script", escaped.as_bytes()).unwrap_err().ends_with(b"not enough memory"));
+    assert_eq!(run_with(&mut engine, "return 1", &mut Echo::default()).unwrap(), ":1 ");
+}
+
+#[test]
+fn a_reply_is_no_larger_than_memory_may_be_and_can_be_stopped() {
+    let mut engine = Engine::new(&Info { memory_max: 4 << 20, ..INFO }).unwrap();
+    for code in [
+        "local t = {} for i = 1, 60 do t = {t, t} end return t",
+        "local t = {} t[1], t[2] = t, t return t",
+        "local s = string.rep('x', 300000) local t = {} for i = 1, 60 do t[i] = s end return t",
+        "redis.setresp(3) local t = {} for i = 1, 60 do t = {map = {a = t, b = t}} end return t",
+    ] {
+        let mut out = Output::default();
+        let mut reply = Reply::new(&mut out, Protocol::Resp3);
+        reply.ok();
+        let compiled = engine.compile("@user_script", code.as_bytes()).unwrap();
+        let ended = engine.run(compiled, 0, std::iter::empty(), &mut Echo::default(), &mut reply);
+        assert!(
+            matches!(&ended, Ended::Failed(failure) if failure.text == b"ERR not enough memory"),
+            "{code}: {ended:?}"
+        );
+        assert_eq!(out.to_vec(), b"+OK\r\n", "what was written of it is taken back");
+    }
+    let mut host = Echo { ticks_left: Some(3), ..Echo::default() };
+    let code = "local t = {} for i = 1, 60 do t = {t, t} end return t";
+    assert_eq!(run_with(&mut engine, code, &mut host).unwrap_err(), "stopped");
+    assert_eq!(run_with(&mut engine, "return 1", &mut Echo::default()).unwrap(), ":1 ");
+}
+
+#[test]
 fn a_command_has_as_many_words_as_lua_can_unpack() {
     let code = |count: u32| {
         format!("local t = {{}} for i = 1, {count} do t[i] = i end return redis.call('echo', unpack(t))")

@@ -32,6 +32,7 @@ pub(crate) use client::client_line;
 pub(crate) use connection::shown_name;
 pub(crate) use info::{cpu_seconds, errors_by_code};
 pub use memcached::COMMANDS as MEMCACHED;
+pub use script::{eval_keys, eval_spec};
 
 use crate::logging::LevelHandle;
 use crate::registry::HostCommand;

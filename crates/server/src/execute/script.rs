@@ -288,6 +288,7 @@ impl Core {
             }
             let header = parse_header(body).map_err(Error::custom)?;
             let code = body.get(header.code_at..).unwrap_or_default();
+            workshop.make_room(MEMORY_MAX / 2);
             let compiled = compile(&mut workshop.engine, code)?;
             let script = self.server.scripts.add(digest, body, (header.flags, header.code_at), keep);
             if let Some((_, old)) = workshop.compiled.insert(digest, (Arc::clone(&script), compiled)) {
@@ -350,11 +351,25 @@ impl Workshop {
         {
             return Ok(*compiled);
         }
+        self.make_room(MEMORY_MAX / 2);
         let compiled = compile(&mut self.engine, script.code())?;
         if let Some((_, old)) = self.compiled.insert(script.digest, (Arc::clone(script), compiled)) {
             self.engine.forget(old);
         }
         Ok(compiled)
+    }
+
+    /// Forgets all that is compiled, where nothing else helps against holding more than `max` bytes: it is compiled again when it is
+    /// wanted, and no script could run if what is compiled took all the memory.
+    fn make_room(&mut self, max: usize) {
+        if self.engine.used_memory() <= max {
+            return;
+        }
+        self.engine.collect();
+        if self.engine.used_memory() > max {
+            self.compiled.drain().for_each(|(_, (_, compiled))| self.engine.forget(compiled));
+            self.engine.collect();
+        }
     }
 
     /// Forgets what is not wanted any more, once it is much.

@@ -139,3 +139,16 @@ pub(super) fn keys_of_number(keys: i64, args: &Args<'_>) -> Result<usize, Error>
     }
     usize::try_from(keys).map_err(|_| Error::of("ERR Number of keys can't be negative"))
 }
+
+/// How many of the words of an EVAL are keys.
+///
+/// # Errors
+/// Where that is no number, or none that can be.
+pub fn eval_keys(args: &Args<'_>) -> Result<usize, Error> {
+    keys(args)
+}
+
+/// What is said of EVAL.
+pub fn eval_spec() -> &'static Spec {
+    &EVAL.spec
+}

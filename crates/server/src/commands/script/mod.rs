@@ -5,5 +5,6 @@ mod functions;
 mod scripts;
 
 pub(super) use eval::{EVAL, EVAL_RO, EVALSHA, EVALSHA_RO};
+pub use eval::{eval_keys, eval_spec};
 pub(super) use functions::{FCALL, FCALL_RO, FUNCTION};
 pub(super) use scripts::SCRIPT;
