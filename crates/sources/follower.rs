@@ -118,6 +118,14 @@ impl Following {
         self.told().iter().rev().find_map(last).unwrap()
     }
 
+    /// The same, once all changes told so far lie before it.
+    pub fn all_reached(&self) -> Position {
+        let is_change = |told: &Told| matches!(told, Told::Changed(_) | Told::Emptied(_));
+        let is_position = |told: &Told| matches!(told, Told::Reached(_));
+        self.wait_for(|told| told.iter().rposition(is_position) > told.iter().rposition(is_change));
+        self.reached()
+    }
+
     pub fn wait_for_end(&self) -> Failure {
         eventually("the feed ends", || self.ended.lock().unwrap().is_some());
         self.ended.lock().unwrap().clone().unwrap()
