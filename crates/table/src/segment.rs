@@ -502,9 +502,12 @@ impl<'a> Segment<'a> {
             let last = if is_full { SLOTS - 1 } else { line.len() - 1 };
             write(bucket * SLOTS + at, line.get(last), Some(bucket * SLOTS + last));
             let after = self.word.after(bucket);
-            // SAFETY: the lock is held.
-            let displaced =
-                if is_full && after != bucket { unsafe { self.bucket(after).displaced() } } else { 0 };
+            let displaced = if is_full && after != bucket {
+                // SAFETY: the lock is held.
+                unsafe { self.bucket(after).displaced() }
+            } else {
+                0
+            };
             if displaced == 0 {
                 write(bucket * SLOTS + last, Slot::EMPTY, None);
                 return;

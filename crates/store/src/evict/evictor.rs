@@ -359,7 +359,6 @@ fn evict_any(
 }
 
 /// Removes the key of a reference. One that cannot be had at the moment is filed again.
-#[inline(never)]
 fn remove_named(
     keyspace: &Keyspace,
     chosen: &Chosen,

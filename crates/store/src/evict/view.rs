@@ -201,7 +201,6 @@ pub(super) enum Found<'k> {
 }
 
 /// Finds the entry of a reference in the first database that has it, and locks its shard.
-#[inline(always)]
 pub(super) fn find<'k>(chosen: &Chosen, part: usize, tables: &[(u32, &'k DbTable)], at: Ref) -> Found<'k> {
     for (number, table) in tables.iter().copied() {
         let (prefix, bits) = chosen.prefix(part, number, at);

@@ -1,28 +1,19 @@
 //! A vector in chunks, so that a push never moves more than one chunk's worth of elements.
 //!
-//! Invariants: every chunk but the last is full, and the last is not empty; `room` is what all of them have room for.
+//! Invariant: every chunk but the last is full, and the last is not empty.
 
 /// Elements of a full chunk.
 const CHUNK: usize = 512;
 
 /// Elements addressed by position, pushed and popped at the end.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Chunks<T> {
     chunks: Vec<Vec<T>>,
-    room: usize,
-}
-
-impl<T: Clone> Clone for Chunks<T> {
-    fn clone(&self) -> Self {
-        let chunks = self.chunks.clone();
-        // The copies of vectors have no room for more.
-        Chunks { room: room_of(&chunks), chunks }
-    }
 }
 
 impl<T> Default for Chunks<T> {
     fn default() -> Self {
-        Chunks { chunks: Vec::new(), room: 0 }
+        Chunks { chunks: Vec::new() }
     }
 }
 
@@ -43,16 +34,11 @@ impl<T> Chunks<T> {
 
     pub(super) fn push(&mut self, element: T) {
         match self.chunks.last_mut() {
-            Some(last) if last.len() < CHUNK => {
-                self.room -= last.capacity();
-                last.push(element);
-                self.room += last.capacity();
-            }
+            Some(last) if last.len() < CHUNK => last.push(element),
             // The first chunk doubles, as a small collection has no more; the others are made whole.
             previous => {
                 let mut chunk = Vec::with_capacity(if previous.is_some() { CHUNK } else { 1 });
                 chunk.push(element);
-                self.room += chunk.capacity();
                 self.chunks.push(chunk);
             }
         }
@@ -62,12 +48,9 @@ impl<T> Chunks<T> {
         let last = self.chunks.last_mut()?;
         let element = last.pop();
         if last.len() * 4 <= last.capacity() && last.capacity() > 8 {
-            self.room -= last.capacity();
             last.shrink_to(last.len() * 2);
-            self.room += last.capacity();
         }
         if last.is_empty() {
-            self.room -= last.capacity();
             self.chunks.pop();
         }
         element
@@ -85,15 +68,7 @@ impl<T> Chunks<T> {
 
     /// Bytes of the vectors themselves.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.room * size_of::<T>() + self.chunks.capacity() * size_of::<Vec<T>>()
+        let elements: usize = self.chunks.iter().map(Vec::capacity).sum();
+        elements * size_of::<T>() + self.chunks.capacity() * size_of::<Vec<T>>()
     }
-
-    /// Panics if an invariant does not hold.
-    pub(super) fn check(&self) {
-        assert_eq!(room_of(&self.chunks), self.room, "what the chunks have room for is counted wrong");
-    }
-}
-
-fn room_of<T>(chunks: &[Vec<T>]) -> usize {
-    chunks.iter().map(Vec::capacity).sum()
 }

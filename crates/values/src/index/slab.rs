@@ -62,13 +62,13 @@ struct Page {
 pub struct Slab {
     pages: Vec<Page>,
     /// The page that new records are put behind.
-    current: usize,
+    current: u32,
     /// Pages without memory, to be used again.
     vacant: Vec<u32>,
     /// By class: pages that have a free block of it, perhaps.
     queues: Vec<Vec<u32>>,
     /// Pages that the queues have room for.
-    queue_room: usize,
+    queue_room: u32,
     apart: Chunks<Box<[u8]>>,
     apart_vacant: Vec<u32>,
     page_bytes: usize,
@@ -130,7 +130,8 @@ impl Slab {
         self.page_bytes
             + self.apart_bytes
             + self.pages.capacity() * size_of::<Page>()
-            + (self.vacant.capacity() + self.queue_room + self.apart_vacant.capacity()) * size_of::<u32>()
+            + (self.vacant.capacity() + self.queue_room as usize + self.apart_vacant.capacity())
+                * size_of::<u32>()
             + self.queues.capacity() * size_of::<Vec<u32>>()
             + self.apart.heap_bytes()
     }
@@ -186,7 +187,10 @@ impl Slab {
             return reference;
         }
         let bytes = header.units() * UNIT;
-        if self.pages.get(self.current).is_none_or(|page| page.bytes.len() + bytes > page.bytes.capacity())
+        if self
+            .pages
+            .get(self.current as usize)
+            .is_none_or(|page| page.bytes.len() + bytes > page.bytes.capacity())
             && !self.make_room(bytes)
         {
             return self.alloc_apart(parts);
@@ -225,9 +229,9 @@ impl Slab {
                 self.queues = vec![Vec::new(); CLASSES];
             }
             let queue = &mut self.queues[class];
-            self.queue_room -= queue.capacity();
+            self.queue_room -= queue.capacity() as u32;
             queue.push(number as u32);
-            self.queue_room += queue.capacity();
+            self.queue_room += queue.capacity() as u32;
         }
     }
 
@@ -320,7 +324,6 @@ impl Slab {
         assert_eq!(self.pages.iter().map(Page::held).sum::<usize>(), self.page_bytes);
         assert_eq!(self.apart.iter().map(|record| record.len()).sum::<usize>(), self.apart_bytes);
         assert_eq!(room_of(&self.queues), self.queue_room, "what the queues hold is counted wrong");
-        self.apart.check();
     }
 
     fn alloc_apart(&mut self, parts: &[&[u8]]) -> u32 {
@@ -380,7 +383,7 @@ impl Slab {
     /// Puts a record behind the others of the current page, where there is room.
     #[inline]
     fn append(&mut self, header: &Header, parts: &[&[u8]]) -> u32 {
-        let page = &mut self.pages[self.current];
+        let page = &mut self.pages[self.current as usize];
         let at = page.bytes.len();
         if header.bytes == 1 {
             page.bytes.push(header.len as u8);
@@ -393,14 +396,14 @@ impl Slab {
         }
         page.bytes.resize(at + header.units() * UNIT, 0);
         page.live += 1;
-        join(self.current, at)
+        join(self.current as usize, at)
     }
 
     /// Makes the current page one that has room for `bytes` more; false if references can't tell more.
     #[cold]
     fn make_room(&mut self, bytes: usize) -> bool {
         let whole = self.page_bytes;
-        if let Some(page) = self.pages.get_mut(self.current)
+        if let Some(page) = self.pages.get_mut(self.current as usize)
             && page.bytes.len() + bytes <= PAGE_BYTES
         {
             let before = page.bytes.capacity();
@@ -422,7 +425,7 @@ impl Slab {
         let page = &mut self.pages[number];
         page.bytes.reserve_exact(room);
         self.page_bytes += page.bytes.capacity();
-        self.current = number;
+        self.current = number as u32;
         true
     }
 
@@ -433,7 +436,7 @@ impl Slab {
         let before = page.held();
         page.free = None;
         page.bytes.clear();
-        if number != self.current {
+        if number != self.current as usize {
             page.bytes = Vec::new();
             self.vacant.push(number as u32);
         }
@@ -499,8 +502,8 @@ impl Page {
 }
 
 /// Elements that some vectors have room for.
-fn room_of(vectors: &[Vec<u32>]) -> usize {
-    vectors.iter().map(Vec::capacity).sum()
+fn room_of(vectors: &[Vec<u32>]) -> u32 {
+    vectors.iter().map(|vector| vector.capacity() as u32).sum()
 }
 
 #[inline]

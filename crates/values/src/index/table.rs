@@ -266,7 +266,6 @@ impl Index {
     pub fn check(&self, hash_of: impl Fn(u32) -> u64) {
         assert_eq!(self.segments.iter().map(Segment::len).sum::<usize>(), self.len, "the count is wrong");
         assert_eq!(self.segments.iter().map(Segment::bytes).sum::<usize>(), self.bucket_bytes);
-        self.segments.check();
         let depth = self.depth();
         let deepest = self.segments.iter().filter(|segment| segment.depth() == depth).count();
         assert_eq!(deepest, self.deepest, "the count of deepest segments is wrong");

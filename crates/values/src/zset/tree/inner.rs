@@ -143,14 +143,8 @@ impl Inner {
     /// The child in which `lead` stops to hold, and how many items are before that child.
     #[inline]
     pub(super) fn child_where(&self, lead: &mut impl Lead) -> (usize, u32) {
-        let at = self.child_at(lead);
+        let at = self.leading(lead).saturating_sub(1);
         (at, self.counts[..at].iter().sum())
-    }
-
-    /// The child in which `lead` stops to hold.
-    #[inline]
-    pub(super) fn child_at(&self, lead: &mut impl Lead) -> usize {
-        self.leading(lead).saturating_sub(1)
     }
 
     /// The child in which a score begins to be, by scores alone.

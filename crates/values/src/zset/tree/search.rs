@@ -112,7 +112,7 @@ pub(super) struct ByOrder<F>(pub(super) f64, pub(super) F);
 
 impl<F: FnMut(u32) -> Ordering> Seek for ByOrder<F> {
     fn child(&mut self, inner: &Inner) -> usize {
-        inner.child_at(&mut Among(self.0, |record| (self.1)(record) != Ordering::Greater))
+        inner.child_where(&mut Among(self.0, |record| (self.1)(record) != Ordering::Greater)).0
     }
 
     fn slot(&mut self, leaf: &Leaf) -> Option<usize> {
