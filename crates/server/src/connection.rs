@@ -69,8 +69,8 @@ pub struct Loading {
 
 impl Loading {
     /// Notes what was brought for a key.
-    pub fn add(&mut self, db: DbIndex, key: &[u8], brought: Arc<Brought>) {
-        self.all.insert((db, key.into()), brought);
+    pub fn add(&mut self, db: DbIndex, key: Box<[u8]>, brought: Arc<Brought>) {
+        self.all.insert((db, key), brought);
     }
 
     /// Whether what was brought for a key is all there is to say of it. That its copy is right says nothing where there is none

@@ -118,7 +118,7 @@ impl Pattern {
     }
 
     /// Shows what each name stands for in a key. False if the key is none of the pattern's.
-    fn each<'k>(&self, key: &'k [u8], show: &mut dyn FnMut(&'k [u8])) -> bool {
+    pub(crate) fn each<'k>(&self, key: &'k [u8], show: &mut dyn FnMut(&'k [u8])) -> bool {
         self.try_each(key, show).is_some_and(<[u8]>::is_empty)
     }
 
@@ -299,45 +299,59 @@ fn steps(tokens: &[Token], at: usize, inside: bool) -> Vec<(Class, usize, bool)>
 
 /// Whether a word of a key is of a type. Allocates nothing.
 fn is_of(word: &[u8], kind: ParameterType) -> bool {
-    let Ok(text) = std::str::from_utf8(word) else { return kind == ParameterType::Bytes };
+    let text = || std::str::from_utf8(word).ok();
     match kind {
         ParameterType::Bytes => true,
+        ParameterType::Integer => integer_of(word).is_some(),
         // No store keeps a NUL in text.
-        ParameterType::Text => !text.contains('\0'),
-        ParameterType::Integer => {
-            // One number has one key: no zeros in front, no plus.
-            let digits = text.strip_prefix('-').unwrap_or(text);
-            let is_plain = text == "0" || digits.starts_with(|digit: char| ('1'..='9').contains(&digit));
-            is_plain && text.parse::<i64>().is_ok()
-        }
+        ParameterType::Text => text().is_some_and(|text| !text.contains('\0')),
         ParameterType::Number => {
-            let is_plain = text.bytes().all(|byte| Class::Number.has(byte));
-            is_plain && text.parse::<f64>().is_ok_and(f64::is_finite)
+            let is_plain = word.iter().all(|byte| Class::Number.has(*byte));
+            is_plain && text().is_some_and(|text| text.parse::<f64>().is_ok_and(f64::is_finite))
         }
         ParameterType::Uuid => {
-            text.len() == 36
-                && text.bytes().enumerate().all(|(at, byte)| match at {
-                    8 | 13 | 18 | 23 => byte == b'-',
-                    _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+            word.len() == 36
+                && word.iter().enumerate().all(|(at, byte)| match at {
+                    8 | 13 | 18 | 23 => *byte == b'-',
+                    _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(byte),
                 })
         }
     }
 }
 
+/// The integer that a word is. One number has one key: no zeros in front, no plus.
+fn integer_of(word: &[u8]) -> Option<i64> {
+    let (is_negative, digits) = match word {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    match digits {
+        [b'0'] if !is_negative => return Some(0),
+        [b'1'..=b'9', ..] => {}
+        _ => return None,
+    }
+    // Counted down, since there is one more below zero than above.
+    let mut number = 0_i64;
+    for digit in digits {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number.checked_mul(10)?.checked_sub(i64::from(digit))?;
+    }
+    if is_negative { Some(number) } else { number.checked_neg() }
+}
+
 /// What a word of a key is as a value of a type, or nothing if it is none.
 pub fn parameter_of(word: &[u8], kind: ParameterType) -> Option<Parameter> {
-    if !is_of(word, kind) {
-        return None;
-    }
-    if kind == ParameterType::Bytes {
-        return Some(Parameter::Bytes(word.into()));
-    }
-    let text = std::str::from_utf8(word).ok()?;
+    let text = || std::str::from_utf8(word).ok();
     match kind {
-        ParameterType::Text | ParameterType::Bytes => Some(Parameter::Text(text.into())),
-        ParameterType::Integer => text.parse().ok().map(Parameter::Integer),
-        ParameterType::Number => text.parse().ok().map(Parameter::Number),
-        ParameterType::Uuid => Some(Parameter::Uuid(text.into())),
+        ParameterType::Integer => integer_of(word).map(Parameter::Integer),
+        _ if !is_of(word, kind) => None,
+        ParameterType::Bytes => Some(Parameter::Bytes(word.into())),
+        ParameterType::Text => Some(Parameter::Text(text()?.into())),
+        ParameterType::Number => text()?.parse().ok().map(Parameter::Number),
+        ParameterType::Uuid => Some(Parameter::Uuid(text()?.into())),
     }
 }
 
@@ -388,6 +402,9 @@ mod tests {
         let int = |word: &str| parameter_of(word.as_bytes(), ParameterType::Integer);
         assert_eq!(int("42"), Some(Parameter::Integer(42)));
         assert_eq!(int("-7"), Some(Parameter::Integer(-7)));
+        for number in [0, i64::MAX, i64::MIN] {
+            assert_eq!(int(&number.to_string()), Some(Parameter::Integer(number)));
+        }
         for word in ["042", "+1", "", "1 ", "1;DROP", "9223372036854775808", "-0"] {
             assert_eq!(int(word), None, "{word}");
         }
@@ -424,6 +441,12 @@ mod tests {
             let captured: Vec<Vec<u8>> =
                 pattern.capture(&key).expect("its own key").into_iter().map(<[u8]>::to_vec).collect();
             prop_assert_eq!(captured, values);
+        }
+
+        #[test]
+        fn integers_are_those_that_are_written_in_one_way(word in "-?[0-9+]{0,20}") {
+            let plain = word.parse::<i64>().ok().filter(|number| number.to_string() == word);
+            prop_assert_eq!(integer_of(word.as_bytes()), plain);
         }
 
         #[test]

@@ -473,8 +473,12 @@ impl Route {
 
     /// What the pattern's names stand for in a key.
     pub fn words_of(&self, key: &[u8]) -> Option<Vec<Parameter>> {
-        let words = self.pattern.capture(key)?;
-        words.into_iter().zip(&self.types).map(|(word, kind)| parameter_of(word, *kind)).collect()
+        let mut types = self.types.iter();
+        let mut words = Vec::with_capacity(self.types.len());
+        let is_one = self.pattern.each(key, &mut |word| {
+            words.extend(types.next().and_then(|kind| parameter_of(word, *kind)));
+        });
+        (is_one && words.len() == self.types.len()).then_some(words)
     }
 
     /// Shows the tags of a key. O(length of the key and of its tags).

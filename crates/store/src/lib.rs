@@ -5,7 +5,7 @@
 //! [`Local::now`]; nothing here reads a clock, opens a file or knows the protocol.
 //!
 //! Read next: `keyspace.rs` (databases and locking), `db.rs` (what a command can do with keys), `collection.rs` (and with collections),
-//! `string.rs` (how strings are kept), `object.rs` (which types there are), `effects.rs` (who hears of changes), `discard.rs` (who frees), `sizes.rs` (how large values are), `field_ends.rs` (which keys have fields that end), `insight/mod.rs` (what the cache is doing), `noted.rs` (what memcached's protocol knows of a value), `generations.rs` (invalidation of many keys at once), `leases.rs` (who may load), `snapshot.rs` (everything as it was at one moment), `world.rs` (everything at once).
+//! `string.rs` (how strings are kept), `object.rs` (which types there are), `effects.rs` (who hears of changes), `discard.rs` (who frees), `sizes.rs` (how large values are), `field_ends.rs` (which keys have fields that end), `insight/mod.rs` (what the cache is doing), `noted.rs` (what memcached's protocol knows of a value), `generations.rs` and `rules.rs` (invalidation of many keys at once), `leases.rs` (who may load), `snapshot.rs` (everything as it was at one moment), `world.rs` (everything at once).
 #![forbid(unsafe_code)]
 
 mod collection;
@@ -26,6 +26,7 @@ mod local;
 mod log;
 mod noted;
 mod object;
+mod rules;
 mod sizes;
 mod snapshot;
 mod stats;
@@ -42,7 +43,7 @@ pub use evict::{
     Cause, Choice, Chosen, ClassSpec, ClassUse, Evicted, Evictor, Kind, Learned, Matcher, Scope, Uses,
 };
 pub use followed::{Followed, Waiting, Watch};
-pub use generations::{Concerns, Entered, Force, Invalidated, Nature};
+pub use generations::{Entered, Invalidated};
 pub use held::Held;
 pub use insight::{
     DELIMITERS, End, Ended, HotKey, Insight, Kept, Lifetimes, MissRatio, PREFIX_BYTES_MAX, Panel,
@@ -60,6 +61,7 @@ pub use local::{Access, Local, Millis, Unfound};
 pub use log::{Log, Unit};
 pub use noted::{NOTE_BYTES, Note, Noted};
 pub use object::{Object, Stored, Type};
+pub use rules::{Concerns, Force, Nature};
 pub use sizes::{SIZE_BINS, SIZED_TYPES};
 pub use snapshot::{Chunk, KEPT_BYTES, Prepared, Saved, Scribe, Sink, Snapshot};
 pub use stats::{Counter, StoreStats};

@@ -106,7 +106,7 @@ impl Core {
             Ok(fields) => {
                 let is_any = !fields.is_empty();
                 let brought = if is_any { Brought::Value(Shaped::Hash(fields)) } else { Brought::Nothing };
-                conn.loading.get_or_insert_default().add(conn.db, &routed.key, Arc::new(brought));
+                conn.loading.get_or_insert_default().add(conn.db, routed.key.clone(), Arc::new(brought));
                 None
             }
             Err(outcome) => Some(outcome),

@@ -255,7 +255,7 @@ impl Core {
                     keep_queued(&mut keys, &Hashed { bytes: &key, hash }, &queued, &route, &self.limits);
                 }
                 // Also where it is not kept the command is given it.
-                conn.loading.get_or_insert_default().add(db, &key, Arc::new(queued));
+                conn.loading.get_or_insert_default().add(db, key, Arc::new(queued));
                 again = true;
                 continue;
             }

@@ -58,7 +58,7 @@ impl Worker {
             Message::Publish(delivery) => self.deliver(&delivery, NOBODY),
             Message::Invalidate(told) => self.invalidate(&told),
             Message::Monitor(line) => self.feed_monitors(&line),
-            Message::Settled(all) => all.iter().for_each(|settled| self.settle(settled)),
+            Message::Settled(all) => all.into_iter().for_each(|settled| self.settle(settled)),
             Message::Resume => {}
             Message::Listen => {
                 if let Err(error) = self.server.listeners.lock().watch(&self.poller) {
@@ -170,18 +170,21 @@ impl Worker {
     }
 
     /// What connections waited for from a source is there; who waits for nothing more is asked again.
-    fn settle(&mut self, settled: &Settled) {
-        for (client, ticket) in &settled.waiting {
+    fn settle(&mut self, settled: Settled) {
+        let Settled { waiting, db, mut key, brought } = settled;
+        for (at, (client, ticket)) in waiting.iter().enumerate() {
+            // The last one is given the key itself.
+            let key = if at + 1 == waiting.len() { std::mem::take(&mut key) } else { key.clone() };
             let token = self.connections.token_of(*client);
             let waits = |conn: &&mut Connection| conn.parked == Some(Parked::Load(*ticket));
             let conn = token.and_then(|token| self.connections.get_mut(token)).filter(waits);
             let Some(conn) = conn else {
-                self.core.forget_written(settled.db, &settled.brought);
+                self.core.forget_written(db, &brought);
                 continue;
             };
             let token = conn.token;
             let Some(loading) = &mut conn.loading else { continue };
-            loading.add(settled.db, &settled.key, Arc::clone(&settled.brought));
+            loading.add(db, key, Arc::clone(&brought));
             loading.left = loading.left.saturating_sub(1);
             if loading.left > 0 {
                 continue;

@@ -11,6 +11,8 @@ use larder_source::{
 };
 use larder_source_net::{Options, Secret};
 use larder_testkit::stores::{PASSWORD, Store, postgres};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -249,6 +251,47 @@ fn writes_in_order_come_behind_all_that_was_sent_before() {
     let plain = larder_source_postgres::open(&url, &options).unwrap();
     assert_eq!(run(plain.write_in_order(number, &[(&add, value("h"))])).unwrap(), [1]);
     assert_eq!(all(), "a b c d e g h");
+}
+
+/// A proxy that tells another number of the session's process than the server does, as poolers do; its port.
+fn pooler(store: &Store) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, to) = (listener.local_addr().unwrap().port(), store.port());
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let Ok(mut server) = TcpStream::connect(("127.0.0.1", to)) else { return };
+            let (mut asking, mut asked) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut asking, &mut asked));
+            std::thread::spawn(move || {
+                let mut bytes = vec![0; 1 << 16];
+                while let Ok(count @ 1..) = server.read(&mut bytes) {
+                    let key = bytes[..count].windows(5).position(|some| some == b"K\0\0\0\x0c");
+                    key.into_iter().for_each(|at| bytes[at + 5] ^= 1);
+                    if client.write_all(&bytes[..count]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn behind_a_pooler_no_lock_is_taken_that_others_would_get() {
+    let Some(store) = postgres() else { return };
+    store.sql("CREATE TABLE t (v text)");
+    let url = store.url().replace(&format!(":{}/", store.port()), &format!(":{}/", pooler(&store)));
+    let driver = larder_source_postgres::open(&url, &options()).unwrap();
+    let add = sql("INSERT INTO t (v) VALUES ($v)");
+    let locks = || store.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").trim().to_owned();
+    let value = || vec![Parameter::Text("a".into())];
+    assert_eq!(run(driver.write_in_order(7, &[(&add, value())])).unwrap(), [1]);
+    assert_eq!(locks(), "0");
+    // And without one it is.
+    let direct = open(&store);
+    assert_eq!(run(direct.write_in_order(7, &[(&add, value())])).unwrap(), [1]);
+    assert_eq!(locks(), "1");
 }
 
 #[test]
