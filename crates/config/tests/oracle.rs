@@ -30,6 +30,7 @@ const OURS: &[&str] = &[
     "admin-port",
     "admin-bind",
     "load-skip-modules",
+    "load-serving",
     "warm-restart",
     "snapshot-cron",
     "commandlog-execution-slower-than",

@@ -363,9 +363,10 @@ fn stop_on_signals(server: &'static Server) -> Result<(), String> {
         .spawn(move || {
             for signal in signals.forever() {
                 tracing::info!(signal, "asked to stop");
-                // While data is being loaded there is nothing to end in an orderly way.
+                // While data is being loaded there is nothing to end in an orderly way, unless some of it is served already.
+                let is_closed = server.loading.is_on() && !server.loading.is_partly_served();
                 let is_second = server.snapshots.signals.fetch_add(1, Relaxed) > 0;
-                if is_second || server.stop.load(Relaxed) > 0 || server.loading.is_on() {
+                if is_second || server.stop.load(Relaxed) > 0 || is_closed {
                     remove_files(&server.settings());
                     snapshot::remove_aside(server);
                     std::process::exit(i32::from(!server.loading.is_on()));

@@ -25,7 +25,8 @@ const FILES: usize = 15;
 /// All keys of a file, each once, in order.
 fn keys_of(path: &Path) -> BTreeMap<(u64, Vec<u8>), String> {
     let file = std::fs::read(path).unwrap();
-    let mut cutter = Cutter::new(Terms { databases: 16, skips_modules: false, sums: true });
+    let mut cutter =
+        Cutter::new(Terms { databases: 16, skips_modules: false, sums: true, stops_behind: b"" });
     let (mut keys, mut start, mut sizes) = (BTreeMap::new(), 0, BTreeMap::new());
     loop {
         let rest = &file[start..];

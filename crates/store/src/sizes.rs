@@ -250,6 +250,7 @@ impl DbTable {
         let removed = occupied.remove();
         self.sizes.went(local, Type::of_kind(removed.kind), size);
         self.forget(hash, key, &removed);
+        self.rest.note(self.number, hash, key);
         removed
     }
 }

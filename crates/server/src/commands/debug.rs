@@ -4,6 +4,7 @@ use super::help::{help as answer_help, misused};
 use super::save::asker;
 use crate::clock;
 use crate::execute::Host;
+use crate::load::LOADING_TEXT;
 use crate::registry::{HostCommand, HostRun};
 use crate::snapshot::{self, Job, ask_for};
 use larder_commands::keys::write_payload;
@@ -87,6 +88,14 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         ));
     }
     let word = args.get(1).to_ascii_lowercase();
+    // What touches data waits until all of it is there.
+    let is_of_data = matches!(
+        word.as_slice(),
+        b"digest" | b"digest-value" | b"listpack" | b"object" | b"populate" | b"quicklist" | b"reload"
+    );
+    if is_of_data && host.server().loading.is_on() {
+        return Err(Error::of(LOADING_TEXT));
+    }
     match (word.as_slice(), args.len()) {
         (b"help", 2) => answer_help(host, "DEBUG", HELP_LINES),
         (b"digest", 2) => digest(host),

@@ -4,11 +4,11 @@
 //! being stored until it is done, also if its worker fails; the first error ends everything.
 
 use super::beside::OfPiece;
-use crate::execute::Core;
+use crate::execute::{Core, lock_one};
 use larder_commands::keys::{Beside, load_key};
 use larder_persist::rdb::file::{Cut, Dialect, FileError, Record, Records, Value, Why};
 use larder_script::library;
-use larder_store::{Database, Db, DbIndex, Hashed, Kind, Learned, Participant};
+use larder_store::{Database, Db, DbIndex, Hashed, Kind, Learned, Locked, Participant};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub enum Piece {
         dialect: Dialect,
         /// Keys whose time is over are stored like others: what follows in a log may still need them.
         keeps_expired: bool,
+        /// Others are served meanwhile: what is decided is left out, and nobody hears of what is stored.
+        is_rest: bool,
         /// What is known of them that stands beside them.
         beside: OfPiece,
         /// The eviction policy that had known it of them.
@@ -88,6 +90,8 @@ pub struct Counts {
     pub empty: u64,
     /// Values of modules that were left out.
     pub skipped: u64,
+    /// Keys that were left out since they had been changed meanwhile.
+    pub overtaken: u64,
 }
 
 #[derive(Default)]
@@ -142,6 +146,15 @@ impl Pieces {
     /// # Errors
     /// As [`Pieces::push`].
     pub fn finish(&self, stops: &dyn Fn() -> bool) -> Result<Counts, Option<FileError>> {
+        self.wait_for_all(stops)?;
+        Ok(std::mem::take(&mut self.state.lock().counts))
+    }
+
+    /// Waits until everything is done that was pushed so far.
+    ///
+    /// # Errors
+    /// As [`Pieces::push`].
+    pub fn wait_for_all(&self, stops: &dyn Fn() -> bool) -> Result<(), Option<FileError>> {
         let mut state = self.state.lock();
         while state.error.is_none() && (!state.waiting.is_empty() || state.taken != 0) {
             if stops() {
@@ -151,7 +164,7 @@ impl Pieces {
         }
         match state.error.take() {
             Some(error) => Err(Some(error)),
-            None => Ok(std::mem::take(&mut state.counts)),
+            None => Ok(()),
         }
     }
 
@@ -181,6 +194,7 @@ impl Pieces {
         state.counts.expired += counts.expired;
         state.counts.empty += counts.empty;
         state.counts.skipped += counts.skipped;
+        state.counts.overtaken += counts.overtaken;
         if state.error.is_none() {
             state.error = error;
         }
@@ -220,7 +234,7 @@ impl Core {
             let mut taken =
                 Taken { pieces: &server.loading.pieces, counts: Counts::default(), outcome: Err(broken) };
             taken.outcome = match &piece {
-                Piece::Keys { bytes, cut, dialect, keeps_expired, beside, kept_for } => {
+                Piece::Keys { bytes, cut, dialect, keeps_expired, is_rest, beside, kept_for } => {
                     let mut records = Records::new(bytes, cut, *dialect);
                     let choice = self.local.uses.choice();
                     let recalls = choice.is_some_and(|choice| Some(choice.kind) == *kept_for);
@@ -228,7 +242,8 @@ impl Core {
                         kept: if recalls { beside.kept(place) } else { None },
                         note: beside.note(place),
                     };
-                    self.load_keys(&mut records, (*keeps_expired, &beside), &mut taken.counts, participant)
+                    let how = (*keeps_expired, *is_rest, &beside as &dyn Fn(usize) -> Beside);
+                    self.load_keys(&mut records, how, &mut taken.counts, participant)
                 }
                 Piece::Learned(learned) => {
                     let is_taken_up = server.keyspace.take_up(learned);
@@ -257,7 +272,7 @@ impl Core {
     fn load_keys(
         &mut self,
         records: &mut Records<'_>,
-        (keeps_expired, beside): (bool, &dyn Fn(usize) -> Beside),
+        (keeps_expired, is_rest, beside): (bool, bool, &dyn Fn(usize) -> Beside),
         counts: &mut Counts,
         participant: &Participant,
     ) -> Result<(), FileError> {
@@ -288,7 +303,7 @@ impl Core {
                     key.db == first.db && keyspace.place(DbIndex(key.db as u32), key.hash) == place
                 };
                 let (here, rest) = left.split_at(left.iter().take_while(same).count());
-                self.load_into_shard(records, &found, here, counts)?;
+                self.load_into_shard(records, &found, (here, is_rest), counts)?;
                 left = rest;
             }
         }
@@ -300,12 +315,12 @@ impl Core {
         &mut self,
         records: &mut Records<'_>,
         found: &[Record<'_>],
-        keys: &[Waiting],
+        (keys, is_rest): (&[Waiting], bool),
         counts: &mut Counts,
     ) -> Result<(), FileError> {
         let Some(first) = keys.first() else { return Ok(()) };
         let database = first.database;
-        let locked = database.try_lock_one(first.hash).unwrap_or_else(|| database.lock_many(&[first.hash]));
+        let locked = self.lock_to_load(database, first.hash);
         let mut db = Db::on(database, locked, &mut self.local);
         for key in keys {
             let Some(record) = found.get(key.at) else { continue };
@@ -317,7 +332,14 @@ impl Core {
                 Value::Skipped => counts.skipped += 1,
                 value => {
                     db.settle(&hashed, true);
-                    if load_key(&mut db, &self.limits, &hashed, (record.head, key.beside), value) {
+                    if is_rest && db.is_decided(&hashed) {
+                        counts.overtaken += 1;
+                        continue;
+                    }
+                    let hushed = db.local.effects.hush();
+                    let existed = load_key(&mut db, &self.limits, &hashed, (record.head, key.beside), value);
+                    db.local.effects.speak(hushed);
+                    if existed {
                         return Err(records.error_of(record, Why::Twice));
                     }
                     counts.loaded += 1;
@@ -325,6 +347,20 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// Locks the shard of a key that is to be stored. Where it is promised to a client that waits, others have to be served before, and
+    /// this worker may be the one that is to do it.
+    fn lock_to_load(&mut self, database: Database<'static>, hash: u64) -> Locked<'static> {
+        loop {
+            if let Some(locked) = lock_one(database, hash) {
+                return locked;
+            }
+            if self.server.debts.any() {
+                self.pay_debts();
+            }
+            std::thread::yield_now();
+        }
     }
 
     fn load_library(&mut self, text: &[u8], at: u64) -> Result<(), FileError> {

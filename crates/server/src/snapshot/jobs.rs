@@ -170,7 +170,8 @@ pub fn ask_for(core: &mut Core, job: Job) {
 /// Begins the next job of the queue, if it can be. Called inside a turn, or with everything held.
 fn next(core: &mut Core) {
     let server = core.server;
-    if server.snapshots.is_on() {
+    // What is only half loaded is not to take the place of the whole.
+    if server.snapshots.is_on() || server.loading.is_on() {
         return;
     }
     let Some(job) = server.snapshots.jobs.lock().pop_front() else { return };
@@ -274,8 +275,9 @@ pub struct Ending {
 impl Ending {
     /// Whether a snapshot comes before the end.
     pub fn is_saving(self, server: &Server) -> bool {
-        // What is only half loaded is not to take the place of the whole.
-        !server.loading.is_on() && self.saves.unwrap_or_else(|| !server.settings().save().is_empty())
+        // What is changed while the rest is loaded is saved as soon as all is there.
+        let is_closed = server.loading.is_on() && !server.loading.is_partly_served();
+        !is_closed && self.saves.unwrap_or_else(|| !server.settings().save().is_empty())
     }
 }
 
@@ -287,7 +289,8 @@ pub fn shut_down(core: &mut Core, ending: Ending, asker: Option<Asker>) {
         server.keyspace.end_snapshot();
     }
     if ending.is_saving(server) {
-        tracing::info!("the data is saved before the server stops");
+        let when = if server.loading.is_on() { ", once all of it is loaded" } else { "" };
+        tracing::info!("the data is saved before the server stops{when}");
         ask_for(core, Job::Shutdown { asker, force: ending.force });
     } else {
         server.ask_to_stop();
@@ -356,10 +359,17 @@ pub(super) fn aside(path: &Path) -> PathBuf {
     path.with_file_name(format!("temp-{}.rdb", std::process::id()))
 }
 
+/// Where its cold keys stand until they have their place in it.
+pub(super) fn cold_aside(path: &Path) -> PathBuf {
+    path.with_file_name(format!("temp-{}-cold.rdb", std::process::id()))
+}
+
 /// Removes what a snapshot has written so far: the process ends at once.
 pub fn remove_aside(server: &Server) {
     if server.snapshots.is_on() {
-        let _ = std::fs::remove_file(aside(&path(server)));
+        let path = path(server);
+        let _ = std::fs::remove_file(aside(&path));
+        let _ = std::fs::remove_file(cold_aside(&path));
     }
 }
 
