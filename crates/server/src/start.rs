@@ -371,7 +371,13 @@ fn stop_on_signals(server: &'static Server) -> Result<(), String> {
                     snapshot::remove_aside(server);
                     std::process::exit(i32::from(!server.loading.is_on()));
                 }
-                snapshot::stop(server, Ending::default());
+                let settings = server.settings();
+                let how = if signal == SIGINT {
+                    settings.shutdown_on_sigint()
+                } else {
+                    settings.shutdown_on_sigterm()
+                };
+                snapshot::stop(server, Ending { saves: how.saves(), force: how.is_forced() });
             }
         })
         .map_err(|error| format!("cannot start the signal thread: {error}"))?;

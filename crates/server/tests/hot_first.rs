@@ -18,6 +18,9 @@ const LOADING: &str = "LOADING Redis is loading the dataset in memory";
 const HOT: usize = 40;
 const COLD: usize = 2_000;
 
+/// What keeps it in files how long keys have not been used.
+const POLICY: [&str; 2] = ["--maxmemory-policy", "allkeys-lru"];
+
 /// A folder with a snapshot of hot and cold keys.
 fn folder(options: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -378,20 +381,20 @@ fn a_server_that_is_killed_meanwhile_starts_from_the_file_of_before() {
 
 #[test]
 fn an_end_that_saves_waits_for_the_rest_and_one_that_does_not_is_at_once() {
-    let folder = folder(&[]);
-    let (mut server, mut client) = held(folder.path(), &["--save", "100000 1"]);
+    let folder = folder(&POLICY);
+    let (mut server, mut client) = held(folder.path(), &["--save", "100000 1", POLICY[0], POLICY[1]]);
     ok(&mut client, "SET hot:1 new");
     signal(&server, "TERM");
     until("it was asked to stop", || server.log().contains("once all of it is loaded"));
     assert_eq!(server.wait_for_end(Duration::from_millis(100)), None);
     ok(&mut client, "CONFIG SET key-load-delay 0");
     assert_eq!(server.wait_for_end(scenario::SOON), Some(true));
-    let (mut server, mut client) = held(folder.path(), &[]);
+    let (mut server, mut client) = held(folder.path(), &POLICY);
     says(&mut client, "GET hot:1", "new");
     ok(&mut client, "SET hot:1 lost");
     signal(&server, "TERM");
     assert_eq!(server.wait_for_end(scenario::SOON), Some(true));
-    let (_server, mut client) = held(folder.path(), &[]);
+    let (_server, mut client) = held(folder.path(), &POLICY);
     says(&mut client, "GET hot:1", "new");
     release(&mut client);
     says(&mut client, "DBSIZE", &(COLD + HOT + 5).to_string());

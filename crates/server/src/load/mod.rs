@@ -169,15 +169,20 @@ pub fn plan(server: &Server, settings: &Settings) -> Result<Option<Plan>, String
 }
 
 /// Loads a snapshot into a server that has been serving, and answers clients that it does meanwhile: `prepare` is called once they
-/// are. Called on a thread that is no worker.
+/// are. With `merges` keys that are there already are replaced. Called on a thread that is no worker.
 ///
 /// # Errors
 /// As [`rdb`]; what was loaded before stays.
-pub fn again(server: &'static Server, path: &Path, prepare: impl FnOnce()) -> Result<Loaded, LoadError> {
+pub fn again(
+    server: &'static Server,
+    path: &Path,
+    merges: bool,
+    prepare: impl FnOnce(),
+) -> Result<Loaded, LoadError> {
     server.loading.set(Stage::Closed);
     server.touch_settings();
     prepare();
-    let loaded = rdb(server, path, How::default());
+    let loaded = rdb(server, path, How { merges, ..How::default() });
     server.loading.set(Stage::Off);
     server.touch_settings();
     loaded

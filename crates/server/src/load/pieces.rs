@@ -4,6 +4,7 @@
 //! being stored until it is done, also if its worker fails; the first error ends everything.
 
 use super::beside::OfPiece;
+use super::rdb::How;
 use crate::execute::{Core, lock_one};
 use larder_commands::keys::{Beside, load_key};
 use larder_persist::rdb::file::{Cut, Dialect, FileError, Record, Records, Value, Why};
@@ -32,8 +33,8 @@ pub enum Piece {
         cut: Cut,
         /// Whose they are.
         dialect: Dialect,
-        /// Keys whose time is over are stored like others: what follows in a log may still need them.
-        keeps_expired: bool,
+        /// How they are to be stored.
+        how: How,
         /// Others are served meanwhile: what is decided is left out, and nobody hears of what is stored.
         is_rest: bool,
         /// What is known of them that stands beside them.
@@ -56,6 +57,8 @@ pub enum Piece {
         text: Vec<u8>,
         /// Where it stands in the file.
         at: u64,
+        /// One of its name that is there already is replaced.
+        replaces: bool,
     },
 }
 
@@ -234,7 +237,7 @@ impl Core {
             let mut taken =
                 Taken { pieces: &server.loading.pieces, counts: Counts::default(), outcome: Err(broken) };
             taken.outcome = match &piece {
-                Piece::Keys { bytes, cut, dialect, keeps_expired, is_rest, beside, kept_for } => {
+                Piece::Keys { bytes, cut, dialect, how, is_rest, beside, kept_for } => {
                     let mut records = Records::new(bytes, cut, *dialect);
                     let choice = self.local.uses.choice();
                     let recalls = choice.is_some_and(|choice| Some(choice.kind) == *kept_for);
@@ -242,7 +245,7 @@ impl Core {
                         kept: if recalls { beside.kept(place) } else { None },
                         note: beside.note(place),
                     };
-                    let how = (*keeps_expired, *is_rest, &beside as &dyn Fn(usize) -> Beside);
+                    let how = (*how, *is_rest, &beside as &dyn Fn(usize) -> Beside);
                     self.load_keys(&mut records, how, &mut taken.counts, participant)
                 }
                 Piece::Learned(learned) => {
@@ -257,7 +260,7 @@ impl Core {
                     }
                     Ok(())
                 }
-                Piece::Library { text, at } => self.load_library(text, *at),
+                Piece::Library { text, at, replaces } => self.load_library(text, *at, *replaces),
                 Piece::Room { db, keys } => {
                     server.keyspace.open(DbIndex(u32::try_from(*db).unwrap_or(0))).reserve(*keys);
                     Ok(())
@@ -272,7 +275,7 @@ impl Core {
     fn load_keys(
         &mut self,
         records: &mut Records<'_>,
-        (keeps_expired, is_rest, beside): (bool, bool, &dyn Fn(usize) -> Beside),
+        (how, is_rest, beside): (How, bool, &dyn Fn(usize) -> Beside),
         counts: &mut Counts,
         participant: &Participant,
     ) -> Result<(), FileError> {
@@ -282,7 +285,7 @@ impl Core {
         while let Some(record) = records.next_key()? {
             records.pass(&record)?;
             let beside = beside(place.next().unwrap_or_default());
-            if !keeps_expired && record.head.end_ms.is_some_and(|end| end < now) {
+            if !how.keeps_expired && record.head.end_ms.is_some_and(|end| end < now) {
                 counts.expired += 1;
                 continue;
             }
@@ -303,7 +306,7 @@ impl Core {
                     key.db == first.db && keyspace.place(DbIndex(key.db as u32), key.hash) == place
                 };
                 let (here, rest) = left.split_at(left.iter().take_while(same).count());
-                self.load_into_shard(records, &found, (here, is_rest), counts)?;
+                self.load_into_shard(records, &found, (here, how.merges, is_rest), counts)?;
                 left = rest;
             }
         }
@@ -315,7 +318,7 @@ impl Core {
         &mut self,
         records: &mut Records<'_>,
         found: &[Record<'_>],
-        (keys, is_rest): (&[Waiting], bool),
+        (keys, merges, is_rest): (&[Waiting], bool, bool),
         counts: &mut Counts,
     ) -> Result<(), FileError> {
         let Some(first) = keys.first() else { return Ok(()) };
@@ -339,7 +342,7 @@ impl Core {
                     let hushed = db.local.effects.hush();
                     let existed = load_key(&mut db, &self.limits, &hashed, (record.head, key.beside), value);
                     db.local.effects.speak(hushed);
-                    if existed {
+                    if existed && !merges {
                         return Err(records.error_of(record, Why::Twice));
                     }
                     counts.loaded += 1;
@@ -363,8 +366,8 @@ impl Core {
         }
     }
 
-    fn load_library(&mut self, text: &[u8], at: u64) -> Result<(), FileError> {
-        let loaded = self.try_library(text);
+    fn load_library(&mut self, text: &[u8], at: u64, replaces: bool) -> Result<(), FileError> {
+        let loaded = self.try_library(text, replaces);
         loaded.map_err(|text| {
             let text = String::from_utf8_lossy(text.strip_prefix(b"ERR ").unwrap_or(&text)).into_owned();
             FileError { at, key: None, why: Why::Library(text) }
@@ -373,10 +376,11 @@ impl Core {
         Ok(())
     }
 
-    fn try_library(&mut self, text: &[u8]) -> Result<(), Vec<u8>> {
+    fn try_library(&mut self, text: &[u8], replaces: bool) -> Result<(), Vec<u8>> {
         let name = library::parse(text)?.name;
         let library = Arc::new(self.read_library(text).map_err(|error| error.text().to_vec())?);
         let functions = &self.server.functions;
-        functions.change(|libraries| libraries.may_load(&name, false).and_then(|()| libraries.add(library)))
+        functions
+            .change(|libraries| libraries.may_load(&name, replaces).and_then(|()| libraries.add(library)))
     }
 }

@@ -30,6 +30,8 @@ const PROGRESS_PERIOD: Duration = Duration::from_secs(5);
 pub struct How {
     /// Keys whose time is over are stored as well: a log goes on behind it.
     pub keeps_expired: bool,
+    /// A key or a library that is there already, or twice in the file, is replaced rather than an error.
+    pub merges: bool,
     /// What is hot is served while the rest is loaded, if the file says what that is.
     pub is_hot_first: bool,
 }
@@ -190,8 +192,8 @@ impl Reading {
         }
         let (dialect, beside) = (self.cutter.dialect(), self.beside.take(cut.keys));
         let kept_for = self.kept_for;
-        let (keeps_expired, is_rest) = (self.how.keeps_expired, self.is_rest);
-        self.push(Piece::Keys { bytes, cut, dialect, keeps_expired, is_rest, beside, kept_for }, stops)
+        let (how, is_rest) = (self.how, self.is_rest);
+        self.push(Piece::Keys { bytes, cut, dialect, how, is_rest, beside, kept_for }, stops)
     }
 
     /// Waits as `key-load-delay` says, which may be set anew meanwhile.
@@ -262,7 +264,8 @@ impl Reading {
         match told {
             About::Library(text) => {
                 self.libraries += 1;
-                self.push(Piece::Library { text, at }, stops)?;
+                let replaces = self.how.merges;
+                self.push(Piece::Library { text, at, replaces }, stops)?;
             }
             About::SkippedModule(name) => {
                 tracing::warn!("left out what the module '{name}' keeps beside keys")

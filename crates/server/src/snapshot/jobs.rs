@@ -33,6 +33,15 @@ impl Asker {
     }
 }
 
+/// How everything is loaded anew.
+#[derive(Debug, Clone, Copy)]
+pub struct Reload {
+    /// What there is goes before.
+    pub flushes: bool,
+    /// What there is and is in the file, too, is replaced; else the file is refused.
+    pub merges: bool,
+}
+
 /// A snapshot that is to be made as soon as it can be.
 #[derive(Debug, Clone, Copy)]
 pub enum Job {
@@ -51,8 +60,8 @@ pub enum Job {
     Reload {
         /// Who asked.
         asker: Asker,
-        /// What there is goes before.
-        flushes: bool,
+        /// How.
+        how: Reload,
     },
 }
 
@@ -73,7 +82,7 @@ impl Job {
             Job::Save(asker) => asker.answer(server, if is_good { b"+OK\r\n" } else { b"-ERR\r\n" }),
             // As Redis: that the data is gone is true whatever became of the file.
             Job::Flush(asker) => asker.into_iter().for_each(|asker| asker.answer(server, b"+OK\r\n")),
-            Job::Reload { asker, flushes } if is_good => reload(server, asker, flushes),
+            Job::Reload { asker, how } if is_good => reload(server, asker, how),
             Job::Reload { asker, .. } => {
                 server.snapshots.is_ending.store(false, Relaxed);
                 asker.answer(server, b"-ERR\r\n");
@@ -308,9 +317,9 @@ pub fn stop(server: &'static Server, ending: Ending) {
 }
 
 /// Loads everything anew from the file of the settings (DEBUG RELOAD). Called on a thread that is no worker.
-pub fn reload(server: &'static Server, asker: Asker, flushes: bool) {
+pub fn reload(server: &'static Server, asker: Asker, how: Reload) {
     let empty = || {
-        if flushes {
+        if how.flushes {
             let (tell, told) = channel();
             ask_for_emptiness(server, tell);
             // Where the server stops meanwhile nobody tells.
@@ -318,7 +327,7 @@ pub fn reload(server: &'static Server, asker: Asker, flushes: bool) {
         }
         server.snapshots.is_ending.store(false, Relaxed);
     };
-    let loaded = load::again(server, &path(server), empty);
+    let loaded = load::again(server, &path(server), how.merges, empty);
     let text = "-ERR Error trying to load the RDB dump, check server logs.\r\n";
     let reply = loaded.map_or_else(
         |error| {

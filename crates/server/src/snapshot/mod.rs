@@ -12,8 +12,8 @@ mod sweep;
 mod writer;
 
 pub use jobs::{
-    Asker, Ending, Job, ask_for, begin_background, finish, give_up, look_after, next_by_calendar, reload,
-    remove_aside, shut_down, stop,
+    Asker, Ending, Job, Reload, ask_for, begin_background, finish, give_up, look_after, next_by_calendar,
+    reload, remove_aside, shut_down, stop,
 };
 pub use sweep::Sweep;
 pub use writer::Failure;
