@@ -171,6 +171,19 @@ impl Pieces {
         }
     }
 
+    /// Gives up what waits, once nothing is being stored any more: what was to be loaded is not right, and nothing of it is to come
+    /// later.
+    pub fn give_up(&self, stops: &dyn Fn() -> bool) {
+        let mut state = self.state.lock();
+        state.waiting.clear();
+        state.waiting_bytes = 0;
+        self.waiting.store(0, Relaxed);
+        while state.taken != 0 && !stops() {
+            self.changed.wait_for(&mut state, LOOK);
+        }
+        (state.counts, state.error) = (Counts::default(), None);
+    }
+
     /// What has come of pieces so far.
     pub fn counts(&self) -> Counts {
         self.state.lock().counts

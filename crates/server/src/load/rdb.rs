@@ -93,7 +93,10 @@ pub fn rdb(server: &'static Server, path: &Path, how: How) -> Result<Loaded, Loa
     if how.is_hot_first {
         server.keyspace.expect_rest();
     }
-    let counts = reading.run().map_err(|error| error.map_or(LoadError::Stopped, failed))?;
+    let counts = reading.run().map_err(|error| {
+        server.loading.pieces.give_up(&|| server.stop.load(Relaxed) != 0);
+        error.map_or(LoadError::Stopped, failed)
+    })?;
     reading.recall_insight();
     server.loading.keys_loaded.store(counts.loaded, Relaxed);
     server.loading.keys_expired.store(counts.expired, Relaxed);
