@@ -12,6 +12,14 @@ pub trait Disk: Send + 'static {
     /// The system's.
     fn open(&self, path: &Path) -> io::Result<Box<dyn Sink>>;
 
+    /// Opens a file to read what was appended to it.
+    ///
+    /// # Errors
+    /// The system's.
+    fn read(&self, path: &Path) -> io::Result<Box<dyn io::Read>> {
+        Ok(Box::new(File::open(path)?))
+    }
+
     /// Removes a file.
     ///
     /// # Errors

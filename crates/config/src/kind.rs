@@ -85,6 +85,8 @@ pub enum Kind {
     Directory,
     /// Several words, compared as they are.
     Words,
+    /// How a signal ends the server: any of `default`, `save`, `nosave`, `now` and `force`.
+    EndBySignal,
     /// Pairs of seconds and changes.
     SaveRules,
     /// Cron's five fields, several times with `;` between.
@@ -113,6 +115,7 @@ impl Kind {
         matches!(
             self,
             Kind::Words
+                | Kind::EndBySignal
                 | Kind::SaveRules
                 | Kind::OutputLimits
                 | Kind::Bind
@@ -137,6 +140,7 @@ impl Kind {
             Kind::FileName => "<file name>".into(),
             Kind::Directory => "<directory>".into(),
             Kind::Words => "<word> ...".into(),
+            Kind::EndBySignal => "default|save|nosave|now|force ...".into(),
             Kind::SaveRules => "<seconds> <changes> ...".into(),
             Kind::Schedules => "<minute> <hour> <day> <month> <weekday> [; ...]".into(),
             Kind::Lines => "<words> ...".into(),

@@ -29,7 +29,7 @@ pub use options::{
 pub use rewrite::{ConfigFile, RewriteError, fuzz_config, rewritten};
 pub use text::{default_conf, help_text};
 pub use value::{
-    Addresses, Choice, ClientClass, Directory, Guard, HashFunction, KeyspaceEvents, Lines, LogFormat,
-    LogLevel, MaxmemoryPolicy, MemoryOrPercent, OomScores, OutputLimit, OutputLimits, Percentiles,
+    Addresses, Choice, ClientClass, Directory, EndBySignal, Guard, HashFunction, KeyspaceEvents, Lines,
+    LogFormat, LogLevel, MaxmemoryPolicy, MemoryOrPercent, OomScores, OutputLimit, OutputLimits, Percentiles,
     SanitizePayload, SaveRule, SaveRules, Schedule, Schedules, Setting, Text, TlsAuthClients, Words,
 };

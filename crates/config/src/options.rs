@@ -7,9 +7,9 @@
 
 use crate::kind::{Kind, Reason};
 use crate::value::{
-    Addresses, Choice, Context, Directory, Guard, HashFunction, KeyspaceEvents, Lines, LogFormat, LogLevel,
-    MaxmemoryPolicy, MemoryOrPercent, OomScores, OutputLimits, Percentiles, SanitizePayload, SaveRules,
-    Schedules, Setting, Text, TlsAuthClients, Words,
+    Addresses, Choice, Context, Directory, EndBySignal, Guard, HashFunction, KeyspaceEvents, Lines,
+    LogFormat, LogLevel, MaxmemoryPolicy, MemoryOrPercent, OomScores, OutputLimits, Percentiles,
+    SanitizePayload, SaveRules, Schedules, Setting, Text, TlsAuthClients, Words,
 };
 
 /// How far an option is implemented.
@@ -560,8 +560,16 @@ options! {
             "Refuse writes after a snapshot in the background failed, as long as 'save' asks for snapshots.";
         Persistence "snapshot-cron" snapshot_cron: Schedules, Kind::Schedules, "", [MULTI]
             "Write a snapshot at these times of UTC, as cron's fields say; '' for never (docs/PERSISTENCE.md).";
+        General "shutdown-on-sigint" shutdown_on_sigint: EndBySignal, Kind::EndBySignal, "default", []
+            "How SIGINT ends the server: default (a snapshot where 'save' asks for any), or save, nosave, force (also where it cannot be saved) and now.";
+        General "shutdown-on-sigterm" shutdown_on_sigterm: EndBySignal, Kind::EndBySignal, "default", []
+            "How SIGTERM does.";
         Persistence "warm-restart" warm_restart: bool, Kind::Bool, "yes", []
             "Keep what the eviction policy knows of keys in snapshots, and take it up again when one is loaded (docs/PERSISTENCE.md).";
+        Persistence "load-serving" load_serving: Choice, choice(&["no", "hot-first"]), "no", []
+            "With hot-first: write the hot keys of a snapshot first, and serve them at a start while the rest is loaded (docs/PERSISTENCE.md).";
+        Persistence "key-load-delay" key_load_delay: i32, int(i32::MIN as i64, I32_MAX), "0" "microseconds", []
+            "Wait so long for each key of a snapshot that is loaded, for tests; where negative, a microsecond for so many keys.";
         Persistence "load-skip-modules" load_skip_modules: bool, Kind::Bool, "no", []
             "Leave data of modules out of what is loaded, rather than refuse the file.";
         Persistence "appendonly" appendonly: bool, Kind::Bool, "no", []
@@ -607,10 +615,6 @@ options! {
             "The scores for oom-score-adj.";
         General "shutdown-timeout": u32, SECONDS, "10" "seconds", []
             "How long a shutdown waits for replicas.";
-        General "shutdown-on-sigint": Words, Kind::Words, "default", []
-            "How SIGINT shuts down.";
-        General "shutdown-on-sigterm": Words, Kind::Words, "default", []
-            "How SIGTERM shuts down.";
         General "locale-collate": Text, Kind::Text, "", []
             "Locale by which strings are compared.";
         Security "enable-module-command": Choice, choice(&["no", "yes", "local"]), "no", [IMMUTABLE]

@@ -13,8 +13,8 @@ mod special;
 pub use cron::{Schedule, Schedules};
 pub use lines::Lines;
 pub use special::{
-    Addresses, ClientClass, Directory, KeyspaceEvents, OomScores, OutputLimit, OutputLimits, Percentiles,
-    SaveRule, SaveRules,
+    Addresses, ClientClass, Directory, EndBySignal, KeyspaceEvents, OomScores, OutputLimit, OutputLimits,
+    Percentiles, SaveRule, SaveRules,
 };
 
 /// Where a value comes from, for the few options to which it matters.

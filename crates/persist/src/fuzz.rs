@@ -42,7 +42,7 @@ pub fn fuzz_rdb_file(bytes: &[u8]) {
 
 /// What a file says of itself and which keys it holds, read as it arrives `step` bytes at a time.
 fn read_file(file: &[u8], step: usize) -> Result<(Vec<About>, Vec<String>), FileError> {
-    let terms = Terms { databases: 16, skips_modules: true, sums: false };
+    let terms = Terms { databases: 16, skips_modules: true, sums: false, stops_behind: b"" };
     let (mut about, mut found, mut cutter) = (Vec::new(), Vec::new(), Cutter::new(terms));
     let (mut start, mut end) = (0, 0);
     loop {

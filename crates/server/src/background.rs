@@ -193,7 +193,9 @@ impl Background {
 
     fn expire(&mut self, core: &mut Core, start: Instant) {
         // What a log says of a key whose time is over may still come.
-        if !core.server.active_expire.load(Relaxed) || core.server.loading.is_on() {
+        let loading = &core.server.loading;
+        let is_closed = loading.is_on() && !loading.is_partly_served();
+        if !core.server.active_expire.load(Relaxed) || is_closed {
             self.expire_backlog = false;
             return;
         }

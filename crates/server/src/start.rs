@@ -363,14 +363,21 @@ fn stop_on_signals(server: &'static Server) -> Result<(), String> {
         .spawn(move || {
             for signal in signals.forever() {
                 tracing::info!(signal, "asked to stop");
-                // While data is being loaded there is nothing to end in an orderly way.
+                // While data is being loaded there is nothing to end in an orderly way, unless some of it is served already.
+                let is_closed = server.loading.is_on() && !server.loading.is_partly_served();
                 let is_second = server.snapshots.signals.fetch_add(1, Relaxed) > 0;
-                if is_second || server.stop.load(Relaxed) > 0 || server.loading.is_on() {
+                if is_second || server.stop.load(Relaxed) > 0 || is_closed {
                     remove_files(&server.settings());
                     snapshot::remove_aside(server);
                     std::process::exit(i32::from(!server.loading.is_on()));
                 }
-                snapshot::stop(server, Ending::default());
+                let settings = server.settings();
+                let how = if signal == SIGINT {
+                    settings.shutdown_on_sigint()
+                } else {
+                    settings.shutdown_on_sigterm()
+                };
+                snapshot::stop(server, Ending { saves: how.saves(), force: how.is_forced() });
             }
         })
         .map_err(|error| format!("cannot start the signal thread: {error}"))?;

@@ -9,7 +9,7 @@ use larder_persist::rdb::file::{About, Cutter, Records, Terms, Value as Stored};
 use larder_testkit::server::available;
 use larder_testkit::{Client, Redis82, Valkey, Value};
 use larder_values::list::Limit;
-use scenario::{figure, info, larder, ok, until};
+use scenario::{figure, info, larder, ok, populate, until};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -25,7 +25,8 @@ const FILES: usize = 15;
 /// All keys of a file, each once, in order.
 fn keys_of(path: &Path) -> BTreeMap<(u64, Vec<u8>), String> {
     let file = std::fs::read(path).unwrap();
-    let mut cutter = Cutter::new(Terms { databases: 16, skips_modules: false, sums: true });
+    let mut cutter =
+        Cutter::new(Terms { databases: 16, skips_modules: false, sums: true, stops_behind: b"" });
     let (mut keys, mut start, mut sizes) = (BTreeMap::new(), 0, BTreeMap::new());
     loop {
         let rest = &file[start..];
@@ -304,6 +305,39 @@ fn an_end_during_a_snapshot_leaves_one_whole_file_and_nothing_aside() {
 }
 
 #[test]
+fn a_signal_ends_the_server_as_its_option_says() {
+    let rules = "3600 1";
+    for (name, option, words, save, saves) in [
+        ("TERM", "--shutdown-on-sigterm", "save", "", true),
+        ("TERM", "--shutdown-on-sigterm", "nosave force", rules, false),
+        ("INT", "--shutdown-on-sigint", "save now", "", true),
+        ("INT", "--shutdown-on-sigint", "default", "", false),
+        ("INT", "--shutdown-on-sigterm", "nosave", rules, true),
+    ] {
+        let mut server = larder(1, &["--save", save, option, words]);
+        ok(&mut server.client(), "SET k v");
+        scenario::signal(&server, name);
+        assert_eq!(server.wait_for_end(scenario::SOON), Some(true), "{option} {words}");
+        assert_eq!(server.dir().join("dump.rdb").exists(), saves, "{name}: {option} {words}");
+    }
+    // Where it cannot be saved.
+    for (words, ends) in [("save", false), ("save force", true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut server =
+            larder(1, &["--dir", folder.path().to_str().unwrap(), "--shutdown-on-sigterm", words]);
+        ok(&mut server.client(), "SET k v");
+        drop(folder);
+        scenario::signal(&server, "TERM");
+        if ends {
+            assert_eq!(server.wait_for_end(scenario::SOON), Some(true));
+        } else {
+            until("it is told", || server.log().contains("the server does not stop"));
+            assert_eq!(scenario::get(&mut server.client(), "k"), "v");
+        }
+    }
+}
+
+#[test]
 fn save_rules_and_flushes_write_by_themselves() {
     let server = larder(2, &["--save", "1 3"]);
     let mut client = server.client();
@@ -319,40 +353,6 @@ fn save_rules_and_flushes_write_by_themselves() {
     ok(&mut client, "SET d 4");
     ok(&mut client, "FLUSHALL");
     assert_eq!((keys_of(&path).len(), figure(&mut client, "rdb_changes_since_last_save")), (0, 0));
-}
-
-/// Everything there is in types and forms, for another server to read.
-fn populate(client: &mut Client) {
-    let script = "
-        for i = 1, 300 do
-            redis.call('RPUSH', 'list:large', string.rep('x', i), i)
-            redis.call('HSET', 'hash:large', 'f' .. i, string.rep('v', i % 70))
-            redis.call('SADD', 'set:large', 'm' .. i)
-            redis.call('SADD', 'set:integers', i * 1000003)
-            redis.call('ZADD', 'zset:large', i / 7, 'm' .. i)
-            redis.call('XADD', 'stream', i .. '-1', 'field', 'value' .. i, 'other', i)
-        end
-        redis.call('RPUSH', 'list', 'a', '1', '-5')
-        redis.call('HSET', 'hash', 'a', '1', 'b', 'two')
-        redis.call('SADD', 'set', 'a', '1')
-        redis.call('ZADD', 'zset', 1.5, 'a', '-inf', 'b')
-        redis.call('SET', 'long', string.rep('compressible ', 5000))
-        redis.call('SET', 'integer', -12345)
-        redis.call('SET', 'text', 'v\\0\\r\\n', 'PXAT', 33000000000000)
-        redis.call('PFADD', 'hll', 'a', 'b', 'c')
-        redis.call('HSET', 'hash:timed', 'a', '1', 'b', '2')
-        redis.call('HPEXPIREAT', 'hash:timed', 33000000000000, 'FIELDS', 1, 'a')
-        for i = 1, 600 do redis.call('HSET', 'hash:timed:large', 'f' .. i, i) end
-        redis.call('HPEXPIREAT', 'hash:timed:large', 33000000000000, 'FIELDS', 1, 'f7')
-        redis.call('XGROUP', 'CREATE', 'stream', 'group', '5')
-        redis.call('XREADGROUP', 'GROUP', 'group', 'consumer', 'COUNT', 3, 'STREAMS', 'stream', '>')
-        redis.call('XDEL', 'stream', '10-1')
-        redis.call('SELECT', 9)
-        redis.call('SET', 'elsewhere', 1)";
-    let done = client.command(&["EVAL", script, "0"]).unwrap();
-    assert!(!matches!(done, Value::Error(_)), "{done:?}");
-    let library = "#!lua name=lib\nredis.register_function('f', function() return 7 end)";
-    client.command(&["FUNCTION", "LOAD", library]).unwrap();
 }
 
 #[test]
@@ -395,6 +395,8 @@ fn redis_and_valkey_read_what_was_written() {
         }
         let twice = client.run("DEBUG RELOAD NOFLUSH").unwrap();
         assert!(matches!(twice, Value::Error(text) if text.starts_with(b"ERR Error trying to load")));
+        merges(&mut client);
+        merges(&mut other);
         let log = info(&mut other, "rdb_last_load_keys_loaded");
         assert_eq!(log, if peer == "valkey" { "15" } else { "17" });
     }
@@ -425,4 +427,21 @@ fn the_calendar_has_a_snapshot_made() {
     assert!(figure(&mut client, "rdb_next_scheduled_time") > next - 1);
     assert_eq!(client.command(&["CONFIG", "SET", "snapshot-cron", ""]).unwrap().text(), "OK");
     assert!(!client.run("INFO persistence").unwrap().text().contains("rdb_next_scheduled_time"));
+}
+
+/// DEBUG RELOAD NOSAVE, with what stands in the file over what there is, and in place of it.
+fn merges(client: &mut Client) {
+    let values = |client: &mut Client| {
+        ["GET integer", "EXISTS zset", "EXISTS own"].map(|line| {
+            let reply = client.run(line).unwrap();
+            reply.integer().map_or_else(|| reply.text(), |number| number.to_string())
+        })
+    };
+    for (options, expected) in [("MERGE NOFLUSH", ["-12345", "1", "1"]), ("merge", ["-12345", "1", "0"])] {
+        client.run("DEL integer zset").unwrap();
+        client.run("RPUSH integer another type").unwrap();
+        ok(client, "SET own 1");
+        ok(client, &format!("DEBUG RELOAD NOSAVE {options}"));
+        assert_eq!(values(client), expected, "{options}");
+    }
 }

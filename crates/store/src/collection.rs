@@ -204,6 +204,7 @@ fn edit_found<C: Stored, R>(
             local.insight.removed(key.hash, Removal::Deleted, local.now);
             local.stats.deleted.add(1);
             table.sizes.went(local, C::TYPE, items_before);
+            table.rest.note(table.number, key.hash, key.bytes);
         }
         // A type that did not fit was not edited: no items before, and none after.
         _ => table.sizes.changed(local, C::TYPE, items_before, items_after),

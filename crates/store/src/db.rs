@@ -275,6 +275,12 @@ impl<'t> Db<'t> {
         self.find(key).is_some()
     }
 
+    /// Whether nothing that a file still has of a key may come over what is known of it; see `rest.rs`. Only while
+    /// [`Keyspace::expect_rest`](crate::Keyspace::expect_rest) is in force.
+    pub fn is_decided(&mut self, key: &Hashed<'_>) -> bool {
+        self.exists(key) || self.table.rest.has(self.table.number, key.hash, key.bytes)
+    }
+
     /// Stores a string in its smallest form, whatever the key held. Answers whether it existed.
     ///
     /// O(length). Announces nothing but the birth of a key: the command says what it did.

@@ -231,6 +231,14 @@ pub trait Listener: std::fmt::Debug + Send {
     fn hear(&self, db: DbIndex, key: &[u8], event: Event);
 }
 
+/// Who is to hear of effects again, behind [`Effects::hush`].
+#[derive(Debug)]
+#[must_use]
+pub struct Hushed {
+    interest: u32,
+    followed: Option<Arc<Followed>>,
+}
+
 /// Collects what the commands of one thread change.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -290,6 +298,16 @@ impl Effects {
     #[inline]
     fn is_followed(&self) -> bool {
         self.followed.as_ref().is_some_and(|followed| followed.any())
+    }
+
+    /// Has nobody told of what is stored from now on, since it is no change: until [`Effects::speak`] is called with the answer.
+    pub fn hush(&mut self) -> Hushed {
+        Hushed { interest: std::mem::take(&mut self.interest), followed: self.followed.take() }
+    }
+
+    /// Ends [`Effects::hush`].
+    pub fn speak(&mut self, hushed: Hushed) {
+        (self.interest, self.followed) = (hushed.interest, hushed.followed);
     }
 
     /// Has a listener hear of events of these classes, a union of [`EventClass`] bits; or nobody.

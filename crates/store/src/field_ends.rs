@@ -8,6 +8,7 @@
 use crate::followed::Followed;
 use crate::generations::Generations;
 use crate::object::{Object, has_ends};
+use crate::rest::Rest;
 use crate::sizes::Sizes;
 use crate::snapshot::Snapshots;
 use larder_table::{Removed, Table};
@@ -31,6 +32,8 @@ pub struct DbTable {
     pub(crate) followed: Arc<Followed>,
     /// Whether a snapshot is in force.
     pub(crate) snapshots: Arc<Snapshots>,
+    /// Which keys have left while the rest of a file is to come.
+    pub(crate) rest: Arc<Rest>,
 }
 
 impl DbTable {
@@ -39,13 +42,13 @@ impl DbTable {
         number: u32,
         table: Table<Object>,
         workers: usize,
-        (followed, snapshots): (&Arc<Followed>, &Arc<Snapshots>),
+        (followed, snapshots, rest): (&Arc<Followed>, &Arc<Snapshots>, &Arc<Rest>),
     ) -> Self {
         let field_ends =
             FieldEnds { shards: OnceLock::new(), count: table.shards(), keys: AtomicUsize::new(0) };
         let (generations, followed) = (Generations::new(workers), Arc::clone(followed));
-        let (sizes, snapshots) = (Sizes::new(workers), Arc::clone(snapshots));
-        DbTable { table, number, field_ends, sizes, generations, followed, snapshots }
+        let (sizes, snapshots, rest) = (Sizes::new(workers), Arc::clone(snapshots), Arc::clone(rest));
+        DbTable { table, number, field_ends, sizes, generations, followed, snapshots, rest }
     }
 
     /// Forgets the ends of fields of a key that was removed or given another value. Its shard is locked.

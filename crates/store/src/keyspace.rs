@@ -14,6 +14,7 @@ use crate::insight::Panel;
 use crate::leases::LeasePart;
 use crate::local::{Local, Millis};
 use crate::object::{Object, Type};
+use crate::rest::Rest;
 use crate::sizes::SIZE_BINS;
 use crate::snapshot::{Snapshots, Unsaved};
 use crate::sweep::Sweeps;
@@ -312,6 +313,8 @@ pub struct Keyspace {
     pub invalidated: Invalidated,
     /// Snapshots.
     pub(crate) snapshots: Arc<Snapshots>,
+    /// The rest of a file.
+    rest: Arc<Rest>,
 }
 
 impl Keyspace {
@@ -332,7 +335,19 @@ impl Keyspace {
             insight: Arc::new(Panel::new(workers)),
             invalidated: Invalidated::default(),
             snapshots: Arc::default(),
+            rest: Arc::default(),
         }
+    }
+
+    /// Keys are about to be stored of a file whose rest comes while others are served: [`Db::is_decided`](crate::Db::is_decided) is to
+    /// be known of keys from now on. There are none yet.
+    pub fn expect_rest(&self) {
+        self.rest.expect();
+    }
+
+    /// All of the file is there.
+    pub fn forget_rest(&self) {
+        self.rest.forget();
     }
 
     /// Number of databases.
@@ -363,7 +378,8 @@ impl Keyspace {
             };
             self.tables_end.fetch_max(table as u32 + 1, Ordering::Relaxed);
             let made = Table::new(config, Arc::clone(&self.epochs));
-            DbTable::new(table as u32, made, self.workers, (&self.followed, &self.snapshots))
+            let shared = (&self.followed, &self.snapshots, &self.rest);
+            DbTable::new(table as u32, made, self.workers, shared)
         })
     }
 

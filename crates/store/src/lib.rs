@@ -5,7 +5,7 @@
 //! [`Local::now`]; nothing here reads a clock, opens a file or knows the protocol.
 //!
 //! Read next: `keyspace.rs` (databases and locking), `db.rs` (what a command can do with keys), `collection.rs` (and with collections),
-//! `string.rs` (how strings are kept), `object.rs` (which types there are), `effects.rs` (who hears of changes), `discard.rs` (who frees), `sizes.rs` (how large values are), `field_ends.rs` (which keys have fields that end), `insight/mod.rs` (what the cache is doing), `noted.rs` (what memcached's protocol knows of a value), `generations.rs` and `rules.rs` (invalidation of many keys at once), `leases.rs` (who may load), `snapshot.rs` (everything as it was at one moment), `world.rs` (everything at once).
+//! `string.rs` (how strings are kept), `object.rs` (which types there are), `effects.rs` (who hears of changes), `discard.rs` (who frees), `sizes.rs` (how large values are), `field_ends.rs` (which keys have fields that end), `insight/mod.rs` (what the cache is doing), `noted.rs` (what memcached's protocol knows of a value), `generations.rs` and `rules.rs` (invalidation of many keys at once), `leases.rs` (who may load), `snapshot.rs` (everything as it was at one moment), `rest.rs` (which keys are decided while a file is being loaded), `world.rs` (everything at once).
 #![forbid(unsafe_code)]
 
 mod collection;
@@ -26,6 +26,7 @@ mod local;
 mod log;
 mod noted;
 mod object;
+mod rest;
 mod rules;
 mod sizes;
 mod snapshot;
@@ -38,7 +39,7 @@ pub use collection::{Edited, PACKED_BYTES_MAX};
 pub use db::{Db, EditIntegerError, Elsewhere, Expire, WrongType};
 pub use defrag::{DefragCursor, Defragged};
 pub use discard::{LazyFree, Removal};
-pub use effects::{Changed, Effect, Effects, Event, EventClass, Listener};
+pub use effects::{Changed, Effect, Effects, Event, EventClass, Hushed, Listener};
 pub use evict::{
     Cause, Choice, Chosen, ClassSpec, ClassUse, Evicted, Evictor, Kind, Learned, Matcher, Scope, Uses,
 };

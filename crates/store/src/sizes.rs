@@ -233,6 +233,7 @@ impl DbTable {
         let removed = occupied.remove();
         self.sizes.went(local, Type::of_kind(removed.kind), size);
         self.forget(hash, key, &removed);
+        self.rest.note(self.number, hash, key);
         local.insight.removed(hash, removal, local.now);
         if matches!(removal, Removal::Deleted | Removal::Unlinked) {
             local.stats.deleted.add(1);
@@ -250,6 +251,7 @@ impl DbTable {
         if has_ends(kind, boxed) {
             self.field_ends.note(pinned.shard().index(), entry.key(), u64::MAX);
         }
+        self.rest.note(self.number, pinned.hash(), entry.key());
         pinned.remove()
     }
 }

@@ -36,6 +36,10 @@ use std::sync::atomic::{
 const CELL_KEYS: usize = 6;
 /// Cells of a table, as powers of two. A cell lies within one shard.
 const CELL_BITS: std::ops::RangeInclusive<u32> = SHARD_BITS as u32..=26;
+/// Of so many keys one is hot, where hot keys are parted from cold ones.
+const HOT_PART: usize = 5;
+/// Keys that are looked at to find out which are hot.
+const SAMPLE_KEYS: usize = 512;
 /// A buffer of so many bytes is handed on.
 const CHUNK_BYTES: usize = 256 * 1024;
 
@@ -77,6 +81,8 @@ pub trait Sink: Send + Sync {
 pub struct Chunk {
     /// The number that the database had at the moment.
     pub db: DbIndex,
+    /// Whether they are those that are less likely to be asked for soon. Always false where nobody wants to know.
+    pub is_cold: bool,
     /// How many keys they are.
     pub keys: u64,
     /// What was written.
@@ -144,8 +150,11 @@ pub struct Snapshot {
     is_over: AtomicBool,
     keys: u64,
     saved: AtomicU64,
-    /// By what the uses of keys are told, where the sink asks for them.
+    /// By what the uses of keys are told, where the sink asks for them or for what follows.
     remembering: Option<Remembering>,
+    keeps_uses: bool,
+    /// From which warmth on a key is hot, where the sink wants these apart.
+    hot_from: Option<u32>,
     sink: Box<dyn Sink>,
 }
 
@@ -162,7 +171,11 @@ struct Part {
 }
 
 /// What a snapshot needs room for, made before anything is held.
-pub struct Prepared(Vec<(u32, Part)>);
+pub struct Prepared {
+    parts: Vec<(u32, Part)>,
+    /// See [`Snapshot::hot_from`].
+    hot_from: Option<u32>,
+}
 
 impl Part {
     fn new(keys: usize) -> Part {
@@ -252,6 +265,7 @@ struct Pen {
     scribe: Box<dyn Scribe>,
     asks_for_idle: bool,
     db: DbIndex,
+    is_cold: bool,
     keys: u64,
     bytes: Vec<u8>,
     keeps: bool,
@@ -260,15 +274,16 @@ struct Pen {
 }
 
 impl Pen {
-    fn new(snapshot: &Snapshot) -> Pen {
+    fn new(snapshot: &Snapshot, is_cold: bool) -> Pen {
         let scribe = snapshot.sink.scribe();
         Pen {
             asks_for_idle: scribe.asks_for_idle(),
             scribe,
             db: DbIndex::default(),
+            is_cold,
             keys: 0,
             bytes: Vec::new(),
-            keeps: snapshot.remembering.is_some(),
+            keeps: snapshot.keeps_uses && snapshot.remembering.is_some(),
             kept: Vec::new(),
             notes: Vec::new(),
         }
@@ -300,6 +315,7 @@ impl Pen {
         if !self.bytes.is_empty() {
             sink.take(Chunk {
                 db: self.db,
+                is_cold: self.is_cold,
                 keys: std::mem::take(&mut self.keys),
                 bytes: std::mem::take(&mut self.bytes),
                 kept: std::mem::take(&mut self.kept),
@@ -319,6 +335,8 @@ impl Pen {
 pub(crate) struct Saver {
     snapshot: Arc<Snapshot>,
     pen: Pen,
+    /// For cold keys, where they are wanted apart.
+    cold_pen: Option<Pen>,
     /// The table of the shard that this thread goes through, and its cells that are to be looked at.
     at: Option<(u32, std::ops::Range<usize>)>,
     /// Nothing is to be saved any more, and what there was has been handed on.
@@ -350,12 +368,12 @@ impl Saver {
         cell: usize,
         live: Option<&Live>,
     ) {
-        let snapshot = &*self.snapshot;
+        let Saver { snapshot, pen, cold_pen, .. } = self;
         let Some(part) = snapshot.part(table.number) else { return };
-        self.pen.turn_to(part.db, &*snapshot.sink);
+        pen.turn_to(part.db, &*snapshot.sink);
+        cold_pen.iter_mut().for_each(|pen| pen.turn_to(part.db, &*snapshot.sink));
         let (first, last) = part.range(cell);
         let (mut at, mut seen) = (first, 0);
-        let pen = &mut self.pen;
         loop {
             let next = shard.scan_home(at, &mut |entry| {
                 let key = Hashed { bytes: entry.key(), hash: table.hash(entry.key()) };
@@ -366,9 +384,11 @@ impl Saver {
                 let is_over = entry.deadline().is_some_and(|end| end <= local.now.0) && !local.keep_expired;
                 if !is_over && !is_invalidated(table, index, &key, live) {
                     let idle_ms = if pen.asks_for_idle { idle_ms(local, table, &key, entry) } else { None };
-                    let kept = snapshot.remembering.as_ref().map_or(KEPT_NOTHING, |remembering| {
-                        remembering.of_key(&local.uses, table.number, (key.hash, key.bytes), entry.access())
+                    let kept = kept(snapshot.remembering.as_ref(), local, table, &key, entry);
+                    let is_cold = snapshot.hot_from.is_some_and(|hot_from| {
+                        warmth(snapshot.remembering.as_ref(), local, table, (&key, kept), entry) < hot_from
                     });
+                    let pen = cold_pen.as_mut().filter(|_| is_cold).unwrap_or(&mut *pen);
                     pen.write(&Item::new(*entry), idle_ms, kept);
                 }
             });
@@ -378,7 +398,8 @@ impl Saver {
             }
         }
         part.set_saved(cell);
-        self.pen.hand_on_if_long(&*snapshot.sink);
+        pen.hand_on_if_long(&*snapshot.sink);
+        cold_pen.iter_mut().for_each(|pen| pen.hand_on_if_long(&*snapshot.sink));
         snapshot.count_saved(1, seen);
     }
 
@@ -409,6 +430,44 @@ fn is_invalidated(table: &DbTable, db: DbIndex, key: &Hashed<'_>, live: Option<&
         Some(live) => live.is_gone(&table.followed, db, key),
         None => table.generations.is_gone(&table.followed, db, key),
     }
+}
+
+/// What the eviction policy knows of a key, by its field.
+fn kept(
+    remembering: Option<&Remembering>,
+    local: &Local,
+    table: &DbTable,
+    key: &Hashed<'_>,
+    entry: &Entry<'_, Object>,
+) -> u32 {
+    remembering.map_or(KEPT_NOTHING, |remembering| {
+        remembering.of_key(&local.uses, table.number, (key.hash, key.bytes), entry.access())
+    })
+}
+
+/// How likely a key is to be asked for soon: more where it is likelier. `kept`: what the policy knows of it. Keys of which the same is
+/// known are told apart by their hashes, so that any share of them can be taken.
+fn warmth(
+    remembering: Option<&Remembering>,
+    local: &Local,
+    table: &DbTable,
+    (key, kept): (&Hashed<'_>, u32),
+    entry: &Entry<'_, Object>,
+) -> u32 {
+    const SECONDS_MAX: u64 = (1 << 24) - 1;
+    let warmth = match local.access_to(table.number, key.bytes) {
+        Access::Lru => {
+            let seconds = lru::idle_ms(lru::clock_at(local.now.0), entry.access()) / 1000;
+            SECONDS_MAX.saturating_sub(seconds) as u32
+        }
+        Access::Lfu { decay_minutes, .. } => {
+            let counted = lru::Lfu::from_bits(entry.access());
+            u32::from(counted.decayed_counter(lru::minute_at(local.now.0), decay_minutes))
+        }
+        Access::Policy => remembering.map_or(0, |remembering| remembering.warmth(kept)),
+        Access::ByClass => 0,
+    };
+    warmth << 8 | (key.hash & 0xff) as u32
 }
 
 fn idle_ms(local: &Local, table: &DbTable, key: &Hashed<'_>, entry: &Entry<'_, Object>) -> Option<u64> {
@@ -495,8 +554,10 @@ impl Local {
         let current = keyspace.snapshots.current.lock();
         self.snapshot = current.snapshot.as_ref().map_or(0, |snapshot| snapshot.number);
         self.saver = current.snapshot.as_ref().map(|snapshot| {
-            let pen = Pen::new(snapshot);
-            Box::new(Saver { snapshot: Arc::clone(snapshot), pen, at: None, is_through: false })
+            let pen = Pen::new(snapshot, false);
+            let cold_pen = snapshot.hot_from.map(|_| Pen::new(snapshot, true));
+            let snapshot = Arc::clone(snapshot);
+            Box::new(Saver { snapshot, pen, cold_pen, at: None, is_through: false })
         });
     }
 
@@ -520,15 +581,42 @@ pub enum Saved {
 }
 
 impl Keyspace {
-    /// Makes room for what a snapshot is to know of cells. O(keys / 400).
-    pub fn prepare_snapshot(&self) -> Prepared {
-        Prepared(self.numbered_tables().map(|(number, table)| (number, Part::new(table.len()))).collect())
+    /// Makes room for what a snapshot is to know of cells, and, where hot keys are to be parted from cold ones, looks at some keys to
+    /// see which are which. Inside a turn; O(keys / 400).
+    pub fn prepare_snapshot(&self, local: &mut Local, parts_hot_from_cold: bool) -> Prepared {
+        let parts = self.numbered_tables().map(|(number, table)| (number, Part::new(table.len()))).collect();
+        Prepared { parts, hot_from: parts_hot_from_cold.then(|| self.hot_from(local)) }
+    }
+
+    /// From which warmth on a key is among the [`HOT_PART`] of all keys that are likeliest to be asked for: by a sample.
+    fn hot_from(&self, local: &mut Local) -> u32 {
+        let remembering = self.remember();
+        let keys: usize = self.numbered_tables().map(|(_, table)| table.len()).sum();
+        let mut found = Vec::with_capacity(SAMPLE_KEYS + SAMPLE_KEYS / 2);
+        for (_, table) in self.numbered_tables() {
+            let wanted = found.len() + (SAMPLE_KEYS * table.len()).div_ceil(keys.max(1));
+            // A look may find nothing, or a shard that is locked.
+            for _ in 0..SAMPLE_KEYS {
+                if found.len() >= wanted || table.is_empty() {
+                    break;
+                }
+                let hash = local.random();
+                let Some(shard) = table.try_lock(table.shard_of(hash)) else { continue };
+                shard.scan_home(hash, &mut |entry| {
+                    let key = Hashed { bytes: entry.key(), hash: table.hash(entry.key()) };
+                    let kept = kept(remembering.as_ref(), local, table, &key, entry);
+                    found.push(warmth(remembering.as_ref(), local, table, (&key, kept), entry));
+                });
+            }
+        }
+        found.sort_unstable_by(|one, other| other.cmp(one));
+        found.get(found.len() / HOT_PART).copied().unwrap_or(0)
     }
 
     /// Takes the moment: everything as it is now goes to `sink`. The caller is exclusive. `None` where a snapshot is in force.
     pub fn begin_snapshot(
         &self,
-        Prepared(mut prepared): Prepared,
+        Prepared { parts: mut prepared, hot_from }: Prepared,
         at: Millis,
         sink: Box<dyn Sink>,
     ) -> Option<Arc<Snapshot>> {
@@ -559,7 +647,9 @@ impl Keyspace {
             holding: AtomicUsize::new(self.workers()),
             is_over: AtomicBool::new(false),
             saved: AtomicU64::new(0),
-            remembering: if sink.keeps_uses() { self.remember() } else { None },
+            remembering: if sink.keeps_uses() || hot_from.is_some() { self.remember() } else { None },
+            keeps_uses: sink.keeps_uses(),
+            hot_from,
             sink,
         });
         current.snapshot = Some(Arc::clone(&snapshot));
@@ -615,6 +705,7 @@ impl Keyspace {
             return Saved::Waiting;
         }
         saver.pen.hand_on(&*snapshot.sink);
+        saver.cold_pen.iter_mut().for_each(|pen| pen.hand_on(&*snapshot.sink));
         saver.is_through = true;
         if snapshot.holding.fetch_sub(1, AcqRel) == 1 && !snapshot.is_over.swap(true, AcqRel) {
             snapshot.sink.end();
@@ -645,7 +736,8 @@ impl Snapshots {
             return None;
         }
         part.is_detached.store(true, Relaxed);
-        let mut pen = Pen::new(&snapshot);
+        // Nobody asks for what is removed.
+        let mut pen = Pen::new(&snapshot, snapshot.hot_from.is_some());
         pen.db = part.db;
         let hasher = hasher.clone();
         Some(Unsaved { snapshot, pen, table, hasher, invalidated: None, seen: 0, is_shown: false })

@@ -235,6 +235,9 @@ impl Sweep<'_, '_, '_> {
         guard.expire_due(now, self.bite, &mut |key, inline, removed| {
             let payload = removed.boxed.as_ref().map_or(PayloadRef::Inline(inline), PayloadRef::Boxed);
             local.uses.removed_key(table, key, &removed);
+            if table.rest.is_to_come() {
+                table.rest.note(table.number, table.hash(key), key);
+            }
             if local.insight.is_on() {
                 local.insight.removed(table.hash(key), Removal::Expired, local.now);
             }

@@ -67,6 +67,8 @@ impl Scribe for Plain {
 #[derive(Default)]
 struct Got {
     saved: Contents,
+    /// Keys that came as cold ones.
+    cold: Vec<Vec<u8>>,
     is_whole: bool,
     is_aborted: bool,
 }
@@ -93,6 +95,7 @@ impl Sink for Gather {
             let (value, end) = (next().unwrap(), next().unwrap());
             let end = Some(u64::from_le_bytes(end.try_into().unwrap())).filter(|end| *end != 0);
             let before = got.saved.insert((chunk.db.0, key.clone()), (value, end));
+            got.cold.extend(chunk.is_cold.then(|| key.clone()));
             assert!(before.is_none(), "{} is there twice", key.escape_ascii());
             keys += 1;
         }
@@ -251,7 +254,8 @@ impl World {
             return;
         }
         let (gather, moment) = (Gather::default(), self.contents());
-        let prepared = self.keyspace.prepare_snapshot();
+        let parts = self.locals[0].random() & 1 == 0;
+        let prepared = self.keyspace.prepare_snapshot(&mut self.locals[0], parts);
         let now = self.locals[0].now;
         assert!(self.keyspace.begin_snapshot(prepared, now, Box::new(gather.clone())).is_some());
         self.taken = Some(Taken { gather, moment, prefixes: Vec::new(), is_cancelled: false });
@@ -484,7 +488,7 @@ fn a_sink_that_is_behind_is_given_no_more_than_what_has_to_be_saved() {
     }
     let mut world = World::new();
     world.run_on((0, 0), Step::Bulk(BULK as u16));
-    let prepared = world.keyspace.prepare_snapshot();
+    let prepared = world.keyspace.prepare_snapshot(&mut world.locals[0], false);
     let sink = Box::new(Full(Gather::default()));
     let snapshot = world.keyspace.begin_snapshot(prepared, Millis(START), sink).unwrap();
     assert_eq!(snapshot.progress(), (u64::from(BULK) / 2, 0));
@@ -493,6 +497,39 @@ fn a_sink_that_is_behind_is_given_no_more_than_what_has_to_be_saved() {
     assert_eq!(snapshot.progress().1, 0);
     world.set((0, 0), b"bulk:0", b"new", None);
     assert!((1..100).contains(&snapshot.progress().1), "{:?}", snapshot.progress());
+}
+
+/// A fifth of the keys is hot, and those that were used last are among them; who asks for no such parts gets none.
+#[test]
+fn keys_that_were_used_last_come_as_hot_ones() {
+    let mut world = World::new();
+    world.run_on((0, 0), Step::Bulk(BULK as u16));
+    let keys = world.contents().len();
+    let used = |number: u32| format!("bulk:{}", number * 20).into_bytes();
+    world.run_on((0, 0), Step::Pass(4_000_000));
+    let is_there =
+        |world: &mut World, key: &[u8]| world.with((0, 0), &[key], |db, keys| db.read(&keys[0]).is_some());
+    let used: Vec<_> = (0..BULK / 20).map(used).filter(|key| is_there(&mut world, key)).collect();
+    assert!(used.len() > keys / 20, "of {keys}");
+    for parts in [true, false] {
+        let gather = Gather::default();
+        let prepared = world.keyspace.prepare_snapshot(&mut world.locals[0], parts);
+        let now = world.locals[0].now;
+        assert!(world.keyspace.begin_snapshot(prepared, now, Box::new(gather.clone())).is_some());
+        while !gather.0.lock().unwrap().is_whole {
+            for worker in [0, 1] {
+                world.locals[worker].look_for_snapshot(&world.keyspace);
+                world.sweep(worker, u16::MAX);
+            }
+        }
+        let got = gather.0.lock().unwrap();
+        assert_eq!(got.saved.len(), keys);
+        assert!(used.iter().all(|key| !got.cold.contains(key)));
+        let hot = keys - got.cold.len();
+        // A sample says which they are.
+        let expected = if parts { keys / 10..keys * 3 / 10 } else { keys..keys + 1 };
+        assert!(expected.contains(&hot), "{hot} of {keys} are hot");
+    }
 }
 
 /// A scribe that panics loses what its buffer held.
@@ -526,7 +563,7 @@ fn a_snapshot_of_which_something_was_lost_is_none() {
     let mut world = World::new();
     world.run_on((0, 0), Step::Set(1, 10, None));
     let got = Arc::new(Mutex::new(Got::default()));
-    let prepared = world.keyspace.prepare_snapshot();
+    let prepared = world.keyspace.prepare_snapshot(&mut world.locals[0], false);
     assert!(
         world.keyspace.begin_snapshot(prepared, Millis(START), Box::new(Breaks(Arc::clone(&got)))).is_some()
     );

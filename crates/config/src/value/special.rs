@@ -72,6 +72,67 @@ impl Setting for SaveRules {
     }
 }
 
+/// How a signal ends the server (`shutdown-on-sigint`, `shutdown-on-sigterm`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EndBySignal(u8);
+
+impl EndBySignal {
+    const SAVE: u8 = 1;
+    const NOSAVE: u8 = 1 << 1;
+    const FORCE: u8 = 1 << 3;
+    /// The words, in the order of their bits; `default` has none. `now` is for replicas, which nobody waits for.
+    const WORDS: [(&str, u8); 5] = [
+        ("default", 0),
+        ("save", EndBySignal::SAVE),
+        ("nosave", EndBySignal::NOSAVE),
+        ("now", 1 << 2),
+        ("force", EndBySignal::FORCE),
+    ];
+
+    /// Whether the data is saved before; `None`: as `save` says.
+    #[must_use]
+    pub fn saves(self) -> Option<bool> {
+        (self.0 & (EndBySignal::SAVE | EndBySignal::NOSAVE) != 0).then_some(self.0 & EndBySignal::SAVE != 0)
+    }
+
+    /// Whether it ends also where that fails.
+    #[must_use]
+    pub fn is_forced(self) -> bool {
+        self.0 & EndBySignal::FORCE != 0
+    }
+}
+
+impl Setting for EndBySignal {
+    type View<'a> = EndBySignal;
+
+    fn assign(&mut self, _: &Kind, words: &[&[u8]], _: Context) -> Result<(), Reason> {
+        let mut bits = 0;
+        for word in words {
+            let named = |(name, _): &&(&str, u8)| name.as_bytes().eq_ignore_ascii_case(word);
+            let Some((_, bit)) = EndBySignal::WORDS.iter().find(named) else {
+                let names = EndBySignal::WORDS.map(|(name, _)| name).join(", ");
+                return Err(Reason::new(format!("argument(s) must be one of the following: {names}")));
+            };
+            bits |= bit;
+        }
+        if bits & EndBySignal::SAVE != 0 && bits & EndBySignal::NOSAVE != 0 {
+            return Err(Reason::new("shutdown options SAVE and NOSAVE can't be used simultaneously"));
+        }
+        self.0 = bits;
+        Ok(())
+    }
+
+    fn show(&self, _: &Kind, out: &mut Vec<u8>) {
+        let is_shown = |(_, bit): &&(&str, u8)| if self.0 == 0 { *bit == 0 } else { self.0 & bit != 0 };
+        let words: Vec<_> = EndBySignal::WORDS.iter().filter(is_shown).map(|(name, _)| *name).collect();
+        out.extend_from_slice(words.join(" ").as_bytes());
+    }
+
+    fn view(&self) -> EndBySignal {
+        *self
+    }
+}
+
 /// The kinds of connection that have output limits of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientClass {

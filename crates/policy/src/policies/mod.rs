@@ -14,7 +14,7 @@ mod simple;
 mod wtinylfu;
 
 use crate::hits::{Hits, Recording};
-use crate::interface::{Epoch, Policy, Scope};
+use crate::interface::{Epoch, FIELD_MAX, Policy, Scope};
 pub use adaptive::Adaptive;
 pub use calendar::{Calendar, Order};
 pub use levels::Levels;
@@ -179,6 +179,22 @@ impl Kind {
             Kind::Sieve | Kind::S3Fifo => queues::kept(field),
             Kind::WTinyLfu => wtinylfu::kept(field, epoch),
             Kind::Gdsf | Kind::Adaptive => epoch.age(field >> 8, 16) << 8 | field & 0xff,
+            Kind::Random | Kind::Ttl => 0,
+        }
+    }
+
+    /// How likely an entry is to be asked for soon, beside others, by what [`Kind::kept`] made of its field: more where it is likelier.
+    /// In 24 bits.
+    #[must_use]
+    pub fn warmth(self, kept: u32) -> u32 {
+        match self {
+            Kind::Lru | Kind::Lrm | Kind::Mru | Kind::Fifo => FIELD_MAX.saturating_sub(kept),
+            // The level, and how lately.
+            Kind::Lfu => kept ^ 0x00_ff00,
+            Kind::Sieve | Kind::S3Fifo => kept,
+            Kind::WTinyLfu => wtinylfu::warmth(kept),
+            // How lately, and how often.
+            Kind::Gdsf | Kind::Adaptive => kept ^ 0xff_ff00,
             Kind::Random | Kind::Ttl => 0,
         }
     }

@@ -93,6 +93,11 @@ pub(super) fn kept(field: u32, epoch: Epoch) -> u32 {
     epoch.age(field >> 8, 16) << 8 | field & MAIN
 }
 
+/// The main region before the window, and what was used lately before the rest of each.
+pub(super) fn warmth(kept: u32) -> u32 {
+    (kept & MAIN) << 16 | (0xffff - (kept >> 8 & 0xffff)) << 7
+}
+
 /// What entries of the main region are worth at a moment.
 struct Worth {
     clock: u32,

@@ -4,8 +4,9 @@ use super::help::{help as answer_help, misused};
 use super::save::asker;
 use crate::clock;
 use crate::execute::Host;
+use crate::load::LOADING_TEXT;
 use crate::registry::{HostCommand, HostRun};
-use crate::snapshot::{self, Job, ask_for};
+use crate::snapshot::{self, Job, Reload, ask_for};
 use larder_commands::keys::write_payload;
 use larder_commands::spec::{Flags, Group};
 use larder_commands::{Args, Error, Spec};
@@ -70,8 +71,10 @@ static HELP_LINES: &[&str] = &[
     "    Writes to the log how the chunks of the list <key> are, and with 1 what they hold.",
     "QUICKLIST-PACKED-THRESHOLD <size>",
     "    From which length on an element of a list has a chunk of its own; 0: from that of a chunk on.",
-    "RELOAD [NOSAVE] [NOFLUSH]",
-    "    Writes a snapshot, removes everything, and loads it again.",
+    "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
+    "    Writes a snapshot, removes everything, and loads it again. NOSAVE: loads the one there is.",
+    "    NOFLUSH: removes nothing, and a key that is in the file and there already is an error,",
+    "    with MERGE it is replaced.",
     "SET-ACTIVE-EXPIRE <0|1>",
     "    Stops or starts the removal of expired keys in the background.",
     "SLEEP <seconds>",
@@ -87,6 +90,14 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         ));
     }
     let word = args.get(1).to_ascii_lowercase();
+    // What touches data waits until all of it is there.
+    let is_of_data = matches!(
+        word.as_slice(),
+        b"digest" | b"digest-value" | b"listpack" | b"object" | b"populate" | b"quicklist" | b"reload"
+    );
+    if is_of_data && host.server().loading.is_on() {
+        return Err(Error::of(LOADING_TEXT));
+    }
     match (word.as_slice(), args.len()) {
         (b"help", 2) => answer_help(host, "DEBUG", HELP_LINES),
         (b"digest", 2) => digest(host),
@@ -127,15 +138,15 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// The integer at the beginning of a text, zero when there is none.
-/// `DEBUG RELOAD [NOSAVE] [NOFLUSH]`
-// Differs from Redis: DEBUG RELOAD takes no MERGE.
+/// `DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE]`
+// Differs from Redis: a key that DEBUG RELOAD NOFLUSH finds twice is answered by an error, and does not end the server.
 fn reload(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
-    let (mut saves, mut flushes) = (true, true);
+    let (mut saves, mut how) = (true, Reload { flushes: true, merges: false });
     for index in 2..args.len() {
         match () {
             () if args.is(index, b"nosave") => saves = false,
-            () if args.is(index, b"noflush") => flushes = false,
+            () if args.is(index, b"noflush") => how.flushes = false,
+            () if args.is(index, b"merge") => how.merges = true,
             () => {
                 return Err(Error::of(
                     "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
@@ -145,11 +156,11 @@ fn reload(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     }
     let (server, asker) = (host.server(), asker(host));
     if saves {
-        ask_for(host.core, Job::Reload { asker, flushes });
+        ask_for(host.core, Job::Reload { asker, how });
         return Ok(());
     }
     let thread = std::thread::Builder::new().name("larder-reload".into());
-    let begun = thread.spawn(move || snapshot::reload(server, asker, flushes));
+    let begun = thread.spawn(move || snapshot::reload(server, asker, how));
     if begun.is_err() {
         host.unpark();
         return Err(Error::of("ERR the system gives no thread"));
@@ -157,6 +168,7 @@ fn reload(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// The integer at the beginning of a text, zero when there is none.
 fn leading_integer(text: &[u8]) -> i64 {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit() || **byte == b'-').count();
     text.get(..digits).and_then(number::parse_i64).unwrap_or(0)

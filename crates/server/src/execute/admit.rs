@@ -97,7 +97,19 @@ impl Core {
         } else {
             hash
         };
-        if let Err(error) = self.may(conn, row, args) {
+        let loading = &self.server.loading;
+        let may_run = if loading.is_partly_served() {
+            match self.may_run_partly(conn, row, args) {
+                Some(may_run) => may_run,
+                None => {
+                    self.mark = out.mark();
+                    return self.hold_back(conn, out, row);
+                }
+            }
+        } else {
+            !loading.is_on() || may_run_while_loading(conn, row)
+        };
+        if let Err(error) = self.may(conn, row, args, may_run) {
             return self.refuse(conn, out, Some(row), &error);
         }
         let is_paused = self.server.pause.until_ms.load(Relaxed) != 0
@@ -133,11 +145,17 @@ impl Core {
         outcome
     }
 
-    /// Whether a command may be carried out, or kept, on its connection.
+    /// Whether a command may be carried out, or kept, on its connection. `is_loaded`: as far as loading is concerned.
     ///
     /// # Errors
     /// The first reason why it may not, in Redis' order.
-    fn may(&mut self, conn: &mut Connection, row: &'static Row, args: &Args<'_>) -> Result<(), Error> {
+    fn may(
+        &mut self,
+        conn: &mut Connection,
+        row: &'static Row,
+        args: &Args<'_>,
+        is_loaded: bool,
+    ) -> Result<(), Error> {
         // A password that was taken away since binds nobody.
         if !conn.authenticated && !row.has(Flags::NO_AUTH) && !self.server.access.users.is_open() {
             return Err(Error::of("NOAUTH Authentication required."));
@@ -164,7 +182,7 @@ impl Core {
         if conn.is_listening_only() && !is_for_subscribers(row) {
             return Err(not_for_subscribers(row));
         }
-        if self.server.loading.is_on() && !may_run_while_loading(conn, row) {
+        if !is_loaded {
             return Err(Error::of(LOADING_TEXT));
         }
         Ok(())

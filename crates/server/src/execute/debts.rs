@@ -57,7 +57,7 @@ impl Waiters<'_> {
 impl Core {
     /// Serves those whom anybody owes it, as far as what they need can be locked.
     #[cold]
-    pub(super) fn pay_debts(&mut self) {
+    pub(crate) fn pay_debts(&mut self) {
         let server = self.server;
         let (debts, keyspace) = (&server.debts, &server.keyspace);
         let (waiters, local) = self.waiters();

@@ -57,7 +57,9 @@ impl Core {
         self.client_bytes_max = client_bytes_max(&self.settings);
         self.until_memory_check = 0;
         let events = self.settings.notify_keyspace_events();
-        let notifier = Notifier::new(self.server, self.id, events).filter(|_| !self.server.loading.is_on());
+        let loading = &self.server.loading;
+        let is_silent = loading.is_on() && !loading.is_partly_served();
+        let notifier = Notifier::new(self.server, self.id, events).filter(|_| !is_silent);
         self.local.effects.set_listener(events.bits(), notifier.map(|notifier| Box::new(notifier) as _));
     }
 }

@@ -140,7 +140,7 @@ impl Files {
         let aside = self.path(&format!("temp-{}", manifest_name(&self.name)));
         let failed = |error: std::io::Error| format!("cannot write {}: {}", path.display(), describe(&error));
         let write = || -> std::io::Result<()> {
-            let _ = std::fs::remove_file(&aside);
+            self.remove(&aside);
             let mut sink = self.disk.open(&aside)?;
             sink.append(manifest.print().as_bytes())?;
             sink.sync()?;
@@ -175,13 +175,59 @@ impl Files {
     pub fn replace_base(&mut self, aside: &Path, from: u64) -> Result<(), String> {
         let mut manifest = self.manifest.clone();
         let name = manifest.replace_base(&self.name, "rdb", from);
-        let path = self.path(&name);
-        self.disk
-            .rename(aside, &path)
-            .map_err(|error| format!("cannot rename {}: {}", aside.display(), describe(&error)))?;
+        self.give_name(aside, &name)?;
         self.change(manifest)?;
         self.remove_history();
         Ok(())
+    }
+
+    /// Puts a base and the incremental file behind it into force, which were both written aside: the first of this log, or of one that
+    /// begins anew. What there was before goes.
+    ///
+    /// # Errors
+    /// The system's text. The manifest is as it was then, or the new one is and may not survive a power cut.
+    pub fn put_first(&mut self, base_aside: &Path, incr_aside: &Path) -> Result<(), String> {
+        let mut manifest = self.manifest.clone();
+        let base = manifest.replace_base(&self.name, "rdb", u64::MAX);
+        let incr = manifest.add_incr(&self.name);
+        self.give_name(base_aside, &base)?;
+        self.give_name(incr_aside, &incr)?;
+        self.change(manifest)?;
+        self.remove_history();
+        Ok(())
+    }
+
+    /// Gives a file that was written elsewhere its name in this log.
+    ///
+    /// # Errors
+    /// The system's text.
+    pub(super) fn give_name(&self, from: &Path, name: &str) -> Result<(), String> {
+        let to = self.path(name);
+        self.disk.rename(from, &to).map_err(|error| {
+            format!("cannot rename {} to {}: {}", from.display(), to.display(), describe(&error))
+        })
+    }
+
+    /// Writes a file anew and forces it to disk.
+    ///
+    /// # Errors
+    /// The system's text; nothing of the file is there then, as far as the system lets it be removed.
+    pub(super) fn write_aside(&self, path: &Path, bytes: &[u8]) -> Result<(), String> {
+        self.remove(path);
+        let write = || -> std::io::Result<()> {
+            let mut sink = self.disk.open(path)?;
+            sink.append(bytes)?;
+            sink.sync()
+        };
+        write().map_err(|error| {
+            self.remove(path);
+            format!("cannot write {}: {}", path.display(), describe(&error))
+        })
+    }
+
+    /// Removes a file that is in nobody's way, if it is there.
+    pub fn remove(&self, path: &Path) {
+        let _ = self.disk.remove(path);
     }
 
     /// Removes files of the past, and forgets them.
@@ -321,6 +367,85 @@ mod tests {
                 assert!(is_whole(&folder), "behind call {fails_at}");
                 let _ = std::fs::remove_dir_all(&folder);
             }
+        }
+        assert!(was_good, "there are more calls than that");
+    }
+
+    /// What the server does at its start with a log that is not there yet, and when logging is turned on while it runs.
+    fn begin_anew(folder: &Path, weak: Weak) -> Result<(), String> {
+        let mut files = Files::open(Box::new(weak), folder.to_owned(), "a".into())?;
+        files.make_folder()?;
+        let [base, incr] = ["temp-1.rdb", "temp-a.incr"].map(|name| folder.join(name));
+        files.remove(&incr);
+        let mut open = files.open_to_append("temp-a.incr")?;
+        open.append(b"one")?;
+        files.write_aside(&base, b"base")?;
+        open.sync()?;
+        files.put_first(&base, &incr)
+    }
+
+    #[test]
+    fn whatever_call_fails_a_log_that_begins_anew_begins_whole_or_not_at_all() {
+        let contents = |folder: &Path| -> Vec<Vec<u8>> {
+            let files = Files::open(Box::new(larder_behind::Files), folder.to_owned(), "a".into())
+                .expect("a manifest");
+            let read = |entry: &larder_persist::aof::Entry| {
+                std::fs::read(files.path(&entry.name)).expect("a named file")
+            };
+            files.manifest.files().map(read).collect()
+        };
+        let new = [b"base".to_vec(), b"one".to_vec()];
+        for is_there in [false, true] {
+            let (mut fails_at, mut was_good) = (0, false);
+            while !was_good {
+                let folder = folder(&format!("anew-{is_there}-{fails_at}"));
+                let good = || Weak { calls: Arc::default(), fails_at: usize::MAX / 2, times: 0 };
+                if is_there {
+                    live(&folder, good()).expect("a good disk");
+                }
+                let before = if is_there { contents(&folder) } else { Vec::new() };
+                let weak = Weak { calls: Arc::default(), fails_at, times: 1 };
+                let result = begin_anew(&folder, weak.clone());
+                was_good = weak.calls.load(Relaxed) <= fails_at;
+                let after = contents(&folder);
+                assert!(after == before || after == new, "call {fails_at} failed: {after:?}");
+                assert!(result.is_err() || after == new, "call {fails_at} failed and was not told");
+                begin_anew(&folder, good()).expect("a good disk");
+                assert_eq!(contents(&folder), new, "behind call {fails_at}");
+                let _ = std::fs::remove_dir_all(&folder);
+                fails_at += 1;
+            }
+            assert!(fails_at > 8, "{fails_at} calls");
+        }
+    }
+
+    #[test]
+    fn whatever_call_fails_the_log_of_before_version_7_is_taken_over_or_left() {
+        let mut was_good = false;
+        for fails_at in 0..20 {
+            let folder = folder(&format!("old-{fails_at}"));
+            std::fs::create_dir_all(&folder).expect("a folder");
+            let old = folder.join("a");
+            std::fs::write(&old, b"commands").expect("a log");
+            let take = |weak: Weak| {
+                let mut files = Files::open(Box::new(weak), folder.join("dir"), "a".into())?;
+                files.take_over(&old)?;
+                Ok::<_, String>(files)
+            };
+            let weak = Weak { calls: Arc::default(), fails_at, times: 1 };
+            let taken = take(weak.clone());
+            was_good |= taken.is_ok() && weak.calls.load(Relaxed) <= fails_at;
+            // As a start behind that finds it, whatever state it was left in.
+            let files = take(Weak { calls: Arc::default(), fails_at: usize::MAX / 2, times: 0 });
+            let files = files.unwrap_or_else(|text| panic!("behind call {fails_at}: {text}"));
+            let names: Vec<_> = files.manifest.files().map(|entry| entry.name.as_str()).collect();
+            assert_eq!(names, ["a"], "behind call {fails_at}");
+            assert_eq!(
+                std::fs::read(files.path("a")).expect("the log"),
+                b"commands",
+                "behind call {fails_at}"
+            );
+            let _ = std::fs::remove_dir_all(&folder);
         }
         assert!(was_good, "there are more calls than that");
     }

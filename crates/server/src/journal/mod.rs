@@ -23,7 +23,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64};
 use std::sync::mpsc;
 
 pub use files::Files;
-use files::describe;
 use held::Held;
 pub use rewrite::{Asked, ask_for_rewrite, look_after, turn_off, turn_on};
 pub use start::{begin, finish};

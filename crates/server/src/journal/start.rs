@@ -1,6 +1,6 @@
 //! The log when the server starts: which files there are, and the files with which it goes on.
 
-use super::files::{Files, Open, describe};
+use super::files::{Files, Open};
 use crate::REDIS_VERSION;
 use crate::clock;
 use crate::server::Server;
@@ -29,8 +29,19 @@ impl Files {
     /// # Errors
     /// The system's text.
     pub fn take_old_file_over(&mut self) -> Result<(), String> {
-        let old = PathBuf::from(&self.name);
-        if self.manifest.files().next().is_some() || !old.is_file() {
+        self.take_over(&PathBuf::from(&self.name))
+    }
+
+    /// As [`Files::take_old_file_over`], from wherever it is.
+    pub(super) fn take_over(&mut self, old: &Path) -> Result<(), String> {
+        let named: Vec<&str> = self.manifest.files().map(|entry| entry.name.as_str()).collect();
+        let is_named = match named[..] {
+            [] => false,
+            // A start before this one got so far.
+            [only] if only == self.name && !self.path(only).is_file() => true,
+            _ => return Ok(()),
+        };
+        if !old.is_file() {
             return Ok(());
         }
         tracing::info!(
@@ -39,22 +50,21 @@ impl Files {
             self.folder.display()
         );
         self.make_folder()?;
-        let mut manifest = self.manifest.clone();
-        manifest.base = Some(Entry { name: self.name.clone(), seq: 1 });
-        manifest.base_seq = 1;
-        // Named before it is there: who finds it missing finds it where it was.
-        let path = self.path(&self.name);
-        std::fs::rename(&old, &path).map_err(|error| {
-            format!("cannot move {} to {}: {}", self.name, path.display(), describe(&error))
-        })?;
-        self.change(manifest)
+        if !is_named {
+            let mut manifest = self.manifest.clone();
+            manifest.base = Some(Entry { name: self.name.clone(), seq: 1 });
+            manifest.base_seq = 1;
+            // Named before it is there: who finds it missing finds it where it was.
+            self.change(manifest)?;
+        }
+        self.give_name(old, &self.name)
     }
 
     fn remove_left_behind(&self) {
         for found in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             if found.file_name().to_str().is_some_and(is_left_behind) {
                 // It is in nobody's way, only useless.
-                let _ = std::fs::remove_file(found.path());
+                self.remove(&found.path());
             }
         }
     }
@@ -70,8 +80,7 @@ impl Files {
         if self.manifest.base.is_none() && self.manifest.incr.is_empty() {
             let aside = PathBuf::from(format!("temp-{}.rdb", std::process::id()));
             tracing::info!("the append-only log begins in {}", self.folder.display());
-            write_empty(&aside)
-                .map_err(|error| format!("cannot write {}: {}", aside.display(), describe(&error)))?;
+            self.write_aside(&aside, &empty())?;
             self.replace_base(&aside, 1)?;
         }
         self.remove_history();
@@ -101,8 +110,8 @@ fn is_left_behind(name: &str) -> bool {
     name.starts_with("temp-") && [".rdb", ".aof", ".incr", ".manifest"].iter().any(|end| name.ends_with(end))
 }
 
-/// Writes a snapshot of no data.
-fn write_empty(path: &Path) -> std::io::Result<()> {
+/// A snapshot of no data.
+fn empty() -> Vec<u8> {
     let mut out = Vec::new();
     push_header(VERSION_WITHOUT_FIELD_ENDS, &mut out);
     let mut pieces = Pieces::new(false);
@@ -110,8 +119,7 @@ fn write_empty(path: &Path) -> std::io::Result<()> {
         pieces.push_aux(&name, &value, &mut out);
     }
     push_end(&mut out, crc64::checksum);
-    std::fs::write(path, &out)?;
-    std::fs::File::open(path)?.sync_all()
+    out
 }
 
 /// Begins to log, with the log that was loaded or with none.

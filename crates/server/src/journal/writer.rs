@@ -185,7 +185,7 @@ impl Writer {
         let is_first = self.open.is_none() || self.journal.figures.has_no_base.load(Relaxed);
         if is_first {
             let name = temp_incr_name(&self.files.name);
-            let _ = std::fs::remove_file(self.files.path(&name));
+            self.files.remove(&self.files.path(&name));
             let open = self.files.open_to_append(&name)?;
             self.prepared = Some(Prepared { open, is_first });
             return Ok(());
@@ -387,7 +387,7 @@ impl Writer {
         let result = base.and_then(|aside| {
             let result = self.put_base(&aside);
             if result.is_err() {
-                let _ = std::fs::remove_file(&aside);
+                self.files.remove(&aside);
             }
             result
         });
@@ -402,19 +402,7 @@ impl Writer {
     fn put_base(&mut self, aside: &Path) -> Result<(), String> {
         let temp = self.files.path(&temp_incr_name(&self.files.name));
         if self.rewrites_from == 0 {
-            // The first: base and incremental file are named together.
-            let mut manifest = self.files.manifest.clone();
-            let base = manifest.replace_base(&self.files.name, "rdb", u64::MAX);
-            let incr = manifest.add_incr(&self.files.name);
-            let rename = |from: &Path, to: &str| {
-                std::fs::rename(from, self.files.path(to))
-                    .map_err(|error| format!("cannot rename {}: {}", from.display(), super::describe(&error)))
-            };
-            rename(aside, &base)?;
-            rename(&temp, &incr)?;
-            self.files.change(manifest)?;
-            self.files.remove_history();
-            return Ok(());
+            return self.files.put_first(aside, &temp);
         }
         self.files.replace_base(aside, self.rewrites_from)
     }

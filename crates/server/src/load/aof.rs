@@ -41,7 +41,8 @@ pub fn aof(server: &'static Server, files: &Files) -> Result<(), LoadError> {
         let is_base = files.manifest.base.as_ref() == Some(entry);
         let mut from = 0;
         if is_base && is_rdb(&path)? {
-            from = super::rdb(server, &path, true)?.bytes;
+            from =
+                super::rdb(server, &path, super::How { keeps_expired: true, ..super::How::default() })?.bytes;
             if std::fs::metadata(&path).map_or(0, |found| found.len()) <= from {
                 continue;
             }

@@ -2,7 +2,8 @@
 //!
 //! `larder-policy` stands in the head: which eviction policy there was, and what it had learned; and `larder-insight`, what CACHE HOTKEYS, STATS
 //! and MRC tell. In front of the keys of each chunk stand
-//! `larder-uses`, what the policy knew of each of them, and `larder-notes`, the flags and versions of memcached's clients.
+//! `larder-uses`, what the policy knew of each of them, and `larder-notes`, the flags and versions of memcached's clients. Where hot keys stand
+//! in front, `larder-cold` is behind them, and behind that `larder-hot-sum`, the checksum of what stands before itself.
 //! Invariant: none of it is needed to read the keys, and what does not fit them is left alone.
 
 use larder_store::{KEPT_BYTES, KEPT_NOTHING, Kind, Learned, NOTE_BYTES, Note};
@@ -14,6 +15,10 @@ pub const POLICY: &str = "larder-policy";
 pub const INSIGHT: &str = "larder-insight";
 /// The aux field of what a policy knows of the keys behind it.
 pub const USES: &str = "larder-uses";
+/// The aux field behind the hot keys of a file; its value says nothing.
+pub const COLD: &str = "larder-cold";
+/// The aux field behind that: the checksum of the file up to here, eight bytes, the lowest first; 0 where there is none.
+pub const HOT_SUM: &str = "larder-hot-sum";
 /// The aux field of what is noted of values behind it.
 pub const NOTES: &str = "larder-notes";
 

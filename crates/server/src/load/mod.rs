@@ -3,20 +3,22 @@
 //! One thread reads the file and cuts it into pieces (`rdb.rs`); the workers take them from a queue between their
 //! turns (`pieces.rs`), decode them and store their keys. Until all is there a command that may not run meanwhile is
 //! answered `-LOADING`; no event is told of what is loaded.
-//! Invariant: either everything that a file holds is there when serving begins, or the server does not serve.
+//! Invariant: either everything that a file holds is there when serving begins, or the server does not serve. With `load-serving
+//! hot-first` serving begins before, for commands whose keys are decided: nothing that the file still has comes over these (`partly.rs`).
 //! Read next: `rdb.rs`, then `pieces.rs`.
 
 mod aof;
 pub mod beside;
 mod check;
 mod check_aof;
+mod partly;
 mod pieces;
 mod rdb;
 
 pub use check::check_rdb;
 pub use check_aof::{Options as CheckAof, check_aof};
 pub use pieces::Pieces;
-pub use rdb::{Loaded, rdb};
+pub use rdb::{How, Loaded, rdb};
 
 use crate::clock;
 use crate::journal::{self, Files};
@@ -25,15 +27,34 @@ use crate::through;
 use larder_config::Settings;
 use larder_persist::rdb::file::FileError;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU8, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+/// `load-serving hot-first`, as the setting's view has it.
+pub const HOT_FIRST: usize = 1;
 
 /// What a client is answered meanwhile.
 pub const LOADING_TEXT: &str = "LOADING Redis is loading the dataset in memory";
 
+/// How far loading is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Stage {
+    /// There is nothing to load, or all is there.
+    Off,
+    /// Nothing is served.
+    Closed,
+    /// What is decided is served.
+    Partly,
+}
+
 /// Whether something is being loaded, how far it is, and what came of the last time.
 #[derive(Default)]
 pub struct Loading {
-    on: AtomicBool,
+    /// A [`Stage`].
+    stage: AtomicU8,
     /// When it began, in seconds of Unix time.
     pub start_secs: AtomicU64,
     /// Bytes of the file, and of those what was read.
@@ -54,7 +75,18 @@ impl Loading {
     /// Whether something is being loaded.
     #[inline]
     pub fn is_on(&self) -> bool {
-        self.on.load(Relaxed)
+        self.stage.load(Relaxed) != Stage::Off as u8
+    }
+
+    /// Whether something is being loaded, and what is decided is served already.
+    #[inline]
+    pub fn is_partly_served(&self) -> bool {
+        // Acquire: pairs with the Release in `set`; what is hot is there.
+        self.stage.load(Acquire) == Stage::Partly as u8
+    }
+
+    fn set(&self, stage: Stage) {
+        self.stage.store(stage as u8, Release);
     }
 
     /// How many keys were stored and how many left out since their time was over: this time, or the last.
@@ -125,30 +157,49 @@ pub fn plan(server: &Server, settings: &Settings) -> Result<Option<Plan>, String
     if settings.appendonly() {
         let mut files = Files::of(settings, Box::new(larder_behind::Files))?;
         files.take_old_file_over()?;
-        server.loading.on.store(true, Relaxed);
+        server.loading.set(Stage::Closed);
         return Ok(Some(Plan::Log(files)));
     }
     let path = PathBuf::from(String::from_utf8_lossy(settings.dbfilename()).into_owned());
     // What is there and cannot be read is to be told, not passed over.
     let is_there =
         !matches!(std::fs::metadata(&path), Err(error) if error.kind() == std::io::ErrorKind::NotFound);
-    server.loading.on.store(is_there, Relaxed);
+    server.loading.set(if is_there { Stage::Closed } else { Stage::Off });
     Ok(is_there.then_some(Plan::Rdb(path)))
 }
 
 /// Loads a snapshot into a server that has been serving, and answers clients that it does meanwhile: `prepare` is called once they
-/// are. Called on a thread that is no worker.
+/// are. With `merges` keys that are there already are replaced. Called on a thread that is no worker.
 ///
 /// # Errors
 /// As [`rdb`]; what was loaded before stays.
-pub fn again(server: &'static Server, path: &Path, prepare: impl FnOnce()) -> Result<Loaded, LoadError> {
-    server.loading.on.store(true, Relaxed);
+pub fn again(
+    server: &'static Server,
+    path: &Path,
+    merges: bool,
+    prepare: impl FnOnce(),
+) -> Result<Loaded, LoadError> {
+    server.loading.set(Stage::Closed);
     server.touch_settings();
     prepare();
-    let loaded = rdb(server, path, false);
-    server.loading.on.store(false, Relaxed);
+    let loaded = rdb(server, path, How { merges, ..How::default() });
+    server.loading.set(Stage::Off);
     server.touch_settings();
     loaded
+}
+
+/// Whether hot keys are to be served before the rest is there.
+fn is_hot_first(server: &Server) -> bool {
+    if server.settings().load_serving() != HOT_FIRST {
+        return false;
+    }
+    if !server.through.routes().is_empty() {
+        tracing::warn!(
+            "'load-serving hot-first' does not go with routes: nothing is served before everything is loaded"
+        );
+        return false;
+    }
+    true
 }
 
 /// Carries a plan out, on a thread that is no worker, and lets everything be served.
@@ -159,24 +210,31 @@ pub fn run(server: &'static Server, plan: Plan) -> Result<(), LoadError> {
     match plan {
         Plan::Rdb(path) => {
             let start = clock::now();
-            let loaded = rdb(server, &path, false)?;
+            let how = How { is_hot_first: is_hot_first(server), ..How::default() };
+            let loaded = rdb(server, &path, how)?;
             let seconds = clock::now().saturating_duration_since(start).as_secs_f64();
-            let Loaded { keys, libraries, expired, empty, skipped, bytes } = loaded;
+            let Loaded { keys, libraries, expired, empty, skipped, overtaken, bytes } = loaded;
             tracing::info!(
                 "loaded {} in {seconds:.3} s: {bytes} bytes, {keys} keys, {libraries} libraries of functions; left out: \
-                 {expired} keys whose time was over, {empty} empty ones, {skipped} of modules",
+                 {expired} keys whose time was over, {empty} empty ones, {skipped} of modules, {overtaken} that were changed meanwhile",
                 path.display(),
             );
             through::drop_unfollowed(server);
             journal::begin(server, None).map_err(LoadError::Log)?;
         }
         Plan::Log(files) => {
+            if server.settings().load_serving() == HOT_FIRST {
+                tracing::warn!(
+                    "'load-serving hot-first' does not go with an append-only log: nothing is served before all of it is loaded"
+                );
+            }
             aof::aof(server, &files)?;
             through::drop_unfollowed(server);
             journal::begin(server, Some(files)).map_err(LoadError::Log)?;
         }
     }
-    server.loading.on.store(false, Relaxed);
+    server.loading.set(Stage::Off);
+    server.keyspace.forget_rest();
     // Listeners of events, and the limit of memory, are for the time after.
     server.touch_settings();
     Ok(())

@@ -4,11 +4,12 @@
 //! being stored until it is done, also if its worker fails; the first error ends everything.
 
 use super::beside::OfPiece;
-use crate::execute::Core;
+use super::rdb::How;
+use crate::execute::{Core, lock_one};
 use larder_commands::keys::{Beside, load_key};
 use larder_persist::rdb::file::{Cut, Dialect, FileError, Record, Records, Value, Why};
 use larder_script::library;
-use larder_store::{Database, Db, DbIndex, Hashed, Kind, Learned, Participant};
+use larder_store::{Database, Db, DbIndex, Hashed, Kind, Learned, Locked, Participant};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,8 +33,10 @@ pub enum Piece {
         cut: Cut,
         /// Whose they are.
         dialect: Dialect,
-        /// Keys whose time is over are stored like others: what follows in a log may still need them.
-        keeps_expired: bool,
+        /// How they are to be stored.
+        how: How,
+        /// Others are served meanwhile: what is decided is left out, and nobody hears of what is stored.
+        is_rest: bool,
         /// What is known of them that stands beside them.
         beside: OfPiece,
         /// The eviction policy that had known it of them.
@@ -54,6 +57,8 @@ pub enum Piece {
         text: Vec<u8>,
         /// Where it stands in the file.
         at: u64,
+        /// One of its name that is there already is replaced.
+        replaces: bool,
     },
 }
 
@@ -88,6 +93,8 @@ pub struct Counts {
     pub empty: u64,
     /// Values of modules that were left out.
     pub skipped: u64,
+    /// Keys that were left out since they had been changed meanwhile.
+    pub overtaken: u64,
 }
 
 #[derive(Default)]
@@ -142,6 +149,15 @@ impl Pieces {
     /// # Errors
     /// As [`Pieces::push`].
     pub fn finish(&self, stops: &dyn Fn() -> bool) -> Result<Counts, Option<FileError>> {
+        self.wait_for_all(stops)?;
+        Ok(std::mem::take(&mut self.state.lock().counts))
+    }
+
+    /// Waits until everything is done that was pushed so far.
+    ///
+    /// # Errors
+    /// As [`Pieces::push`].
+    pub fn wait_for_all(&self, stops: &dyn Fn() -> bool) -> Result<(), Option<FileError>> {
         let mut state = self.state.lock();
         while state.error.is_none() && (!state.waiting.is_empty() || state.taken != 0) {
             if stops() {
@@ -151,8 +167,21 @@ impl Pieces {
         }
         match state.error.take() {
             Some(error) => Err(Some(error)),
-            None => Ok(std::mem::take(&mut state.counts)),
+            None => Ok(()),
         }
+    }
+
+    /// Gives up what waits, once nothing is being stored any more: what was to be loaded is not right, and nothing of it is to come
+    /// later.
+    pub fn give_up(&self, stops: &dyn Fn() -> bool) {
+        let mut state = self.state.lock();
+        state.waiting.clear();
+        state.waiting_bytes = 0;
+        self.waiting.store(0, Relaxed);
+        while state.taken != 0 && !stops() {
+            self.changed.wait_for(&mut state, LOOK);
+        }
+        (state.counts, state.error) = (Counts::default(), None);
     }
 
     /// What has come of pieces so far.
@@ -181,6 +210,7 @@ impl Pieces {
         state.counts.expired += counts.expired;
         state.counts.empty += counts.empty;
         state.counts.skipped += counts.skipped;
+        state.counts.overtaken += counts.overtaken;
         if state.error.is_none() {
             state.error = error;
         }
@@ -220,7 +250,7 @@ impl Core {
             let mut taken =
                 Taken { pieces: &server.loading.pieces, counts: Counts::default(), outcome: Err(broken) };
             taken.outcome = match &piece {
-                Piece::Keys { bytes, cut, dialect, keeps_expired, beside, kept_for } => {
+                Piece::Keys { bytes, cut, dialect, how, is_rest, beside, kept_for } => {
                     let mut records = Records::new(bytes, cut, *dialect);
                     let choice = self.local.uses.choice();
                     let recalls = choice.is_some_and(|choice| Some(choice.kind) == *kept_for);
@@ -228,7 +258,8 @@ impl Core {
                         kept: if recalls { beside.kept(place) } else { None },
                         note: beside.note(place),
                     };
-                    self.load_keys(&mut records, (*keeps_expired, &beside), &mut taken.counts, participant)
+                    let how = (*how, *is_rest, &beside as &dyn Fn(usize) -> Beside);
+                    self.load_keys(&mut records, how, &mut taken.counts, participant)
                 }
                 Piece::Learned(learned) => {
                     let is_taken_up = server.keyspace.take_up(learned);
@@ -242,7 +273,7 @@ impl Core {
                     }
                     Ok(())
                 }
-                Piece::Library { text, at } => self.load_library(text, *at),
+                Piece::Library { text, at, replaces } => self.load_library(text, *at, *replaces),
                 Piece::Room { db, keys } => {
                     server.keyspace.open(DbIndex(u32::try_from(*db).unwrap_or(0))).reserve(*keys);
                     Ok(())
@@ -257,7 +288,7 @@ impl Core {
     fn load_keys(
         &mut self,
         records: &mut Records<'_>,
-        (keeps_expired, beside): (bool, &dyn Fn(usize) -> Beside),
+        (how, is_rest, beside): (How, bool, &dyn Fn(usize) -> Beside),
         counts: &mut Counts,
         participant: &Participant,
     ) -> Result<(), FileError> {
@@ -267,7 +298,7 @@ impl Core {
         while let Some(record) = records.next_key()? {
             records.pass(&record)?;
             let beside = beside(place.next().unwrap_or_default());
-            if !keeps_expired && record.head.end_ms.is_some_and(|end| end < now) {
+            if !how.keeps_expired && record.head.end_ms.is_some_and(|end| end < now) {
                 counts.expired += 1;
                 continue;
             }
@@ -288,7 +319,7 @@ impl Core {
                     key.db == first.db && keyspace.place(DbIndex(key.db as u32), key.hash) == place
                 };
                 let (here, rest) = left.split_at(left.iter().take_while(same).count());
-                self.load_into_shard(records, &found, here, counts)?;
+                self.load_into_shard(records, &found, (here, how.merges, is_rest), counts)?;
                 left = rest;
             }
         }
@@ -300,12 +331,12 @@ impl Core {
         &mut self,
         records: &mut Records<'_>,
         found: &[Record<'_>],
-        keys: &[Waiting],
+        (keys, merges, is_rest): (&[Waiting], bool, bool),
         counts: &mut Counts,
     ) -> Result<(), FileError> {
         let Some(first) = keys.first() else { return Ok(()) };
         let database = first.database;
-        let locked = database.try_lock_one(first.hash).unwrap_or_else(|| database.lock_many(&[first.hash]));
+        let locked = self.lock_to_load(database, first.hash);
         let mut db = Db::on(database, locked, &mut self.local);
         for key in keys {
             let Some(record) = found.get(key.at) else { continue };
@@ -317,7 +348,14 @@ impl Core {
                 Value::Skipped => counts.skipped += 1,
                 value => {
                     db.settle(&hashed, true);
-                    if load_key(&mut db, &self.limits, &hashed, (record.head, key.beside), value) {
+                    if is_rest && db.is_decided(&hashed) {
+                        counts.overtaken += 1;
+                        continue;
+                    }
+                    let hushed = db.local.effects.hush();
+                    let existed = load_key(&mut db, &self.limits, &hashed, (record.head, key.beside), value);
+                    db.local.effects.speak(hushed);
+                    if existed && !merges {
                         return Err(records.error_of(record, Why::Twice));
                     }
                     counts.loaded += 1;
@@ -327,8 +365,22 @@ impl Core {
         Ok(())
     }
 
-    fn load_library(&mut self, text: &[u8], at: u64) -> Result<(), FileError> {
-        let loaded = self.try_library(text);
+    /// Locks the shard of a key that is to be stored. Where it is promised to a client that waits, others have to be served before, and
+    /// this worker may be the one that is to do it.
+    fn lock_to_load(&mut self, database: Database<'static>, hash: u64) -> Locked<'static> {
+        loop {
+            if let Some(locked) = lock_one(database, hash) {
+                return locked;
+            }
+            if self.server.debts.any() {
+                self.pay_debts();
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn load_library(&mut self, text: &[u8], at: u64, replaces: bool) -> Result<(), FileError> {
+        let loaded = self.try_library(text, replaces);
         loaded.map_err(|text| {
             let text = String::from_utf8_lossy(text.strip_prefix(b"ERR ").unwrap_or(&text)).into_owned();
             FileError { at, key: None, why: Why::Library(text) }
@@ -337,10 +389,11 @@ impl Core {
         Ok(())
     }
 
-    fn try_library(&mut self, text: &[u8]) -> Result<(), Vec<u8>> {
+    fn try_library(&mut self, text: &[u8], replaces: bool) -> Result<(), Vec<u8>> {
         let name = library::parse(text)?.name;
         let library = Arc::new(self.read_library(text).map_err(|error| error.text().to_vec())?);
         let functions = &self.server.functions;
-        functions.change(|libraries| libraries.may_load(&name, false).and_then(|()| libraries.add(library)))
+        functions
+            .change(|libraries| libraries.may_load(&name, replaces).and_then(|()| libraries.add(library)))
     }
 }

@@ -1,8 +1,8 @@
 //! A snapshot's way in: read, cut, handed to the workers.
 
-use super::LoadError;
 use super::beside::{self, Beside};
 use super::pieces::{Counts, Piece};
+use super::{LoadError, Stage};
 use crate::clock;
 use crate::server::{Message, Server};
 use foldhash::HashSet;
@@ -20,8 +20,21 @@ const PIECE_BYTES: usize = 1024 * 1024;
 const KEY_BYTES_MIN: u64 = 8;
 /// Keys from which on it pays to make room for them before they come.
 const ROOM_KEYS_MIN: u64 = 10_000;
+/// How often it is looked whether the server is to stop, or not to wait any more.
+const LOOK: Duration = Duration::from_millis(10);
 /// How often the log tells how far it is.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(5);
+
+/// How a snapshot is loaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// Keys whose time is over are stored as well: a log goes on behind it.
+    pub keeps_expired: bool,
+    /// A key or a library that is there already, or twice in the file, is replaced rather than an error.
+    pub merges: bool,
+    /// What is hot is served while the rest is loaded, if the file says what that is.
+    pub is_hot_first: bool,
+}
 
 /// What was loaded.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +47,8 @@ pub struct Loaded {
     pub empty: u64,
     /// Values of modules that were left out.
     pub skipped: u64,
+    /// Keys that were left out since they had been changed meanwhile.
+    pub overtaken: u64,
     /// Libraries of functions.
     pub libraries: u64,
     /// Bytes up to the snapshot's end. The file may go on behind it, as a log does.
@@ -41,11 +56,11 @@ pub struct Loaded {
 }
 
 /// Loads a snapshot, and returns when all of it is there. Called on a thread that is no worker; the workers store what
-/// it reads, between their turns. With `keeps_expired` keys whose time is over are stored as well: a log goes on behind it.
+/// it reads, between their turns.
 ///
 /// # Errors
 /// Where the file is not right, or the server was asked to stop.
-pub fn rdb(server: &'static Server, path: &Path, keeps_expired: bool) -> Result<Loaded, LoadError> {
+pub fn rdb(server: &'static Server, path: &Path, how: How) -> Result<Loaded, LoadError> {
     let start = clock::now();
     let failed = |error| LoadError::File(path.to_path_buf(), error);
     let io = |at, error: std::io::Error| FileError { at, key: None, why: Why::Io(error.to_string()) };
@@ -61,21 +76,28 @@ pub fn rdb(server: &'static Server, path: &Path, keeps_expired: bool) -> Result<
             databases: u64::from(settings.databases()),
             skips_modules: settings.load_skip_modules(),
             sums: settings.rdbchecksum(),
+            stops_behind: if how.is_hot_first { beside::COLD.as_bytes() } else { b"" },
         }),
         buffer: Vec::new(),
         libraries: 0,
-        keeps_expired,
+        how,
+        start,
+        sum_of_hot: None,
+        is_rest: false,
         sized: HashSet::default(),
         beside: Beside::default(),
         kept_for: None,
         insight: None,
         next_word: start + PROGRESS_PERIOD,
     };
-    let counts = reading.run().map_err(|error| error.map_or(LoadError::Stopped, failed))?;
-    // Loading is no use of keys: it takes the place of what was counted meanwhile.
-    if let Some(insight) = &reading.insight {
-        server.keyspace.recall_insight(insight);
+    if how.is_hot_first {
+        server.keyspace.expect_rest();
     }
+    let counts = reading.run().map_err(|error| {
+        server.loading.pieces.give_up(&|| server.stop.load(Relaxed) != 0);
+        error.map_or(LoadError::Stopped, failed)
+    })?;
+    reading.recall_insight();
     server.loading.keys_loaded.store(counts.loaded, Relaxed);
     server.loading.keys_expired.store(counts.expired, Relaxed);
     Ok(Loaded {
@@ -83,6 +105,7 @@ pub fn rdb(server: &'static Server, path: &Path, keeps_expired: bool) -> Result<
         expired: counts.expired,
         empty: counts.empty,
         skipped: counts.skipped,
+        overtaken: counts.overtaken,
         libraries: reading.libraries,
         bytes: reading.cutter.taken(),
     })
@@ -96,8 +119,12 @@ struct Reading {
     /// What was read and not cut.
     buffer: Vec<u8>,
     libraries: u64,
-    /// Keys whose time is over are stored, too.
-    keeps_expired: bool,
+    how: How,
+    start: Instant,
+    /// The checksum of the file up to behind its hot keys, once that has been read.
+    sum_of_hot: Option<u64>,
+    /// What is hot is served already.
+    is_rest: bool,
     /// Databases that there is room for.
     sized: HashSet<u64>,
     /// What is known of keys that have not come yet.
@@ -118,12 +145,16 @@ impl Reading {
             let mut about = Vec::new();
             let at = self.cutter.taken();
             let cut = self.cutter.cut(&self.buffer, &mut |told| about.push(told))?;
+            if matches!(about.last(), Some(About::Aux { name, .. }) if name == beside::COLD.as_bytes()) {
+                self.sum_of_hot = self.cutter.sum();
+            }
             for told in about {
                 self.take_note(told, at, &stops)?;
             }
             if cut.bytes == 0 && is_end {
                 return Err(Some(self.cutter.short(&self.buffer)));
             }
+            self.delay(cut.keys, &stops)?;
             self.hand_over(cut, &stops)?;
             server.loading.loaded_bytes.store(self.cutter.taken(), Relaxed);
             if cut.is_last {
@@ -164,8 +195,63 @@ impl Reading {
         }
         let (dialect, beside) = (self.cutter.dialect(), self.beside.take(cut.keys));
         let kept_for = self.kept_for;
-        let keeps_expired = self.keeps_expired;
-        self.push(Piece::Keys { bytes, cut, dialect, keeps_expired, beside, kept_for }, stops)
+        let (how, is_rest) = (self.how, self.is_rest);
+        self.push(Piece::Keys { bytes, cut, dialect, how, is_rest, beside, kept_for }, stops)
+    }
+
+    /// Waits as `key-load-delay` says, which may be set anew meanwhile.
+    fn delay(&self, keys: u64, stops: &dyn Fn() -> bool) -> Result<(), Option<FileError>> {
+        let start = clock::now();
+        loop {
+            let delay = self.server.settings().key_load_delay();
+            let micros = match u64::from(delay.unsigned_abs()) {
+                0 => return Ok(()),
+                one_for if delay < 0 => keys / one_for,
+                each => keys.saturating_mul(each),
+            };
+            let left = Duration::from_micros(micros).saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Ok(());
+            }
+            if stops() {
+                return Err(None);
+            }
+            clock::sleep(left.min(LOOK));
+        }
+    }
+
+    /// What stands before the field at hand was hot: once all of it is there it is served.
+    fn serve_hot(&mut self, sum: &[u8], stops: &dyn Fn() -> bool) -> Result<(), Option<FileError>> {
+        if !self.how.is_hot_first || self.is_rest {
+            return Ok(());
+        }
+        let stored = sum.try_into().map_or(0, u64::from_le_bytes);
+        if let Some(summed) = self.sum_of_hot
+            && stored != 0
+            && stored != summed
+        {
+            let why = Why::Checksum { stored, summed };
+            return Err(Some(FileError { at: self.cutter.taken(), key: None, why }));
+        }
+        let loading = &self.server.loading;
+        loading.pieces.wait_for_all(stops)?;
+        self.recall_insight();
+        self.is_rest = true;
+        loading.set(Stage::Partly);
+        self.server.touch_settings();
+        tracing::info!(
+            "the hot keys are loaded in {:.3} s, {} keys, and served; the rest is being loaded",
+            self.start.elapsed().as_secs_f64(),
+            loading.pieces.counts().loaded
+        );
+        Ok(())
+    }
+
+    /// Loading is no use of keys: what was told before takes the place of what was counted meanwhile.
+    fn recall_insight(&mut self) {
+        if let Some(insight) = self.insight.take() {
+            self.server.keyspace.recall_insight(&insight);
+        }
     }
 
     fn push(&self, piece: Piece, stops: &dyn Fn() -> bool) -> Result<(), Option<FileError>> {
@@ -181,7 +267,8 @@ impl Reading {
         match told {
             About::Library(text) => {
                 self.libraries += 1;
-                self.push(Piece::Library { text, at }, stops)?;
+                let replaces = self.how.merges;
+                self.push(Piece::Library { text, at, replaces }, stops)?;
             }
             About::SkippedModule(name) => {
                 tracing::warn!("left out what the module '{name}' keeps beside keys")
@@ -216,6 +303,9 @@ impl Reading {
         if name == beside::INSIGHT.as_bytes() {
             self.insight = Some(value).filter(|_| settings.warm_restart() && settings.cache_insight());
             return Ok(());
+        }
+        if name == beside::HOT_SUM.as_bytes() {
+            return self.serve_hot(&value, stops);
         }
         self.take_word(name, &String::from_utf8_lossy(&value));
         self.beside.tell(name, value, keys_before);

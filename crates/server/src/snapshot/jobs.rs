@@ -33,6 +33,15 @@ impl Asker {
     }
 }
 
+/// How everything is loaded anew.
+#[derive(Debug, Clone, Copy)]
+pub struct Reload {
+    /// What there is goes before.
+    pub flushes: bool,
+    /// What there is and is in the file, too, is replaced; else the file is refused.
+    pub merges: bool,
+}
+
 /// A snapshot that is to be made as soon as it can be.
 #[derive(Debug, Clone, Copy)]
 pub enum Job {
@@ -51,8 +60,8 @@ pub enum Job {
     Reload {
         /// Who asked.
         asker: Asker,
-        /// What there is goes before.
-        flushes: bool,
+        /// How.
+        how: Reload,
     },
 }
 
@@ -73,7 +82,7 @@ impl Job {
             Job::Save(asker) => asker.answer(server, if is_good { b"+OK\r\n" } else { b"-ERR\r\n" }),
             // As Redis: that the data is gone is true whatever became of the file.
             Job::Flush(asker) => asker.into_iter().for_each(|asker| asker.answer(server, b"+OK\r\n")),
-            Job::Reload { asker, flushes } if is_good => reload(server, asker, flushes),
+            Job::Reload { asker, how } if is_good => reload(server, asker, how),
             Job::Reload { asker, .. } => {
                 server.snapshots.is_ending.store(false, Relaxed);
                 asker.answer(server, b"-ERR\r\n");
@@ -170,7 +179,8 @@ pub fn ask_for(core: &mut Core, job: Job) {
 /// Begins the next job of the queue, if it can be. Called inside a turn, or with everything held.
 fn next(core: &mut Core) {
     let server = core.server;
-    if server.snapshots.is_on() {
+    // What is only half loaded is not to take the place of the whole.
+    if server.snapshots.is_on() || server.loading.is_on() {
         return;
     }
     let Some(job) = server.snapshots.jobs.lock().pop_front() else { return };
@@ -274,8 +284,9 @@ pub struct Ending {
 impl Ending {
     /// Whether a snapshot comes before the end.
     pub fn is_saving(self, server: &Server) -> bool {
-        // What is only half loaded is not to take the place of the whole.
-        !server.loading.is_on() && self.saves.unwrap_or_else(|| !server.settings().save().is_empty())
+        // What is changed while the rest is loaded is saved as soon as all is there.
+        let is_closed = server.loading.is_on() && !server.loading.is_partly_served();
+        !is_closed && self.saves.unwrap_or_else(|| !server.settings().save().is_empty())
     }
 }
 
@@ -287,7 +298,8 @@ pub fn shut_down(core: &mut Core, ending: Ending, asker: Option<Asker>) {
         server.keyspace.end_snapshot();
     }
     if ending.is_saving(server) {
-        tracing::info!("the data is saved before the server stops");
+        let when = if server.loading.is_on() { ", once all of it is loaded" } else { "" };
+        tracing::info!("the data is saved before the server stops{when}");
         ask_for(core, Job::Shutdown { asker, force: ending.force });
     } else {
         server.ask_to_stop();
@@ -305,9 +317,9 @@ pub fn stop(server: &'static Server, ending: Ending) {
 }
 
 /// Loads everything anew from the file of the settings (DEBUG RELOAD). Called on a thread that is no worker.
-pub fn reload(server: &'static Server, asker: Asker, flushes: bool) {
+pub fn reload(server: &'static Server, asker: Asker, how: Reload) {
     let empty = || {
-        if flushes {
+        if how.flushes {
             let (tell, told) = channel();
             ask_for_emptiness(server, tell);
             // Where the server stops meanwhile nobody tells.
@@ -315,7 +327,7 @@ pub fn reload(server: &'static Server, asker: Asker, flushes: bool) {
         }
         server.snapshots.is_ending.store(false, Relaxed);
     };
-    let loaded = load::again(server, &path(server), empty);
+    let loaded = load::again(server, &path(server), how.merges, empty);
     let text = "-ERR Error trying to load the RDB dump, check server logs.\r\n";
     let reply = loaded.map_or_else(
         |error| {
@@ -356,10 +368,17 @@ pub(super) fn aside(path: &Path) -> PathBuf {
     path.with_file_name(format!("temp-{}.rdb", std::process::id()))
 }
 
+/// Where its cold keys stand until they have their place in it.
+pub(super) fn cold_aside(path: &Path) -> PathBuf {
+    path.with_file_name(format!("temp-{}-cold.rdb", std::process::id()))
+}
+
 /// Removes what a snapshot has written so far: the process ends at once.
 pub fn remove_aside(server: &Server) {
     if server.snapshots.is_on() {
-        let _ = std::fs::remove_file(aside(&path(server)));
+        let path = path(server);
+        let _ = std::fs::remove_file(aside(&path));
+        let _ = std::fs::remove_file(cold_aside(&path));
     }
 }
 

@@ -12,14 +12,14 @@ mod sweep;
 mod writer;
 
 pub use jobs::{
-    Asker, Ending, Job, ask_for, begin_background, finish, give_up, look_after, next_by_calendar, reload,
-    remove_aside, shut_down, stop,
+    Asker, Ending, Job, Reload, ask_for, begin_background, finish, give_up, look_after, next_by_calendar,
+    reload, remove_aside, shut_down, stop,
 };
 pub use sweep::Sweep;
 pub use writer::Failure;
 
 use crate::execute::Core;
-use crate::load::beside;
+use crate::load::{HOT_FIRST, beside};
 use crate::server::Server;
 use crate::{REDIS_VERSION, clock};
 use larder_behind::{Disk, Files};
@@ -83,7 +83,7 @@ pub struct Saved {
 /// Why no snapshot was begun.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// A script is busy: to be asked again.
+    /// A script is busy, or data is being loaded: to be asked again.
     Busy,
     /// One is under way.
     UnderWay,
@@ -426,15 +426,21 @@ fn start_writer(
 /// Why there is none, and the target, of which nothing was called.
 pub fn begin(core: &mut Core, kind: Kind, target: Target) -> Result<(), (Refused, Target)> {
     let (server, settings) = (core.server, core.server.settings());
+    if server.loading.is_on() {
+        return Err((Refused::Busy, target));
+    }
     if server.snapshots.is_on.swap(true, Relaxed) {
         return Err((Refused::UnderWay, target));
     }
     let (pieces, receiver) = channel();
     let pending = Arc::new(Pending::default());
     let aside = jobs::aside(&target.path);
+    // A log is loaded as a whole.
+    let is_hot_first = settings.load_serving() == HOT_FIRST && kind != Kind::Rewrite;
     let plan = Plan {
         path: target.path.clone(),
         aside,
+        cold_aside: is_hot_first.then(|| jobs::cold_aside(&target.path)),
         is_summed: settings.rdbchecksum(),
         compresses: settings.rdbcompression(),
         syncs_often: settings.rdb_save_incremental_fsync(),
@@ -445,7 +451,7 @@ pub fn begin(core: &mut Core, kind: Kind, target: Target) -> Result<(), (Refused
         server.snapshots.is_on.store(false, Relaxed);
         return Err((Refused::Failed(format!("cannot start a thread for the snapshot: {error}")), target));
     }
-    let prepared = server.keyspace.prepare_snapshot();
+    let prepared = server.keyspace.prepare_snapshot(&mut core.local, is_hot_first);
     let used = server.used_memory();
     server.snapshots.full_bytes.store(FULL_BYTES + used / FULL_PART, Relaxed);
     *server.snapshots.pending.lock() = Arc::clone(&pending);

@@ -1,5 +1,6 @@
 //! A snapshot's file: parts come in from all workers, one thread puts them one behind the other.
 //!
+//! Where cold keys are to stand behind hot ones they are put in a second file until all hot ones are there.
 //! It is written aside, forced to disk, and given its name then; what had that name before is kept until that moment. Whatever fails
 //! on the way, no half file is left, neither under that name nor aside.
 //! Invariant: nobody who hands a part over waits. Read next: `mod.rs`.
@@ -21,6 +22,8 @@ pub const BEHIND_BYTES: usize = 8 << 20;
 pub const FULL_BYTES: usize = 40 << 20;
 /// That share, as a divisor.
 pub const FULL_PART: usize = 32;
+/// Bytes of cold keys that are copied at once.
+const COPIED_BYTES: usize = 1 << 20;
 /// Bytes after which a file is forced to disk, where that is asked for.
 const SYNC_BYTES: u64 = 4 << 20;
 
@@ -79,6 +82,8 @@ pub struct Plan {
     pub path: PathBuf,
     /// Its name until then.
     pub aside: PathBuf,
+    /// Where cold keys stand until then, if they are to come behind the hot ones.
+    pub cold_aside: Option<PathBuf>,
     /// Whether a checksum ends it.
     pub is_summed: bool,
     /// Whether strings are compressed.
@@ -115,35 +120,39 @@ pub fn write(
     pieces: &Receiver<Piece>,
     pending: &Arc<Pending>,
 ) -> Result<Written, Failure> {
-    let written = match prepare(plan, disk) {
-        Ok(file) => {
-            let writer = Writer {
-                file,
-                sum: plan.is_summed.then(Running::new),
-                db: None,
-                written: Written { bytes: 0, keys: 0 },
-                unsynced: 0,
-            };
-            writer.run(plan, pieces, pending).and_then(|written| finish(plan, disk).map(|()| written))
-        }
-        Err(failure) => Err(failure),
-    };
+    let written = prepare(plan, disk).and_then(|writer| {
+        let written = writer.run(plan, disk, pieces, pending)?;
+        finish(plan, disk).map(|()| written)
+    });
+    // Where one could not even be made there is nothing to remove.
     if written.is_err() {
-        // Where it could not even be made there is nothing to remove.
         let _ = disk.remove(&plan.aside);
     }
+    plan.cold_aside.iter().for_each(|path| drop(disk.remove(path)));
     written
 }
 
-fn prepare(plan: &Plan, disk: &dyn Disk) -> Result<Box<dyn File>, Failure> {
+fn prepare(plan: &Plan, disk: &dyn Disk) -> Result<Writer, Failure> {
+    let cold = plan.cold_aside.as_ref().map(|path| make(path, disk)).transpose()?;
+    Ok(Writer {
+        file: make(&plan.aside, disk)?,
+        db: None,
+        cold: cold.map(|file| Cold { file, db: None }),
+        sum: plan.is_summed.then(Running::new),
+        written: Written { bytes: 0, keys: 0 },
+        unsynced: 0,
+    })
+}
+
+fn make(path: &Path, disk: &dyn Disk) -> Result<Box<dyn File>, Failure> {
     // One that a process of the same number has left behind.
-    match disk.remove(&plan.aside) {
+    match disk.remove(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("remove what stands in the way of", &plan.aside)(error));
+            return Err(failed("remove what stands in the way of", path)(error));
         }
         _ => {}
     }
-    disk.open(&plan.aside).map_err(failed("make", &plan.aside))
+    disk.open(path).map_err(failed("make", path))
 }
 
 fn finish(plan: &Plan, disk: &dyn Disk) -> Result<(), Failure> {
@@ -160,17 +169,26 @@ fn failed<'p>(what: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> F
 
 struct Writer {
     file: Box<dyn File>,
-    sum: Option<Running>,
     /// The database that keys are of at present.
     db: Option<DbIndex>,
+    /// Where cold keys go for the time being.
+    cold: Option<Cold>,
+    sum: Option<Running>,
     written: Written,
     unsynced: u64,
+}
+
+/// The file of cold keys.
+struct Cold {
+    file: Box<dyn File>,
+    db: Option<DbIndex>,
 }
 
 impl Writer {
     fn run(
         mut self,
         plan: &Plan,
+        disk: &dyn Disk,
         pieces: &Receiver<Piece>,
         pending: &Arc<Pending>,
     ) -> Result<Written, Failure> {
@@ -178,9 +196,7 @@ impl Writer {
             match pieces.recv() {
                 Ok(Piece::Head(bytes)) => self.append(plan, &bytes)?,
                 Ok(Piece::Keys(chunk)) => {
-                    let front = self.front_of(plan, &chunk);
-                    self.append(plan, &front)?;
-                    self.append(plan, &chunk.bytes)?;
+                    self.take(plan, &chunk)?;
                     self.written.keys += chunk.keys;
                     let bytes = held_by(&chunk);
                     drop(chunk);
@@ -189,6 +205,10 @@ impl Writer {
                 Ok(Piece::End) => break,
                 Ok(Piece::Abort) | Err(_) => return Err(Failure::Aborted),
             }
+        }
+        if let (Some(cold), Some(path)) = (self.cold.take(), &plan.cold_aside) {
+            drop(cold);
+            self.append_cold(plan, path, disk)?;
         }
         let (mut end, sum) = (Vec::new(), &mut self.sum);
         push_end(&mut end, |last| {
@@ -203,19 +223,39 @@ impl Writer {
         Ok(self.written)
     }
 
-    /// What stands in front of a chunk's keys: their database, and what is known of them that no key has a place for.
-    fn front_of(&mut self, plan: &Plan, chunk: &Chunk) -> Vec<u8> {
-        let (mut front, mut pieces) = (Vec::new(), Pieces::new(plan.compresses));
-        if self.db != Some(chunk.db) {
-            push_select(u64::from(chunk.db.0), &mut front);
-            self.db = Some(chunk.db);
+    /// Puts keys where they go.
+    fn take(&mut self, plan: &Plan, chunk: &Chunk) -> Result<(), Failure> {
+        if let (Some(cold), Some(path)) = (&mut self.cold, &plan.cold_aside)
+            && chunk.is_cold
+        {
+            let front = front_of(&mut cold.db, plan, chunk);
+            let appended = cold.file.append(&front).and_then(|()| cold.file.append(&chunk.bytes));
+            return appended.map_err(failed("write to", path));
         }
-        for (name, value) in [(beside::USES, &chunk.kept), (beside::NOTES, &chunk.notes)] {
-            if !value.is_empty() {
-                pieces.push_aux(name.as_bytes(), value, &mut front);
+        let front = front_of(&mut self.db, plan, chunk);
+        self.append(plan, &front)?;
+        self.append(plan, &chunk.bytes)
+    }
+
+    /// Ends the hot keys, and puts the cold ones behind them.
+    fn append_cold(&mut self, plan: &Plan, path: &Path, disk: &dyn Disk) -> Result<(), Failure> {
+        let (mut end, mut pieces) = (Vec::new(), Pieces::new(false));
+        pieces.push_aux(beside::COLD.as_bytes(), b"", &mut end);
+        self.append(plan, &end)?;
+        end.clear();
+        let sum = self.sum.as_ref().map_or(0, Running::value);
+        pieces.push_aux(beside::HOT_SUM.as_bytes(), &sum.to_le_bytes(), &mut end);
+        self.append(plan, &end)?;
+        let mut file = disk.read(path).map_err(failed("open again", path))?;
+        let mut buffer = vec![0; COPIED_BYTES];
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(read) => self.append(plan, buffer.get(..read).unwrap_or_default())?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed("read again", path)(error)),
             }
         }
-        front
     }
 
     fn append(&mut self, plan: &Plan, bytes: &[u8]) -> Result<(), Failure> {
@@ -234,6 +274,22 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// What stands in front of a chunk's keys: their database, if it is not the one at hand, and what is known of them that no key has a
+/// place for.
+fn front_of(db: &mut Option<DbIndex>, plan: &Plan, chunk: &Chunk) -> Vec<u8> {
+    let (mut front, mut pieces) = (Vec::new(), Pieces::new(plan.compresses));
+    if *db != Some(chunk.db) {
+        push_select(u64::from(chunk.db.0), &mut front);
+        *db = Some(chunk.db);
+    }
+    for (name, value) in [(beside::USES, &chunk.kept), (beside::NOTES, &chunk.notes)] {
+        if !value.is_empty() {
+            pieces.push_aux(name.as_bytes(), value, &mut front);
+        }
+    }
+    front
 }
 
 #[cfg(test)]
@@ -276,6 +332,10 @@ mod tests {
             self.call("rename")?;
             Files.rename(from, to)
         }
+        fn read(&self, path: &Path) -> io::Result<Box<dyn io::Read>> {
+            self.call("read")?;
+            Files.read(path)
+        }
         fn sync_folder(&self, path: &Path) -> io::Result<()> {
             self.call("sync folder")?;
             Files.sync_folder(path)
@@ -314,12 +374,14 @@ mod tests {
     }
 
     fn chunk(db: u32, keys: u64, bytes: Vec<u8>) -> Chunk {
-        Chunk { db: DbIndex(db), keys, bytes, kept: Vec::new(), notes: Vec::new() }
+        Chunk { db: DbIndex(db), is_cold: false, keys, bytes, kept: Vec::new(), notes: Vec::new() }
     }
 
     fn pieces() -> Vec<Piece> {
         let keys = |db, keys| Piece::Keys(chunk(db, keys, vec![b'k'; 3 << 20]));
-        vec![Piece::Head(b"REDIS0012".to_vec()), keys(0, 5), keys(0, 1), keys(3, 2), keys(0, 1), Piece::End]
+        let cold = Piece::Keys(Chunk { is_cold: true, ..chunk(0, 1, vec![b'c'; 1 << 20]) });
+        let head = Piece::Head(b"REDIS0012".to_vec());
+        vec![head, keys(0, 5), cold, keys(3, 2), keys(0, 1), Piece::End]
     }
 
     fn folder(name: &str) -> PathBuf {
@@ -330,15 +392,23 @@ mod tests {
 
     fn plan(folder: &Path) -> Plan {
         let (path, aside) = (folder.join("dump.rdb"), folder.join("temp-1.rdb"));
-        Plan { path, aside, is_summed: true, compresses: false, syncs_often: true }
+        Plan { path, aside, cold_aside: None, is_summed: true, compresses: false, syncs_often: true }
     }
 
     #[test]
     fn whatever_fails_the_file_of_before_stays_and_nothing_is_left_aside() {
         let folder = folder("fails");
-        let plan = plan(&folder);
+        let plain = plan(&folder);
+        let parted = Plan { cold_aside: Some(folder.join("temp-1-cold.rdb")), ..plain.clone() };
+        for plan in [plain, parted] {
+            each_call_fails(&folder, &plan);
+        }
+        std::fs::remove_dir_all(folder).expect("the folder is the test's");
+    }
+
+    fn each_call_fails(folder: &Path, plan: &Plan) {
         let whole = Counted { calls: Arc::default(), fails_at: usize::MAX };
-        let (written, pending) = run(&plan, &whole, pieces());
+        let (written, pending) = run(plan, &whole, pieces());
         let written = written.expect("nothing fails");
         assert_eq!((written.keys, pending), (9, 0));
         assert_eq!(std::fs::metadata(&plan.path).expect("the file").len(), written.bytes);
@@ -347,15 +417,39 @@ mod tests {
         assert!(steps.iter().filter(|step| **step == "sync").count() > 1, "{steps:?}");
         for (fails_at, step) in steps.iter().enumerate() {
             std::fs::write(&plan.path, b"before").expect("a file to keep");
-            let (failed, _) = run(&plan, &Counted { calls: Arc::default(), fails_at }, pieces());
+            let (failed, _) = run(plan, &Counted { calls: Arc::default(), fails_at }, pieces());
             assert!(matches!(failed, Err(Failure::Failed(ref text)) if !text.is_empty()), "{step}");
-            let names = std::fs::read_dir(&folder).expect("the folder").count();
+            let names = std::fs::read_dir(folder).expect("the folder").count();
             assert_eq!(names, 1, "{step}");
             let after = std::fs::read(&plan.path).expect("the file");
             // Behind the new name nothing is half: the file is whole, though not sure to survive a power cut.
             let is_kept = if *step == "sync folder" { after.len() > 6 } else { after == b"before" };
             assert!(is_kept, "{step} at {fails_at}");
         }
+    }
+
+    #[test]
+    fn cold_keys_stand_behind_hot_ones() {
+        let folder = folder("parted");
+        let plan = Plan { cold_aside: Some(folder.join("temp-1-cold.rdb")), ..plan(&folder) };
+        let keys = |db, bytes: &[u8], is_cold| Piece::Keys(Chunk { is_cold, ..chunk(db, 1, bytes.to_vec()) });
+        let pieces = vec![
+            Piece::Head(b"head".to_vec()),
+            keys(0, b"a", true),
+            keys(1, b"b", false),
+            keys(1, b"c", true),
+            keys(1, b"d", false),
+            keys(1, b"e", true),
+            Piece::End,
+        ];
+        let written = run(&plan, &Files, pieces).0.expect("nothing fails");
+        let file = std::fs::read(&plan.path).expect("the file");
+        assert_eq!((written.keys, written.bytes), (5, file.len() as u64));
+        let hot = b"head\xfe\x01bd\xfa\x0blarder-cold\0".to_vec();
+        let (summed, sum) = (larder_persist::crc64::checksum(&hot), b"\xfa\x0elarder-hot-sum\x08");
+        let expected = [&hot[..], sum, &summed.to_le_bytes(), b"\xfe\0a\xfe\x01ce\xff"].concat();
+        assert_eq!(file.get(..file.len() - 8), Some(&expected[..]));
+        assert_eq!(std::fs::read_dir(&folder).expect("the folder").count(), 1);
         std::fs::remove_dir_all(folder).expect("the folder is the test's");
     }
 

@@ -98,3 +98,37 @@ pub fn over_store(url: &str, source: &[&str], others: &[&str]) -> (Server, tempf
     let first = ["--source", "shop", url, "password-file", password.to_str().unwrap(), "timeout", "2s"];
     (larder(2, &[&first[..], source, others].concat()), folder)
 }
+
+/// Everything there is in types and forms, for another server to read.
+pub fn populate(client: &mut Client) {
+    let script = "
+        for i = 1, 300 do
+            redis.call('RPUSH', 'list:large', string.rep('x', i), i)
+            redis.call('HSET', 'hash:large', 'f' .. i, string.rep('v', i % 70))
+            redis.call('SADD', 'set:large', 'm' .. i)
+            redis.call('SADD', 'set:integers', i * 1000003)
+            redis.call('ZADD', 'zset:large', i / 7, 'm' .. i)
+            redis.call('XADD', 'stream', i .. '-1', 'field', 'value' .. i, 'other', i)
+        end
+        redis.call('RPUSH', 'list', 'a', '1', '-5')
+        redis.call('HSET', 'hash', 'a', '1', 'b', 'two')
+        redis.call('SADD', 'set', 'a', '1')
+        redis.call('ZADD', 'zset', 1.5, 'a', '-inf', 'b')
+        redis.call('SET', 'long', string.rep('compressible ', 5000))
+        redis.call('SET', 'integer', -12345)
+        redis.call('SET', 'text', 'v\\0\\r\\n', 'PXAT', 33000000000000)
+        redis.call('PFADD', 'hll', 'a', 'b', 'c')
+        redis.call('HSET', 'hash:timed', 'a', '1', 'b', '2')
+        redis.call('HPEXPIREAT', 'hash:timed', 33000000000000, 'FIELDS', 1, 'a')
+        for i = 1, 600 do redis.call('HSET', 'hash:timed:large', 'f' .. i, i) end
+        redis.call('HPEXPIREAT', 'hash:timed:large', 33000000000000, 'FIELDS', 1, 'f7')
+        redis.call('XGROUP', 'CREATE', 'stream', 'group', '5')
+        redis.call('XREADGROUP', 'GROUP', 'group', 'consumer', 'COUNT', 3, 'STREAMS', 'stream', '>')
+        redis.call('XDEL', 'stream', '10-1')
+        redis.call('SELECT', 9)
+        redis.call('SET', 'elsewhere', 1)";
+    let done = client.command(&["EVAL", script, "0"]).unwrap();
+    assert!(!matches!(done, Value::Error(_)), "{done:?}");
+    let library = "#!lua name=lib\nredis.register_function('f', function() return 7 end)";
+    client.command(&["FUNCTION", "LOAD", library]).unwrap();
+}

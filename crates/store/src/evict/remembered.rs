@@ -26,6 +26,11 @@ impl Remembering {
         let epoch = self.epochs.get(self.chosen.place(table, hash).0);
         epoch.map_or(KEPT_NOTHING, |epoch| self.chosen.choice.kind.kept(field, *epoch))
     }
+
+    /// How likely a key is to be asked for soon, beside others, by what is known of it.
+    pub(crate) fn warmth(&self, kept: u32) -> u32 {
+        if kept == KEPT_NOTHING { 0 } else { self.chosen.choice.kind.warmth(kept) }
+    }
 }
 
 /// What the policy in force has learned.
@@ -38,7 +43,8 @@ pub struct Learned {
 }
 
 impl Keyspace {
-    /// What is needed to tell what is known of keys from now on. `None` where no policy has anything of them. The caller is exclusive.
+    /// What is needed to tell what is known of keys from now on. `None` where no policy has anything of them. What it tells is of one
+    /// moment where the caller is exclusive.
     pub(crate) fn remember(&self) -> Option<Remembering> {
         let chosen = self.eviction.chosen.lock().clone()?;
         if !chosen.choice.kind.has_fields() {

@@ -18,6 +18,8 @@ pub struct Terms {
     pub skips_modules: bool,
     /// The checksum at the end is looked at.
     pub sums: bool,
+    /// A cut ends behind an aux field of this name; empty for none.
+    pub stops_behind: &'static [u8],
 }
 
 /// What a file says that is not a key.
@@ -81,6 +83,8 @@ enum Next {
     Whole {
         is_key: bool,
     },
+    /// The aux field that a cut ends behind.
+    Stop,
     End,
 }
 
@@ -137,6 +141,12 @@ impl Cutter {
         self.keys
     }
 
+    /// The checksum of what was taken, where one is kept.
+    #[must_use]
+    pub fn sum(&self) -> Option<u64> {
+        self.sum.as_ref().map(crc64::Running::value)
+    }
+
     fn error(&self, ahead: usize, why: Why) -> FileError {
         FileError { at: self.at + ahead as u64, key: None, why }
     }
@@ -152,13 +162,14 @@ impl Cutter {
             return self.cut_header(bytes);
         }
         self.wanted = 1;
-        let (mut cut, mut is_last) = (0, false);
+        let (mut cut, mut is_last, mut is_stopped) = (0, false, false);
         let (first_db, keys_before) = (self.db, self.keys);
-        while !is_last {
+        while !is_last && !is_stopped {
             let rest = bytes.get(cut..).unwrap_or_default();
             let mut scan = Scan::new(rest);
             match self.record(&mut scan, rest, tell) {
                 Ok(Some(Next::Whole { is_key })) => self.keys += u64::from(is_key),
+                Ok(Some(Next::Stop)) => is_stopped = true,
                 Ok(Some(Next::End)) if cut == 0 => is_last = true,
                 Err(error) if cut == 0 => return Err(error),
                 Ok(Some(Next::End) | None) | Err(_) => break,
@@ -332,7 +343,11 @@ impl Cutter {
                 let (Ok(name), Ok(value)) = (reader.string(usize::MAX), reader.string(usize::MAX)) else {
                     return Ok(Err(Why::Bad("an aux field")));
                 };
+                let is_stop = !name.is_empty() && name == self.terms.stops_behind;
                 tell(About::Aux { name, value, keys_before: self.keys });
+                if is_stop {
+                    return Ok(Ok(Next::Stop));
+                }
             }
             opcode::LIBRARY => {
                 scan.string()?;

@@ -7,7 +7,7 @@ use crate::rdb::{Dumped, DumpedHash, Writer};
 use larder_values::collection::PackedLimits;
 use proptest::prelude::*;
 
-const TERMS: Terms = Terms { databases: 16, skips_modules: false, sums: true };
+const TERMS: Terms = Terms { databases: 16, skips_modules: false, sums: true, stops_behind: b"" };
 
 /// What a file says, in the order in which it says it.
 #[derive(Debug, Default, PartialEq)]

@@ -65,6 +65,7 @@ pub(super) fn persistence(host: &mut Host<'_>, lines: &mut Lines) {
         lines.add("loading_loaded_bytes", loading.loaded_bytes.load(Relaxed));
         lines.add("loading_loaded_perc", format_args!("{percent:.2}"));
         lines.add("loading_eta_seconds", seconds);
+        lines.add("loading_hot_served", u8::from(loading.is_partly_served()));
     }
 }
 
