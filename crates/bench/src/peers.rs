@@ -258,11 +258,13 @@ pub(crate) fn become_server(program: &Path, arguments: &[OsString]) -> Result<()
     Err(error).with_context(|| format!("cannot start {}", program.display()))
 }
 
-fn free_port() -> Result<u16> {
+/// A port of the loopback that nobody listens on.
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0)).context("no free port")?.local_addr()?.port())
 }
 
-fn fresh_directory() -> Result<PathBuf> {
+/// A new directory for temporary files.
+pub(crate) fn fresh_directory() -> Result<PathBuf> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     // Relaxed: the number only has to be a new one.
     let number = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -12,6 +12,7 @@ use crate::connection::Connection;
 use crate::journal::Journal;
 use crate::registry::Row;
 use crate::server::Answer;
+use crate::tracking::{Tracked, reader};
 use larder_acl::User;
 use larder_behind::Owner;
 use larder_commands::wait::Wait;
@@ -87,6 +88,8 @@ pub struct Kept {
     pub kind: Type,
     /// Whether a key that is gone, or of another type, ends it as well.
     pub until_gone: bool,
+    /// Who is to hear of changes of what it reads.
+    pub reader: Option<Arc<Tracked>>,
 }
 
 impl Kept {
@@ -103,6 +106,7 @@ impl Kept {
             awaited: wait.keys.clone(),
             kind: wait.kind,
             until_gone: wait.until_gone,
+            reader: reader(conn, row).cloned(),
         };
         for (index, word) in args.from(0).enumerate() {
             let rewritten = wait.rewritten.iter().find(|(at, _)| *at == index);

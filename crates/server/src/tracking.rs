@@ -12,7 +12,7 @@
 mod table;
 mod tell;
 
-pub use tell::{Invalidation, enter_reads};
+pub use tell::{Invalidation, enter_reads, enter_served, reader};
 
 use parking_lot::Mutex;
 use std::collections::BTreeMap;

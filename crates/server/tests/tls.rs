@@ -383,6 +383,37 @@ fn garbage_in_place_of_a_handshake_ends_its_connection_and_nothing_else() {
     drop(silent);
 }
 
+/// Whoever begins a handshake whose messages are announced long holds what has come of it, and no more than a message may have.
+#[test]
+fn handshakes_that_never_end_hold_little() {
+    let Some(tls) = tls(&["--tls-auth-clients", "no"]) else { return };
+    let mut client = tls.server.client();
+    let before = figure(&mut client, "used_memory");
+    // A ClientHello of 65,535 bytes, of which 48 KiB come, in records of 16 KiB.
+    let message = [&b"\x01\x00\xff\xff"[..], &[0; (48 << 10) - 4]].concat();
+    let mut records = Vec::new();
+    for part in message.chunks(16 << 10) {
+        records.extend([&b"\x16\x03\x01"[..], &(part.len() as u16).to_be_bytes(), part].concat());
+    }
+    let streams: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let mut stream = TcpStream::connect(("127.0.0.1", tls.port)).unwrap();
+            stream.write_all(&records).unwrap();
+            stream
+        })
+        .collect();
+    until("they are there", || figure(&mut client, "connected_clients") == 101);
+    std::thread::sleep(Duration::from_millis(200));
+    let held = figure(&mut client, "used_memory").saturating_sub(before) / 100;
+    assert!(held < 200_000, "{held} bytes are held for each");
+    // What comes beyond the greatest message ends it.
+    let longer = [&b"\x16\x03\x01\x40\x00\x01\x01\x00\x00"[..], &[0; 16_380]].concat();
+    throw(tls.port, &longer);
+    until("it has gone", || figure(&mut client, "connected_clients") == 101);
+    drop(streams);
+    until("all have gone", || figure(&mut client, "connected_clients") == 1);
+}
+
 fn has(program: &str) -> bool {
     let found = Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
     assert!(found || std::env::var_os("CI").is_none(), "{program} is missing: run ./scripts/fetch-peers");

@@ -12,6 +12,7 @@ mod memory;
 mod persistence;
 pub(crate) mod redis_benchmark;
 mod throughput;
+mod tls;
 pub(crate) mod trace_suite;
 
 pub(crate) mod document;
@@ -133,6 +134,8 @@ pub(crate) enum Suite {
     Memory,
     /// The real redis-benchmark.
     RedisBenchmark,
+    /// GET over TLS: CPU per operation, one thread.
+    Tls,
     /// A trace, look-aside, with a memory limit.
     Trace,
     /// Misses under memory limits, by policy.
@@ -190,6 +193,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
             Suite::Expiry => expiry::run(&cx)?,
             Suite::Memory => memory::run(&cx)?,
             Suite::RedisBenchmark => redis_benchmark::run(&cx)?,
+            Suite::Tls => tls::run(&cx)?,
             Suite::Trace => trace_suite::run(&cx, &args.trace, &args.servers.peers_dir)?,
             Suite::Eviction => eviction::run(&cx, &args.eviction)?,
             Suite::Persistence => persistence::run(&cx)?,

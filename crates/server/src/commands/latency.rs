@@ -10,13 +10,16 @@ use crate::registry::{HostCommand, HostRun, Row};
 use crate::server::Server;
 use larder_commands::spec::{Arg, Flags, Group};
 use larder_commands::{Args, Error, Spec};
+use std::cmp::Ordering;
 
 /// Columns of LATENCY GRAPH.
 const GRAPH_COLUMNS: usize = 80;
 /// Lines of LATENCY GRAPH.
 const GRAPH_ROWS: usize = 4;
 /// What a line of the graph draws for a low, middle and high value.
-const GRAPH_LEVELS: [char; 3] = ['_', '-', '`'];
+const GRAPH_LEVELS: [char; 3] = ['_', 'o', '#'];
+/// What it draws where the value is in a line above.
+const GRAPH_BAR: char = '|';
 
 /// `LATENCY subcommand`
 pub static LATENCY: HostCommand = HostCommand {
@@ -280,7 +283,11 @@ fn draw_chunk(chunk: &[(u64, u64)], low: u64, high: u64, now_secs: u64, text: &m
     for row in (0..GRAPH_ROWS).rev() {
         let drawn = chunk.iter().map(|(_, millis)| {
             let step = step_of(*millis);
-            if step / levels == row { GRAPH_LEVELS[step % levels] } else { ' ' }
+            match (step / levels).cmp(&row) {
+                Ordering::Less => ' ',
+                Ordering::Equal => GRAPH_LEVELS[step % levels],
+                Ordering::Greater => GRAPH_BAR,
+            }
         });
         text.extend(drawn);
         text.push('\n');
@@ -390,9 +397,14 @@ mod tests {
         assert_eq!(
             draw("command", &spikes(&[(65, 10), (98, 60), (100, 110)]), 100),
             format!(
-                "command - high 110 ms, low 10 ms (all time high 110 ms)\n{line}\n  `\n _ \n   \n_  \n   \n320\n5ss\ns  \n"
+                "command - high 110 ms, low 10 ms (all time high 110 ms)\n{line}\n  #\n _|\n ||\n_||\n   \n320\n5ss\ns  \n"
             )
         );
+        let values = [2, 20, 35, 5, 60, 80, 12, 100, 44, 3];
+        let samples: Vec<(u64, u64)> = values.into_iter().map(|millis| (100, millis)).collect();
+        let drawn = draw("command", &spikes(&samples), 100);
+        let bars: Vec<&str> = drawn.lines().skip(2).take(4).collect();
+        assert_eq!(bars, ["     _ #  ", "    o| |  ", "  o || |# ", "_#|_||o||_"]);
     }
 
     #[test]

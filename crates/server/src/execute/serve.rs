@@ -15,6 +15,7 @@ use crate::clock;
 use crate::connection::{Connection, Parked};
 use crate::registry::{Row, RowRun};
 use crate::server::{Answer, Message, Server, Work};
+use crate::tracking::enter_served;
 use larder_commands::wait::{AtOnce, Wait};
 use larder_commands::{Args, Ctx, Error, Limits};
 use larder_resp::{Output, Protocol, Reply};
@@ -208,14 +209,14 @@ impl Waiters<'_> {
             Begun::Elsewhere => return Looked::Later,
             Begun::Answered => return Looked::After,
         }
-        if !self.run_again(client, kept, held.lend(&mut places), local) {
+        if !self.run_again(client, kept, key.bytes, held.lend(&mut places), local) {
             self.server.blocked.put_back(client);
         }
         Looked::After
     }
 
-    /// Runs the command of a waiter on the shards that it gets. False where it goes on waiting.
-    fn run_again(self, client: u64, kept: &Kept, locked: Locked<'_>, local: &mut Local) -> bool {
+    /// Runs the command of a waiter on the shards that it gets, since a key has changed. False where it goes on waiting.
+    fn run_again(self, client: u64, kept: &Kept, key: &[u8], locked: Locked<'_>, local: &mut Local) -> bool {
         let RowRun::Keys(run) = kept.row.run else { return false };
         let is_allowed =
             if kept.user.is_free() { Ok(()) } else { self.check_access(client, kept, local.now.0) };
@@ -234,7 +235,11 @@ impl Waiters<'_> {
             let mut cx = Ctx::new(db, Reply::new(&mut out, kept.protocol), self.limits, (0, 0));
             let result = run(&mut cx, &kept.args());
             cx.db.local.effects.end_logged(kept.db, kept.args().from(0));
-            (result, cx.take_wait().is_some())
+            let waits = cx.take_wait().is_some();
+            if let Some(reader) = kept.reader.as_ref().filter(|_| !waits) {
+                enter_served(self.server, reader, kept.row, &kept.args(), key);
+            }
+            (result, waits)
         }));
         local.no_touch = no_touch;
         match answer {

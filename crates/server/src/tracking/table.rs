@@ -79,6 +79,23 @@ impl Table {
         self.items.fetch_add(1, Relaxed);
     }
 
+    /// Takes out that a client has read a key, whose shard the caller has locked. Whether it had.
+    pub(super) fn leave(&self, key: &[u8], tracked: &Arc<Tracked>, followed: &Followed) -> bool {
+        let mut part = self.part(key).lock();
+        let Some(readers) = part.get_mut(key) else { return false };
+        let Some(at) = readers.iter().position(|reader| Arc::ptr_eq(&reader.tracked, tracked)) else {
+            return false;
+        };
+        readers.remove(at);
+        self.items.fetch_sub(1, Relaxed);
+        if readers.is_empty() {
+            part.remove(key);
+            self.keys.fetch_sub(1, Relaxed);
+            followed.remove_copied(key);
+        }
+        true
+    }
+
     /// Who has read a key before it changed at a time. They leave the table, unless they have read it again since.
     pub(super) fn take(&self, key: &[u8], at: u64, followed: &Followed) -> Told {
         let mut told = Told::new();

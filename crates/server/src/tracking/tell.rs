@@ -72,6 +72,13 @@ impl Invalidation {
 }
 
 impl Server {
+    /// Notes that a client has read all keys of a command.
+    fn enter_all(&self, tracked: &Arc<Tracked>, row: &Row, args: &Args<'_>) {
+        for key in keys_of(row.spec, args).unwrap_or_default() {
+            self.tracking.table.enter(args.get(key.index as usize), tracked, &self.keyspace.followed);
+        }
+    }
+
     /// Sends news to the worker of whoever is to be told, or gives them to `own`, if that is it.
     fn tell(&self, tracked: &Tracked, news: News, own: &mut dyn FnMut(&Invalidation) -> bool) {
         let (redirect, _) = tracked.redirect();
@@ -139,17 +146,31 @@ impl Server {
     }
 }
 
-/// Notes what a command has read for a client that tracks. The shards of its keys are locked.
-pub fn enter_reads(server: &Server, conn: &Connection, row: &Row, args: &Args<'_>) {
-    let Some(tracked) = &conn.tracked else { return };
+/// Whoever is to hear of changes of what a command reads.
+pub fn reader<'c>(conn: &'c Connection, row: &Row) -> Option<&'c Arc<Tracked>> {
+    let tracked = conn.tracked.as_ref()?;
     let Mode { broadcast, opt_in, opt_out, .. } = tracked.mode();
     let is_left_out = opt_in && !conn.is_caching || opt_out && conn.is_caching;
-    if broadcast || is_left_out || !row.has(Flags::READONLY) {
+    (!broadcast && !is_left_out && row.has(Flags::READONLY)).then_some(tracked)
+}
+
+/// Notes what a command has read for a client that tracks. The shards of its keys are locked.
+pub fn enter_reads(server: &Server, conn: &Connection, row: &Row, args: &Args<'_>) {
+    if let Some(tracked) = reader(conn, row) {
+        server.enter_all(tracked, row, args);
+    }
+}
+
+/// The same for a command that waited, and was served because `changed` has changed: the client is told of that before what the
+/// command answers, and not behind it, so that it may keep what it is given.
+pub fn enter_served(server: &Server, tracked: &Arc<Tracked>, row: &Row, args: &Args<'_>, changed: &[u8]) {
+    if !tracked.is_on() {
         return;
     }
-    for key in keys_of(row.spec, args).unwrap_or_default() {
-        server.tracking.table.enter(args.get(key.index as usize), tracked, &server.keyspace.followed);
+    if server.tracking.table.leave(changed, tracked, &server.keyspace.followed) {
+        server.tell(tracked, News::Keys(Arc::new([changed.into()])), &mut |_| false);
     }
+    server.enter_all(tracked, row, args);
 }
 
 impl Core {
