@@ -34,30 +34,60 @@ const TIME_MAX: i64 = i64::MAX / 2000;
 /// Buckets looked through at a time for copies to drop.
 const DROP_BUCKETS: usize = 64;
 
-/// Which write-through of a key began last.
+/// Which write-through of a key its store took last, where that is known: one that began while no other was under way, and before
+/// any other.
 #[derive(Debug)]
 pub struct Marks {
-    last: Box<[AtomicU64]>,
+    /// By hash: how many are under way, and the mark of the last; 0 where several were at once.
+    slots: Box<[AtomicU64]>,
     next: AtomicU64,
 }
 
+/// One write under way, above the bits of a mark.
+const ONE: u64 = 1 << 40;
+
 impl Default for Marks {
     fn default() -> Self {
-        Marks { last: (0..MARKS).map(|_| AtomicU64::new(0)).collect(), next: AtomicU64::new(1) }
+        Marks { slots: (0..MARKS).map(|_| AtomicU64::new(0)).collect(), next: AtomicU64::new(1) }
     }
 }
 
 impl Marks {
-    /// Notes that a write begins.
-    fn begin(&self, hash: u64) -> u64 {
-        let mark = self.next.fetch_add(1, Relaxed);
-        self.last[hash as usize % MARKS].store(mark, Relaxed);
-        mark
+    /// Notes that a write of keys begins: the mark of each of them. It is under way until the other is dropped.
+    fn begin(&self, hashes: impl Iterator<Item = u64>) -> (Vec<u64>, UnderWay<'_>) {
+        let mark = self.next.fetch_add(1, Relaxed) % ONE;
+        let mut under_way = UnderWay { marks: self, slots: SmallVec::new() };
+        let marks = hashes.map(|hash| {
+            let slot = hash as usize % MARKS;
+            if !under_way.slots.contains(&slot) {
+                under_way.slots.push(slot);
+                let enter = |state: u64| {
+                    let is_only = state < ONE;
+                    Some((state - state % ONE) + ONE + if is_only { mark } else { 0 })
+                };
+                // Relaxed: whatever is decided by a slot is decided by it alone.
+                _ = self.slots[slot].fetch_update(Relaxed, Relaxed, enter);
+            }
+            mark
+        });
+        (marks.collect(), under_way)
     }
 
-    /// Whether no other write began since.
+    /// Whether no other write was under way when this one began, and none began since.
     pub(super) fn is_last(&self, hash: u64, mark: u64) -> bool {
-        self.last[hash as usize % MARKS].load(Relaxed) == mark
+        self.slots[hash as usize % MARKS].load(Relaxed) % ONE == mark
+    }
+}
+
+/// A write of keys of which it is not known yet when their store takes it.
+struct UnderWay<'m> {
+    marks: &'m Marks,
+    slots: SmallVec<[usize; 1]>,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.slots.iter().for_each(|slot| _ = self.marks.slots[*slot].fetch_sub(ONE, Relaxed));
     }
 }
 
@@ -295,7 +325,7 @@ impl Core {
             Error::custom(format!("SOURCEDOWN there is no source '{}'", first.route.source))
         })?;
         let runtime = through.runtime().map_err(|text| Error::custom(format!("ERR {text}")))?;
-        let marks: Vec<u64> = routed.iter().map(|routed| through.marks.begin(routed.hash)).collect();
+        let (marks, under_way) = through.marks.begin(routed.iter().map(|routed| routed.hash));
         let ticket = self.server.next_ticket();
         let loading = conn.loading.get_or_insert_default();
         (loading.ticket, loading.left) = (ticket, 1);
@@ -308,6 +338,7 @@ impl Core {
             let statements: Vec<(&Template, Vec<Parameter>)> =
                 statements.iter().map(|(statement, values)| (statement, values.clone())).collect();
             let result = source.write(&statements).await;
+            drop(under_way);
             let brought = match &result {
                 Ok(rows) => {
                     let keys = if fields.is_none() { keys.clone() } else { Vec::new() };
@@ -580,4 +611,33 @@ fn check_options(args: &Args<'_>, route: &Route) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_is_the_last_where_no_other_was_beside_it_or_behind_it() {
+        let all = Marks::default();
+        let begin = |hash: u64| all.begin([hash].into_iter());
+        let (first, under_way) = begin(7);
+        assert!(all.is_last(7, first[0]));
+        drop(under_way);
+        assert!(all.is_last(7, first[0]), "until another begins");
+        let (second, under_way) = begin(7);
+        let (third, beside) = begin(7);
+        assert!(![first[0], second[0], third[0]].iter().any(|mark| all.is_last(7, *mark)));
+        drop(under_way);
+        let (fourth, behind) = begin(7);
+        drop(beside);
+        assert!(!all.is_last(7, fourth[0]), "the third was under way");
+        // Of one key that is written twice, the other keys, and what begins alone again.
+        let (twice, under_way) = all.begin([8, 9, 8].into_iter());
+        assert!(all.is_last(8, twice[0]) && all.is_last(8, twice[2]) && all.is_last(9, twice[1]));
+        drop(under_way);
+        drop(behind);
+        let (alone, _under_way) = begin(7);
+        assert!(all.is_last(7, alone[0]));
+    }
 }
