@@ -71,6 +71,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "larder-policy",
             "larder-resp",
             "larder-script",
+            "larder-server",
             "larder-source",
             "larder-source-mysql",
             "larder-store",
