@@ -89,6 +89,11 @@ pub fn packets(data: &[u8]) {
     larder_source_mysql::fuzz::fuzz_packets(data);
 }
 
+/// A pattern of Lua matches the same where it can be ended and where it can't.
+pub fn patterns(data: &[u8]) {
+    larder_script::fuzz::fuzz_patterns(data);
+}
+
 /// Whatever lies in an RDB file's place, the same is found or refused however it arrives, and each value holds what its type promises.
 pub fn rdb_file(data: &[u8]) {
     larder_persist::fuzz::fuzz_rdb_file(data);
@@ -153,6 +158,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("memcached", memcached),
     ("packed", packed),
     ("packets", packets),
+    ("patterns", patterns),
     ("rdb_file", rdb_file),
     ("request", request),
     ("restore", restore),

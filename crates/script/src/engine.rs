@@ -13,7 +13,7 @@ use ask::{Ask, HOST, Way};
 use functions::Functions;
 
 use crate::convert::{Bounds, Names, write_value};
-use crate::libs;
+use crate::libs::{self, patterns::GoOn};
 use crate::redis_api::{self, Runs, error_text, place_above, text_of};
 use crate::sandbox;
 use crate::source::{self, Nature, Results};
@@ -187,6 +187,8 @@ impl Engine {
         slot.raw_set("compiled", &compiled)?;
         let api = redis_api::install(&lua, &slot, ask.ways(&lua)?, &shared, info)?;
         lua.set_app_data(libs::OutputMax(info.memory_max));
+        let of_state = Rc::clone(&shared);
+        lua.set_app_data(GoOn(Rc::new(move |lua| ask_host(lua, &of_state))));
         libs::install(&lua)?;
         let globals = lua.globals();
         globals.raw_set("redis", &api.redis)?;
@@ -445,11 +447,9 @@ impl Engine {
         let (shared, memory_max) = (Rc::clone(&self.shared), self.memory_max);
         let every = HookTriggers::new().every_nth_instruction(TICK_INSTRUCTIONS);
         self.lua.set_global_hook(every, move |lua, _| {
-            if HOST.is_set() && HOST.with(|host| host.0.tick()) == Verdict::Stop {
-                stop(lua, &shared)?;
-            }
+            let asked = ask_host(lua, &shared);
             lua.set_memory_limit(memory_max)?;
-            if shared.is_stopped.get() { Err(mlua::Error::runtime("stopped")) } else { Ok(VmState::Continue) }
+            asked.map(|()| VmState::Continue)
         })
     }
 
@@ -459,6 +459,14 @@ impl Engine {
         let _ = self.lua.set_memory_limit(0);
         self.ask.tidy_up();
     }
+}
+
+/// Asks the host whether a script goes on, and ends it where it does not.
+fn ask_host(lua: &Lua, shared: &Shared) -> mlua::Result<()> {
+    if HOST.is_set() && HOST.with(|host| host.0.tick()) == Verdict::Stop {
+        stop(lua, shared)?;
+    }
+    if shared.is_stopped.get() { Err(mlua::Error::runtime("stopped")) } else { Ok(()) }
 }
 
 /// Ends a script: from now on every instruction is an error, so that it can catch none of them.

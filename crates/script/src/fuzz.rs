@@ -60,7 +60,53 @@ local function layout(format, data)
     end
     pcall(struct.pack, format, #data, data, 2.5, data, -1, data, 1e300, data)
 end
-return json, pack, layout
+
+local function same_results(one, other)
+    if not one[1] and not other[1] then
+        -- A place may stand in front.
+        return other[2]:sub(-#one[2]) == one[2]
+    end
+    local count = table.maxn(one)
+    if count ~= table.maxn(other) then return false end
+    for i = 1, count do
+        if one[i] ~= other[i] then return false end
+    end
+    return true
+end
+
+local function all_of(gmatch, subject, pattern)
+    local all = {}
+    for a, b in gmatch(subject, pattern) do
+        all[#all + 1] = tostring(a) .. '|' .. tostring(b)
+        if #all > 100 then error('it never ends') end
+    end
+    return table.concat(all, ';')
+end
+
+local function patterns(long, own, pattern, text, subject, start)
+    local function compare(name, call, ...)
+        local one, other = { pcall(call, own, ...) }, { pcall(call, long, ...) }
+        if not same_results(one, other) then
+            local told = { name, table.concat({ tostring(one[2]), tostring(one[3]) }, ' '),
+                table.concat({ tostring(other[2]), tostring(other[3]) }, ' ') }
+            error(table.concat(told, ' / '), 0)
+        end
+    end
+    for _, from in ipairs({ 1, start, -start }) do
+        compare('find', function(by) return by.find(subject, pattern, from) end)
+        compare('match', function(by) return by.match(subject, pattern, from) end)
+    end
+    compare('plain', function(by) return by.find(subject, pattern, start, true) end)
+    compare('gmatch', function(by) return all_of(by.gmatch, subject, pattern) end)
+    compare('gsub', function(by) return by.gsub(subject, pattern, text) end)
+    compare('gsub few', function(by) return by.gsub(subject, pattern, text, start) end)
+    local kinds = { a = 'X', b = 1, c = false, d = {} }
+    compare('gsub table', function(by) return by.gsub(subject, pattern, kinds) end)
+    compare('gsub function', function(by)
+        return by.gsub(subject, pattern, function(a, b) return kinds[a] or b and a .. '!' end, start + 1)
+    end)
+end
+return json, pack, layout, patterns
 "#;
 
 struct State {
@@ -68,6 +114,7 @@ struct State {
     json: Function,
     pack: Function,
     layout: Function,
+    patterns: Function,
 }
 
 thread_local! {
@@ -76,9 +123,13 @@ thread_local! {
 
 fn state() -> mlua::Result<State> {
     let lua = Lua::new();
+    // First: the functions that it replaces are LuaJIT's.
+    let (long, own) = libs::patterns::install(&lua)?;
     libs::install(&lua)?;
-    let (json, pack, layout) = lua.load(ROUND_TRIPS).set_name("=round_trips").eval()?;
-    Ok(State { lua, json, pack, layout })
+    let (json, pack, layout, patterns): (_, _, _, Function) =
+        lua.load(ROUND_TRIPS).set_name("=round_trips").eval()?;
+    let patterns = patterns.bind((long, own))?;
+    Ok(State { lua, json, pack, layout, patterns })
 }
 
 /// Calls one of the functions above.
@@ -106,6 +157,25 @@ pub fn fuzz_struct(bytes: &[u8]) {
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
     let (format, data) = bytes.split_at(end);
     call(|state| &state.layout, &[format, data.get(1..).unwrap_or_default()]);
+}
+
+/// A pattern, a replacement and the start on lines of their own, and a subject: where it can be ended and where it can't, to match has
+/// the same results.
+pub fn fuzz_patterns(bytes: &[u8]) {
+    /// More of them, and LuaJIT's functions take too long.
+    const BYTES_MAX: usize = 14;
+    let mut lines = bytes.splitn(4, |byte| *byte == b'\n');
+    let mut line = || {
+        let line = lines.next().unwrap_or_default();
+        line.get(..BYTES_MAX).unwrap_or(line)
+    };
+    let (pattern, text, start, subject) = (line(), line(), line().len(), line());
+    STATE.with(|state| {
+        let string = |text| state.lua.create_string(text).expect("a string can be made");
+        let called = state.patterns.call::<()>((string(pattern), string(text), string(subject), start));
+        let told = called.map_err(|error| error.to_string());
+        assert_eq!(told, Ok(()), "{}", bytes.escape_ascii());
+    });
 }
 
 /// What Lua takes it also takes when it is prepared, on as many lines.

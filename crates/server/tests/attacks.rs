@@ -12,7 +12,7 @@ use larder_testkit::client::encode;
 use larder_testkit::{Client, Server, Value};
 use scenario::{figure, get, larder, ok, resident_bytes, until};
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 /// What no attack may make the server take, in bytes of resident memory.
@@ -177,15 +177,22 @@ fn numbers_beyond_all_measure_are_refused_or_mean_little() {
 
 #[test]
 fn requests_that_never_end_take_what_has_come_of_them() {
-    let (server, mut client) = begin(&["--timeout", "1"]);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (server, mut client) = begin(&["--timeout", "1", "--memcached-port", &port.to_string()]);
+    let memcached = format!("127.0.0.1:{port}");
     let streams: Vec<TcpStream> = (0..200)
         .map(|number: usize| {
-            let mut stream = TcpStream::connect(server.address()).unwrap();
-            let start: &[u8] = match number % 4 {
+            let address = if number % 8 < 4 { server.address() } else { memcached.clone() };
+            let mut stream = TcpStream::connect(address).unwrap();
+            let start: &[u8] = match number % 8 {
                 0 => b"*1000000\r\n$400000000\r\n",
                 1 => b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$500000000\r\nabc",
                 2 => b"GET ",
-                _ => b"*",
+                3 => b"*",
+                4 => b"set k 0 0 500000000\r\nabc",
+                5 => b"ms k 500000000\r\nabc",
+                6 => b"get ",
+                _ => b"",
             };
             stream.write_all(start).unwrap();
             stream
@@ -297,6 +304,220 @@ fn payloads_for_libraries_of_scripts_end_in_errors() {
         reply.unwrap_or_else(|error| panic!("{script}: {error}"));
         assert_eq!(get(&mut client, "kept"), "safe", "{script}");
     }
+    is_well(&server, &mut client);
+}
+
+/// What was once a way out of the sandbox, or into memory, in Redis or another server with Lua: the names are those of the reports. Each
+/// answers what nothing was gained by, or an error.
+const KNOWN_ESCAPES: &[(&str, &str, &str)] = &[
+    // Bytecode that breaks the machine's own rules.
+    (
+        "CVE-2015-4335",
+        "return tostring(loadstring(string.dump(function() return 1 end)))",
+        "nil|unable to dump",
+    ),
+    ("CVE-2015-4335", "return tostring((loadstring('\\27Lua')))", "nil"),
+    ("CVE-2015-4335", "return tostring((loadstring('\\27LJ')))", "nil"),
+    // A library that a distribution forgot to take away.
+    (
+        "CVE-2022-0543",
+        "return type(rawget(_G, 'package')) .. type(rawget(_G, 'io')) .. type(rawget(_G, 'debug'))",
+        "nilnilnil",
+    ),
+    (
+        "CVE-2022-0543",
+        "return package.loadlib('/usr/lib/x86_64-linux-gnu/liblua5.1.so.0', 'luaopen_io')",
+        "nonexistent global",
+    ),
+    (
+        "LuaJIT",
+        "return type(rawget(_G, 'ffi')) .. type(rawget(_G, 'jit')) .. type(rawget(_G, 'require'))",
+        "nilnilnil",
+    ),
+    ("LuaJIT", "return 1LL", "malformed number"),
+    // What others run is not to be changed: globals, libraries, what all values of a type share.
+    ("CVE-2022-24735", "redis.call = function() return 'mine' end return 'changed'", "readonly table"),
+    ("CVE-2022-24735", "_G.redis = {} return 'changed'", "readonly table"),
+    ("CVE-2022-24735", "rawset(redis, 'call', 1) return 'changed'", "readonly table"),
+    (
+        "CVE-2022-24735",
+        "setmetatable(_G, {__index = function() return 1 end}) return 'changed'",
+        "readonly table",
+    ),
+    ("CVE-2022-24735", "table.insert(redis, 1) return 'changed'", "readonly table"),
+    (
+        "CVE-2025-46818",
+        "getmetatable('').__index = function() return 1 end return 'changed'",
+        "readonly table",
+    ),
+    ("CVE-2025-46818", "getmetatable('').__index.upper = 1 return 'changed'", "readonly table"),
+    ("CVE-2025-46818", "rawset(getmetatable(''), '__index', 1) return 'changed'", "readonly table"),
+    (
+        "CVE-2025-46818",
+        "return tostring(getmetatable(nil)) .. tostring(getmetatable(1)) .. tostring(getmetatable(print == nil))",
+        "nilnilnil|nonexistent",
+    ),
+    ("sandbox", "setfenv(1, {}) return 'changed'", "nonexistent global"),
+    ("sandbox", "return getfenv(0)", "nonexistent global"),
+    ("sandbox", "newproxy(true) return 'changed'", "nonexistent global"),
+    ("sandbox", "loadstring('redis = 1')() return 'changed'", "readonly table"),
+    ("sandbox", "cjson.encode = 1 return 'changed'", "readonly table"),
+    // Numbers and lengths that wrap around.
+    (
+        "CVE-2018-11218",
+        "local t = {} for i = 1, 20 do t = {t, t} end return #cmsgpack.pack(t) > 0 and 'packed'",
+        "packed",
+    ),
+    ("CVE-2018-11219", "return struct.unpack('>I2147483648', 'x')", "integral size|limits"),
+    ("CVE-2020-14147", "return struct.pack('>I2147483648', '10')", "integral size|limits"),
+    ("CVE-2020-14147", "return struct.unpack('c2147483649', '10')", "integral size overflow"),
+    ("CVE-2021-32626", "return cmsgpack.unpack(string.rep('\\145', 1000000))", "stack overflow"),
+    ("CVE-2022-24834", "local s = string.rep('\\1', 9000000) return tostring(#cjson.encode(s))", "54000002"),
+    ("CVE-2024-31449", "return bit.tohex(1, -2147483648)", "00000001"),
+    ("CVE-2025-46817", "return unpack({0, 0}, -2147483648, 2147483647)", "too many results"),
+    ("CVE-2025-46817", "return unpack({'x'}, 2147483647, 2147483648)", "too many results|-1|"),
+    // Reading behind the source's end, and of what the collector has freed.
+    ("CVE-2025-46819", "return [=================", "invalid long string|unfinished"),
+    ("CVE-2025-46819", "return '\\x", "invalid escape|unfinished string"),
+    (
+        "CVE-2025-49844",
+        "for i = 1, 2000 do loadstring(string.rep('x', i), string.rep('n', 9000) .. i) collectgarbage('step') end return 'freed'",
+        "freed",
+    ),
+    (
+        "CVE-2024-46981",
+        "local t = setmetatable({}, {__gc = function() redis.call('set', 'kept', 'x') end}) t = nil collectgarbage() return 'freed'",
+        "freed",
+    ),
+    (
+        "CVE-2024-46981",
+        "local t = setmetatable({}, {__mode = 'kv'}) for i = 1, 1e5 do t[{}] = {} end collectgarbage() return 'freed'",
+        "freed",
+    ),
+];
+
+/// All scripts of a worker run in one state: what a user leaves there would be found by others.
+#[test]
+fn known_escapes_from_lua_lead_nowhere() {
+    let (server, mut client) = begin(&["--threads", "1"]);
+    let script =
+        "return {redis.call('GET', KEYS[1]), ('x'):upper(), cjson.encode({1}), type(redis), tostring(nil)}";
+    let of_another = |client: &mut Client| client.command(&["EVAL", script, "1", "kept"]).unwrap();
+    let before = of_another(&mut client);
+    ok(&mut client, "ACL SETUSER mallory on >pw ~mine:* +@scripting +get +set");
+    let mut mallory = server.client();
+    ok(&mut mallory, "AUTH mallory pw");
+    mallory.set_reply_timeout(Duration::from_secs(60)).unwrap();
+    for (name, script, answers) in KNOWN_ESCAPES {
+        let reply =
+            mallory.command(&["EVAL", script, "0"]).unwrap_or_else(|error| panic!("{script}: {error}"));
+        let told = reply.text();
+        assert!(answers.split('|').any(|answer| told.contains(answer)), "{name}: {script}: {told}");
+        assert_eq!(of_another(&mut client), before, "{name}: {script}");
+    }
+    is_well(&server, &mut client);
+}
+
+/// A small script may be large once it is compiled, or once it is answered; nobody waits for long, and who waits can end it.
+#[test]
+fn scripts_that_explode_are_refused_or_ended() {
+    let (server, mut client) = begin(&["--busy-reply-threshold", "50"]);
+    let mut asker = server.client();
+    asker.set_reply_timeout(Duration::from_secs(60)).unwrap();
+    for (head, part, count, tail) in [
+        ("return ", "(", 1_000_000, ""),
+        ("return ", "{", 1_000_000, ""),
+        ("return ", "not ", 1_000_000, "1"),
+        ("return ", "function() return ", 300_000, ""),
+        ("return ", "return ", 1_000_000, ""),
+        ("return 1", "^1", 1_000_000, ""),
+        ("", "if x then ", 300_000, ""),
+        ("if 1 then ", "elseif 1 then ", 500_000, "end"),
+        ("return 1", " and 1", 1_000_000, ""),
+        ("local function f() ", "arg = pcall return pcall(1) ", 300_000, "end"),
+        ("", "function f(...) arg=1 ", 200_000, ""),
+        ("", "goto a ", 500_000, ""),
+    ] {
+        let script = format!("{head}{}{tail}", part.repeat(count));
+        let reply = asker.command(&["EVAL", &script, "0"]);
+        let reply = reply.unwrap_or_else(|error| panic!("{head}{part}..: {error}"));
+        assert!(reply.is_error(), "{head}{part}..: {reply:?}");
+    }
+    for script in [
+        "local t = {} for i = 1, 60 do t = {t, t} end return t",
+        "local t = {} t[1], t[2] = t, t return t",
+        "redis.setresp(3) local t = {} for i = 1, 60 do t = {map = {a = t, b = t}} end return t",
+    ] {
+        asker.send(&["EVAL", script, "0"]).unwrap();
+        until("it can be ended", || client.run("SCRIPT KILL").unwrap().text() == "OK");
+        let told = asker.read().unwrap().text();
+        assert!(told.contains("killed by user"), "{script}: {told:.100}");
+    }
+    is_well(&server, &mut client);
+}
+
+/// Patterns that a simple matcher takes for ever for, or falls over: CVE-2022-36021 and CVE-2024-31228.
+#[test]
+fn patterns_take_no_time() {
+    let (server, mut client) = begin(&[]);
+    let name = "a".repeat(8_000);
+    let patterns = [
+        format!("{}b", "*a".repeat(4_000)),
+        format!("{}b", "a*".repeat(4_000)),
+        format!("{}b", "*?".repeat(4_000)),
+        format!("*{}", "[a-z]*".repeat(2_000)),
+        format!("*{}", "[^".repeat(4_000)),
+        format!("{}b", "*".repeat(8_000)),
+    ];
+    client.command(&["SET", &name, "1"]).unwrap();
+    let mut asker = server.client();
+    asker.set_reply_timeout(Duration::from_secs(20)).unwrap();
+    for pattern in &patterns {
+        for words in [
+            &["KEYS", pattern][..],
+            &["SCAN", "0", "MATCH", pattern, "COUNT", "1000"],
+            &["CONFIG", "GET", pattern],
+            &["PUBSUB", "CHANNELS", pattern],
+            &["FUNCTION", "LIST", "LIBRARYNAME", pattern],
+            &["ACL", "SETUSER", "mallory", "resetkeys", &format!("~{pattern}")],
+            &["ACL", "DRYRUN", "mallory", "GET", &name],
+            &["COMMAND", "LIST", "FILTERBY", "PATTERN", pattern],
+        ] {
+            asker.command(words).unwrap_or_else(|error| panic!("{} {:.20}: {error}", words[0], pattern));
+        }
+        let mut subscriber = server.client();
+        subscriber.command(&["PSUBSCRIBE", pattern]).unwrap();
+        asker.command(&["PUBLISH", &name, "x"]).unwrap();
+    }
+    is_well(&server, &mut client);
+}
+
+/// Strangers who say who they are, and are wrong: however long their names, what is kept of them is little.
+#[test]
+fn failed_logins_leave_little_behind() {
+    let (server, mut client) = begin(&[]);
+    ok(&mut client, "CONFIG SET requirepass secret");
+    let before = figure(&mut client, "used_memory");
+    let strangers: Vec<Client> = (0..20)
+        .map(|number| {
+            let mut stranger = server.client();
+            for round in 0..50 {
+                let name = format!("{number}:{round}:{}", "x".repeat(16_000));
+                let reply = stranger.command(&["AUTH", &name, &name]).unwrap();
+                assert!(reply.text().starts_with("WRONGPASS"), "{reply:?}");
+                let reply = stranger.command(&["HELLO", "3", "AUTH", &name, &name]).unwrap();
+                assert!(reply.text().starts_with("WRONGPASS"), "{reply:?}");
+            }
+            // And they stay, in the middle of the longest request that they may send.
+            let part = [&b"*10\r\n"[..], &encode(&["x".repeat(16_000)])[4..].repeat(9)].concat();
+            stranger.send_raw(&part).unwrap();
+            stranger
+        })
+        .collect();
+    let kept = figure(&mut client, "used_memory").saturating_sub(before);
+    // 128 lines of the log of access control, and twenty requests that are not whole.
+    assert!(kept < 128 * 40_000 + 20 * 400_000, "{kept} bytes are kept of strangers");
+    drop(strangers);
     is_well(&server, &mut client);
 }
 
@@ -427,6 +648,68 @@ fn a_user_gets_by_its_rules_in_no_way() {
     let reply = mallory.read_within(Duration::from_millis(200)).unwrap_or(None);
     assert!(reply.as_ref().is_none_or(is_refused), "{reply:?}");
     assert_eq!(client.run("LLEN kept:list").unwrap(), Value::Integer(1));
+    is_well(&server, &mut client);
+}
+
+/// Who waits is asked for its rights to everything when it is served, and is gone when its user is.
+#[test]
+fn who_waits_keeps_no_rights_that_were_taken() {
+    let (server, mut client) = begin(&[]);
+    client.run("XGROUP CREATE all:stream g 0 MKSTREAM").unwrap();
+    // What waits, what is taken from it, and what would serve it.
+    for (wait, rules, served, left) in [
+        (
+            "BLMOVE all:list all:other LEFT LEFT 0",
+            "resetkeys ~all:list",
+            "RPUSH all:list secret",
+            "LLEN all:list",
+        ),
+        ("BLMOVE all:list all:other LEFT LEFT 0", "-blmove", "RPUSH all:list secret", "LLEN all:list"),
+        ("BRPOPLPUSH all:list all:other 0", "resetkeys ~all:other", "RPUSH all:list secret", "LLEN all:list"),
+        (
+            "BLMPOP 0 2 all:none all:list LEFT",
+            "resetkeys ~all:none",
+            "RPUSH all:list secret",
+            "LLEN all:list",
+        ),
+        ("BZPOPMIN all:zset 0", "resetkeys", "ZADD all:zset 1 secret", "ZCARD all:zset"),
+        ("BZMPOP 0 1 all:zset MIN", "-@all", "ZADD all:zset 1 secret", "ZCARD all:zset"),
+        ("XREAD BLOCK 0 STREAMS all:stream $", "resetkeys", "XADD all:stream * a secret", "XLEN all:stream"),
+        (
+            "XREADGROUP GROUP g c BLOCK 0 STREAMS all:stream >",
+            "resetkeys",
+            "XADD all:stream * a secret",
+            "XLEN all:stream",
+        ),
+    ] {
+        ok(&mut client, "ACL SETUSER mallory reset on >pw ~all:* +@all");
+        let mut mallory = server.client();
+        ok(&mut mallory, "AUTH mallory pw");
+        mallory.send_raw(&encode(&words_of(wait))).unwrap();
+        until("it waits", || figure(&mut client, "blocked_clients") == 1);
+        ok(&mut client, &format!("ACL SETUSER mallory {rules}"));
+        client.run(served).unwrap();
+        let reply = mallory.read_within(Duration::from_millis(100)).unwrap_or(None);
+        assert!(reply.as_ref().is_none_or(is_refused), "{wait}, {rules}: {reply:?}");
+        assert_eq!(client.run(left).unwrap(), Value::Integer(1), "{wait}, {rules}");
+        drop(mallory);
+        until("it is gone", || figure(&mut client, "blocked_clients") == 0);
+        client.run("DEL all:list all:other all:zset").unwrap();
+        client.run("XTRIM all:stream MAXLEN 0").unwrap();
+    }
+    // Without its user a connection ends, in the middle of a transaction or a wait as well.
+    for begun in ["MULTI", "BLPOP all:list 0", "SUBSCRIBE news"] {
+        ok(&mut client, "ACL SETUSER mallory reset on >pw ~all:* &* +@all");
+        let mut mallory = server.client();
+        ok(&mut mallory, "AUTH mallory pw");
+        mallory.send_raw(&encode(&words_of(begun))).unwrap();
+        until("it has begun", || client.run("CLIENT LIST").unwrap().text().contains("user=mallory"));
+        assert_eq!(client.run("ACL DELUSER mallory").unwrap(), Value::Integer(1));
+        until("it is shown out", || !client.run("CLIENT LIST").unwrap().text().contains("user=mallory"));
+        client.run("RPUSH all:list secret").unwrap();
+        assert_eq!(client.run("LLEN all:list").unwrap(), Value::Integer(1), "{begun}");
+        client.run("DEL all:list").unwrap();
+    }
     is_well(&server, &mut client);
 }
 

@@ -247,25 +247,71 @@ fn scripts_that_roam_after_they_wrote_do_not_wait_for_ever() {
     assert!(start.elapsed() < Duration::from_secs(30), "{failed} of 80 failed");
 }
 
+/// A figure of INFO's section on memory.
+fn memory(client: &mut Client, name: &str) -> u64 {
+    let info = client.run("INFO memory").unwrap().text();
+    let found = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok());
+    found.unwrap_or_else(|| panic!("INFO has no {name}"))
+}
+
 #[test]
 fn a_script_that_allocates_without_end_leaves_the_server_healthy() {
     let server = start("2");
     let mut client = server.client();
-    let error = notation(&eval(
-        &mut client,
+    client.run("SET other kept").unwrap();
+    client.run("SETRANGE large 1000000 x").unwrap();
+    for endless in [
         "local t = {} while true do t[#t + 1] = string.rep('x', 1000000) .. #t end",
-        &["0"],
-    ));
-    assert!(error.contains("not enough memory"), "{error}");
-    assert_eq!(notation(&eval(&mut client, "return 1", &["0"])), ":1");
-    let used: u64 = client
-        .run("INFO memory")
-        .unwrap()
-        .text()
-        .lines()
-        .find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok())
-        .unwrap();
-    assert!(used < 64 << 20, "{used}");
+        "local s = string.rep('x', 1000) while true do s = s .. s end",
+        "return string.rep('x', 600 * 2^20)",
+        "return #string.rep('x', 400 * 2^20)",
+        "local t = {} while true do t[#t + 1] = {t, #t} end",
+        "local t = {} for i = 1, 600 do t[i] = string.rep('x', 2^20) .. i end return table.concat(t)",
+        "local t = {} while true do t[#t + 1] = redis.call('GETRANGE', KEYS[1], 0, -1) .. #t end",
+        // Whatever it catches, there is no more for it.
+        "local t = {} while true do if not pcall(function() t[#t + 1] = string.rep('x', 2^20) .. #t end) then error('not enough memory') end end",
+    ] {
+        let error =
+            notation(&eval(&mut client, &format!("if ARGV[1] then {endless} end"), &["1", "large", "go"]));
+        assert!(error.contains("not enough memory"), "{endless}: {error}");
+        assert_eq!(
+            notation(&eval(&mut client, "return redis.call('GET', KEYS[1])", &["1", "other"])),
+            "\"kept\""
+        );
+    }
+    let used = memory(&mut client, "used_memory");
+    assert!(used < 96 << 20, "{used}");
+}
+
+/// One that has shown that it keeps to its keys holds memory while it runs, and nobody else is held up.
+#[test]
+fn what_a_running_script_holds_is_counted_and_harms_nobody() {
+    let server = start("2");
+    let script = "local t = {} if ARGV[1] == 'go' then for i = 1, 100 do t[i] = string.rep('x', 2^20) .. i end \
+        while true do redis.call('GET', KEYS[1]) end end return redis.call('GET', KEYS[1])";
+    eval(&mut server.client(), script, &["1", "mine", "no"]);
+    let before = memory(&mut server.client(), "used_memory");
+    let mut holding = spin(&server, script, &["1", "mine", "go"]);
+    let mut clients: Vec<Client> = (0..8).map(|_| server.client()).collect();
+    let client = clients.iter_mut().find_map(|client| {
+        let reply = notation(&client.run("SET other 1").unwrap());
+        assert!(reply == "+OK" || reply == BUSY, "{reply}");
+        (reply == "+OK").then_some(client)
+    });
+    let client = client.expect("there are clients on the other worker");
+    let end = Instant::now() + Duration::from_secs(20);
+    while memory(client, "used_memory") < before + (100 << 20) {
+        assert!(Instant::now() < end, "what it holds is not counted");
+        assert!(client.run("INCR other").unwrap().integer().is_some());
+    }
+    while notation(&client.run("SCRIPT KILL").unwrap()) != "+OK" {
+        assert!(Instant::now() < end, "it cannot be ended");
+    }
+    assert!(notation(&holding.read().unwrap()).starts_with("-ERR Script killed"));
+    // What it held is given back, and its worker goes on.
+    assert!(eval(&mut holding, script, &["1", "other", "no"]).text().parse::<u64>().is_ok());
+    let after = memory(&mut holding, "used_memory");
+    assert!(after < before + (64 << 20), "{after} {before}");
 }
 
 #[test]

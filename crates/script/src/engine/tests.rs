@@ -154,6 +154,79 @@ fn a_script_is_stopped_whatever_it_catches() {
 }
 
 #[test]
+fn a_pattern_that_matches_for_ever_is_stopped() {
+    let mut engine = Engine::new(&INFO).unwrap();
+    for code in [
+        "return string.find(string.rep('a', 50000), '.-.-.-b')",
+        "return string.rep('a', 100000):match('.*.*.*b')",
+        "return string.gsub(string.rep('a', 300000), '.-.-b', 'x')",
+        "return string.gsub(string.rep('a', 300000), '.-.-b', function() end)",
+        "return string.gsub(string.rep('a', 300000), '.-.-b', {})",
+        "for one in string.gmatch(string.rep('a', 300000), '(.-)(.-)b') do end",
+        "return string.find(string.rep('(', 500000), '%b()')",
+        "return string.find(string.rep('a', 2000000), string.rep('a', 200000) .. 'b', 1, true)",
+        "return string.find(string.rep('a', 30), 'a-a-a-a-a-a-a-a-a-a-a-a-a-a-a-a-a-a-b')",
+        "while true do pcall(string.find, string.rep('a', 50000), '.-.-.-b') end",
+    ] {
+        let mut host = Echo { ticks_left: Some(2), ..Echo::default() };
+        assert_eq!(run_with(&mut engine, code, &mut host).unwrap_err(), "stopped", "{code}");
+        assert_eq!(run_with(&mut engine, "return 1", &mut Echo::default()).unwrap(), ":1 ");
+    }
+}
+
+#[test]
+fn long_subjects_are_matched_as_short_ones() {
+    for (code, expected) in [
+        (
+            "local s, n = string.gsub(string.rep('ab ', 10000), '(%w+) ', '%1-') return {#s, n, s:sub(1, 6)}",
+            "*3 :30000 :10000 $6 ab-ab- ",
+        ),
+        (
+            "return {string.find(string.rep(' ', 30000) .. 'k=v', '(%w+)=(%w+)')}",
+            "*4 :30001 :30003 $1 k $1 v ",
+        ),
+        ("return string.match(string.rep('x', 30000) .. '12', '%d+$')", "$2 12 "),
+        (
+            "local n = 0 for a, b in string.gmatch(string.rep('k=v,', 9000), '(%w+)=(%w+)') do n = n + #a + #b end return n",
+            ":18000 ",
+        ),
+        (
+            "local n = 0 string.gsub(string.rep('a.', 15000), '%a%.*', function(x) n = n + #x end) return n",
+            ":30000 ",
+        ),
+        ("return #string.gsub(string.rep('a', 30000), 'a*', {}, 1)", ":30000 "),
+        ("return {pcall(string.find, string.rep('a', 30000), '(a*')}", "*2 $-1 $18 unfinished capture "),
+        (
+            "return {pcall(string.gsub, string.rep('a', 30000), 'a*', '%2')}",
+            "*2 $-1 $21 invalid capture index ",
+        ),
+        (
+            "string.gsub(string.rep('a', 30000), 'a*', function() return {} end)",
+            "invalid replacement value (a table)",
+        ),
+        ("string.gsub(string.rep('a', 30000), 'a*', function() error({err = 'MINE own'}) end)", "MINE own"),
+        (
+            "return string.gsub(string.rep('a', 30000), 'a*', true)",
+            "bad argument #3 to 'gsub' (string/function/table expected)",
+        ),
+        ("return {string.find(string.rep('a', 30000), 'b-', '29999')}", "*2 :29999 :29998 "),
+    ] {
+        let told = run(code).unwrap_or_else(|error| error);
+        assert!(told.contains(expected), "{code}: {told}");
+    }
+    // What is said to be wrong is where the script is.
+    for wrong in [
+        "string.find(s, '[a*')",
+        "string.gsub(s, '[a*', '')",
+        "string.gsub(s, '[a*', {})",
+        "for a in string.gmatch(s, '[a*') do end",
+    ] {
+        let error = run(&format!("local s = string.rep('a', 30000)\n{wrong}")).unwrap_err();
+        assert!(error.starts_with("ERR user_script:2: malformed pattern (missing ']')"), "{wrong}: {error}");
+    }
+}
+
+#[test]
 fn memory_has_a_limit_and_the_state_goes_on() {
     let mut engine = Engine::new(&INFO).unwrap();
     for code in [

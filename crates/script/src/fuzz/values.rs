@@ -388,7 +388,7 @@ impl Seeds<'_> {
             5 => Reply::NoArray,
             6 => Reply::Array((0..self.count(depth)).map(|_| self.reply(is_resp3, depth + 1)).collect()),
             7 => Reply::Null,
-            8 => Reply::Bool(self.byte() % 2 == 0),
+            8 => Reply::Bool(self.byte().is_multiple_of(2)),
             9 => Reply::Double(self.number()),
             10 => Reply::Big(self.line()),
             11 => Reply::Verbatim(*b"txt", self.text()),
@@ -404,7 +404,7 @@ impl Seeds<'_> {
         match self.byte() % 10 {
             0 => Value::Nil,
             1 => Value::Function,
-            2 => Value::Bool(self.byte() % 2 == 0),
+            2 => Value::Bool(self.byte().is_multiple_of(2)),
             3 | 4 => Value::Number(self.number()),
             5 | 6 => Value::Text(self.text()),
             _ => {

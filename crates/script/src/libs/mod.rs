@@ -11,6 +11,7 @@ pub mod bit;
 pub mod cjson;
 pub mod cmsgpack;
 pub(crate) mod number;
+pub(crate) mod patterns;
 pub mod structs;
 #[cfg(test)]
 mod tests;
@@ -44,7 +45,8 @@ pub fn install(lua: &Lua) -> mlua::Result<()> {
     cjson::install(lua)?;
     cmsgpack::install(lua)?;
     structs::install(lua)?;
-    bit::install(lua)
+    bit::install(lua)?;
+    patterns::install(lua).map(drop)
 }
 
 /// Why a function of a library gives up.
