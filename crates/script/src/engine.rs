@@ -34,6 +34,9 @@ const WORDS_FEW: usize = 6;
 /// After so many scripts that end by themselves the host is not asked any more whether they go on: each instruction costs twice as
 /// much where it is, and to begin with it or end it costs as much as some hundred instructions.
 const STRAIGHT_MIN: u32 = 16;
+/// Rounds of one collection, at most, and the bytes that one has to free for another to follow.
+const COLLECTIONS_MAX: usize = 12;
+const COLLECTED_MIN: usize = 1 << 20;
 
 /// What scripts are told of the server.
 #[derive(Debug, Clone, Copy)]
@@ -274,9 +277,16 @@ impl Engine {
         self.lua.used_memory()
     }
 
-    /// Frees what no script can reach any more.
+    /// Frees what no script can reach any more. Each round halves the buffer in which Lua puts strings together, too.
     pub fn collect(&self) {
-        let _ = self.lua.gc_collect();
+        for _ in 0..COLLECTIONS_MAX {
+            let before = self.used_memory();
+            let _ = self.lua.gc_collect();
+            let freed = before.saturating_sub(self.used_memory());
+            if freed < COLLECTED_MIN {
+                break;
+            }
+        }
         self.collected.set(self.used_memory());
     }
 
