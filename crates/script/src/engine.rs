@@ -169,6 +169,8 @@ pub struct Engine {
     straight: Cell<u32>,
     /// What was left when everything else was last freed, in bytes.
     collected: Cell<usize>,
+    /// What was freed by collections since somebody asked, in bytes.
+    freed: Cell<usize>,
 }
 
 impl Engine {
@@ -212,6 +214,7 @@ impl Engine {
             is_watched: Cell::new(false),
             straight: Cell::new(0),
             collected: Cell::new(0),
+            freed: Cell::new(0),
             lua,
         };
         engine.watch()?;
@@ -283,6 +286,7 @@ impl Engine {
             let before = self.used_memory();
             let _ = self.lua.gc_collect();
             let freed = before.saturating_sub(self.used_memory());
+            self.freed.set(self.freed.get() + freed);
             if freed < COLLECTED_MIN {
                 break;
             }
@@ -290,7 +294,12 @@ impl Engine {
         self.collected.set(self.used_memory());
     }
 
-    /// The same, if much has been added since. What is compiled stays, and to look through it each time would take long.
+    /// What collections have freed since this was last asked, in bytes.
+    pub fn take_freed(&self) -> usize {
+        self.freed.take()
+    }
+
+    /// Collects if much has been added since. What is compiled stays, and to look through it each time would take long.
     fn collect_if_much(&self) {
         if self.used_memory() > self.collected.get() + self.memory_max / 8 {
             self.collect();

@@ -6,6 +6,7 @@
 use super::Core;
 use super::admit::MISCONF;
 use super::exec::places;
+use crate::alloc;
 use crate::clock;
 use crate::connection::{Connection, Parked};
 use crate::monitor;
@@ -31,6 +32,8 @@ const MEMORY_MAX: usize = 512 << 20;
 const CALLS_A_TICK: u32 = 256;
 /// Compiled scripts that may be unwanted before they are looked through.
 const UNWANTED_MAX: usize = 64;
+/// Memory that scripts have freed goes back to the system at once where it is more.
+const PURGED_MIN: usize = 32 << 20;
 
 /// What one worker has of scripts.
 struct Workshop {
@@ -73,7 +76,7 @@ impl Core {
             let name = &script.digest;
             let run = Run::new(&workshop.engine, compiled, terms, (call, args), name, &script.reach);
             let answer = self.run_and_answer(conn, out, &run);
-            self.stats.script_bytes.set(workshop.engine.used_memory() as u64);
+            self.note_memory(&workshop.engine);
             answer
         })
     }
@@ -99,7 +102,7 @@ impl Core {
             let mut run = Run::new(&workshop.engine, compiled, terms, (call, args), name, reach);
             run.is_function = true;
             let answer = self.run_and_answer(conn, out, &run);
-            self.stats.script_bytes.set(workshop.engine.used_memory() as u64);
+            self.note_memory(&workshop.engine);
             answer
         })
     }
@@ -245,6 +248,15 @@ impl Core {
         ended.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
+    /// Counts what Lua holds, and gives what it has freed back to the system where that is much: the allocator would only do so
+    /// when this worker allocates again.
+    fn note_memory(&self, engine: &Engine) {
+        self.stats.script_bytes.set(engine.used_memory() as u64);
+        if engine.take_freed() > PURGED_MIN {
+            alloc::purge();
+        }
+    }
+
     /// Answers how a script ended that has no value.
     fn answer_end(
         &self,
@@ -295,7 +307,7 @@ impl Core {
                 workshop.engine.forget(old);
             }
             workshop.tidy_up(self.server.scripts.len());
-            self.stats.script_bytes.set(workshop.engine.used_memory() as u64);
+            self.note_memory(&workshop.engine);
             Ok(script)
         })
     }
