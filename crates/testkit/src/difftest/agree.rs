@@ -124,6 +124,12 @@ fn agree(grammar: &Grammar, request: &Request, ours: &Value, theirs: &Value) -> 
             agree_on_farewells(ours, theirs)
         }
         "config|get" => same_pairs(ours, theirs),
+        // By texts of other keys those that have the same, or none, stay as they came: from sets in the order of a table.
+        "sort" | "sort_ro" if has_word(request, b"by") && has_word(request, b"alpha") => {
+            let cut = has_word(request, b"limit");
+            let counts = [ours, theirs].map(|reply| reply.items().map(<[Value]>::len));
+            if cut { counts[0].is_some() && counts[0] == counts[1] } else { sorted(ours) == sorted(theirs) }
+        }
         _ => grammar.is_unordered(request) && sorted(ours) == sorted(theirs),
     }
 }
@@ -311,6 +317,10 @@ fn same_pairs(ours: &Value, theirs: &Value) -> bool {
     ours.sort();
     theirs.sort();
     !theirs.is_empty() && ours == theirs
+}
+
+fn has_word(request: &Request, word: &[u8]) -> bool {
+    request.iter().skip(2).any(|own| own.eq_ignore_ascii_case(word))
 }
 
 fn sorted(value: &Value) -> Value {
