@@ -38,24 +38,40 @@ fn document(
 ) -> String {
     let mut page = format!("{}# Compatibility\n\n", notice());
     page += "Every command and subcommand of the reference servers. The column `larder` is what the built \
-             binary answers to COMMAND DOCS; a command that is not there is refused as an unknown command.\n\n";
+             binary answers to COMMAND DOCS; a command that is not there is refused as an unknown command, and one \
+             that is `refused` is known, answers an error and is not counted.\n\n";
     page += "| | larder has | of |\n|---|---|---|\n";
     for (name, recorded) in [(REDIS.0, redis), (VALKEY.0, valkey)] {
-        let there = recorded.keys().filter(|command| ours.contains_key(*command)).count();
+        let there = recorded.keys().filter(|command| served(ours, remarks, command) == "yes").count();
         writeln!(page, "| {name} | {there} | {} |", recorded.len()).unwrap_or_default();
     }
     for (group, names) in groups {
-        let there = names.iter().filter(|name| ours.contains_key(*name)).count();
+        let there = names.iter().filter(|name| served(ours, remarks, name) == "yes").count();
         write!(page, "\n## {group} ({there} of {})\n\n", names.len()).unwrap_or_default();
         page += "| command | redis 8.2.3 | valkey 9.1.2 | larder | remarks |\n|---|---|---|---|---|\n";
         for name in names {
-            let row = [redis.contains_key(name), valkey.contains_key(name), ours.contains_key(name)];
-            let [redis, valkey, larder] = row.map(|there| if there { "yes" } else { "no" });
-            let remark = remarks.get(name).map_or("", String::as_str);
+            let row = [redis.contains_key(name), valkey.contains_key(name)];
+            let [redis, valkey] = row.map(|there| if there { "yes" } else { "no" });
+            let (larder, remark) = (served(ours, remarks, name), remark(remarks, name));
             writeln!(page, "| {name} | {redis} | {valkey} | {larder} | {remark} |").unwrap_or_default();
         }
     }
     page
+}
+
+/// The remark on a command; that on a container holds for its subcommands.
+fn remark<'a>(remarks: &'a BTreeMap<String, String>, name: &str) -> &'a str {
+    let container = name.split(' ').next().unwrap_or(name);
+    remarks.get(name).or_else(|| remarks.get(container)).map_or("", String::as_str)
+}
+
+/// Whether Larder has a command: a remark that begins so says that it has it to refuse it.
+fn served(ours: &Entries, remarks: &BTreeMap<String, String>, name: &str) -> &'static str {
+    match ours.contains_key(name) {
+        true if remark(remarks, name).starts_with("refused") => "refused",
+        true => "yes",
+        false => "no",
+    }
 }
 
 fn by_group(ours: &Entries, redis: &Recorded, valkey: &Recorded) -> BTreeMap<String, BTreeSet<String>> {
@@ -96,5 +112,16 @@ mod tests {
         assert!(page.contains("| GET | yes | yes | yes |  |"));
         assert!(page.contains("| MSETEX | no | yes | yes |  |"));
         assert!(page.contains("| SET | yes | no | no | later |"));
+    }
+
+    #[test]
+    fn what_is_there_to_be_refused_does_not_count() {
+        let redis = Recorded::from([("ROOM".into(), "server".into()), ("ROOM SIZE".into(), "server".into())]);
+        let ours = redis.keys().map(|name| (name.clone(), Entry::default())).collect();
+        let remarks = BTreeMap::from([("ROOM".into(), "refused for want of room".into())]);
+        let groups = by_group(&ours, &redis, &Recorded::new());
+        let page = document(&ours, &redis, &Recorded::new(), &remarks, &groups);
+        assert!(page.contains("| redis-server 8.2.3 | 0 | 2 |"));
+        assert!(page.contains("| ROOM SIZE | yes | no | refused | refused for want of room |"));
     }
 }

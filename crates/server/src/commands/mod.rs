@@ -6,6 +6,7 @@ mod acl;
 mod bgrewriteaof;
 pub(crate) mod cache;
 mod client;
+mod cluster;
 mod command;
 mod commandlog;
 mod config;
@@ -22,6 +23,7 @@ mod module;
 mod monitor;
 mod process;
 mod pubsub;
+mod replication;
 mod save;
 mod script;
 mod slowlog;
@@ -41,10 +43,13 @@ use std::sync::OnceLock;
 /// All commands of this crate.
 pub static COMMANDS: &[&HostCommand] = &[
     &acl::ACL,
+    &cluster::ASKING,
     &connection::AUTH,
     &save::BGSAVE,
     &cache::CACHE,
     &client::CLIENT,
+    &cluster::CLUSTER,
+    &cluster::CLUSTERSCAN,
     &command::COMMAND,
     &config::CONFIG,
     &debug::DEBUG,
@@ -55,6 +60,7 @@ pub static COMMANDS: &[&HostCommand] = &[
     &script::EVALSHA_RO,
     &script::EVAL_RO,
     &transaction::EXEC,
+    &replication::FAILOVER,
     &script::FCALL,
     &script::FCALL_RO,
     &script::FUNCTION,
@@ -74,6 +80,9 @@ pub static COMMANDS: &[&HostCommand] = &[
     &pubsub::PUBSUB,
     &pubsub::PUNSUBSCRIBE,
     &connection::QUIT,
+    &cluster::READONLY,
+    &cluster::READWRITE,
+    &replication::REPLICAOF,
     &connection::RESET,
     &process::ROLE,
     &save::SAVE,
@@ -81,6 +90,7 @@ pub static COMMANDS: &[&HostCommand] = &[
     &connection::SELECT,
     &process::SHUTDOWN,
     &commandlog::COMMANDLOG,
+    &replication::SLAVEOF,
     &slowlog::SLOWLOG,
     &pubsub::SPUBLISH,
     &pubsub::SSUBSCRIBE,

@@ -247,23 +247,36 @@ fn entry(client: &mut Client, key: &[u8]) -> io::Result<Entry> {
     Ok(Entry { told, groups: without_sizes(groups), end_ms })
 }
 
-/// XINFO without the figures of each server's own structures, and without consumers who have nothing: as in Redis, one whom
-/// XAUTOCLAIM makes and gives nothing is not logged.
+/// XINFO without the figures of each server's own structures, and without what is not logged in Redis either: consumers who have
+/// nothing (one whom XAUTOCLAIM makes and gives nothing), and when and how often an entry was delivered (to read again what
+/// is pending counts as a delivery).
 fn without_sizes(info: Value) -> Value {
     let own = [&b"radix-tree-keys"[..], b"radix-tree-nodes"];
     let kept =
         info.pairs().into_iter().filter(|(name, _)| !name.bytes().is_some_and(|name| own.contains(&name)));
-    Value::Map(kept.map(|(name, value)| change(name, "groups", value, group_without_idle)).collect())
+    Value::Map(kept.map(|(name, value)| change(name, "groups", value, logged_of_group)).collect())
 }
 
-fn group_without_idle(group: &Value) -> Option<Value> {
-    let has_some = |consumer: &Value| {
-        let has_some = consumer.field("pel-count") != Some(Value::Integer(0));
-        has_some.then(|| consumer.clone())
-    };
-    Some(Value::Map(
-        group.pairs().into_iter().map(|(name, value)| change(name, "consumers", value, has_some)).collect(),
-    ))
+fn logged_of_group(group: &Value) -> Option<Value> {
+    let fields = group.pairs().into_iter().map(|(name, value)| {
+        let (name, value) = change(name, "pending", value, |row| first_words(row, 2));
+        change(name, "consumers", value, logged_of_consumer)
+    });
+    Some(Value::Map(fields.collect()))
+}
+
+fn logged_of_consumer(consumer: &Value) -> Option<Value> {
+    if consumer.field("pel-count") == Some(Value::Integer(0)) {
+        return None;
+    }
+    let fields = consumer.pairs().into_iter();
+    let fields = fields.map(|(name, value)| change(name, "pending", value, |row| first_words(row, 1)));
+    Some(Value::Map(fields.collect()))
+}
+
+/// The first words of a row: of one that is pending its id, and the consumer where it is told.
+fn first_words(row: &Value, count: usize) -> Option<Value> {
+    Some(Value::Array(row.items()?.iter().take(count).cloned().collect()))
 }
 
 /// A field, whose elements are changed or left out if it has this name.
