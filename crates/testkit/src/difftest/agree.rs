@@ -85,7 +85,14 @@ fn one_verdict(
     if !agree(grammar, request, ours, theirs) {
         return Verdict::Differ;
     }
-    let draws = matches!(full_name(request).as_str(), "spop" | "xadd");
+    let name = full_name(request);
+    // What such a SORT stores comes from sets in the order of a table.
+    let stores_ties =
+        name == "sort" && [&b"by"[..], b"alpha", b"store"].iter().all(|word| has_word(request, word));
+    if stores_ties && ours.integer().is_some_and(|count| count > 1) {
+        return Verdict::Diverge;
+    }
+    let draws = matches!(name.as_str(), "spop" | "xadd");
     // The grammar lets the key's removal follow.
     let is_made_good =
         next.is_some_and(|next| next.len() == 2 && full_name(next) == "del" && next.get(1) == request.get(1));
