@@ -227,27 +227,22 @@ pub fn decompress(input: &[u8], len: usize, out: &mut Vec<u8>) -> Result<(), Bro
         return Err(Broken);
     }
     let start = out.len();
-    out.reserve(len);
-    match expand(input, start, start + len, out) {
-        Some(()) if out.len() == start + len => Ok(()),
-        _ => {
-            out.truncate(start);
-            Err(Broken)
-        }
+    out.resize(start + len, 0);
+    let expanded = out.get_mut(start..).and_then(|text| expand(input, text));
+    if expanded.is_none() {
+        out.truncate(start);
     }
+    expanded.ok_or(Broken)
 }
 
-/// Appends runs and copies while they fit; `None` if one does not.
-fn expand(mut input: &[u8], start: usize, end: usize, out: &mut Vec<u8>) -> Option<()> {
+/// Fills `out` by runs and copies; `None` if they do not fit it.
+fn expand(mut input: &[u8], out: &mut [u8]) -> Option<()> {
+    let mut at = 0;
     while let Some((&control, rest)) = input.split_first() {
         let control = usize::from(control);
         if control < LITERALS_MAX {
-            let (literals, rest) = rest.split_at_checked(control + 1)?;
-            if literals.len() > end - out.len() {
-                return None;
-            }
-            out.extend_from_slice(literals);
-            input = rest;
+            at = copy_literals(rest, control + 1, out, at)?;
+            input = rest.get(control + 1..)?;
             continue;
         }
         let (mut len, mut rest) = ((control >> 5) + 2, rest);
@@ -257,24 +252,49 @@ fn expand(mut input: &[u8], start: usize, end: usize, out: &mut Vec<u8>) -> Opti
         }
         let (&low, rest) = rest.split_first()?;
         let distance = ((control & 31) << 8) + usize::from(low) + 1;
-        if distance > out.len() - start || len > end - out.len() {
-            return None;
-        }
-        copy_back(out, distance, len);
+        at = copy_back(out, at, distance, len)?;
         input = rest;
     }
-    Some(())
+    (at == out.len()).then_some(())
 }
 
-/// Appends `len` bytes from `distance` back; they may overlap what is being appended.
-fn copy_back(out: &mut Vec<u8>, distance: usize, mut len: usize) {
-    let from = out.len() - distance;
-    // What has been copied repeats, so each round can copy all that stands after `from`.
-    while len > 0 {
-        let part = len.min(out.len() - from);
-        out.extend_from_within(from..from + part);
-        len -= part;
+/// Writes the first `len` bytes of `literals` at `at`, and answers where they end.
+#[inline]
+fn copy_literals(literals: &[u8], len: usize, out: &mut [u8], at: usize) -> Option<usize> {
+    let room = out.get_mut(at..)?;
+    // The longest run is copied whatever is needed of it, where that is within both: what is behind is written over later.
+    match (literals.first_chunk::<LITERALS_MAX>(), room.first_chunk_mut::<LITERALS_MAX>()) {
+        (Some(literals), Some(room)) => *room = *literals,
+        _ => room.get_mut(..len)?.copy_from_slice(literals.get(..len)?),
     }
+    Some(at + len)
+}
+
+/// Bytes that are copied at once.
+const STRIDE: usize = 16;
+
+/// Writes `len` bytes at `at` that stand `distance` before it, and answers where they end; they may overlap what they are copied to.
+#[inline]
+fn copy_back(out: &mut [u8], at: usize, distance: usize, len: usize) -> Option<usize> {
+    let (from, end) = (at.checked_sub(distance)?, at + len);
+    if end > out.len() {
+        return None;
+    }
+    if distance >= STRIDE && end + STRIDE <= out.len() {
+        for ahead in (0..len).step_by(STRIDE) {
+            let stride = *out.get(from + ahead..)?.first_chunk::<STRIDE>()?;
+            *out.get_mut(at + ahead..)?.first_chunk_mut()? = stride;
+        }
+        return Some(end);
+    }
+    // What has been copied repeats, so each round can copy all that stands after `from`.
+    let mut at = at;
+    while at < end {
+        let part = (end - at).min(at - from);
+        out.copy_within(from..from + part, at);
+        at += part;
+    }
+    Some(end)
 }
 
 #[cfg(test)]
