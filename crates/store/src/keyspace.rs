@@ -158,6 +158,12 @@ impl<'k> Database<'k> {
         self.table.prefetch_shard(hash);
     }
 
+    /// The beginning of the second stage, for keys whose turn is later: their buckets. The caller is inside a turn.
+    #[inline]
+    pub fn prefetch_homes(participant: &Participant, keys: impl Iterator<Item = (Database<'k>, u64)>) {
+        Table::prefetch_homes(participant, keys.map(|(database, hash)| (&**database.table, hash)));
+    }
+
     /// Second stage, for a window of keys in any databases: their buckets, then their entries. The caller is inside
     /// a turn. Takes at most [`larder_table::WINDOW_MAX`] keys.
     #[inline]

@@ -271,6 +271,22 @@ impl<B: Send + Sync + 'static> Table<B> {
         crate::prefetch(&raw const self.inner.shards[self.inner.shard_of(hash)]);
     }
 
+    /// The beginning of the second step alone, for keys whose turn is later: their home buckets. Reads without locks, as the
+    /// second step does.
+    #[inline]
+    pub fn prefetch_homes<'t>(participant: &Participant, keys: impl Iterator<Item = (&'t Self, u64)>) {
+        for (table, hash) in keys {
+            if !participant.may_read(&table.inner.epochs) {
+                return;
+            }
+            // SAFETY: checked above; the word is not used behind this.
+            let word = unsafe { table.inner.glimpse(hash) };
+            if !word.is_vacant() {
+                crate::prefetch(word.bucket(word.home(tag_of(hash, table.inner.shard_bits + word.depth()))));
+            }
+        }
+    }
+
     /// Second step for several keys, by their hashes: first all their home buckets; then their entries, as far as the
     /// buckets' tags tell which they are; then what the buckets after the homes hold, for those that are not at home.
     /// A line asked for in vain delays the next: a core waits for a dozen or so at a time. Takes the first [`WINDOW_MAX`]

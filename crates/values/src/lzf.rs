@@ -67,64 +67,83 @@ impl Compressor {
 
     /// `None` when the output passes its limit.
     fn run(&mut self, input: &[u8], emitter: &mut Emitter<'_>) -> Option<()> {
+        let mut places = Places { table: self.table.as_mut_slice().try_into().ok()?, base: self.base };
         emitter.open_run();
-        let mut at = 0;
-        while at + 2 < input.len() {
-            match self.find_and_enter(input, at) {
-                None => {
-                    emitter.literal(input[at])?;
-                    at += 1;
-                }
-                Some(earlier) => {
-                    let len = match_len(input, earlier, at);
-                    emitter.copy(len, at - earlier - 1)?;
-                    at += len;
-                    if at + 2 >= input.len() {
-                        break;
-                    }
-                    // The last two places inside the copy are entered, the others are not.
-                    self.enter(input, at - 2);
-                    self.enter(input, at - 1);
-                }
+        // Literals are written when it is known how many there are.
+        let (mut at, mut literals) = (0, 0);
+        while let Some(&three) = input.get(at..).and_then(|rest| rest.first_chunk::<3>()) {
+            let Some(earlier) = places.find_and_enter(input, at, three) else {
+                at += 1;
+                continue;
+            };
+            emitter.literals(input.get(literals..at)?)?;
+            let len = match_len(input, earlier, at);
+            emitter.copy(len, at - earlier - 1)?;
+            at += len;
+            literals = at;
+            if at + 2 >= input.len() {
+                break;
+            }
+            // The last two places inside the copy are entered, the others are not.
+            for inside in [at - 2, at - 1] {
+                places.enter(*input.get(inside..)?.first_chunk()?, inside);
             }
         }
-        emitter.finish(&input[at..])
+        emitter.literals(input.get(literals..at)?)?;
+        emitter.finish(input.get(at..)?)
     }
+}
 
+/// Where three bytes were last seen.
+struct Places<'t> {
+    table: &'t mut [u32; TABLE_SIZE],
+    base: u32,
+}
+
+impl Places<'_> {
     /// Where the three bytes at `at` stood before, if within reach; remembers that they are here.
-    fn find_and_enter(&mut self, input: &[u8], at: usize) -> Option<usize> {
-        let entry = self.enter(input, at);
+    #[inline]
+    fn find_and_enter(&mut self, input: &[u8], at: usize, three: [u8; 3]) -> Option<usize> {
+        let entry = self.enter(three, at);
         let earlier = entry.checked_sub(self.base).filter(|&earlier| earlier > 0)? as usize;
         let near = earlier < at && at - earlier <= OFFSET_LIMIT;
-        (near && input[earlier..earlier + 3] == input[at..at + 3]).then_some(earlier)
+        (near && *input.get(earlier..)?.first_chunk::<3>()? == three).then_some(earlier)
     }
 
-    /// Remembers position `at` and returns the entry it replaces. `at + 2` is within the input.
-    fn enter(&mut self, input: &[u8], at: usize) -> u32 {
-        let three = u32::from(input[at]) << 16 | u32::from(input[at + 1]) << 8 | u32::from(input[at + 2]);
+    /// Remembers that these bytes are at `at` and returns the entry it replaces.
+    #[inline]
+    fn enter(&mut self, [first, second, third]: [u8; 3], at: usize) -> u32 {
+        let three = u32::from(first) << 16 | u32::from(second) << 8 | u32::from(third);
         let slot = (three >> (24 - TABLE_BITS)).wrapping_sub(three.wrapping_mul(5)) as usize % TABLE_SIZE;
         std::mem::replace(&mut self.table[slot], self.base + at as u32)
     }
 }
 
+/// Up to this length a match is looked for without regard of its bound, where that is above 16.
+const UNBOUNDED_MAX: usize = 19;
+
 /// How many bytes from `at` equal those from `earlier`, of which three are known to. The search
 /// stops two bytes before the input's end unless more than 16 remained to be compared.
+#[inline]
 fn match_len(input: &[u8], earlier: usize, at: usize) -> usize {
     let bound = (input.len() - at - 2).min(COPY_MAX);
-    let equal = |len: usize| input[earlier + len] == input[at + len];
-    let mut len = COPY_MIN;
-    if bound > 16 {
-        while len <= 18 {
-            if !equal(len) {
-                return len;
-            }
-            len += 1;
+    let bound = if bound > 16 { bound.max(UNBOUNDED_MAX) } else { bound };
+    let text = |from: usize| input.get(from..from + bound).unwrap_or_default();
+    common(text(earlier), text(at)).max(COPY_MIN)
+}
+
+/// How many bytes two texts have in common at their beginning.
+#[inline]
+fn common(one: &[u8], other: &[u8]) -> usize {
+    let (words, rest) = one.as_chunks::<8>();
+    let (other_words, other_rest) = other.as_chunks::<8>();
+    for (at, (word, other)) in words.iter().zip(other_words).enumerate() {
+        let differs = u64::from_le_bytes(*word) ^ u64::from_le_bytes(*other);
+        if differs != 0 {
+            return at * 8 + differs.trailing_zeros() as usize / 8;
         }
     }
-    while len < bound && equal(len) {
-        len += 1;
-    }
-    len
+    words.len() * 8 + rest.iter().zip(other_rest).take_while(|(byte, other)| byte == other).count()
 }
 
 /// Writes runs and copies. The control byte of the run at hand is reserved before its literals.
@@ -155,20 +174,28 @@ impl Emitter<'_> {
         }
     }
 
-    fn literal(&mut self, byte: u8) -> Option<()> {
-        if self.used() >= self.limit {
-            return None;
+    /// Writes literals. The limit is tested as if each was written alone: there must have been room before the last one.
+    #[inline]
+    fn literals(&mut self, literals: &[u8]) -> Option<()> {
+        if literals.is_empty() {
+            return Some(());
         }
-        self.push_literal(byte);
-        Some(())
+        self.push_literals(literals);
+        let before_last = self.used() - if self.literals == 0 { 2 } else { 1 };
+        (before_last < self.limit).then_some(())
     }
 
-    fn push_literal(&mut self, byte: u8) {
-        self.out.push(byte);
-        self.literals += 1;
-        if self.literals == LITERALS_MAX {
-            self.close_run();
-            self.open_run();
+    #[inline]
+    fn push_literals(&mut self, mut literals: &[u8]) {
+        while !literals.is_empty() {
+            let (here, rest) = literals.split_at(literals.len().min(LITERALS_MAX - self.literals));
+            self.out.extend_from_slice(here);
+            self.literals += here.len();
+            if self.literals == LITERALS_MAX {
+                self.close_run();
+                self.open_run();
+            }
+            literals = rest;
         }
     }
 
@@ -196,7 +223,7 @@ impl Emitter<'_> {
         if self.used() + 3 > self.limit {
             return None;
         }
-        rest.iter().for_each(|&byte| self.push_literal(byte));
+        self.push_literals(rest);
         self.close_run();
         Some(())
     }
@@ -227,27 +254,22 @@ pub fn decompress(input: &[u8], len: usize, out: &mut Vec<u8>) -> Result<(), Bro
         return Err(Broken);
     }
     let start = out.len();
-    out.reserve(len);
-    match expand(input, start, start + len, out) {
-        Some(()) if out.len() == start + len => Ok(()),
-        _ => {
-            out.truncate(start);
-            Err(Broken)
-        }
+    out.resize(start + len, 0);
+    let expanded = out.get_mut(start..).and_then(|text| expand(input, text));
+    if expanded.is_none() {
+        out.truncate(start);
     }
+    expanded.ok_or(Broken)
 }
 
-/// Appends runs and copies while they fit; `None` if one does not.
-fn expand(mut input: &[u8], start: usize, end: usize, out: &mut Vec<u8>) -> Option<()> {
+/// Fills `out` by runs and copies; `None` if they do not fit it.
+fn expand(mut input: &[u8], out: &mut [u8]) -> Option<()> {
+    let mut at = 0;
     while let Some((&control, rest)) = input.split_first() {
         let control = usize::from(control);
         if control < LITERALS_MAX {
-            let (literals, rest) = rest.split_at_checked(control + 1)?;
-            if literals.len() > end - out.len() {
-                return None;
-            }
-            out.extend_from_slice(literals);
-            input = rest;
+            at = copy_literals(rest, control + 1, out, at)?;
+            input = rest.get(control + 1..)?;
             continue;
         }
         let (mut len, mut rest) = ((control >> 5) + 2, rest);
@@ -257,24 +279,49 @@ fn expand(mut input: &[u8], start: usize, end: usize, out: &mut Vec<u8>) -> Opti
         }
         let (&low, rest) = rest.split_first()?;
         let distance = ((control & 31) << 8) + usize::from(low) + 1;
-        if distance > out.len() - start || len > end - out.len() {
-            return None;
-        }
-        copy_back(out, distance, len);
+        at = copy_back(out, at, distance, len)?;
         input = rest;
     }
-    Some(())
+    (at == out.len()).then_some(())
 }
 
-/// Appends `len` bytes from `distance` back; they may overlap what is being appended.
-fn copy_back(out: &mut Vec<u8>, distance: usize, mut len: usize) {
-    let from = out.len() - distance;
-    // What has been copied repeats, so each round can copy all that stands after `from`.
-    while len > 0 {
-        let part = len.min(out.len() - from);
-        out.extend_from_within(from..from + part);
-        len -= part;
+/// Writes the first `len` bytes of `literals` at `at`, and answers where they end.
+#[inline]
+fn copy_literals(literals: &[u8], len: usize, out: &mut [u8], at: usize) -> Option<usize> {
+    let room = out.get_mut(at..)?;
+    // The longest run is copied whatever is needed of it, where that is within both: what is behind is written over later.
+    match (literals.first_chunk::<LITERALS_MAX>(), room.first_chunk_mut::<LITERALS_MAX>()) {
+        (Some(literals), Some(room)) => *room = *literals,
+        _ => room.get_mut(..len)?.copy_from_slice(literals.get(..len)?),
     }
+    Some(at + len)
+}
+
+/// Bytes that are copied at once.
+const STRIDE: usize = 16;
+
+/// Writes `len` bytes at `at` that stand `distance` before it, and answers where they end; they may overlap what they are copied to.
+#[inline]
+fn copy_back(out: &mut [u8], at: usize, distance: usize, len: usize) -> Option<usize> {
+    let (from, end) = (at.checked_sub(distance)?, at + len);
+    if end > out.len() {
+        return None;
+    }
+    if distance >= STRIDE && end + STRIDE <= out.len() {
+        for ahead in (0..len).step_by(STRIDE) {
+            let stride = *out.get(from + ahead..)?.first_chunk::<STRIDE>()?;
+            *out.get_mut(at + ahead..)?.first_chunk_mut()? = stride;
+        }
+        return Some(end);
+    }
+    // What has been copied repeats, so each round can copy all that stands after `from`.
+    let mut at = at;
+    while at < end {
+        let part = (end - at).min(at - from);
+        out.copy_within(from..from + part, at);
+        at += part;
+    }
+    Some(end)
 }
 
 #[cfg(test)]
@@ -311,6 +358,48 @@ mod tests {
         assert_eq!(out, b"0123456789aaaa");
     }
 
+    /// What `compress` does, byte by byte.
+    fn slow(input: &[u8], limit: usize) -> Option<Vec<u8>> {
+        let (mut out, mut places) = (Vec::new(), std::collections::HashMap::new());
+        let mut emitter = Emitter { out: &mut out, start: 0, limit, literals: 0 };
+        let slot = |at: usize| {
+            let three = input[at..at + 3].iter().fold(0_u32, |three, &byte| three << 8 | u32::from(byte));
+            (three >> 8).wrapping_sub(three.wrapping_mul(5)) % (1 << 16)
+        };
+        if input.is_empty() || limit == 0 {
+            return None;
+        }
+        emitter.open_run();
+        let mut at = 0;
+        while at + 2 < input.len() {
+            let earlier =
+                places.insert(slot(at), at).filter(|&earlier| earlier > 0 && at - earlier <= OFFSET_LIMIT);
+            let Some(earlier) = earlier.filter(|&earlier| input[earlier..earlier + 3] == input[at..at + 3])
+            else {
+                if emitter.used() >= limit {
+                    return None;
+                }
+                emitter.push_literals(&input[at..=at]);
+                at += 1;
+                continue;
+            };
+            let bound = (input.len() - at - 2).min(COPY_MAX);
+            let mut len = COPY_MIN;
+            while (bound > 16 && len <= 18 || len < bound) && input[earlier + len] == input[at + len] {
+                len += 1;
+            }
+            emitter.copy(len, at - earlier - 1)?;
+            at += len;
+            if at + 2 >= input.len() {
+                break;
+            }
+            places.insert(slot(at - 2), at - 2);
+            places.insert(slot(at - 1), at - 1);
+        }
+        emitter.finish(&input[at..])?;
+        Some(out)
+    }
+
     fn repetitive() -> impl Strategy<Value = Vec<u8>> {
         let piece = proptest::collection::vec(proptest::sample::select(b"abc\0\xff".as_slice()), 1..20);
         proptest::collection::vec((piece, 1_usize..60), 0..20)
@@ -333,6 +422,16 @@ mod tests {
                     prop_assert!(input.is_empty());
                 }
             }
+        }
+
+        #[test]
+        fn as_byte_by_byte(
+            input in prop_oneof![repetitive(), proptest::collection::vec(0_u8..4, 0..300), proptest::collection::vec(any::<u8>(), 0..100)],
+            limit in prop_oneof![0_usize..400, Just(100_000)],
+        ) {
+            let mut out = Vec::new();
+            let done = Compressor::new().compress(&input, limit, &mut out);
+            prop_assert_eq!(done.then_some(out), slow(&input, limit));
         }
 
         #[test]

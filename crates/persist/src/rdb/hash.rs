@@ -5,7 +5,7 @@
 
 use super::dump::{Dumped, RestoreError, Writer, push_footer};
 use super::{BadData, Reader, push_length, ziplist};
-use larder_values::hash::{End, Hash, HashView, PackedLimits};
+use larder_values::hash::{Hash, HashView, Loader, PackedLimits};
 use larder_values::packed::{Element, Packed, PackedBuf, are_distinct};
 use std::collections::HashSet;
 
@@ -126,19 +126,11 @@ fn hash_of(mut fields: Vec<Field>, with_ends: bool, limits: PackedLimits) -> Has
     if with_ends { Hash::of_triples(packed) } else { Hash::of_pairs(packed) }
 }
 
+/// The table of fields of which none is there twice.
 fn table_of(fields: Vec<Field>) -> Hash {
-    let mut hash = Hash::table_for(fields.len());
-    for (field, value, end) in fields {
-        set(&mut hash, &field, &value, end);
-    }
-    hash
-}
-
-/// Sets a field of a table; false if it was there.
-fn set(hash: &mut Hash, field: &[u8], value: &[u8], end: Option<u64>) -> bool {
-    let unlimited = PackedLimits { entries_max: 0, value_bytes_max: 0 };
-    let end = end.map_or(End::Clear, End::At);
-    hash.set(field, value, end, 0, unlimited) == larder_values::hash::Before::Absent
+    let mut loader = Loader::default();
+    fields.iter().for_each(|(field, value, end)| loader.add(field, value, *end));
+    Hash::of_loaded(loader).unwrap_or_default()
 }
 
 impl Writer {
@@ -231,7 +223,7 @@ fn read_fields(
     if count == 0 {
         return Err(RestoreError::Empty);
     }
-    let mut large = (count > TABLE_ABOVE).then(|| Hash::table_for(reader.at_most(count)));
+    let mut large = (count > TABLE_ABOVE).then(Loader::default);
     let mut fields: Vec<Field> = Vec::new();
     for _ in 0..count {
         let end = match ends {
@@ -240,11 +232,7 @@ fn read_fields(
         };
         let (field, value) = (reader.text(string_max)?, reader.text(string_max)?);
         match &mut large {
-            Some(hash) => {
-                if !set(hash, &field, &value, end) {
-                    return Err(RestoreError::BadData);
-                }
-            }
+            Some(loader) => loader.add(&field, &value, end),
             None => fields.push((field.into_owned(), value.into_owned(), end)),
         }
     }
@@ -253,7 +241,10 @@ fn read_fields(
     }
     let with_ends = ends.is_some();
     Ok(match large {
-        Some(hash) => DumpedHash::Large { hash, with_ends },
+        Some(loader) => {
+            let hash = Hash::of_loaded(loader).ok_or(RestoreError::BadData)?;
+            DumpedHash::Large { hash, with_ends }
+        }
         None => DumpedHash::Fields { fields, with_ends },
     })
 }
@@ -347,6 +338,7 @@ mod tests {
     use super::super::dump::restore;
     use super::*;
     use larder_values::collection::Collection;
+    use larder_values::hash::End;
     use proptest::prelude::*;
 
     const LIMITS: PackedLimits = PackedLimits { entries_max: 8, value_bytes_max: 20 };

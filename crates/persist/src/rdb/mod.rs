@@ -78,11 +78,6 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// How many things that are announced can be there, since each takes a byte at least.
-    fn at_most(&self, announced: u64) -> usize {
-        usize::try_from(announced).unwrap_or(usize::MAX).min(self.rest.len())
-    }
-
     fn array<const N: usize>(&mut self) -> Result<[u8; N], BadData> {
         self.take(N as u64)?.try_into().map_err(|_| BadData)
     }

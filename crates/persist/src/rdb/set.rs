@@ -5,7 +5,7 @@
 use super::dump::{Dumped, RestoreError, Writer, push_footer};
 use super::{Length, Reader, push_length};
 use larder_values::packed::{Element, PackedBuf, are_distinct};
-use larder_values::set::{Ints, IntsBuf, Large, Limits, Loader, Set, View};
+use larder_values::set::{Ints, IntsBuf, Large, LargeLoader, Limits, Loader, Set, View};
 
 pub(super) const TYPE_SET: u8 = 2;
 pub(super) const TYPE_SET_INTSET: u8 = 11;
@@ -111,17 +111,15 @@ fn read_ints(intset: &[u8]) -> Option<IntsBuf> {
     right.then(|| IntsBuf::copy_of(ints))
 }
 
-/// Members behind their count; `None` where one is there twice. Of room no more is made than for members that can be there.
+/// Members behind their count; `None` where one is there twice. Room is made as they arrive.
 fn read_members(reader: &mut Reader<'_>, string_max: usize) -> Result<Option<DumpedSet>, RestoreError> {
     let Ok(Length::Plain(len)) = reader.length() else { return Err(RestoreError::BadData) };
     if len > TABLE_ABOVE {
-        let mut large = Large::new(reader.at_most(len));
+        let mut loader = LargeLoader::default();
         for _ in 0..len {
-            if !large.add(&reader.text(string_max)?) {
-                return Ok(None);
-            }
+            loader.add(&reader.text(string_max)?);
         }
-        return Ok(Some(DumpedSet::Large(large)));
+        return Ok(loader.finish().map(DumpedSet::Large));
     }
     let mut members = PackedBuf::new();
     for _ in 0..len {

@@ -8,12 +8,15 @@ use super::{BadData, Reader, push_length, text_of, ziplist};
 use larder_values::collection::PackedLimits;
 use larder_values::number;
 use larder_values::packed::{Element, PackedBuf, are_distinct};
-use larder_values::zset::{View, ZSet, is_sorted};
+use larder_values::zset::{Loaded, Loader, View, ZSet, is_sorted};
 
 pub(super) const TYPE_ZSET: u8 = 3;
 pub(super) const TYPE_ZSET_2: u8 = 5;
 pub(super) const TYPE_ZSET_ZIPLIST: u8 = 12;
 pub(super) const TYPE_ZSET_LISTPACK: u8 = 17;
+
+/// More pairs than this go to a tree at once, since no usual limit asks for another form.
+const TREE_ABOVE: u64 = 512;
 
 /// Lengths of a score's text that stand for what is no finite number.
 pub(super) const TEXT_NAN: u8 = 253;
@@ -27,6 +30,8 @@ pub enum DumpedZSet {
     Packed(PackedBuf),
     /// Members that do not repeat, with their scores.
     Pairs(Pairs),
+    /// Many of them.
+    Large(Loaded),
 }
 
 /// Members with their scores, in one piece.
@@ -57,6 +62,7 @@ impl DumpedZSet {
         match self {
             DumpedZSet::Packed(packed) => ZSet::from_packed(packed, limits),
             DumpedZSet::Pairs(pairs) => ZSet::from_pairs(pairs.iter().collect(), limits),
+            DumpedZSet::Large(loaded) => loaded.into_zset(limits),
         }
     }
 }
@@ -99,15 +105,27 @@ pub(super) fn read_pairs(
     read_score: impl Fn(&mut Reader<'_>) -> Result<f64, BadData>,
 ) -> Result<Dumped, RestoreError> {
     let len = reader.plain_length().map_err(|BadData| RestoreError::BadData)?;
-    // Room is made as pairs arrive: the count is only what is announced.
-    let mut pairs = Pairs::default();
-    for _ in 0..len {
+    let read_pair = |reader: &mut Reader<'_>, add: &mut dyn FnMut(&[u8], f64)| {
         let member = reader.text(string_max)?;
         let score = read_score(reader).map_err(|BadData| RestoreError::BadData)?;
         if score.is_nan() {
             return Err(RestoreError::BadData);
         }
-        pairs.push(&member, score);
+        add(&member, score);
+        Ok(())
+    };
+    if len > TREE_ABOVE {
+        // Room is made as pairs arrive: the count is only what is announced.
+        let mut loader = Loader::default();
+        for _ in 0..len {
+            read_pair(reader, &mut |member, score| loader.add(member, score))?;
+        }
+        let loaded = loader.finish().ok_or(RestoreError::BadData)?;
+        return Ok(Dumped::ZSet(DumpedZSet::Large(loaded)));
+    }
+    let mut pairs = Pairs::default();
+    for _ in 0..len {
+        read_pair(reader, &mut |member, score| pairs.push(member, score))?;
     }
     if !are_distinct(pairs.iter().map(|(member, _)| Element::Bytes(member))) {
         return Err(RestoreError::BadData);
@@ -152,8 +170,8 @@ fn checked(packed: PackedBuf) -> Result<Dumped, RestoreError> {
     let (mut before, mut is_in_order) = (None, true);
     let mut elements = packed.view().iter();
     while let Some(member) = elements.next() {
-        let pair = (text_of(member), score_of(elements.next())?);
-        is_in_order &= before.is_none_or(|before| is_sorted(&[before, pair.clone()]));
+        let pair = (member, score_of(elements.next())?);
+        is_in_order &= before.is_none_or(|before| follows(before, pair));
         before = Some(pair);
     }
     if !are_distinct(packed.view().iter().step_by(2)) {
@@ -169,6 +187,12 @@ fn checked(packed: PackedBuf) -> Result<Dumped, RestoreError> {
         pairs.push(&text_of(member), score_of(elements.next())?);
     }
     Ok(Dumped::ZSet(DumpedZSet::Pairs(pairs)))
+}
+
+/// Whether a member with its score comes behind another in the order of sorted sets.
+fn follows((before, before_score): (Element<'_>, f64), (member, score): (Element<'_>, f64)) -> bool {
+    // Where scores differ no text is looked at.
+    before_score < score || is_sorted(&[(text_of(before), before_score), (text_of(member), score)])
 }
 
 /// The score that an element is.
@@ -229,6 +253,28 @@ mod tests {
         let Ok(Dumped::ZSet(DumpedZSet::Packed(packed))) = restore(&ziplist, 100) else { panic!("not read") };
         let set = ZSet::from_packed(packed, LIMITS);
         assert_eq!(set.view().score(b"a"), Some(1.5));
+    }
+
+    #[test]
+    fn many_pairs_have_the_form_of_the_limits() {
+        let mut object = b"\x05\x42\x58".to_vec();
+        for number in (0..600).rev() {
+            object.extend_from_slice(format!("\x03{number:03}").as_bytes());
+            object.extend_from_slice(&f64::from(number / 2).to_le_bytes());
+        }
+        let loaded = |entries_max| match restore(&payload(&object), 100) {
+            Ok(Dumped::ZSet(dumped)) => dumped.into_zset(PackedLimits { entries_max, value_bytes_max: 10 }),
+            other => panic!("{other:?}"),
+        };
+        for (entries_max, encoding) in [(128, "skiplist"), (600, "listpack")] {
+            let set = loaded(entries_max);
+            set.check();
+            assert_eq!((set.view().len(), ZSet::encoding(set.view())), (600, encoding));
+            assert_eq!(set.view().rank(b"501"), Some((501, 250.0)));
+        }
+        let at = object.len() - 11;
+        object[at..at + 3].copy_from_slice(b"599");
+        assert_eq!(restore(&payload(&object), 100), Err(RestoreError::BadData), "one is there twice");
     }
 
     #[test]

@@ -20,6 +20,9 @@ use std::time::Duration;
 const WAITING_BYTES_MAX: usize = 16 << 20;
 /// Keys whose memory is asked for together before they are stored.
 const WINDOW: usize = 32;
+/// Buffers that are kept to be filled again, and how large one may be.
+const SPARE_MAX: usize = 8;
+const SPARE_BYTES_MAX: usize = 1 << 20;
 /// How often the thread that reads looks whether the server is to stop.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -73,13 +76,18 @@ impl Piece {
 }
 
 /// A key that is to be stored.
-struct Waiting {
-    db: u64,
-    hash: u64,
-    database: Database<'static>,
-    /// Where its record is among those of the piece.
-    at: usize,
+struct Waiting<'r> {
+    record: Record<'r>,
     beside: Beside,
+}
+
+/// When a key's turn is: by its database and its place in the table.
+#[derive(Clone, Copy)]
+struct Turn {
+    db: u32,
+    /// Where it is among the keys of the piece.
+    at: u32,
+    hash: u64,
 }
 
 /// What came of pieces.
@@ -103,6 +111,8 @@ struct State {
     waiting_bytes: usize,
     /// Pieces that workers have taken and not done.
     taken: usize,
+    /// Buffers of pieces that are done, to be filled again: fresh memory costs more than what is read into it.
+    spare: Vec<Vec<u8>>,
     counts: Counts,
     error: Option<FileError>,
 }
@@ -150,7 +160,9 @@ impl Pieces {
     /// As [`Pieces::push`].
     pub fn finish(&self, stops: &dyn Fn() -> bool) -> Result<Counts, Option<FileError>> {
         self.wait_for_all(stops)?;
-        Ok(std::mem::take(&mut self.state.lock().counts))
+        let mut state = self.state.lock();
+        state.spare = Vec::new();
+        Ok(std::mem::take(&mut state.counts))
     }
 
     /// Waits until everything is done that was pushed so far.
@@ -181,12 +193,26 @@ impl Pieces {
         while state.taken != 0 && !stops() {
             self.changed.wait_for(&mut state, LOOK);
         }
-        (state.counts, state.error) = (Counts::default(), None);
+        (state.counts, state.error, state.spare) = (Counts::default(), None, Vec::new());
     }
 
     /// What has come of pieces so far.
     pub fn counts(&self) -> Counts {
         self.state.lock().counts
+    }
+
+    /// A buffer for the next piece, empty.
+    pub fn spare(&self) -> Vec<u8> {
+        self.state.lock().spare.pop().unwrap_or_default()
+    }
+
+    /// Keeps the buffer of a piece that is done.
+    fn keep(&self, mut buffer: Vec<u8>) {
+        let mut state = self.state.lock();
+        if state.spare.len() < SPARE_MAX && buffer.capacity() <= SPARE_BYTES_MAX {
+            buffer.clear();
+            state.spare.push(buffer);
+        }
     }
 
     fn take(&self) -> Option<Piece> {
@@ -276,9 +302,13 @@ impl Core {
                 Piece::Library { text, at, replaces } => self.load_library(text, *at, *replaces),
                 Piece::Room { db, keys } => {
                     server.keyspace.open(DbIndex(u32::try_from(*db).unwrap_or(0))).reserve(*keys);
+                    server.keyspace.insight.expect(*keys);
                     Ok(())
                 }
             };
+            if let Piece::Keys { bytes, .. } = piece {
+                server.loading.pieces.keep(bytes);
+            }
         }
         self.close_turn();
     }
@@ -293,7 +323,7 @@ impl Core {
         participant: &Participant,
     ) -> Result<(), FileError> {
         let (keyspace, now) = (&self.server.keyspace, self.local.now.0);
-        let (mut keys, mut found): (Vec<Waiting>, Vec<Record<'_>>) = (Vec::new(), Vec::new());
+        let (mut keys, mut turns): (Vec<Waiting<'_>>, Vec<Turn>) = (Vec::new(), Vec::new());
         let mut place = 0..;
         while let Some(record) = records.next_key()? {
             records.pass(&record)?;
@@ -302,24 +332,30 @@ impl Core {
                 counts.expired += 1;
                 continue;
             }
-            let database = keyspace.open(DbIndex(u32::try_from(record.db).unwrap_or(0)));
-            let hash = keyspace.hash(&record.key);
-            keys.push(Waiting { db: record.db, hash, database, at: found.len(), beside });
-            found.push(record);
+            let db = u32::try_from(record.db).unwrap_or(0);
+            // A piece has fewer than 2^32 records, since each is some bytes of one that fits in memory.
+            turns.push(Turn { db, at: keys.len() as u32, hash: keyspace.hash(&record.key) });
+            keys.push(Waiting { record, beside });
         }
-        keys.sort_unstable_by_key(|key| (key.db, key.hash));
-        for window in keys.chunks(WINDOW) {
-            let looked_at = window.iter().map(|key| (key.database, key.hash));
-            looked_at.clone().for_each(|(database, hash)| database.prefetch_shard(hash));
-            Database::prefetch_all(participant, looked_at);
+        turns.sort_unstable_by_key(|turn| (turn.db, turn.hash));
+        // Each worker begins elsewhere: two that go through the table side by side wait for each other's locks.
+        let workers = self.server.mailboxes.len().max(1);
+        turns.rotate_left(turns.len() * (self.id % workers) / workers);
+        let looked_at = |turn: &Turn| (keyspace.open(DbIndex(turn.db)), turn.hash);
+        let mut windows = turns.chunks(WINDOW).peekable();
+        while let Some(window) = windows.next() {
+            Database::prefetch_all(participant, window.iter().map(looked_at));
+            let next = windows.peek().copied().unwrap_or_default();
+            next.iter().map(looked_at).for_each(|(database, hash)| database.prefetch_shard(hash));
+            Database::prefetch_homes(participant, next.iter().map(looked_at));
             let mut left = window;
             while let Some(first) = left.first() {
-                let place = keyspace.place(DbIndex(first.db as u32), first.hash);
-                let same = |key: &&Waiting| {
-                    key.db == first.db && keyspace.place(DbIndex(key.db as u32), key.hash) == place
+                let place = keyspace.place(DbIndex(first.db), first.hash);
+                let same = |turn: &&Turn| {
+                    turn.db == first.db && keyspace.place(DbIndex(turn.db), turn.hash) == place
                 };
                 let (here, rest) = left.split_at(left.iter().take_while(same).count());
-                self.load_into_shard(records, &found, (here, how.merges, is_rest), counts)?;
+                self.load_into_shard(records, &keys, (here, how.merges, is_rest), counts)?;
                 left = rest;
             }
         }
@@ -330,19 +366,19 @@ impl Core {
     fn load_into_shard(
         &mut self,
         records: &mut Records<'_>,
-        found: &[Record<'_>],
-        (keys, merges, is_rest): (&[Waiting], bool, bool),
+        keys: &[Waiting<'_>],
+        (turns, merges, is_rest): (&[Turn], bool, bool),
         counts: &mut Counts,
     ) -> Result<(), FileError> {
-        let Some(first) = keys.first() else { return Ok(()) };
-        let database = first.database;
+        let Some(first) = turns.first() else { return Ok(()) };
+        let database = self.server.keyspace.open(DbIndex(first.db));
         let locked = self.lock_to_load(database, first.hash);
         let mut db = Db::on(database, locked, &mut self.local);
-        for key in keys {
-            let Some(record) = found.get(key.at) else { continue };
+        for turn in turns {
+            let Some(Waiting { record, beside }) = keys.get(turn.at as usize) else { continue };
             records.go_to_value(record);
             let value = records.value(record)?;
-            let hashed = Hashed { bytes: &record.key, hash: key.hash };
+            let hashed = Hashed { bytes: &record.key, hash: turn.hash };
             match value {
                 Value::Empty => counts.empty += 1,
                 Value::Skipped => counts.skipped += 1,
@@ -353,7 +389,7 @@ impl Core {
                         continue;
                     }
                     let hushed = db.local.effects.hush();
-                    let existed = load_key(&mut db, &self.limits, &hashed, (record.head, key.beside), value);
+                    let existed = load_key(&mut db, &self.limits, &hashed, (record.head, *beside), value);
                     db.local.effects.speak(hushed);
                     if existed && !merges {
                         return Err(records.error_of(record, Why::Twice));

@@ -15,7 +15,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Bytes of a piece, unless a single record has more.
-const PIECE_BYTES: usize = 1024 * 1024;
+const PIECE_BYTES: usize = 256 * 1024;
+/// Which part more is read than a record seems to have.
+const GUESS_SPARE: u64 = 32;
 /// Bytes that a key takes in a file at least, more or less: a byte for its type and its end, some for itself and its value.
 const KEY_BYTES_MIN: u64 = 8;
 /// Keys from which on it pays to make room for them before they come.
@@ -72,6 +74,7 @@ pub fn rdb(server: &'static Server, path: &Path, how: How) -> Result<Loaded, Loa
     let mut reading = Reading {
         server,
         file,
+        total,
         cutter: Cutter::new(Terms {
             databases: u64::from(settings.databases()),
             skips_modules: settings.load_skip_modules(),
@@ -115,6 +118,8 @@ pub fn rdb(server: &'static Server, path: &Path, how: How) -> Result<Loaded, Loa
 struct Reading {
     server: &'static Server,
     file: File,
+    /// Bytes that it had when it was opened.
+    total: u64,
     cutter: Cutter,
     /// What was read and not cut.
     buffer: Vec<u8>,
@@ -165,15 +170,20 @@ impl Reading {
     }
 
     /// Reads on, until there are enough bytes for a piece or for what is wanted. What is wanted is not believed: room is
-    /// made for as much again as has come. A record that is longer than a piece is looked at again when there is twice as much
-    /// of it, since its parts are only known one after the other. True where the file ends.
+    /// made for what the file has, or for as much again as has come. A record that is longer than a piece is looked at again when there
+    /// is twice as much of it, or as much as it seems to have, since its parts are only known one after the other.
     fn fill(&mut self) -> Result<bool, FileError> {
-        let wanted = usize::try_from(self.cutter.wanted()).unwrap_or(usize::MAX).max(PIECE_BYTES);
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let there = self.total.saturating_sub(self.cutter.taken());
+        let wanted = size(self.cutter.wanted()).max(PIECE_BYTES);
         let is_long = self.buffer.len() >= PIECE_BYTES;
-        let wanted = if is_long { wanted.max(self.buffer.len() * 2) } else { wanted };
+        let guess = self.cutter.likely();
+        let likely = size(guess.saturating_add(guess / GUESS_SPARE).min(there)).max(self.buffer.len() * 2);
+        let wanted = if is_long { wanted.max(likely) } else { wanted };
         while self.buffer.len() < wanted {
-            let step = (wanted - self.buffer.len()).min(self.buffer.len().max(PIECE_BYTES)) as u64;
-            self.buffer.reserve(step as usize);
+            let ahead = size(there).saturating_sub(self.buffer.len()).max(self.buffer.len()).max(PIECE_BYTES);
+            let step = (wanted - self.buffer.len()).min(ahead) as u64;
+            self.buffer.reserve_exact(step as usize);
             let read = (&self.file).take(step).read_to_end(&mut self.buffer).map_err(|error| FileError {
                 at: self.cutter.taken() + self.buffer.len() as u64,
                 key: None,
@@ -188,11 +198,14 @@ impl Reading {
 
     /// Gives what was cut to the workers.
     fn hand_over(&mut self, cut: Cut, stops: &dyn Fn() -> bool) -> Result<(), Option<FileError>> {
-        let rest = self.buffer.split_off(cut.bytes);
-        let bytes = std::mem::replace(&mut self.buffer, rest);
         if cut.keys == 0 {
+            self.buffer.drain(..cut.bytes);
             return Ok(());
         }
+        let mut next = self.server.loading.pieces.spare();
+        next.extend_from_slice(self.buffer.get(cut.bytes..).unwrap_or_default());
+        let mut bytes = std::mem::replace(&mut self.buffer, next);
+        bytes.truncate(cut.bytes);
         let (dialect, beside) = (self.cutter.dialect(), self.beside.take(cut.keys));
         let kept_for = self.kept_for;
         let (how, is_rest) = (self.how, self.is_rest);

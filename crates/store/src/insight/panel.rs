@@ -265,6 +265,9 @@ const KEYS_MIN: usize = 256;
 const LIMIT_PART: usize = 64;
 const BYTES_A_KEY: usize = 128;
 
+/// Which part more keys are followed, of a number that is expected, than there is room for: how many they are is chance.
+const EXPECTED_SPARE: u64 = 16;
+
 impl Followed {
     fn new(keys_max: usize) -> Followed {
         Followed {
@@ -494,6 +497,18 @@ impl Panel {
         let mut followed = self.followed.lock();
         *followed = Followed::new(followed.keys_max);
         self.threshold.store(u32::MAX, Relaxed);
+    }
+
+    /// Has no more keys followed while so many are stored than can be once all are there: notes of the others would be in vain.
+    pub fn expect(&self, keys: u64) {
+        let mut followed = self.followed.lock();
+        let wanted = followed.keys_max as u64 + followed.keys_max as u64 / EXPECTED_SPARE;
+        if keys <= wanted {
+            return;
+        }
+        followed.shards.lower_to((RANGE / keys).saturating_mul(wanted).max(RANGE / u64::from(RATE_MIN)));
+        followed.keep_up();
+        self.threshold.store(u32::try_from(followed.shards.threshold()).unwrap_or(u32::MAX), Relaxed);
     }
 
     /// Follows fewer keys where memory is limited to little: what a small cache is told of itself is not to take its room.

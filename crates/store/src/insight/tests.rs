@@ -187,6 +187,26 @@ fn the_curve_is_within_two_points_of_full_simulation() {
 }
 
 #[test]
+fn keys_that_are_expected_are_followed_by_the_share_that_there_is_room_for() {
+    let keys = 100_000;
+    let mut stage = Stage::new(1);
+    stage.panel().expect(keys);
+    let of_all = |stage: &Stage| f64::from(stage.panel().threshold()) / f64::from(u32::MAX) * keys as f64;
+    let followed = of_all(&stage);
+    assert!((8192.0..9000.0).contains(&followed), "{followed}");
+    for number in 0..keys {
+        stage.set(0, number.to_string().as_bytes(), 10);
+        stage.locals[0].insight.turn();
+    }
+    let followed = of_all(&stage);
+    assert!((7500.0..9000.0).contains(&followed), "{followed}");
+    // Fewer than can be followed change nothing.
+    let stage = Stage::new(1);
+    stage.panel().expect(5000);
+    assert_eq!(stage.panel().threshold(), u32::MAX);
+}
+
+#[test]
 fn a_small_cache_is_watched_with_little_memory() {
     let [small, large] = [2_700_000, usize::MAX].map(|limit| {
         let mut stage = Stage::new(1);

@@ -17,7 +17,7 @@ use crate::collection::Collection;
 pub use crate::collection::PackedLimits;
 use crate::mover::{Mover, Resume};
 use crate::packed::{Element, Packed, PackedBuf};
-pub use table::Table;
+pub use table::{Loader, Table};
 pub use view::{Found, HashView};
 
 /// Elements that a packed form can count.
@@ -140,12 +140,10 @@ impl Hash {
         }
     }
 
-    /// An empty table with room for so many fields.
+    /// The large hash of all fields that were loaded; `None` if one was added twice.
     #[must_use]
-    pub fn table_for(fields: usize) -> Hash {
-        let mut table = Table::default();
-        table.expect(fields);
-        Hash { form: Form::Table(Box::new(table)) }
+    pub fn of_loaded(loader: Loader) -> Option<Hash> {
+        loader.finish().map(|table| Hash { form: Form::Table(Box::new(table)) })
     }
 
     /// Sets a field.

@@ -96,6 +96,39 @@ fn read(record: &[u8]) -> Record<'_> {
     Record { field, value, end }
 }
 
+/// Fields of a large hash from outside, one behind the other, before what finds them is built.
+#[derive(Debug, Default)]
+pub struct Loader {
+    slab: Slab,
+    /// The hash of each field, and its record.
+    hashes: Vec<(u64, u32)>,
+    deadlines: Deadlines,
+}
+
+impl Loader {
+    /// Adds a field, of which it is not known whether it is there.
+    #[inline]
+    pub fn add(&mut self, field: &[u8], value: &[u8], end: Option<u64>) {
+        let reference = self.slab.alloc(&[Head::new(field, end).bytes(), field, value]);
+        self.hashes.push((hash_of(field), reference));
+        if let Some(end) = end {
+            self.deadlines.insert(end, reference);
+        }
+    }
+
+    /// The table of all; `None` if a field was added twice.
+    pub(super) fn finish(self) -> Option<Table> {
+        let Loader { slab, hashes, deadlines } = self;
+        let field = |reference| read(slab.get(reference)).field;
+        let index = Index::of_all(
+            hashes,
+            |reference| hash_of(field(reference)),
+            |one, other| field(one) == field(other),
+        )?;
+        Some(Table { slab, index, deadlines })
+    }
+}
+
 impl Table {
     /// See [`crate::collection::Collection::look_ahead`].
     pub(super) fn look_ahead(&self, fields: &[&[u8]], ask: &impl Fn(*const u8)) {
@@ -104,11 +137,6 @@ impl Table {
 
     pub(super) fn len(&self) -> usize {
         self.index.len()
-    }
-
-    /// Makes room in an empty one for so many fields.
-    pub(super) fn expect(&mut self, fields: usize) {
-        self.index.expect(fields);
     }
 
     #[inline]
@@ -239,8 +267,9 @@ impl Table {
         self.deadlines.count_due(now)
     }
 
+    /// All records, in the order in which they lie in memory.
     pub(super) fn records(&self) -> impl Iterator<Item = Record<'_>> {
-        self.entries().map(|(_, record)| record)
+        self.slab.iter().map(read)
     }
 
     /// All references with their records.

@@ -30,6 +30,34 @@ const DIRECTORY_SHARE: usize = 64;
 /// Buckets that a step of a scan looks at for each element it was asked for.
 const BUCKETS_PER_ELEMENT: usize = 10;
 
+/// Bits of hashes by which many entries are dealt out, so that each part can be sorted in the nearest cache.
+const DEALT_BITS: u32 = 10;
+
+/// Entries sorted by their hashes.
+fn in_order_of_hashes(mut entries: Vec<(u64, u32)>) -> Vec<(u64, u32)> {
+    if entries.len() <= 1 << DEALT_BITS {
+        entries.sort_unstable_by_key(|(hash, _)| *hash);
+        return entries;
+    }
+    let part = |hash: u64| (hash >> (64 - DEALT_BITS)) as usize;
+    let mut next = [0_usize; (1 << DEALT_BITS) + 1];
+    entries.iter().for_each(|(hash, _)| next[part(*hash) + 1] += 1);
+    (1..next.len()).for_each(|at| next[at] += next[at - 1]);
+    let mut dealt = vec![(0, 0); entries.len()];
+    for entry in entries {
+        let place = &mut next[part(entry.0)];
+        dealt[*place] = entry;
+        *place += 1;
+    }
+    // Where the next entry of a part would stand is where it ends.
+    let mut start = 0;
+    for &end in next.iter().take(1 << DEALT_BITS) {
+        dealt[start..end].sort_unstable_by_key(|(hash, _)| *hash);
+        start = end;
+    }
+    dealt
+}
+
 /// An index of references. The record of a reference must keep its hash while it is in here.
 #[derive(Debug, Clone, Default)]
 pub struct Index {
@@ -63,6 +91,31 @@ impl Index {
         }
         self.directory = (0..1 << depth).collect();
         self.deepest = self.segments.len();
+    }
+
+    /// An index of all these references with their hashes; `None` if two of the same hash are `alike`. What is inserted behind
+    /// each other lies beside each other.
+    #[must_use]
+    pub fn of_all(
+        entries: Vec<(u64, u32)>,
+        hash_of: impl Fn(u32) -> u64,
+        alike: impl Fn(u32, u32) -> bool,
+    ) -> Option<Index> {
+        let entries = in_order_of_hashes(entries);
+        for run in entries.chunk_by(|(hash, _), (next, _)| hash == next).filter(|run| run.len() > 1) {
+            // Hashes are well mixed: where two are equal it is all but certain that more than these are.
+            let pairs = run
+                .iter()
+                .enumerate()
+                .flat_map(|(at, one)| run.iter().skip(at + 1).map(move |other| (one.1, other.1)));
+            if pairs.into_iter().any(|(one, other)| alike(one, other)) {
+                return None;
+            }
+        }
+        let mut index = Index::new();
+        index.expect(entries.len());
+        entries.into_iter().for_each(|(hash, reference)| index.insert(hash, reference, &hash_of));
+        Some(index)
     }
 
     /// Elements.

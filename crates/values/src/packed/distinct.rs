@@ -4,41 +4,56 @@ use super::Element;
 use crate::index::hash_of;
 use std::borrow::Cow;
 
-/// So many hashes are kept without asking for memory.
+/// So many elements are told apart without asking for memory.
 const FEW: usize = 64;
+/// Places for their hashes.
+const PLACES: usize = 2 * FEW;
 
 /// Whether no two elements spell the same text. Elements are looked at several times.
 #[must_use]
 pub fn are_distinct<'t>(elements: impl Iterator<Item = Element<'t>> + Clone) -> bool {
-    let mut few = [0; FEW];
-    let mut many = Vec::new();
-    let mut count = 0;
-    for hash in elements.clone().map(hash) {
-        match few.get_mut(count) {
-            Some(place) => *place = hash,
-            None => {
-                if many.is_empty() {
-                    many.extend_from_slice(&few);
-                }
-                many.push(hash);
-            }
-        }
-        count += 1;
-    }
-    let hashes = if many.is_empty() { few.get_mut(..count).unwrap_or_default() } else { &mut many[..] };
-    hashes.sort_unstable();
     // Texts are compared where hashes are equal: almost never, but for one that is there twice.
-    hashes.is_sorted_by(|hash, next| hash != next) || texts_differ(elements)
+    few_differ(elements.clone()).unwrap_or_else(|| hashes_differ(elements.clone())) || texts_differ(elements)
+}
+
+/// Whether no two have the same hash; `None` for more than a few.
+fn few_differ<'t>(elements: impl Iterator<Item = Element<'t>>) -> Option<bool> {
+    // A table without removals: a hash stands at its home, or behind others without a gap. 0 is an empty place.
+    let mut places = [0_u64; PLACES];
+    for (count, hash) in elements.map(hash).enumerate() {
+        if count == FEW {
+            return None;
+        }
+        let hash = hash.max(1);
+        let mut at = hash as usize % PLACES;
+        while places[at] != 0 {
+            if places[at] == hash {
+                return Some(false);
+            }
+            at = (at + 1) % PLACES;
+        }
+        places[at] = hash;
+    }
+    Some(true)
+}
+
+/// Whether no two have the same hash.
+fn hashes_differ<'t>(elements: impl Iterator<Item = Element<'t>>) -> bool {
+    let mut hashes: Vec<u64> = elements.map(hash).collect();
+    hashes.sort_unstable();
+    hashes.is_sorted_by(|hash, next| hash != next)
 }
 
 /// Of the text, whichever way it is kept: one that spells an integer is taken for it.
 fn hash(element: Element<'_>) -> u64 {
     match element {
         Element::Int(value) => hash_of(&value.to_le_bytes()),
-        Element::Bytes(text) => match Element::of(text) {
+        // Most texts are told to be no integer by how they begin.
+        Element::Bytes(text @ [b'-' | b'0'..=b'9', ..]) => match Element::of(text) {
             Element::Int(value) => hash_of(&value.to_le_bytes()),
             Element::Bytes(text) => hash_of(text),
         },
+        Element::Bytes(text) => hash_of(text),
     }
 }
 
@@ -58,6 +73,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::HashSet;
+
+    #[test]
+    fn many_are_told_apart_as_few_are() {
+        for count in [FEW - 1, FEW, FEW + 1, 3 * FEW] {
+            let elements = (0..count as i64).map(Element::Int);
+            assert!(are_distinct(elements.clone()), "{count}");
+            assert!(!are_distinct(elements.chain([Element::Bytes(b"5")])), "{count}");
+        }
+    }
 
     #[test]
     fn a_text_is_the_same_however_it_is_kept() {

@@ -4,6 +4,7 @@
 //! quite those of adding.
 
 use super::{Form, IntsBuf, Limits, Set, Table};
+use crate::index::{Slab, hash_of};
 use crate::number;
 use crate::packed::PackedBuf;
 
@@ -49,24 +50,33 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// A set with so many members that it becomes a table at once, before the limits are known.
+/// So many members that they become a table, one behind the other, before what finds them is built.
+#[derive(Debug, Default)]
+pub struct LargeLoader {
+    slab: Slab,
+    /// The hash of each member, and its record.
+    hashes: Vec<(u64, u32)>,
+}
+
+impl LargeLoader {
+    /// Adds a member, of which it is not known whether it is there.
+    #[inline]
+    pub fn add(&mut self, member: &[u8]) {
+        self.hashes.push((hash_of(member), self.slab.alloc(&[member])));
+    }
+
+    /// The set of all; `None` if a member was added twice.
+    #[must_use]
+    pub fn finish(self) -> Option<Large> {
+        Table::of_all(self.slab, self.hashes).map(Large)
+    }
+}
+
+/// A set that is a table, before the limits are known.
 #[derive(Debug)]
 pub struct Large(Table);
 
 impl Large {
-    /// Begins a set that has `expected` members. Room is made for them.
-    #[must_use]
-    pub fn new(expected: usize) -> Large {
-        let mut table = Table::default();
-        table.expect(expected);
-        Large(table)
-    }
-
-    /// Adds a member; false if it was there.
-    pub fn add(&mut self, member: &[u8]) -> bool {
-        self.0.insert(member)
-    }
-
     /// The set, in the form that Redis gives it under these limits.
     #[must_use]
     pub fn into_set(self, limits: &Limits) -> Set {

@@ -21,7 +21,7 @@ pub mod operations;
 mod pop;
 
 mod load;
-pub use load::{Large, Loader};
+pub use load::{Large, LargeLoader, Loader};
 
 #[cfg(test)]
 mod tests;

@@ -59,9 +59,15 @@ impl Table {
         Some((reference, self.slab.get(reference)))
     }
 
-    /// Makes room in an empty one for so many members.
-    pub fn expect(&mut self, members: usize) {
-        self.index.expect(members);
+    /// The table of records, each with its hash; `None` if two are alike.
+    pub(super) fn of_all(slab: Slab, hashes: Vec<(u64, u32)>) -> Option<Table> {
+        let member = |reference| slab.get(reference);
+        let index = Index::of_all(
+            hashes,
+            |reference| hash_of(member(reference)),
+            |one, other| member(one) == member(other),
+        )?;
+        Some(Table { slab, index })
     }
 
     /// Adds a member; false if it was there.

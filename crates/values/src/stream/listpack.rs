@@ -38,6 +38,7 @@ impl NodeListpack<'_> {
 
     /// Appends the listpack.
     pub fn write_to(&self, out: &mut Vec<u8>) {
+        out.reserve(self.node.listpack_bytes());
         let mut list = Writer::new(out);
         list.int(self.node.live() as i64);
         list.int(self.node.deleted() as i64);
@@ -56,11 +57,7 @@ impl NodeListpack<'_> {
             if !same {
                 list.int(entry.len as i64);
             }
-            for (index, word) in entry.words().enumerate() {
-                if !same || index % 2 == 1 {
-                    list.element(word);
-                }
-            }
+            entry.own_codes().for_each(|code| list.code(code));
             list.int(elements_of(entry.len as i64, same));
             place = found.after;
         }
@@ -111,48 +108,41 @@ fn read_node(first: StreamId, mut list: Reader<'_>) -> Result<Node, BadListpack>
     if list.int()? != 0 || names.is_empty() {
         return Err(BadListpack);
     }
-    let (mut node, mut seen_deleted, mut seen) = (None::<Node>, 0, 0);
+    // Redis' form is the longer one, but for ids far apart.
+    let room = Vec::with_capacity(list.rest.len());
+    let mut node = Node::with_names_in(room, first, names.iter().copied());
     let mut live_before = None;
-    let mut words: Vec<Element<'_>> = Vec::new();
     while !list.is_at_end() {
         let flags = list.int()?;
         let (ms, seq) = (list.int()? as u64, list.int()? as u64);
         let id = StreamId { ms: first.ms.wrapping_add(ms), seq: first.seq.wrapping_add(seq) };
         let same = flags & SAME_FIELDS != 0;
-        words.clear();
-        let fields = if same {
-            for &name in &names {
-                words.extend([name, list.word()?]);
-            }
-            names.len()
-        } else {
-            let fields = list.count()?;
-            list.words(fields.checked_mul(2).ok_or(BadListpack)?, &mut words)?;
-            words.len() / 2
-        };
+        let fields = if same { names.len() } else { list.count()? };
+        let words = if same { fields } else { fields.checked_mul(2).ok_or(BadListpack)? };
+        if words > list.rest.len() {
+            return Err(BadListpack);
+        }
+        let mut entry = node.begin_entry(first, id, fields, same);
+        for _ in 0..words {
+            entry.push(list.word()?);
+        }
+        let at = entry.finish();
         if flags & !(DELETED | SAME_FIELDS) != 0 || list.int()? != elements_of(fields as i64, same) {
             return Err(BadListpack);
         }
-        let is_live = flags & DELETED == 0;
-        let follows = !is_live || live_before.is_none_or(|before| before < id);
-        if is_live {
-            live_before = Some(id);
-        }
-        if !follows || fields == 0 {
-            return Err(BadListpack);
-        }
-        let node = node.get_or_insert_with(|| Node::with_names(first, names.iter().copied()));
-        let at = node.append_as(first, id, words.iter().copied(), same);
         if flags & DELETED != 0 {
             node.delete(at);
-            seen_deleted += 1;
+        } else if live_before.replace(id).is_some_and(|before| before >= id) {
+            return Err(BadListpack);
         }
-        seen += 1;
+        if fields == 0 {
+            return Err(BadListpack);
+        }
     }
-    if seen_deleted != deleted || seen - seen_deleted != live {
+    if node.count() == 0 || node.deleted() != deleted as u64 || node.live() != live as u64 {
         return Err(BadListpack);
     }
-    node.ok_or(BadListpack)
+    Ok(node)
 }
 
 /// Writes elements, each followed by its length.
@@ -173,9 +163,25 @@ impl Writer<'_> {
         self.element(Element::Int(value));
     }
 
+    #[inline]
     fn element(&mut self, element: Element<'_>) {
         element.encode(self.out);
-        push_length_behind(self.out, element.encoded_len());
+        self.end_element(element.encoded_len());
+    }
+
+    /// Appends an element by its code.
+    #[inline]
+    fn code(&mut self, code: &[u8]) {
+        self.out.extend_from_slice(code);
+        self.end_element(code.len());
+    }
+
+    #[inline]
+    fn end_element(&mut self, len: usize) {
+        match u8::try_from(len) {
+            Ok(short) if short < 0x80 => self.out.push(short),
+            _ => push_length_behind(self.out, len),
+        }
         self.count += 1;
     }
 
@@ -213,7 +219,9 @@ fn strip_length_behind(rest: &[u8], len: usize) -> Option<&[u8]> {
 /// Reads elements from bytes that are not trusted.
 struct Reader<'a> {
     rest: &'a [u8],
-    count: Option<u16>,
+    /// How many elements are told, and how many were read.
+    told: Option<u64>,
+    read: u64,
 }
 
 impl<'a> Reader<'a> {
@@ -225,23 +233,28 @@ impl<'a> Reader<'a> {
         if u32::from_le_bytes(*total) as usize != bytes.len() || *end != END {
             return Err(BadListpack);
         }
-        Ok(Reader { rest, count: (count != COUNT_UNKNOWN).then_some(count) })
+        Ok(Reader { rest, told: (count != COUNT_UNKNOWN).then_some(u64::from(count)), read: 0 })
     }
 
-    /// Whether all was read. A number of elements that is not that of the header fails the next read.
+    /// Whether all was read. A number of elements that is not that of the header fails the next read, since nothing is left.
     fn is_at_end(&self) -> bool {
-        self.rest.is_empty() && self.count.is_none_or(|count| count == 0)
+        self.rest.is_empty() && self.told.is_none_or(|told| told == self.read)
     }
 
+    #[inline(always)]
     fn element(&mut self) -> Result<Element<'a>, BadListpack> {
         let (element, len) = element::decode(self.rest).ok_or(BadListpack)?;
-        self.rest = strip_length_behind(&self.rest[len..], len).ok_or(BadListpack)?;
-        if let Some(count) = &mut self.count {
-            *count = count.checked_sub(1).ok_or(BadListpack)?;
-        }
+        let behind = self.rest.get(len..).ok_or(BadListpack)?;
+        self.rest = match behind.split_first() {
+            // As most are: the length in one byte.
+            Some((&byte, rest)) if len < 0x80 && usize::from(byte) == len => rest,
+            _ => strip_length_behind(behind, len).ok_or(BadListpack)?,
+        };
+        self.read += 1;
         Ok(element)
     }
 
+    #[inline(always)]
     fn int(&mut self) -> Result<i64, BadListpack> {
         match self.element()? {
             Element::Int(value) => Ok(value),
@@ -249,11 +262,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline(always)]
     fn count(&mut self) -> Result<usize, BadListpack> {
         usize::try_from(self.int()?).map_err(|_| BadListpack)
     }
 
     /// An element as a node keeps it, whatever form its text has here.
+    #[inline(always)]
     fn word(&mut self) -> Result<Element<'a>, BadListpack> {
         Ok(match self.element()? {
             Element::Bytes(text) => Element::of(text),
@@ -262,6 +277,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Appends `count` elements to `words`, of which no more are made room for than are there.
+    #[inline(always)]
     fn words(&mut self, count: usize, words: &mut Vec<Element<'a>>) -> Result<(), BadListpack> {
         for _ in 0..count {
             words.push(self.word()?);

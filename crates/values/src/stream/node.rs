@@ -63,6 +63,17 @@ impl<'a> Entry<'a> {
         self.names.is_some()
     }
 
+    /// The codes of what it has itself: values, and fields in front of each unless they are those its node begins with.
+    pub(super) fn own_codes(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let mut codes = self.codes;
+        std::iter::from_fn(move || {
+            let len = if codes.is_empty() { 0 } else { element::skip(codes) };
+            let (code, rest) = codes.split_at_checked(len).filter(|(code, _)| !code.is_empty())?;
+            codes = rest;
+            Some(code)
+        })
+    }
+
     /// Fields and values in turn, as they were given.
     pub fn words(&self) -> impl Iterator<Item = Element<'a>> + use<'a> {
         let mut names = self.names.map(|names| names.codes);
@@ -77,6 +88,35 @@ impl<'a> Entry<'a> {
             is_name = !is_name;
             Some(element)
         })
+    }
+}
+
+/// An entry that is being appended. One that is not finished makes its node one to be thrown away.
+#[must_use]
+pub(super) struct NewEntry<'n> {
+    node: &'n mut Node,
+    id: StreamId,
+    at: u32,
+    /// What it takes in Redis' form.
+    listpack: usize,
+}
+
+impl NewEntry<'_> {
+    /// Appends a value, or a field.
+    #[inline]
+    pub(super) fn push(&mut self, word: Element<'_>) {
+        let before = self.node.buffer.len();
+        word.encode(&mut self.node.buffer);
+        self.listpack += listpack_size(self.node.buffer.len() - before);
+    }
+
+    /// Ends it, and answers where it begins.
+    #[inline]
+    pub(super) fn finish(self) -> u32 {
+        (self.node.last, self.node.last_at) = (self.id, self.at);
+        self.node.live += 1;
+        self.node.listpack += self.listpack as u32;
+        self.at
     }
 }
 
@@ -116,7 +156,15 @@ impl Node {
         names: impl ExactSizeIterator<Item = Element<'w>> + Clone,
     ) -> Node {
         let bytes: usize = names.clone().map(Element::encoded_len).sum();
-        let mut buffer = Vec::with_capacity(32 + bytes);
+        Node::with_names_in(Vec::with_capacity(32 + bytes), first, names)
+    }
+
+    /// The same, in a buffer that is empty.
+    pub(super) fn with_names_in<'w>(
+        mut buffer: Vec<u8>,
+        first: StreamId,
+        names: impl ExactSizeIterator<Item = Element<'w>>,
+    ) -> Node {
         let mut listpack =
             LISTPACK_FRAME_BYTES + int_listpack_size(names.len() as i64) + int_listpack_size(0);
         element::push_varint(&mut buffer, names.len() as u64);
@@ -151,23 +199,30 @@ impl Node {
         words: impl ExactSizeIterator<Item = Element<'w>>,
         same: bool,
     ) -> u32 {
-        let (at, count) = (self.buffer.len() as u32, words.len() / 2);
-        let mut listpack = entry_listpack_base(first, id, count, same);
+        let mut entry = self.begin_entry(first, id, words.len() / 2, same);
+        for (index, word) in words.enumerate() {
+            if !same || index % 2 == 1 {
+                entry.push(word);
+            }
+        }
+        entry.finish()
+    }
+
+    /// Begins an entry of so many fields, which are the `same` as the node's or are pushed with their values.
+    #[inline]
+    pub(super) fn begin_entry(
+        &mut self,
+        first: StreamId,
+        id: StreamId,
+        fields: usize,
+        same: bool,
+    ) -> NewEntry<'_> {
+        let at = self.buffer.len() as u32;
         self.push_head(id, if same { SAME_FIELDS } else { 0 });
         if !same {
-            element::push_varint(&mut self.buffer, count as u64);
+            element::push_varint(&mut self.buffer, fields as u64);
         }
-        for (index, word) in words.enumerate() {
-            if same && index % 2 == 0 {
-                continue;
-            }
-            listpack += listpack_size(word.encoded_len());
-            word.encode(&mut self.buffer);
-        }
-        (self.last, self.last_at) = (id, at);
-        self.live += 1;
-        self.listpack += listpack as u32;
-        at
+        NewEntry { id, at, listpack: entry_listpack_base(first, id, fields, same), node: self }
     }
 
     fn push_head(&mut self, id: StreamId, flags: u8) {

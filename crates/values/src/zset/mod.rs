@@ -11,6 +11,7 @@ mod edit;
 pub(crate) mod fuzz;
 mod gathered;
 mod large;
+mod load;
 mod small;
 pub mod tree;
 mod view;
@@ -25,6 +26,7 @@ pub use bounds::{BadBound, LexRange, ScoreRange};
 pub use edit::{Add, Outcome, Rule};
 pub use gathered::Gathered;
 use large::Large;
+pub use load::{Loaded, Loader};
 use std::cmp::Ordering;
 pub use view::{Members, View};
 

@@ -75,6 +75,7 @@ pub struct Cutter {
     keys: u64,
     sum: Option<crc64::Running>,
     wanted: u64,
+    likely: u64,
 }
 
 /// What stands next in a file.
@@ -102,6 +103,7 @@ impl Cutter {
             keys: 0,
             sum,
             wanted: HEADER_BYTES as u64,
+            likely: 0,
         }
     }
 
@@ -121,6 +123,13 @@ impl Cutter {
     #[must_use]
     pub fn wanted(&self) -> u64 {
         self.wanted
+    }
+
+    /// How many bytes the next cut takes, if it wants more than were offered and the record at hand goes on as it began. No
+    /// more than a guess.
+    #[must_use]
+    pub fn likely(&self) -> u64 {
+        self.likely
     }
 
     /// How many bytes of the file were taken.
@@ -161,7 +170,7 @@ impl Cutter {
         if self.version == 0 {
             return self.cut_header(bytes);
         }
-        self.wanted = 1;
+        (self.wanted, self.likely) = (1, 0);
         let (mut cut, mut is_last, mut is_stopped) = (0, false, false);
         let (first_db, keys_before) = (self.db, self.keys);
         while !is_last && !is_stopped {
@@ -236,7 +245,7 @@ impl Cutter {
         match self.scan_record(scan, bytes, &mut key, tell) {
             Ok(Ok(next)) => Ok(Some(next)),
             Err(Halt::Short(wanted)) => {
-                self.wanted = wanted;
+                (self.wanted, self.likely) = (wanted, scan.likely().max(wanted));
                 Ok(None)
             }
             Err(Halt::Bad(what)) => Err(self.error_in(bytes, scan.at(), key, Why::Bad(what))),

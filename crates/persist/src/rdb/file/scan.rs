@@ -23,16 +23,22 @@ type Step = Result<(), Halt>;
 pub(super) struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
+    likely: u64,
 }
 
 impl<'a> Scan<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Scan<'a> {
-        Scan { bytes, at: 0 }
+        Scan { bytes, at: 0, likely: 0 }
     }
 
     /// How many bytes were passed.
     pub(super) fn at(&self) -> usize {
         self.at
+    }
+
+    /// How many bytes may be wanted where it stopped short, counted from its start, if what is missing is like what is there.
+    pub(super) fn likely(&self) -> u64 {
+        self.likely
     }
 
     pub(super) fn take(&mut self, len: u64) -> Result<&'a [u8], Halt> {
@@ -114,7 +120,15 @@ impl<'a> Scan<'a> {
     /// As many as a length says of what `each` passes, which must be some bytes.
     fn many(&mut self, mut each: impl FnMut(&mut Scan<'a>) -> Step) -> Step {
         let count = self.length()?;
-        (0..count).try_for_each(|_| each(self))
+        let start = self.at;
+        for done in 0..count {
+            if let Err(halt) = each(self) {
+                let passed = (self.at - start) as u64;
+                self.likely = (passed / done.max(1)).saturating_mul(count).saturating_add(self.at as u64);
+                return Err(halt);
+            }
+        }
+        Ok(())
     }
 
     /// Passes the object of a type.
