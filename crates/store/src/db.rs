@@ -189,6 +189,11 @@ impl<'t> Db<'t> {
         self.find(key).map(Item::new)
     }
 
+    /// Looks at a key that may be there though its time has come, without counting, touching or removing it.
+    pub fn peek_raw(&self, key: &Hashed<'_>) -> Option<Item<'_>> {
+        self.locked.shard(self.table.shard_of(key.hash)).find(key.hash, key.bytes).map(Item::new)
+    }
+
     /// Looks at a key and counts a hit or a miss, without touching it.
     pub fn look(&mut self, key: &Hashed<'_>) -> Option<Item<'_>> {
         if self.local.insight.wants_read(key.hash) {
@@ -268,6 +273,12 @@ impl<'t> Db<'t> {
             entry.set_access(self.local.access_touched(self.table.number, key.hash, &entry));
         }
         Some(Item::new(occupied.into_view()))
+    }
+
+    /// Whether a key is still there though its time has come. Does not remove it.
+    pub fn is_over(&self, key: &Hashed<'_>) -> bool {
+        let deadline = self.peek_raw(key).and_then(|item| item.deadline());
+        deadline.is_some_and(|deadline| deadline <= self.local.now) && !self.local.keep_expired
     }
 
     /// Whether a key exists.

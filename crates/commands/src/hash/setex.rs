@@ -1,6 +1,6 @@
 //! HSETEX: sets fields together with their ends, under conditions.
 
-use super::announce::log_removed;
+use super::announce::{log_removed, remove_due};
 use super::fields::{EXPIRATIONS, Unit};
 use super::set::{FLAGS, set_pairs};
 use super::{PAIR, UPDATE_ONE};
@@ -153,8 +153,9 @@ fn is_met(cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, options: &Options
     let now = cx.db.now_of_fields();
     let hash = cx.db.peek_as::<Hash>(key)?;
     let Some(condition) = options.condition else { return Ok(true) };
-    let (mut met_due, mut met) = (false, true);
+    let (mut met_due, mut met, mut looked_at) = (false, true, 0);
     for field in args.from(options.first).step_by(2) {
+        looked_at += 1;
         let found = hash.map_or(Found::Absent, |hash| hash.find(field, now));
         met_due |= found == Found::Due;
         met = matches!(found, Found::Live(..)) == (condition == Condition::AllPresent);
@@ -162,9 +163,8 @@ fn is_met(cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, options: &Options
             break;
         }
     }
-    // With the condition met, writing them removes what is over.
-    if met_due && !met {
-        super::announce::remove_due(cx, key, args, options.first);
+    if met_due {
+        remove_due(&mut cx.db, key, args.from(options.first).step_by(2).take(looked_at));
     }
     Ok(met)
 }
@@ -178,6 +178,7 @@ fn remove_again(cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, first: usiz
         fields.filter(|field| hash.remove(field, now) != Before::Absent).count() as u64
     })?;
     let Some(edited) = edited else { return Ok(()) };
+    cx.db.local.stats.expired_fields.add(edited.value);
     if cx.is_logged() {
         let fields: Vec<&[u8]> = args.from(first).step_by(2).collect();
         log_removed(cx, key, &fields);
