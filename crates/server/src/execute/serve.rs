@@ -146,7 +146,7 @@ impl Waiters<'_> {
                 at.settle(&key, true);
             }
             // One that is over serves nobody, and stays for whoever asks for it next.
-            let found = if at.is_over(&key) { None } else { at.peek(&key).map(|item| item.value_type()) };
+            let found = at.glance(&key).map(|item| item.value_type());
             drop(at);
             if found.is_none() && !self.server.blocked.any_until_gone() {
                 return true;
