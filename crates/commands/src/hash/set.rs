@@ -1,6 +1,6 @@
 //! Writing fields: HSET, HMSET, HSETNX.
 
-use super::announce::{changed, remove_due};
+use super::announce::{changed, expired, remove_due};
 use super::{PAIR, UPDATE_ONE};
 use crate::args::Args;
 use crate::cx::Ctx;
@@ -61,16 +61,17 @@ fn set_all(cx: &mut Ctx<'_>, args: &Args<'_>, name: &str) -> Result<usize, Error
         return Err(Error::arity(name));
     }
     let key = cx.key(args, 1);
-    set_pairs(cx, &key, args, 2, End::Clear)
+    set_pairs(cx, &key, args, (2, NEVER_DUE), End::Clear)
 }
 
 /// Sets the pairs that begin at word `from`, which go to the end, and announces it. Answers how many fields are new.
+/// Those whose time has come by `now` are not: they count as ended, and as absent for what is to be kept of them.
 #[inline]
 pub(super) fn set_pairs(
     cx: &mut Ctx<'_>,
     key: &Hashed<'_>,
     args: &Args<'_>,
-    from: usize,
+    (from, now): (usize, u64),
     end: End,
 ) -> Result<usize, Error> {
     let limits = cx.limits.hash_packed;
@@ -78,14 +79,20 @@ pub(super) fn set_pairs(
     let longest = args.from(from).map(<[u8]>::len).max().unwrap_or(0);
     let edited = cx.db.edit_or_create::<Hash, _>(key, |hash| {
         hash.prepare(count, longest, limits);
-        let (mut new, mut words) = (0, args.from(from));
+        let (mut new, mut due, mut words) = (0, Vec::new(), args.from(from));
         while let (Some(field), Some(value)) = (words.next(), words.next()) {
-            new += usize::from(hash.set(field, value, end, NEVER_DUE, limits) == Before::Absent);
+            match hash.set(field, value, end, now, limits) {
+                Before::Live => {}
+                Before::Absent => new += 1,
+                Before::Due => due.push(field),
+            }
         }
-        new
+        (new, due)
     })?;
+    let (new, due) = edited.value;
+    expired(cx, key, &due);
     changed(cx, key, Event::HSET, count as u64);
-    Ok(edited.value)
+    Ok(new)
 }
 
 /// HSETNX key field value
@@ -116,7 +123,7 @@ fn hsetnx(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         Some(Found::Due) => remove_due(&mut cx.db, &key, args.from(2).take(1)),
         Some(Found::Absent) | None => {}
     }
-    set_pairs(cx, &key, args, 2, End::Clear)?;
+    set_pairs(cx, &key, args, (2, NEVER_DUE), End::Clear)?;
     cx.reply.integer(1);
     Ok(())
 }

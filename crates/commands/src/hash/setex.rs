@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::logged::Digits;
 use crate::spec::{Acl, Arg, Command, Group, Run, Spec};
 use larder_store::{Event, Hashed};
-use larder_values::hash::{Before, End, Found, Hash};
+use larder_values::hash::{Before, End, Found, Hash, NEVER_DUE};
 use larder_values::number;
 
 /// HSETEX key [FNX | FXX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds |
@@ -134,7 +134,9 @@ fn hsetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     }
     let end = options.end.unwrap_or(End::Clear);
     let is_over = matches!(end, End::At(end) if end <= now);
-    set_pairs(cx, &key, args, options.first, if is_over { End::Clear } else { end })?;
+    // Who looks at fields first finds those that are over, and who does not writes over them.
+    let judged_by = if options.condition.is_some() { now } else { NEVER_DUE };
+    set_pairs(cx, &key, args, (options.first, judged_by), if is_over { End::Clear } else { end })?;
     if is_over {
         remove_again(cx, &key, args, options.first)?;
     } else if let End::At(end) = end {
@@ -163,7 +165,8 @@ fn is_met(cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, options: &Options
             break;
         }
     }
-    if met_due {
+    // With the condition met, writing them removes what is over.
+    if met_due && !met {
         remove_due(&mut cx.db, key, args.from(options.first).step_by(2).take(looked_at));
     }
     Ok(met)
