@@ -48,7 +48,8 @@ use larder_config::Settings;
 use larder_resp::{Output, Protocol, Reply};
 use larder_source::Routes;
 use larder_store::{
-    Database, Db, DbIndex, Evictor, Held, Keyspace, LOCK_ATTEMPTS, Local, Locked, Patience, Place, Turn,
+    Database, Db, DbIndex, Evictor, Garbage, Held, Keyspace, LOCK_ATTEMPTS, Local, Locked, Patience, Place,
+    Turn,
 };
 pub use replay::{Logged, Replay};
 pub use routed::Marks;
@@ -645,7 +646,7 @@ impl Core {
         (row, run): (&'static Row, RunAlone),
         args: &Args<'_>,
     ) -> Result<bool, Error> {
-        let mark = out.mark();
+        let (mark, garbage_before) = (out.mark(), self.local.garbage.len());
         let answer = self.alone(|core| {
             let mut cx = core.keyspace_cx(conn, out).0;
             cx.local.effects.begin_logged();
@@ -661,8 +662,12 @@ impl Core {
         if row.spec.name == "flushall" {
             self.save_emptiness(conn, out, mark);
         }
-        if is_flush && flush_waits(args, &self.limits) && !conn.is_in_exec && conn.parked.is_none() {
-            self.answer_once_freed(conn, out, mark);
+        if is_flush && flush_waits(args, &self.limits) {
+            if conn.is_in_exec {
+                self.local.garbage.iter_mut().skip(garbage_before).for_each(Garbage::unask);
+            } else if conn.parked.is_none() {
+                self.answer_once_freed(conn, out, mark);
+            }
         }
         Ok(true)
     }

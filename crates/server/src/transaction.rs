@@ -112,9 +112,15 @@ pub struct Watching {
 }
 
 impl Watching {
-    /// Adds a key whose shard is locked, unless it is watched already.
-    pub fn add(&mut self, followed: &Followed, db: DbIndex, key: &[u8], watch: &Arc<Watch>) {
-        if followed.watch(db, key, watch) {
+    /// Adds a key whose shard is locked, and which may be over already, unless it is watched already.
+    pub fn add(
+        &mut self,
+        followed: &Followed,
+        (db, key): (DbIndex, &[u8]),
+        watch: &Arc<Watch>,
+        is_over: bool,
+    ) {
+        if followed.watch(db, key, watch, is_over) {
             self.keys.push((db, key.into()));
             self.key_bytes += key.len();
         }

@@ -1,8 +1,9 @@
 //! What a command can do with the keys it declared.
 //!
 //! Invariants: a key whose time has come does not exist for any caller of this file; a lookup
-//! removes it on the way. An edit that fails has changed nothing. The access field is written on
-//! reads and writes of values, not when a key is merely looked at.
+//! removes it on the way. Those that leave it where it is say so ([`Db::is_over`], [`Db::glance`],
+//! [`Db::peek_raw`]). An edit that fails has changed nothing. The access field is written on reads and
+//! writes of values, not when a key is merely looked at.
 
 use crate::discard::{Removal, discard};
 use crate::effects::Event;
@@ -189,6 +190,16 @@ impl<'t> Db<'t> {
         self.find(key).map(Item::new)
     }
 
+    /// Looks at a key that may be there though its time has come, without counting, touching or removing it.
+    pub fn peek_raw(&self, key: &Hashed<'_>) -> Option<Item<'_>> {
+        self.locked.shard(self.table.shard_of(key.hash)).find(key.hash, key.bytes).map(Item::new)
+    }
+
+    /// Looks at a live key without counting or touching it; one whose time has come stays where it is.
+    pub fn glance(&self, key: &Hashed<'_>) -> Option<Item<'_>> {
+        self.peek_raw(key).filter(|item| !self.has_ended(item))
+    }
+
     /// Looks at a key and counts a hit or a miss, without touching it.
     pub fn look(&mut self, key: &Hashed<'_>) -> Option<Item<'_>> {
         if self.local.insight.wants_read(key.hash) {
@@ -268,6 +279,15 @@ impl<'t> Db<'t> {
             entry.set_access(self.local.access_touched(self.table.number, key.hash, &entry));
         }
         Some(Item::new(occupied.into_view()))
+    }
+
+    /// Whether a key is still there though its time has come. Does not remove it.
+    pub fn is_over(&self, key: &Hashed<'_>) -> bool {
+        self.peek_raw(key).is_some_and(|item| self.has_ended(&item))
+    }
+
+    fn has_ended(&self, item: &Item<'_>) -> bool {
+        item.deadline().is_some_and(|deadline| deadline <= self.local.now) && !self.local.keep_expired
     }
 
     /// Whether a key exists.

@@ -55,11 +55,54 @@ pub struct Waiting {
     pub client: u64,
 }
 
+/// A client's watch of one key.
+#[derive(Debug)]
+struct Watcher {
+    watch: Arc<Watch>,
+    /// What is watched is a key that is over and that nobody has removed yet. That it goes changes nothing.
+    sees_over: bool,
+}
+
+impl Watcher {
+    fn of(&self, watch: &Arc<Watch>) -> bool {
+        Arc::ptr_eq(&self.watch, watch)
+    }
+
+    fn meet(&mut self, fate: Fate) {
+        match fate {
+            Fate::Gone if std::mem::take(&mut self.sees_over) => {}
+            Fate::Over { .. } if self.sees_over => {}
+            Fate::Over { was_there: false } => self.sees_over = true,
+            Fate::Gone | Fate::Over { .. } | Fate::Changed => self.watch.change(),
+        }
+    }
+}
+
+/// What a change makes of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nothing is left of it.
+    Gone,
+    /// Where something was or nothing, a key came that is over already: SWAPDB.
+    Over { was_there: bool },
+    /// It has another value, or another end.
+    Changed,
+}
+
+impl Fate {
+    fn of(event: Event) -> Self {
+        match event {
+            Event::EXPIRED | Event::EVICTED | Event::DEL => Fate::Gone,
+            _ => Fate::Changed,
+        }
+    }
+}
+
 /// Who follows one key of one database.
 #[derive(Debug)]
 struct Followers {
     db: DbIndex,
-    watches: Vec<Arc<Watch>>,
+    watches: Vec<Watcher>,
     /// Clients by their places.
     waiting: BTreeMap<u64, u64>,
 }
@@ -148,21 +191,30 @@ impl Followed {
         self.count.load(Relaxed) != 0
     }
 
-    /// Has a client watch a key whose shard the caller has locked. Answers whether it did not before.
-    pub fn watch(&self, db: DbIndex, key: &[u8], watch: &Arc<Watch>) -> bool {
+    /// Has a client watch a key whose shard the caller has locked, and which may be there though it is over. Answers
+    /// whether it did not before.
+    pub fn watch(&self, db: DbIndex, key: &[u8], watch: &Arc<Watch>, sees_over: bool) -> bool {
         self.add(db, key, |followers| {
-            let is_new = !followers.watches.iter().any(|other| Arc::ptr_eq(other, watch));
+            let is_new = !followers.watches.iter().any(|other| other.of(watch));
             if is_new {
-                followers.watches.push(Arc::clone(watch));
+                followers.watches.push(Watcher { watch: Arc::clone(watch), sees_over });
             }
             is_new
         })
     }
 
+    /// Whether a key that a client watches was over already when it began to, and has not gone since. The caller has its
+    /// shard locked.
+    pub fn sees_over(&self, db: DbIndex, key: &[u8], watch: &Arc<Watch>) -> bool {
+        let part = lock(self.part(self.hasher.hash(key)));
+        let followers = part.get(key).and_then(|all| all.iter().find(|followers| followers.db == db));
+        followers.is_some_and(|it| it.watches.iter().any(|other| other.of(watch) && other.sees_over))
+    }
+
     /// Ends a watch.
     pub fn unwatch(&self, db: DbIndex, key: &[u8], watch: &Arc<Watch>) {
         self.remove(db, key, |followers| {
-            let at = followers.watches.iter().position(|other| Arc::ptr_eq(other, watch));
+            let at = followers.watches.iter().position(|other| other.of(watch));
             at.map(|at| followers.watches.swap_remove(at)).is_some()
         });
     }
@@ -246,22 +298,22 @@ impl Followed {
         if self.counter(hash).load(Relaxed) == 0 {
             return false;
         }
-        let part = lock(self.part(hash));
-        let Some(all) = part.get(key) else { return false };
-        let Some(followers) = all.iter().find(|followers| followers.db == db) else { return false };
-        followers.watches.iter().for_each(|watch| watch.change());
+        let mut part = lock(self.part(hash));
+        let Some(all) = part.get_mut(key) else { return false };
+        let Some(followers) = all.iter_mut().find(|followers| followers.db == db) else { return false };
+        followers.watches.iter_mut().for_each(|watcher| watcher.meet(Fate::of(event)));
         !followers.waiting.is_empty()
     }
 
-    /// Tells the watches of all keys of a database for which `concerns` holds, and answers the keys for which
-    /// somebody waits. The caller is exclusive. O(followed keys).
-    pub(crate) fn change_all(&self, db: DbIndex, concerns: impl Fn(&[u8]) -> bool) -> Vec<Box<[u8]>> {
+    /// Tells the watches of all keys of a database what becomes of them, as far as `fate` says that anything does, and
+    /// answers those of the keys for which somebody waits. The caller is exclusive. O(followed keys).
+    pub(crate) fn change_all(&self, db: DbIndex, fate: impl Fn(&[u8]) -> Option<Fate>) -> Vec<Box<[u8]>> {
         let mut waited = Vec::new();
         for part in &self.parts {
-            for (key, all) in lock(part).iter() {
-                let Some(followers) = all.iter().find(|followers| followers.db == db) else { continue };
-                if concerns(key) {
-                    followers.watches.iter().for_each(|watch| watch.change());
+            for (key, all) in lock(part).iter_mut() {
+                let Some(followers) = all.iter_mut().find(|followers| followers.db == db) else { continue };
+                if let Some(fate) = fate(key) {
+                    followers.watches.iter_mut().for_each(|watcher| watcher.meet(fate));
                     if !followers.waiting.is_empty() {
                         waited.push(key.clone());
                     }
@@ -276,7 +328,7 @@ impl Followed {
         let mut sum = (0, 0);
         for part in &self.parts {
             for followers in lock(part).values().flatten() {
-                let is_watched = followers.watches.iter().any(|watch| !watch.has_changed());
+                let is_watched = followers.watches.iter().any(|watcher| !watcher.watch.has_changed());
                 sum.0 += usize::from(is_watched);
                 sum.1 += usize::from(!followers.waiting.is_empty());
             }
@@ -351,10 +403,10 @@ mod tests {
         let followed = Followed::new(Hasher::keyed([1, 2]), 2);
         let (watch, other) = (Arc::new(Watch::default()), Arc::new(Watch::default()));
         assert!(!followed.any() && !followed.change(ZERO, b"k", Event::SET));
-        assert!(followed.watch(ZERO, b"k", &watch));
-        assert!(!followed.watch(ZERO, b"k", &watch));
-        followed.watch(ONE, b"k", &other);
-        followed.watch(ZERO, b"j", &other);
+        assert!(followed.watch(ZERO, b"k", &watch, false));
+        assert!(!followed.watch(ZERO, b"k", &watch, false));
+        followed.watch(ONE, b"k", &other, false);
+        followed.watch(ZERO, b"j", &other, false);
         assert!(followed.any());
         assert_eq!(followed.keys(), (3, 0));
         assert!(!followed.change(ZERO, b"i", Event::SET));
@@ -366,7 +418,7 @@ mod tests {
         watch.reset();
         followed.change(ZERO, b"k", Event::SET);
         assert!(!watch.has_changed());
-        assert!(followed.change_all(ONE, |key| key == b"k").is_empty());
+        assert!(followed.change_all(ONE, |key| (key == b"k").then_some(Fate::Gone)).is_empty());
         assert!(other.has_changed());
         followed.unwatch(ONE, b"k", &other);
         followed.unwatch(ZERO, b"j", &other);
@@ -374,6 +426,39 @@ mod tests {
         assert!(!followed.any());
         assert!(followed.counters.iter().all(|counter| counter.load(Relaxed) == 0));
         assert!(followed.parts.iter().all(|part| lock(part).is_empty()));
+    }
+
+    #[test]
+    fn a_key_that_was_over_may_go_and_no_more() {
+        let followed = Followed::new(Hasher::keyed([1, 2]), 2);
+        let watch = Arc::new(Watch::default());
+        let mut anew = |sees_over| {
+            followed.unwatch(ZERO, b"k", &watch);
+            watch.reset();
+            followed.watch(ZERO, b"k", &watch, sees_over);
+        };
+        for (fates, has_changed) in [
+            (&[Fate::Gone][..], false),
+            (&[Fate::Gone, Fate::Gone], true),
+            (&[Fate::Gone, Fate::Changed], true),
+            (&[Fate::Changed], true),
+            (&[Fate::Over { was_there: true }, Fate::Gone], false),
+            (&[Fate::Gone, Fate::Over { was_there: false }, Fate::Gone], false),
+            (&[Fate::Gone, Fate::Over { was_there: true }], true),
+        ] {
+            anew(true);
+            for fate in fates {
+                followed.change_all(ZERO, |_| Some(*fate));
+            }
+            assert_eq!(watch.has_changed(), has_changed, "{fates:?}");
+        }
+        anew(true);
+        assert!(followed.sees_over(ZERO, b"k", &watch) && !followed.sees_over(ONE, b"k", &watch));
+        followed.change(ZERO, b"k", Event::EXPIRED);
+        assert!(!watch.has_changed() && !followed.sees_over(ZERO, b"k", &watch));
+        anew(false);
+        followed.change(ZERO, b"k", Event::EXPIRED);
+        assert!(watch.has_changed());
     }
 
     #[test]
@@ -393,7 +478,7 @@ mod tests {
         followed.stop_waiting(ZERO, b"k", 3);
         followed.stop_waiting(ZERO, b"k", 3);
         assert_eq!(followed.next_waiting(ZERO, b"k", 0), Some(waiting(5, 50)));
-        assert_eq!(followed.change_all(ZERO, |_| true), [Box::from(&b"k"[..])]);
+        assert_eq!(followed.change_all(ZERO, |_| Some(Fate::Changed)), [Box::from(&b"k"[..])]);
         assert_eq!(followed.keys(), (0, 1));
         followed.stop_waiting(ZERO, b"k", 5);
         followed.stop_waiting(ZERO, b"k", 9);

@@ -4,13 +4,15 @@
 //! lock is taken before any shard; no lock is held across I/O. SWAPDB exchanges which table a
 //! database number means, so it costs the same for any size.
 
+use crate::db::Db;
 use crate::effects::Effects;
 use crate::evict::Eviction;
 use crate::field_ends::{DbTable, Keys};
-use crate::followed::Followed;
+use crate::followed::{Fate, Followed};
 use crate::generations::Invalidated;
 use crate::held::Held;
 use crate::insight::Panel;
+use crate::item::Item;
 use crate::leases::LeasePart;
 use crate::local::{Local, Millis};
 use crate::object::{Object, Type};
@@ -232,6 +234,8 @@ pub struct Flushed {
     marks: Vec<LeasePart>,
     /// What a snapshot still needs of it.
     unsaved: Option<Unsaved>,
+    /// Redis would free it on the spot, so nobody counts it.
+    is_unasked: bool,
 }
 
 impl Flushed {
@@ -252,12 +256,20 @@ impl Flushed {
 }
 
 impl Garbage {
+    /// Has a database freed without being counted.
+    pub fn unask(&mut self) {
+        if let Garbage::Database(flushed) = self {
+            flushed.is_unasked = true;
+        }
+    }
+
     /// How many objects it is, as INFO counts them: a database is as many as it holds keys.
     #[must_use]
     pub fn objects(&self) -> usize {
         match self {
             Garbage::Object(_) => 1,
             Garbage::Unasked(_) => 0,
+            Garbage::Database(flushed) if flushed.is_unasked => 0,
             Garbage::Database(flushed) => flushed.contents.len(),
         }
     }
@@ -562,29 +574,61 @@ impl Keyspace {
     /// One bounded step of a scan: visits the live keys at `cursor` and answers the next cursor,
     /// zero when the scan is through. Every key that exists for the whole of a scan is visited
     /// exactly once, whatever grows or shrinks meanwhile.
-    pub fn scan(
+    pub fn scan(&self, db: DbIndex, cursor: u64, now: Millis, visit: &mut dyn FnMut(Item<'_>)) -> u64 {
+        self.walk(db, cursor, now, visit, &mut |_| {})
+    }
+
+    /// As [`Keyspace::scan`], and removes the keys it meets whose time has come.
+    pub fn scan_and_clear(
+        &self,
+        db: DbIndex,
+        cursor: u64,
+        local: &mut Local,
+        visit: &mut dyn FnMut(Item<'_>),
+    ) -> u64 {
+        let mut over: Vec<Box<[u8]>> = Vec::new();
+        let next = self.walk(db, cursor, local.now, visit, &mut |key| over.push(key.into()));
+        self.clear(db, &over, local);
+        next
+    }
+
+    /// Removes those of these keys whose time has come, shard by shard.
+    fn clear(&self, db: DbIndex, over: &[Box<[u8]>], local: &mut Local) {
+        for key in over {
+            let key = Hashed { bytes: key, hash: self.hash(key) };
+            let mut at = Db::new(self, db, self.lock_many(db, &[key.hash]), local);
+            if at.local.settles {
+                at.settle(&key, false);
+            }
+            at.exists(&key);
+        }
+    }
+
+    fn walk(
         &self,
         db: DbIndex,
         cursor: u64,
         now: Millis,
-        visit: &mut dyn FnMut(crate::item::Item<'_>),
+        visit: &mut dyn FnMut(Item<'_>),
+        meet_over: &mut dyn FnMut(&[u8]),
     ) -> u64 {
         let Some(table) = self.table_if_used(db) else { return 0 };
         table.scan(cursor, &mut |entry| {
             // A bucket that shrinkage made of several may begin before the cursor: what lies there
             // has been visited. A cursor is the upper 48 bits of a hash.
-            let is_due = entry.deadline().is_some_and(|deadline| deadline <= now.0);
             let key = Hashed { bytes: entry.key(), hash: table.hash(entry.key()) };
-            if !is_due
-                && key.hash >> 16 >= cursor & (u64::MAX >> 16)
+            if entry.deadline().is_some_and(|deadline| deadline <= now.0) {
+                meet_over(key.bytes);
+            } else if key.hash >> 16 >= cursor & (u64::MAX >> 16)
                 && !table.generations.is_gone(&self.followed, db, &key)
             {
-                visit(crate::item::Item::new(*entry));
+                visit(Item::new(*entry));
             }
         })
     }
 
-    /// A random live key of a database, or `None` when there is none.
+    /// A random live key of a database, or `None` when there is none. Keys whose time has come are removed where they
+    /// are met.
     pub fn random_key(&self, db: DbIndex, local: &mut Local) -> Option<Vec<u8>> {
         let table = self.table_if_used(db)?;
         // Few attempts find a key unless nearly all are expired or the table is nearly empty; then
@@ -612,12 +656,13 @@ impl Keyspace {
             return None;
         }
         let (mut seen, mut found, now) = (0, None, local.now.0);
+        let mut over: Vec<Box<[u8]>> = Vec::new();
         let (position, mut pick) = (local.random(), local.random());
         guard.sample(position, 8, &mut |entry| {
             let key = Hashed { bytes: entry.key(), hash: table.hash(entry.key()) };
-            if entry.deadline().is_none_or(|deadline| deadline > now)
-                && !table.generations.is_gone(&self.followed, db, &key)
-            {
+            if entry.deadline().is_some_and(|deadline| deadline <= now) {
+                over.push(key.bytes.into());
+            } else if !table.generations.is_gone(&self.followed, db, &key) {
                 seen += 1;
                 pick = pick.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 // Reservoir of one: each of the sampled keys is as likely.
@@ -626,6 +671,8 @@ impl Keyspace {
                 }
             }
         });
+        drop(guard);
+        self.clear(db, &over, local);
         found
     }
 
@@ -635,7 +682,7 @@ impl Keyspace {
         let table = self.table_if_used(db)?;
         let mut marks = Vec::new();
         if self.followed.any() {
-            let keys = self.followed.change_all(db, |key| holds(table, key));
+            let keys = self.followed.change_all(db, |key| end_of(table, key).map(|_| Fate::Gone));
             effects.ready_all(db, keys);
             marks = self.followed.flush_leases(db);
         }
@@ -650,16 +697,24 @@ impl Keyspace {
         }
         let (contents, field_ends) = (table.detach_all(), table.field_ends.detach());
         self.insight.flushed(TableNumber(table.number), self.is_empty());
-        Some(Garbage::Database(Box::new(Flushed { contents, field_ends, marks, unsaved })))
+        Some(Garbage::Database(Box::new(Flushed { contents, field_ends, marks, unsaved, is_unasked: false })))
     }
 
     /// Exchanges two databases. The caller is exclusive; O(followed keys).
-    pub fn swap(&self, one: DbIndex, other: DbIndex, effects: &mut Effects) {
+    pub fn swap(&self, one: DbIndex, other: DbIndex, local: &mut Local) {
         if one != other && self.followed.any() {
-            let tables = [one, other].map(|db| self.table_if_used(db));
-            for db in [one, other] {
-                let is_held = |key: &[u8]| tables.iter().flatten().any(|table| holds(table, key));
-                effects.ready_all(db, self.followed.change_all(db, is_held));
+            let now = local.now.0;
+            for (from, to) in [(one, other), (other, one)] {
+                let [from_table, to_table] = [from, to].map(|db| self.table_if_used(db));
+                let keys = self.followed.change_all(from, |key| {
+                    let was_there = from_table.and_then(|table| end_of(table, key)).is_some();
+                    match to_table.and_then(|table| end_of(table, key)) {
+                        None => was_there.then_some(Fate::Gone),
+                        Some(end) if end <= now => Some(Fate::Over { was_there }),
+                        Some(_) => Some(Fate::Changed),
+                    }
+                });
+                local.effects.ready_all(from, keys);
             }
         }
         self.followed.leases.swap(one, other);
@@ -702,10 +757,11 @@ impl Keyspace {
     }
 }
 
-/// Whether a key lies in a table, ended or not. Waits for its shard.
-fn holds(table: &Table<Object>, key: &[u8]) -> bool {
+/// When a key that lies in a table ends or has ended, `u64::MAX` for never. Waits for its shard.
+fn end_of(table: &Table<Object>, key: &[u8]) -> Option<u64> {
     let hash = table.hash(key);
-    table.lock(table.shard_of(hash)).find(hash, key).is_some()
+    let shard = table.lock(table.shard_of(hash));
+    shard.find(hash, key).map(|entry| entry.deadline().unwrap_or(u64::MAX))
 }
 
 /// Shows `visit` the deadlines, Unix ms, among at most a few hundred keys of a table from random places.

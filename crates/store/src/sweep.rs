@@ -355,7 +355,7 @@ mod tests {
             }
         }
         assert_eq!(keyspace.len_with_field_ends(DbIndex(0)), 10);
-        keyspace.swap(DbIndex(0), DbIndex(1), &mut local.effects);
+        keyspace.swap(DbIndex(0), DbIndex(1), &mut local);
         assert_eq!(keyspace.len_with_field_ends(DbIndex(1)), 10);
         assert!(keyspace.flush(DbIndex(1), &mut local.effects).is_some());
         assert_eq!((keyspace.len_with_field_ends(DbIndex(1)), keyspace.next_due()), (0, u64::MAX));

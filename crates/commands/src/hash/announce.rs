@@ -1,8 +1,7 @@
 //! What listeners and counters are told of fields that went because their time had come.
 
-use crate::args::Args;
 use crate::cx::Ctx;
-use larder_store::{Event, Hashed};
+use larder_store::{Db, Event, Hashed};
 use larder_values::hash::{Before, Hash};
 
 /// What the writes of one command found in the places they wrote to.
@@ -39,6 +38,12 @@ pub(super) fn changed(cx: &mut Ctx<'_>, key: &Hashed<'_>, event: Event, count: u
     }
 }
 
+/// Counts and announces fields that were removed by an end in the past: they count as ended, too.
+pub(super) fn removed_by_end(cx: &mut Ctx<'_>, key: &Hashed<'_>, count: u64) {
+    cx.db.local.stats.expired_fields.add(count);
+    changed(cx, key, Event::HDEL, count);
+}
+
 /// Counts and announces that fields' time had come.
 #[inline]
 pub(super) fn expired(cx: &mut Ctx<'_>, key: &Hashed<'_>, fields: &[&[u8]]) {
@@ -57,21 +62,22 @@ pub(super) fn log_removed(cx: &mut Ctx<'_>, key: &Hashed<'_>, fields: &[&[u8]]) 
     }
 }
 
-/// Removes those of the fields named from word `from` on whose time has come: a read met them.
-// Differs from Redis: HMGET announces fields that it meets so once, not once for each.
+/// Removes those of these fields whose time has come: a read met them.
 #[cold]
-pub(super) fn remove_due(cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, from: usize) {
-    let now = cx.db.now_of_fields();
-    let edited = cx.db.edit::<Hash, _>(key, |hash| {
+pub(crate) fn remove_due<'f>(db: &mut Db<'_>, key: &Hashed<'_>, fields: impl Iterator<Item = &'f [u8]>) {
+    let now = db.now_of_fields();
+    let edited = db.edit::<Hash, _>(key, |hash| {
         let due = |field: &&[u8]| hash.look().find(field, now) == larder_values::hash::Found::Due;
-        let mut fields: Vec<&[u8]> = args.from(from).filter(due).collect();
+        let mut fields: Vec<&[u8]> = fields.filter(due).collect();
         fields.retain(|field| hash.remove(field, now) == Before::Due);
         fields
     });
     if let Ok(Some(edited)) = edited {
-        expired(cx, key, &edited.value);
+        if !edited.value.is_empty() {
+            db.fields_expired(key, edited.value.iter().copied());
+        }
         if edited.emptied {
-            cx.db.notify(key, Event::DEL);
+            db.notify(key, Event::DEL);
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Numbers kept as values of fields: HINCRBY, HINCRBYFLOAT.
 
 use super::ACCESS_AND_UPDATE_ONE;
-use super::announce::expired;
+use super::announce::remove_due;
 use super::set::FLAGS;
 use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
 use crate::spec::{Acl, Arg, Command, Group, Run, Spec};
 use larder_store::Event;
-use larder_values::hash::{Before, End, Found, Hash, IncrementError};
+use larder_values::hash::{End, Found, Hash, IncrementError, NEVER_DUE};
 use larder_values::number::{self, LongDouble};
 use larder_values::packed::Element;
 
@@ -40,13 +40,20 @@ fn hincrby(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let by = number::parse_i64(args.get(3)).ok_or(Error::NotAnInteger)?;
     let key = cx.key(args, 1);
     let (now, limits) = (cx.db.now_of_fields(), cx.limits.hash_packed);
-    let edited =
-        cx.db.edit_or_create::<Hash, _>(&key, |hash| hash.increment(args.get(2), by, now, limits))?;
-    let (sum, before) = edited.value.map_err(|error| match error {
+    let field = args.get(2);
+    let edited = cx.db.edit_or_create::<Hash, _>(&key, |hash| {
+        let is_due = hash.look().next_due() <= now && hash.look().find(field, now) == Found::Due;
+        (!is_due).then(|| hash.increment(field, by, now, limits))
+    })?;
+    let Some(incremented) = edited.value else {
+        // It goes first, and the key with it if there is no other; then this is a new one.
+        remove_due(&mut cx.db, &key, [field].into_iter());
+        return hincrby(cx, args);
+    };
+    let (sum, _) = incremented.map_err(|error| match error {
         IncrementError::NotAnInteger => Error::of("ERR hash value is not an integer"),
         IncrementError::Overflow => Error::Overflow,
     })?;
-    expired(cx, &key, due(args, before).as_slice());
     cx.db.changed(&key, Event::HINCRBY);
     cx.reply.integer(sum);
     Ok(())
@@ -73,8 +80,9 @@ fn hincrbyfloat(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     }
     let key = cx.key(args, 1);
     let (now, limits, field) = (cx.db.now_of_fields(), cx.limits.hash_packed, args.get(2));
-    let hash = cx.db.peek_as::<Hash>(&key)?;
-    let present = match hash.map_or(Found::Absent, |hash| hash.find(field, now)) {
+    let found = cx.db.peek_as::<Hash>(&key)?.map_or(Found::Absent, |hash| hash.find(field, now));
+    let is_due = found == Found::Due;
+    let present = match found {
         Found::Absent | Found::Due => LongDouble::from_i64(0),
         Found::Live(Element::Int(integer), _) => LongDouble::from_i64(integer),
         Found::Live(Element::Bytes(text), _) => match number::parse_i64(text) {
@@ -83,20 +91,16 @@ fn hincrbyfloat(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         },
     };
     let sum = present.checked_add(by).ok_or(Error::NanOrInfinity)?;
+    if is_due {
+        remove_due(&mut cx.db, &key, [field].into_iter());
+    }
     let mut text = std::mem::take(&mut cx.db.local.scratch);
     sum.write(&mut text);
-    let edited =
-        cx.db.edit_or_create::<Hash, _>(&key, |hash| hash.set(field, &text, End::Keep, now, limits))?;
-    expired(cx, &key, due(args, edited.value).as_slice());
+    cx.db.edit_or_create::<Hash, _>(&key, |hash| hash.set(field, &text, End::Keep, NEVER_DUE, limits))?;
     cx.db.changed(&key, Event::HINCRBYFLOAT);
     cx.log_instead([b"HSETEX", key.bytes, b"KEEPTTL", b"FIELDS", b"1", field, &text]);
     cx.reply.bulk(&text);
     text.clear();
     cx.db.local.scratch = text;
     Ok(())
-}
-
-/// The field, where its time had come.
-fn due<'f>(args: &Args<'f>, before: Before) -> Option<&'f [u8]> {
-    (before == Before::Due).then(|| args.get(2))
 }

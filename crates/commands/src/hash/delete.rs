@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
 use larder_resp::Reply;
 use larder_store::{Event, Hashed};
-use larder_values::hash::Hash;
+use larder_values::hash::{Hash, NEVER_DUE};
 
 /// HDEL key field [field ...]
 pub static HDEL: Command = Command {
@@ -34,22 +34,20 @@ pub static HDEL: Command = Command {
 
 fn hdel(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let key = cx.key(args, 1);
-    let removed = remove(cx, &key, args, 2, |_, _, _| {})?;
+    let removed = remove(cx, &key, args, (2, NEVER_DUE), |_, _, _| {})?;
     cx.reply.integer(i64::try_from(removed).unwrap_or(i64::MAX));
     Ok(())
 }
 
 /// Removes the fields named from word `from` on and announces it; `tell` hears of each before it goes.
-/// Answers how many there were.
-// Differs from Redis: a field whose time has come, but that nobody has removed yet, does not count.
+/// Answers how many there were, those apart whose time had come by `now`.
 fn remove(
     cx: &mut Ctx<'_>,
     key: &Hashed<'_>,
     args: &Args<'_>,
-    from: usize,
+    (from, now): (usize, u64),
     tell: impl Fn(&mut Reply<'_>, &Hash, &[u8]),
 ) -> Result<u64, Error> {
-    let now = cx.db.now_of_fields();
     let reply = &mut cx.reply;
     let edited = cx.db.edit::<Hash, _>(key, |hash| {
         let mut tally = Tally::default();
@@ -100,7 +98,7 @@ fn hgetdel(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         args.from(fields.first).for_each(|_| cx.reply.null());
         return Ok(());
     }
-    remove(cx, &key, args, fields.first, |reply, hash, field| {
+    remove(cx, &key, args, (fields.first, now), |reply, hash, field| {
         bulk_or_null(reply, hash.look().find(field, now).value());
     })?;
     if cx.is_logged() {

@@ -3,7 +3,7 @@
 //! A time that is not in the future removes the fields at once: listeners hear `hdel`.
 
 use super::UPDATE_ONE;
-use super::announce::{changed, expired, log_removed};
+use super::announce::{changed, log_removed, removed_by_end};
 use super::fields::{FIELDS, Fields, Unit};
 use crate::args::Args;
 use crate::cx::Ctx;
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::logged::Digits;
 use crate::spec::{Acl, Arg, Command, Flags, Group, Run, Spec};
 use larder_store::{Event, Hashed};
-use larder_values::hash::{Found, Hash};
+use larder_values::hash::{Found, Hash, NEVER_DUE};
 
 const CONDITIONS: Arg = Arg::one_of(
     "condition",
@@ -148,16 +148,12 @@ fn set_ends(cx: &mut Ctx<'_>, args: &Args<'_>, name: &str, unit: Unit) -> Result
     let edited = cx.db.edit::<Hash, _>(&key, |hash| {
         hash.make_timed();
         for field in args.from(fields.first) {
-            let outcome = match hash.look().find(field, now) {
-                Found::Absent => Outcome::Absent,
-                Found::Due => {
-                    hash.remove(field, now);
-                    sums.due.push(field);
-                    Outcome::Absent
-                }
+            // One whose time has come, but that is still there, may be given another.
+            let outcome = match hash.look().find(field, NEVER_DUE) {
+                Found::Absent | Found::Due => Outcome::Absent,
                 Found::Live(_, present) if !condition.admits(present, end) => Outcome::Refused,
                 Found::Live(..) if is_over => {
-                    hash.remove(field, now);
+                    hash.remove(field, NEVER_DUE);
                     Outcome::Removed
                 }
                 Found::Live(..) => {
@@ -186,7 +182,6 @@ fn set_ends(cx: &mut Ctx<'_>, args: &Args<'_>, name: &str, unit: Unit) -> Result
 struct Sums<'f> {
     set: Vec<&'f [u8]>,
     removed: Vec<&'f [u8]>,
-    due: Vec<&'f [u8]>,
 }
 
 impl<'f> Sums<'f> {
@@ -215,9 +210,8 @@ impl<'f> Sums<'f> {
     }
 
     fn announce(&self, cx: &mut Ctx<'_>, key: &Hashed<'_>, emptied: bool) {
-        expired(cx, key, &self.due);
         if !self.removed.is_empty() {
-            changed(cx, key, Event::HDEL, self.removed.len() as u64);
+            removed_by_end(cx, key, self.removed.len() as u64);
         }
         if !self.set.is_empty() {
             changed(cx, key, Event::HEXPIRE, self.set.len() as u64);
@@ -234,17 +228,12 @@ fn hpersist(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let fields = Fields::parse(args, 2)?;
     let now = cx.db.now_of_fields();
     cx.reply.array(fields.count);
-    let (mut persisted, mut due) = (false, Vec::new());
+    let mut persisted = false;
     let (reply, mut scratch) = (&mut cx.reply, std::mem::take(&mut cx.db.local.scratch));
     let edited = cx.db.edit::<Hash, _>(&key, |hash| {
         for field in args.from(fields.first) {
             reply.integer(match hash.look().find(field, now) {
-                Found::Absent => -2,
-                Found::Due => {
-                    hash.remove(field, now);
-                    due.push(field);
-                    -2
-                }
+                Found::Absent | Found::Due => -2,
                 Found::Live(_, None) => -1,
                 Found::Live(_, Some(_)) => {
                     persisted |= hash.set_end(field, None, &mut scratch);
@@ -259,7 +248,6 @@ fn hpersist(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         args.from(fields.first).for_each(|_| cx.reply.integer(-2));
         return Ok(());
     };
-    expired(cx, &key, &due);
     if persisted {
         cx.db.changed(&key, Event::HPERSIST);
     }

@@ -47,7 +47,7 @@ fn hget(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let found = cx.db.read_as::<Hash>(&key)?.map_or(Found::Absent, |hash| hash.find(args.get(2), now));
     bulk_or_null(&mut cx.reply, found.value());
     if found == Found::Due {
-        remove_due(cx, &key, args, 2);
+        remove_due(&mut cx.db, &key, args.from(2));
     }
     Ok(())
 }
@@ -79,7 +79,7 @@ fn hmget(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         bulk_or_null(&mut cx.reply, found.value());
     }
     if met_due {
-        remove_due(cx, &key, args, 2);
+        remove_due(&mut cx.db, &key, args.from(2));
     }
     Ok(())
 }
@@ -194,7 +194,7 @@ fn number_of(cx: &mut Ctx<'_>, args: &Args<'_>, number: fn(Found<'_>) -> usize) 
     let found = cx.db.read_as::<Hash>(&key)?.map_or(Found::Absent, |hash| hash.find(args.get(2), now));
     cx.reply.integer(i64::try_from(number(found)).unwrap_or(i64::MAX));
     if found == Found::Due {
-        remove_due(cx, &key, args, 2);
+        remove_due(&mut cx.db, &key, args.from(2));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! HGETEX: answers the values of fields, and sets or takes away their ends.
 
-use super::announce::{changed, expired, log_removed, remove_due};
+use super::announce::{changed, expired, log_removed, remove_due, removed_by_end};
 use super::bulk_or_null;
 use super::fields::{EXPIRATIONS, FIELDS, Fields, Unit};
 use crate::args::Args;
@@ -78,7 +78,7 @@ fn hgetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
             bulk_or_null(&mut cx.reply, found.value());
         }
         if met_due {
-            remove_due(cx, &key, args, fields.first);
+            remove_due(&mut cx.db, &key, args.from(fields.first));
         }
         return Ok(());
     }
@@ -113,12 +113,11 @@ fn hgetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     expired(cx, &key, &due);
     let count = changed_fields.len() as u64;
     if count > 0 {
-        let event = match change {
-            Change::Remove => Event::HDEL,
-            Change::Persist => Event::HPERSIST,
-            Change::At(_) | Change::Nothing => Event::HEXPIRE,
-        };
-        changed(cx, &key, event, count);
+        match change {
+            Change::Remove => removed_by_end(cx, &key, count),
+            Change::Persist => changed(cx, &key, Event::HPERSIST, count),
+            Change::At(_) | Change::Nothing => changed(cx, &key, Event::HEXPIRE, count),
+        }
         if cx.is_logged() {
             log(cx, &key, args, change, &fields, &changed_fields);
         }

@@ -20,6 +20,7 @@ mod setex;
 mod ttl;
 
 use crate::spec::{Arg, Command, KeyFlags, KeySpec};
+pub(crate) use announce::remove_due;
 use larder_resp::Reply;
 use larder_values::packed::Element;
 

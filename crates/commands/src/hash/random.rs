@@ -49,11 +49,11 @@ fn hrandfield(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     }
     let (count, with_values) = parse(args)?;
     let size = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
-    remove_due(cx, &key)?;
+    read(cx, &key)?;
     let now = cx.db.now_of_fields();
     let mut state = cx.db.local.random();
     let mut random = || step(&mut state);
-    let hash = cx.db.read_as::<Hash>(&key)?;
+    let hash = cx.db.peek_as::<Hash>(&key)?;
     let live = hash.map_or(0, |hash| hash.live(now));
     let mut pairs = Pairs { reply: &mut cx.reply, with_values };
     let Some(hash) = hash.filter(|_| live > 0) else {
@@ -78,10 +78,10 @@ fn hrandfield(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
 }
 
 fn one(cx: &mut Ctx<'_>, key: &Hashed<'_>) -> Result<(), Error> {
-    remove_due(cx, key)?;
+    read(cx, key)?;
     let now = cx.db.now_of_fields();
     let mut state = cx.db.local.random();
-    let hash = cx.db.read_as::<Hash>(key)?;
+    let hash = cx.db.peek_as::<Hash>(key)?;
     match hash.and_then(|hash| hash.random(now, &mut || step(&mut state))) {
         Some((field, _)) => bulk(&mut cx.reply, field),
         None => cx.reply.null(),
@@ -107,10 +107,11 @@ fn parse(args: &Args<'_>) -> Result<(i64, bool), Error> {
     Ok((count, with_values))
 }
 
-/// Removes fields whose time has come, so that chance meets few of them.
-fn remove_due(cx: &mut Ctx<'_>, key: &Hashed<'_>) -> Result<(), Error> {
+/// Reads a hash, and removes fields whose time has come, so that chance meets few of them. What is left of it is another
+/// look, and a hit whatever that is.
+fn read(cx: &mut Ctx<'_>, key: &Hashed<'_>) -> Result<(), Error> {
     let now = cx.db.now_of_fields();
-    if cx.db.peek_as::<Hash>(key)?.is_none_or(|hash| hash.next_due() > now) {
+    if cx.db.read_as::<Hash>(key)?.is_none_or(|hash| hash.next_due() > now) {
         return Ok(());
     }
     let mut gone: Vec<Box<[u8]>> = Vec::new();

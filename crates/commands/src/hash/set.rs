@@ -1,13 +1,13 @@
 //! Writing fields: HSET, HMSET, HSETNX.
 
-use super::announce::{Tally, changed, expired};
+use super::announce::{changed, expired, remove_due};
 use super::{PAIR, UPDATE_ONE};
 use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
 use larder_store::{Event, Hashed};
-use larder_values::hash::{End, Found, Hash};
+use larder_values::hash::{Before, End, Found, Hash, NEVER_DUE};
 
 pub(super) const FLAGS: Flags = Flags::WRITE.or(Flags::DENY_OOM).or(Flags::FAST);
 
@@ -33,8 +33,8 @@ pub static HSET: Command = Command {
         ..SPEC
     },
     run: Run::Keys(|cx, args| {
-        let tally = set_all(cx, args, "hset")?;
-        cx.reply.integer(i64::try_from(tally.absent).unwrap_or(i64::MAX));
+        let new = set_all(cx, args, "hset")?;
+        cx.reply.count(new);
         Ok(())
     }),
     subcommands: &[],
@@ -56,38 +56,43 @@ pub static HMSET: Command = Command {
     subcommands: &[],
 };
 
-fn set_all<'f>(cx: &mut Ctx<'_>, args: &Args<'f>, name: &str) -> Result<Tally<'f>, Error> {
+fn set_all(cx: &mut Ctx<'_>, args: &Args<'_>, name: &str) -> Result<usize, Error> {
     if !args.len().is_multiple_of(2) {
         return Err(Error::arity(name));
     }
     let key = cx.key(args, 1);
-    set_pairs(cx, &key, args, 2, End::Clear)
+    set_pairs(cx, &key, args, (2, NEVER_DUE), End::Clear)
 }
 
-/// Sets the pairs that begin at word `from`, which go to the end, and announces it.
+/// Sets the pairs that begin at word `from`, which go to the end, and announces it. Answers how many fields are new.
+/// Those whose time has come by `now` are not: they count as ended, and as absent for what is to be kept of them.
 #[inline]
-pub(super) fn set_pairs<'f>(
+pub(super) fn set_pairs(
     cx: &mut Ctx<'_>,
     key: &Hashed<'_>,
-    args: &Args<'f>,
-    from: usize,
+    args: &Args<'_>,
+    (from, now): (usize, u64),
     end: End,
-) -> Result<Tally<'f>, Error> {
-    let (now, limits) = (cx.db.now_of_fields(), cx.limits.hash_packed);
+) -> Result<usize, Error> {
+    let limits = cx.limits.hash_packed;
     let count = (args.len() - from) / 2;
     let longest = args.from(from).map(<[u8]>::len).max().unwrap_or(0);
     let edited = cx.db.edit_or_create::<Hash, _>(key, |hash| {
         hash.prepare(count, longest, limits);
-        let mut tally = Tally::default();
-        let mut words = args.from(from);
+        let (mut new, mut due, mut words) = (0, Vec::new(), args.from(from));
         while let (Some(field), Some(value)) = (words.next(), words.next()) {
-            tally.note(field, hash.set(field, value, end, now, limits));
+            match hash.set(field, value, end, now, limits) {
+                Before::Live => {}
+                Before::Absent => new += 1,
+                Before::Due => due.push(field),
+            }
         }
-        tally
+        (new, due)
     })?;
-    expired(cx, key, &edited.value.due);
+    let (new, due) = edited.value;
+    expired(cx, key, &due);
     changed(cx, key, Event::HSET, count as u64);
-    Ok(edited.value)
+    Ok(new)
 }
 
 /// HSETNX key field value
@@ -109,13 +114,16 @@ pub static HSETNX: Command = Command {
 fn hsetnx(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let key = cx.key(args, 1);
     let now = cx.db.now_of_fields();
-    let hash = cx.db.peek_as::<Hash>(&key)?;
-    if hash.is_some_and(|hash| matches!(hash.find(args.get(2), now), Found::Live(..))) {
-        cx.db.touch(&key);
-        cx.reply.integer(0);
-        return Ok(());
+    match cx.db.peek_as::<Hash>(&key)?.map(|hash| hash.find(args.get(2), now)) {
+        Some(Found::Live(..)) => {
+            cx.db.touch(&key);
+            cx.reply.integer(0);
+            return Ok(());
+        }
+        Some(Found::Due) => remove_due(&mut cx.db, &key, args.from(2).take(1)),
+        Some(Found::Absent) | None => {}
     }
-    set_pairs(cx, &key, args, 2, End::Clear)?;
+    set_pairs(cx, &key, args, (2, NEVER_DUE), End::Clear)?;
     cx.reply.integer(1);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! HSETEX: sets fields together with their ends, under conditions.
 
-use super::announce::log_removed;
+use super::announce::{log_removed, remove_due};
 use super::fields::{EXPIRATIONS, Unit};
 use super::set::{FLAGS, set_pairs};
 use super::{PAIR, UPDATE_ONE};
@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::logged::Digits;
 use crate::spec::{Acl, Arg, Command, Group, Run, Spec};
 use larder_store::{Event, Hashed};
-use larder_values::hash::{Before, End, Found, Hash};
+use larder_values::hash::{Before, End, Found, Hash, NEVER_DUE};
 use larder_values::number;
 
 /// HSETEX key [FNX | FXX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds |
@@ -134,7 +134,9 @@ fn hsetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     }
     let end = options.end.unwrap_or(End::Clear);
     let is_over = matches!(end, End::At(end) if end <= now);
-    set_pairs(cx, &key, args, options.first, if is_over { End::Clear } else { end })?;
+    // Who looks at fields first finds those that are over, and who does not writes over them.
+    let judged_by = if options.condition.is_some() { now } else { NEVER_DUE };
+    set_pairs(cx, &key, args, (options.first, judged_by), if is_over { End::Clear } else { end })?;
     if is_over {
         remove_again(cx, &key, args, options.first)?;
     } else if let End::At(end) = end {
@@ -153,8 +155,9 @@ fn is_met(cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, options: &Options
     let now = cx.db.now_of_fields();
     let hash = cx.db.peek_as::<Hash>(key)?;
     let Some(condition) = options.condition else { return Ok(true) };
-    let (mut met_due, mut met) = (false, true);
+    let (mut met_due, mut met, mut looked_at) = (false, true, 0);
     for field in args.from(options.first).step_by(2) {
+        looked_at += 1;
         let found = hash.map_or(Found::Absent, |hash| hash.find(field, now));
         met_due |= found == Found::Due;
         met = matches!(found, Found::Live(..)) == (condition == Condition::AllPresent);
@@ -164,7 +167,7 @@ fn is_met(cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, options: &Options
     }
     // With the condition met, writing them removes what is over.
     if met_due && !met {
-        super::announce::remove_due(cx, key, args, options.first);
+        remove_due(&mut cx.db, key, args.from(options.first).step_by(2).take(looked_at));
     }
     Ok(met)
 }
@@ -178,6 +181,7 @@ fn remove_again(cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, first: usiz
         fields.filter(|field| hash.remove(field, now) != Before::Absent).count() as u64
     })?;
     let Some(edited) = edited else { return Ok(()) };
+    cx.db.local.stats.expired_fields.add(edited.value);
     if cx.is_logged() {
         let fields: Vec<&[u8]> = args.from(first).step_by(2).collect();
         log_removed(cx, key, &fields);

@@ -111,7 +111,7 @@ fn swap(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>) -> Result<(), Error> {
         _ => Err(Error::DbOutOfRange),
     };
     let (one, other) = (database(one)?, database(other)?);
-    cx.keyspace.swap(one, other, &mut cx.local.effects);
+    cx.keyspace.swap(one, other, cx.local);
     cx.local.effects.changed_many(1);
     cx.reply.ok();
     Ok(())

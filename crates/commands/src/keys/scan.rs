@@ -142,7 +142,7 @@ fn scan(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let mut found = Found::default();
     let (mut seen, mut buckets_left) = (0, count * BUCKETS_PER_KEY);
     loop {
-        cursor = cx.keyspace.scan(cx.db, cursor, cx.local.now, &mut |item| {
+        cursor = cx.keyspace.scan_and_clear(cx.db, cursor, cx.local, &mut |item| {
             seen += 1;
             if filter.admits(&item) {
                 found.push(item.key());

@@ -1,7 +1,7 @@
 //! From one list to another, or from one end of a list to the other: LMOVE, RPOPLPUSH.
 
 use super::pop::TAKEN;
-use super::{ReplyElement, announce, announce_taken, end, end_arg, limit, pushed};
+use super::{ReplyElement, announce_taken, end, end_arg, limit, pushed};
 use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
@@ -76,7 +76,7 @@ pub(super) fn move_one(cx: &mut Ctx<'_>, args: &Args<'_>, ends: (End, End)) -> R
         cx.db.edit::<List, _>(&source, |list| {
             list.rotate(limit, from, to, |element| reply.element(element))
         })?;
-        announce(cx, &destination, pushed(to), 1, false);
+        cx.db.notify(&destination, pushed(to));
         announce_taken(cx, &source, from, 1, false);
         return Ok(true);
     }
@@ -94,7 +94,8 @@ pub(super) fn move_one(cx: &mut Ctx<'_>, args: &Args<'_>, ends: (End, End)) -> R
     let (from_quick, integer) = taken.value;
     let element = integer.map_or(Element::Bytes(&text), Element::Int);
     cx.db.edit_or_create::<List, _>(&destination, |list| list.push_taken(limit, to, element, from_quick))?;
-    announce(cx, &destination, pushed(to), 1, false);
+    // To take it and to put it are one change.
+    cx.db.notify(&destination, pushed(to));
     announce_taken(cx, &source, from, 1, taken.emptied);
     cx.reply.element(element);
     text.clear();

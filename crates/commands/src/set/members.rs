@@ -37,7 +37,7 @@ fn sadd(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         args.from(2).filter(|member| set.add(member, &limits)).count()
     })?;
     if edited.value > 0 {
-        cx.db.changed(&key, Event::SADD);
+        cx.db.changed_times(&key, Event::SADD, edited.value as u64);
     }
     cx.reply.count(edited.value);
     Ok(())
@@ -73,10 +73,10 @@ fn srem(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         return Ok(());
     };
     if edited.value > 0 {
-        cx.db.changed(&key, Event::SREM);
+        cx.db.changed_times(&key, Event::SREM, edited.value as u64);
     }
     if edited.emptied {
-        cx.db.changed(&key, Event::DEL);
+        cx.db.notify(&key, Event::DEL);
     }
     cx.reply.count(edited.value);
     Ok(())
@@ -134,7 +134,7 @@ fn smove(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let removed = cx.db.edit::<Set, _>(&source, |set| set.remove(member))?;
     cx.db.changed(&source, Event::SREM);
     if removed.is_some_and(|edited| edited.emptied) {
-        cx.db.changed(&source, Event::DEL);
+        cx.db.notify(&source, Event::DEL);
     }
     let added = cx.db.edit_or_create::<Set, _>(&destination, |set| {
         set.expect(member, 1, &limits);

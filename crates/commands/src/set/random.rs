@@ -62,7 +62,7 @@ fn pop_one(cx: &mut Ctx<'_>, key: &Hashed<'_>) -> Result<(), Error> {
             cx.db.changed(key, Event::SPOP);
             cx.log_instead([b"SREM", key.bytes, &gone]);
             if edited.emptied {
-                cx.db.changed(key, Event::DEL);
+                cx.db.notify(key, Event::DEL);
             }
         }
     }
@@ -75,11 +75,12 @@ fn pop_many(cx: &mut Ctx<'_>, key: &Hashed<'_>, count: usize) -> Result<(), Erro
         return Ok(());
     };
     if count >= set.len() {
-        cx.reply.set(set.len());
+        let len = set.len();
+        cx.reply.set(len);
         set.for_each(|member| answer_member(&mut cx.reply, member));
         cx.db.remove(key);
-        cx.db.changed(key, Event::SPOP);
-        cx.db.changed(key, Event::DEL);
+        cx.db.changed_times(key, Event::SPOP, len as u64);
+        cx.db.notify(key, Event::DEL);
         cx.log_removal(key.bytes, cx.db.local.lazy_free.replaced);
         return Ok(());
     }
@@ -109,7 +110,7 @@ fn pop_many(cx: &mut Ctx<'_>, key: &Hashed<'_>, count: usize) -> Result<(), Erro
         }
         cx.log().nothing();
     }
-    cx.db.changed(key, Event::SPOP);
+    cx.db.changed_times(key, Event::SPOP, count as u64);
     Ok(())
 }
 

@@ -254,6 +254,8 @@ fn xreadgroup(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         begin_streams(cx, answered);
     }
     cx.log().nothing();
+    // Redis looks them up once more.
+    cx.db.local.stats.hits.add(asked.len() as u64);
     for (key_at, ask, is_served) in asked {
         let key = cx.key(args, key_at);
         let (name, before) = (consumer, cx.db.local.effects.changes());

@@ -137,7 +137,10 @@ pub(super) fn read_ziplists(reader: &mut Reader<'_>) -> Result<Dumped, RestoreEr
 /// Reads an object of type 18: listpacks and large elements behind their number.
 pub(super) fn read_listpacks(reader: &mut Reader<'_>, string_max: usize) -> Result<Dumped, RestoreError> {
     read_chunks(reader, |reader| match reader.plain_length().map_err(bad)? {
-        CHUNK_PLAIN => Ok(DumpedChunk::Plain(reader.string(string_max)?)),
+        CHUNK_PLAIN => match reader.string(string_max)? {
+            text if text.is_empty() => Err(RestoreError::BadData),
+            text => Ok(DumpedChunk::Plain(text)),
+        },
         CHUNK_PACKED => Ok(DumpedChunk::Packed(reader.listpack(usize::MAX)?)),
         _ => Err(RestoreError::BadData),
     })

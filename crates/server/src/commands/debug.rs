@@ -12,7 +12,7 @@ use larder_commands::spec::{Flags, Group};
 use larder_commands::{Args, Error, Spec};
 use larder_config::memory as memory_bytes;
 use larder_resp::Reply;
-use larder_store::{Db, Expire, Item, Str, Type};
+use larder_store::{Db, Expire, Item, Millis, Str, Type};
 use larder_values::digest::DatasetDigest;
 use larder_values::glob::{self, Case};
 use larder_values::hash::{Hash, HashView};
@@ -130,6 +130,10 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         }
         (b"sleep", 3) => {
             clock::sleep(seconds(args.get(2)));
+            // Within a transaction it is one moment for all its commands.
+            if !host.conn.is_in_exec {
+                host.core.take_time();
+            }
             host.reply().ok();
         }
         (b"stringmatch-len", 4) => match_long(host, args)?,
@@ -187,7 +191,7 @@ fn with_key<R>(host: &mut Host<'_>, key: &[u8], work: impl FnOnce(Option<Item<'_
     let mut db = Db::new(keyspace, db, locked, &mut host.core.local);
     let key = db.key(key);
     db.settle(&key, false);
-    work(db.peek(&key))
+    work(db.peek_raw(&key))
 }
 
 /// The bytes of a string value.
@@ -214,7 +218,8 @@ fn join_value(digest: &mut DatasetDigest, item: &Item<'_>) {
 }
 
 fn digest(host: &mut Host<'_>) {
-    let (keyspace, now) = (&host.server().keyspace, host.core.local.now);
+    // With keys whose time has come: they are data until somebody removes them.
+    let (keyspace, now) = (&host.server().keyspace, Millis(0));
     let mut digest = DatasetDigest::new();
     for db in keyspace.indexes().filter(|db| keyspace.len(*db) > 0) {
         let mut is_started = false;

@@ -152,7 +152,7 @@ fn usage(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         index += 2;
     }
     let key = cx.key(args, 2);
-    match cx.db.peek(&key).map(|item| item.memory()) {
+    match cx.db.peek_raw(&key).map(|item| item.memory()) {
         Some(bytes) => cx.reply.count(bytes),
         None => cx.reply.null(),
     }

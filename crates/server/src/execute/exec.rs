@@ -16,6 +16,7 @@ use larder_commands::{Args, Ctx, Error, database_number, keys_of};
 use larder_resp::{Output, Reply};
 use larder_store::{Db, DbIndex, Hashed, Held, Keyspace, LOCK_ATTEMPTS, Locked, Place};
 use smallvec::SmallVec;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Transactions kept for reuse.
@@ -82,9 +83,8 @@ impl Core {
         self.places.extend(args.from(1).map(|key| keyspace.place(db, keyspace.hash(key))));
         let Some(mut held) = self.hold() else { return false };
         for key in args.from(1) {
-            // A key whose time had come before it was watched does not change when it is removed.
-            self.look_at(db, key, Some(&mut held));
-            conn.watching.add(&keyspace.followed, db, key, &conn.client.watch);
+            let is_over = self.is_over(db, key, Some(&mut held));
+            conn.watching.add(&keyspace.followed, (db, key), &conn.client.watch, is_over);
         }
         conn.client.watched.store(conn.watching.len(), Relaxed);
         true
@@ -163,11 +163,12 @@ impl Core {
         mut held: Option<&mut Held<'static>>,
     ) {
         self.local.effects.log.open();
-        for (db, key) in conn.watching.keys() {
-            // One whose time has come meanwhile is removed here, and that is a change.
-            self.look_at(db, key, held.as_deref_mut());
-        }
-        if conn.client.watch.has_changed() {
+        let (followed, watch) = (&self.server.keyspace.followed, Arc::clone(&conn.client.watch));
+        // That a key's time has come since it was watched is a change, whether or not it has been removed.
+        let has_ended = conn.watching.keys().any(|(db, key)| {
+            self.is_over(db, key, held.as_deref_mut()) && !followed.sees_over(db, key, &watch)
+        });
+        if has_ended || watch.has_changed() {
             self.local.effects.log.close();
             Reply::new(out, conn.protocol).null_array();
             return;
@@ -233,6 +234,7 @@ impl Core {
         // What was to be hidden is, command by command.
         self.reply_is_push = true;
         if self.local.effects.has_ready() {
+            self.take_time();
             let (waiters, local) = self.waiters();
             waiters.serve(held.unwrap_or(&mut Held::default()), local);
         }
@@ -279,8 +281,8 @@ impl Core {
         }
     }
 
-    /// Removes a key if its time has come, or an invalidation has.
-    fn look_at(&mut self, db: DbIndex, key: &[u8], held: Option<&mut Held<'static>>) {
+    /// Whether a key is there though its time has come; an invalidation that has come for it removes it.
+    fn is_over(&mut self, db: DbIndex, key: &[u8], held: Option<&mut Held<'static>>) -> bool {
         let keyspace: &Keyspace = &self.server.keyspace;
         let key = Hashed { bytes: key, hash: keyspace.hash(key) };
         let locked = match held {
@@ -291,7 +293,7 @@ impl Core {
         if db.local.settles {
             db.settle(&key, false);
         }
-        db.peek(&key);
+        db.is_over(&key)
     }
 }
 

@@ -693,6 +693,7 @@ impl Session<'_> {
             return;
         }
         self.core.count_changes();
+        self.core.take_time();
         let (waiters, local) = self.core.waiters();
         match &mut self.grip {
             Grip::Shards(held) => waiters.serve(held, local),

@@ -145,7 +145,8 @@ impl Waiters<'_> {
             if at.local.settles {
                 at.settle(&key, true);
             }
-            let found = at.peek(&key).map(|item| item.value_type());
+            // One that is over serves nobody, and stays for whoever asks for it next.
+            let found = at.glance(&key).map(|item| item.value_type());
             drop(at);
             if found.is_none() && !self.server.blocked.any_until_gone() {
                 return true;

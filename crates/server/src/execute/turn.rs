@@ -12,7 +12,7 @@ impl Core {
     /// no turn is open.
     #[inline]
     pub fn open_turn(&mut self) -> bool {
-        self.local.now = clock::unix_millis();
+        self.take_time();
         self.turn = self.server.keyspace.world.try_enter(self.id);
         if self.turn.is_none() {
             return false;
@@ -28,6 +28,12 @@ impl Core {
         self.timing_turn = self.turns.is_multiple_of(TIMED_ONE_IN);
         self.look_up_attention();
         true
+    }
+
+    /// Takes the time anew: behind what may have taken long, so that who comes next is not told that what is over is not.
+    #[inline]
+    pub fn take_time(&mut self) {
+        self.local.now = clock::unix_millis();
     }
 
     /// Closes the turn, frees large values that were removed, and hands others to the background.

@@ -66,6 +66,10 @@ impl End {
     }
 }
 
+/// As the time by which fields are judged: no field's has come. So judge those that overwrite a field or remove it, for
+/// whom it is there until somebody has removed it.
+pub const NEVER_DUE: u64 = 0;
+
 /// What a write found in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {

@@ -13,10 +13,11 @@ mod plan;
 use crate::args::Args;
 use crate::cx::KeyspaceCtx;
 use crate::error::Error;
+use crate::hash::remove_due;
 use crate::list;
 use crate::spec::{Acl, Arg, Begin, Command, Find, Flags, KeyFlags, KeySpec, Run, Spec};
 use larder_store::{Db, Event, Expire, Item, Type, WrongType};
-use larder_values::hash::Hash;
+use larder_values::hash::{Found, Hash};
 use larder_values::list::{End, Limit, List};
 use larder_values::packed::Element;
 use larder_values::set::Set;
@@ -183,11 +184,19 @@ fn elements(item: Option<Item<'_>>, plan: &Plan<'_>) -> Result<Vec<Vec<u8>>, Wro
 fn value_named(db: &mut Db<'_>, pattern: &Pattern<'_>, element: &[u8]) -> Option<Vec<u8>> {
     let name = pattern.key_for(element);
     let key = db.key(&name);
-    let now = db.now().0;
+    let now = db.now_of_fields();
     let item = db.read(&key)?;
     match item.value_type() {
         Type::String if pattern.field.is_none() => item.string().ok().map(|value| value.to_vec()),
-        Type::Hash => item.view::<Hash>().ok()?.find(pattern.field?, now).value().map(Element::to_vec),
+        Type::Hash => {
+            let field = pattern.field?;
+            let found = item.view::<Hash>().ok()?.find(field, now);
+            if found == Found::Due {
+                remove_due(db, &key, [field].into_iter());
+                return None;
+            }
+            found.value().map(Element::to_vec)
+        }
         _ => None,
     }
 }

@@ -95,7 +95,7 @@ pub(crate) fn big_keys(core: &mut Core, wanted: usize) -> Vec<BigKey> {
         let mut at = Db::new(keyspace, db, locked, &mut core.local);
         let hashed = at.key(&key);
         at.settle(&hashed, false);
-        let now = at.peek(&hashed).map(|item| {
+        let now = at.glance(&hashed).map(|item| {
             let (type_name, bytes, size) = (item.value_type().name(), item.memory(), item.size());
             (type_name, bytes, size, item.value_bytes())
         });

@@ -265,11 +265,12 @@ fn change(
     args: &Args<'_>,
     work: impl FnOnce(&mut Libraries) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let (server, db, log) = (host.core.server, host.conn.db, &mut host.core.local.effects.log);
+    let (server, db, effects) = (host.core.server, host.conn.db, &mut host.core.local.effects);
     server.functions.change(|libraries| {
         work(libraries)?;
         // Numbered while nobody else changes them.
-        log.also_all(db, args.from(0));
+        effects.log.also_all(db, args.from(0));
+        effects.changed_many(1);
         Ok(())
     })
 }
