@@ -61,6 +61,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use unfound::Wanted;
+pub(crate) use unfound::is_script;
 
 /// Of how many runs of a constant-time command one is timed.
 const TIMED_ONE_IN: u32 = 16;
@@ -430,6 +431,7 @@ impl Core {
         held: Option<&mut Held<'static>>,
     ) -> Outcome {
         self.local.no_touch = conn.no_touch;
+        self.local.leaves_expired = self.server.is_paused(self.local.now, true) && !row.may_write();
         let few = self.stats.by_command[row.id].calls.get() < TIMED_FIRST;
         let always = !row.is_brief || self.time_all || few;
         let scale = if always { 1 } else { u64::from(TIMED_ONE_IN) };
@@ -437,7 +439,9 @@ impl Core {
         let start = if timed { self.stopwatch.ticks() } else { 0 };
         self.mark = out.mark();
         let mark = self.mark;
-        let failed = match self.dispatch(conn, out, row, args, hash, held) {
+        let dispatched = self.dispatch(conn, out, row, args, hash, held);
+        self.local.leaves_expired = false;
+        let failed = match dispatched {
             Ok(true) => false,
             Ok(false) => return self.hold_back(conn, out, row),
             Err(error) => {
@@ -515,6 +519,12 @@ impl Core {
     pub fn count_end(&self, client: &Client, unfinished: Unfinished, reply: &[u8]) {
         let Unfinished { row, nanos, words } = unfinished;
         let stats = &self.stats.by_command[row.id];
+        if let Some(text) = reply.strip_prefix(b"-").filter(|text| text.starts_with(b"NOPERM ")) {
+            // Its rules had changed by the time that it was served, so that it never ran.
+            stats.rejected.add(1);
+            self.count_error(text.trim_ascii_end());
+            return;
+        }
         stats.calls.add(1);
         self.stats.commands.add(1);
         client.commands.add(1);
@@ -538,10 +548,21 @@ impl Core {
         self.stopwatch.ticks()
     }
 
-    /// Counts the time since `start` as spent in a turn.
+    /// Counts the time since `start` as spent in a turn. `commands_before`: how many commands had run when it began.
     #[inline]
-    pub fn count_busy(&self, start: u64) {
-        self.stats.busy_nanos.add(self.stopwatch.nanos(start, self.stopwatch.ticks()));
+    pub fn count_busy(&self, start: u64, commands_before: u64) {
+        let nanos = self.stopwatch.nanos(start, self.stopwatch.ticks());
+        self.stats.busy_nanos.add(nanos);
+        self.stats.turn_nanos_max.raise(nanos);
+        // CONFIG RESETSTAT may have begun the count anew meanwhile.
+        let commands = self.stats.commands.get().saturating_sub(commands_before);
+        self.stats.turn_commands_max.raise(commands);
+    }
+
+    /// Counts the time since `start` as spent on the work between turns.
+    #[inline]
+    pub fn count_background(&self, start: u64) {
+        self.stats.background_nanos.add(self.stopwatch.nanos(start, self.stopwatch.ticks()));
     }
 
     /// Calls the implementation with what it needs. `Ok(false)`: a key is locked elsewhere.
@@ -861,6 +882,7 @@ impl Core {
         self.local.effects.set_client(0);
         self.local.effects.log.close_all();
         self.local.unfound.is_on = !self.routes.is_empty();
+        self.local.leaves_expired = false;
         (self.is_alone, self.is_settled, conn.is_in_exec) = (false, false, false);
         if self.turn.is_none() {
             self.wait_for_turn();

@@ -176,6 +176,9 @@ impl<'t> Db<'t> {
             && deadline <= local.now.0
             && !local.keep_expired
         {
+            if local.leaves_expired {
+                return None;
+            }
             let removed = table.remove(local, key.hash, key.bytes, occupied, Removal::Expired);
             ended(local, index, key.bytes, removed.boxed);
             return None;
@@ -221,8 +224,11 @@ impl<'t> Db<'t> {
             if deadline > self.local.now.0 {
                 self.local.unfound.note(self.index, key.bytes, Some(Millis(deadline)));
             } else if !self.local.keep_expired {
-                let removed = self.table.remove(self.local, key.hash, key.bytes, occupied, Removal::Expired);
-                ended(self.local, self.index, key.bytes, removed.boxed);
+                if !self.local.leaves_expired {
+                    let removed =
+                        self.table.remove(self.local, key.hash, key.bytes, occupied, Removal::Expired);
+                    ended(self.local, self.index, key.bytes, removed.boxed);
+                }
                 missed(self.local, self.index, key.bytes);
                 return None;
             }
@@ -260,8 +266,10 @@ impl<'t> Db<'t> {
             && deadline <= self.local.now.0
             && !self.local.keep_expired
         {
-            let removed = self.table.remove(self.local, key.hash, key.bytes, occupied, Removal::Expired);
-            ended(self.local, self.index, key.bytes, removed.boxed);
+            if !self.local.leaves_expired {
+                let removed = self.table.remove(self.local, key.hash, key.bytes, occupied, Removal::Expired);
+                ended(self.local, self.index, key.bytes, removed.boxed);
+            }
             return None;
         }
         if !self.local.no_touch {

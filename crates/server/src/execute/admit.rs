@@ -37,7 +37,7 @@ impl Core {
         let mut mark = out.mark();
         let mode = conn.reply_mode;
         if mode == ReplyMode::SkipNext {
-            conn.reply_mode = ReplyMode::On;
+            conn.reply_mode = ReplyMode::SkipThis;
         }
         if conn.tracked.is_some() {
             self.tell_before(conn, out);
@@ -56,7 +56,10 @@ impl Core {
         }
         let is_quiet = conn.protocol == Protocol::Memcached
             && row.is_some_and(|row| memcached::is_quiet(row.spec.name.as_bytes(), args));
-        let hidden = mode == ReplyMode::SkipNext || conn.reply_mode != ReplyMode::On || is_quiet;
+        let hidden = conn.reply_mode != ReplyMode::On || is_quiet;
+        if conn.reply_mode == ReplyMode::SkipThis {
+            conn.reply_mode = ReplyMode::On;
+        }
         let is_push = std::mem::take(&mut self.reply_is_push);
         if hidden && conn.closing == Closing::No && !is_push {
             out.truncate(mark);
@@ -113,7 +116,9 @@ impl Core {
             return self.refuse(conn, out, Some(row), &error);
         }
         let is_paused = self.server.pause.until_ms.load(Relaxed) != 0
-            && self.server.is_paused(self.local.now, may_replicate(conn, row))
+            && self
+                .server
+                .is_paused(self.local.now, may_replicate(conn, row) || self.is_script_that_writes(row, args))
             && !is_exempt_from_pause(row);
         let holds = self.server.snapshots.holds_writes() || self.server.journal.is_congested();
         let is_held = holds && (may_replicate(conn, row) || is_script(row));

@@ -39,7 +39,9 @@ impl Core {
 
     /// Keeps a command for EXEC. The caller answers that it is queued.
     pub fn keep_for_exec(&mut self, conn: &mut Connection, row: &'static Row, args: &Args<'_>, hash: u64) {
+        let may_write = self.is_script_that_writes(row, args);
         let Some(transaction) = &mut conn.transaction else { return };
+        transaction.may_write |= may_write;
         // What will not be carried out is not kept.
         if !transaction.is_flawed && !conn.client.watch.has_changed() {
             transaction.push(row, args, hash);
@@ -301,7 +303,7 @@ fn is_hidden(mode: ReplyMode, row: &Row) -> bool {
     match mode {
         ReplyMode::On => false,
         ReplyMode::Off => true,
-        ReplyMode::SkipNext => row.name == "client|reply",
+        ReplyMode::SkipNext | ReplyMode::SkipThis => row.name == "client|reply",
     }
 }
 

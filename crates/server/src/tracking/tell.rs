@@ -2,7 +2,7 @@
 
 use super::{Mode, Tracked};
 use crate::connection::Connection;
-use crate::execute::Core;
+use crate::execute::{Core, is_script};
 use crate::registry::Row;
 use crate::server::{Message, Server};
 use larder_commands::spec::Flags;
@@ -151,7 +151,9 @@ pub fn reader<'c>(conn: &'c Connection, row: &Row) -> Option<&'c Arc<Tracked>> {
     let tracked = conn.tracked.as_ref()?;
     let Mode { broadcast, opt_in, opt_out, .. } = tracked.mode();
     let is_left_out = opt_in && !conn.is_caching || opt_out && conn.is_caching;
-    (!broadcast && !is_left_out && row.has(Flags::READONLY)).then_some(tracked)
+    // What a script reads is entered command by command, and not what it declares.
+    let reads = row.has(Flags::READONLY) && !is_script(row);
+    (!broadcast && !is_left_out && reads).then_some(tracked)
 }
 
 /// Notes what a command has read for a client that tracks. The shards of its keys are locked.

@@ -8,6 +8,7 @@
 //! Everything else goes through `Core::execute`.
 
 use super::batch::{Asked, Batch, Group, Queue, Request, Source};
+use super::flush::output_bytes_max;
 use super::{READ_BYTES, Worker};
 use crate::connection::{Closing, Connection, Parked};
 use crate::execute::Outcome;
@@ -93,6 +94,7 @@ impl Worker {
         if !conn.output.has_buffer() {
             conn.output.set_buffer(self.spare.pop().unwrap_or_default());
         }
+        conn.output.set_bytes_max(output_bytes_max(conn, self.core.settings.client_output_buffer_limit()));
         let mut progress = Progress { at: group.requests.0 as usize, left_from: None };
         self.core.local.no_touch = conn.no_touch;
         let before = self.core.stats.commands.get();

@@ -5,10 +5,14 @@ use crate::commands::client_line;
 use crate::connection::{Closing, Connection, Parked};
 use crate::io::Sent;
 use crate::server::Message;
+use larder_config::OutputLimits;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Bytes of unread replies that somebody may be owed who has never logged in: what Redis' first buffer holds, and a KiB.
 const STRANGER_BYTES_MAX: usize = 17 * 1024;
+/// Bytes of replies that no limit counts: a short answer reaches its client however small the limit is. Redis counts none of a
+/// connection's first buffer, which has a KiB when it is little used.
+const FREE_BYTES: usize = 1024;
 
 impl Worker {
     /// Looks again at connections whose replies waited for the log to be on disk.
@@ -38,6 +42,17 @@ impl Worker {
                 continue;
             }
             let before = conn.output.len();
+            let limits = self.core.settings.client_output_buffer_limit();
+            if conn.closing != Closing::Now && before >= output_bytes_max(conn, limits) {
+                let client = conn.client.id;
+                tracing::warn!(
+                    client,
+                    bytes = before,
+                    "closing a client that asks for more than it may be owed"
+                );
+                self.core.stats.output_limit_closes.add(1);
+                conn.closing = Closing::Now;
+            }
             let sent =
                 if conn.closing == Closing::Now { Sent::Gone } else { conn.socket.flush(&mut conn.output) };
             let bytes = before - conn.output.len();
@@ -122,6 +137,16 @@ impl Worker {
     }
 }
 
+/// From how many bytes on a client gets nothing at all, since it is to be owed no more than the hard limit of its class; none
+/// where there is no limit.
+#[inline]
+pub(super) fn output_bytes_max(conn: &Connection, limits: &OutputLimits) -> usize {
+    match limits.of(conn.class()).hard_bytes {
+        0 => usize::MAX,
+        bytes => usize::try_from(bytes).unwrap_or(usize::MAX).saturating_add(FREE_BYTES),
+    }
+}
+
 /// Writes what other threads may want to know of what was sent.
 #[inline]
 fn note_sent(conn: &Connection, bytes: usize) {
@@ -130,7 +155,7 @@ fn note_sent(conn: &Connection, bytes: usize) {
 }
 
 /// Whether a client's unread replies pass a limit.
-fn over_output_limit(conn: &mut Connection, limits: &larder_config::OutputLimits, now_ms: u64) -> bool {
+fn over_output_limit(conn: &mut Connection, limits: &OutputLimits, now_ms: u64) -> bool {
     let limit = limits.of(conn.class());
     let bytes = conn.output.len() as u64;
     if limit.hard_bytes != 0 && bytes >= limit.hard_bytes {
