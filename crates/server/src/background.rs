@@ -166,6 +166,7 @@ impl Background {
             self.last_turn_ms = now;
             self.look_at_connections(core, connections);
             core.server.used_memory();
+            core.notice_memory();
             core.look_after_routes();
             if self.worker == 0 {
                 core.flush_if_due();

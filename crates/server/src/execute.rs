@@ -161,6 +161,8 @@ pub struct Core {
     pub desk: Desk,
     /// Requests are answered that a script is busy, but for the few that are not.
     pub answers_busy: bool,
+    /// What TIME answers in the transaction or script at hand, once it has been asked, in microseconds of Unix time.
+    pub unit_micros: Option<u64>,
     /// Most memory of all clients together, in bytes; 0 for no limit.
     client_bytes_max: usize,
     /// The output of the command at hand is not for CLIENT REPLY to hide: out-of-band data, or what EXEC left of it.
@@ -249,6 +251,7 @@ impl Core {
             broadcast: BTreeMap::new(),
             desk: Desk::default(),
             answers_busy: false,
+            unit_micros: None,
             client_bytes_max: 0,
             reply_is_push: false,
         };
@@ -456,7 +459,8 @@ impl Core {
         {
             return outcome;
         }
-        if self.local.effects.has_ready() && !conn.is_in_exec {
+        // What a busy script has changed is nobody's before it ends.
+        if self.local.effects.has_ready() && !conn.is_in_exec && !self.answers_busy {
             self.serve_ready();
         }
         if matches!(conn.parked, Some(Parked::Load(_) | Parked::Busy)) {

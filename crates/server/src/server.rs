@@ -3,7 +3,7 @@
 //! One `Server` lives as long as the process. Everything in it is read without a lock on the path
 //! of a command, or behind a lock that only commands for administrators take.
 
-use crate::access::Access;
+use crate::access::{Access, Check};
 use crate::admin::Admin;
 use crate::blocked::Blocked;
 use crate::clients::{Client, Clients};
@@ -46,7 +46,7 @@ pub enum Message {
     /// Close this connection, if it is still there.
     Kill(u64),
     /// Close subscribers to what this user may not hear any more.
-    CheckSubscribers(Arc<User>),
+    CheckSubscribers(Arc<User>, Option<Arc<Check>>),
     /// What a parked connection waited for.
     Answer(Answer),
     /// Something to do inside the next turn.

@@ -182,6 +182,7 @@ impl Core {
             self.lend_noted(conn, written, held.as_deref_mut());
         }
         conn.is_in_exec = true;
+        self.unit_micros = None;
         if conn.reply_mode != ReplyMode::Off {
             Reply::new(out, conn.protocol).array(transaction.len());
         }

@@ -218,6 +218,9 @@ impl Core {
         }
         let (mark, protocol) = (self.mark, conn.protocol);
         let (db, was_in_exec) = (conn.db, std::mem::replace(&mut conn.is_in_exec, true));
+        if !was_in_exec {
+            self.unit_micros = None;
+        }
         server.running[self.id].begin(clock::unix_millis().0, run.is_function);
         let (mut everything, mut is_roaming) = (None, false);
         // It may take long, and the log of all threads goes on behind what this one has.

@@ -107,6 +107,10 @@ impl Worker {
         if result.is_err() {
             self.after_panic(conn, batch, progress.at);
         }
+        // It holds for the replies of this turn: what the connection may be owed depends on what it has become by then.
+        if !conn.output.is_over() {
+            conn.output.set_bytes_max(usize::MAX);
+        }
         self.core.count_changes();
         self.core.note_logged(conn);
         if group.source == Source::Own || progress.left_from.is_some() {

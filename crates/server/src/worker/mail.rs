@@ -52,7 +52,12 @@ impl Worker {
                     self.close(token);
                 }
             }
-            Message::CheckSubscribers(user) => self.check_subscribers(&user),
+            Message::CheckSubscribers(user, check) => {
+                self.check_subscribers(&user);
+                if let Some(check) = check {
+                    check.is_done_by_one(self.server);
+                }
+            }
             Message::Answer(answer) => self.answer_parked(&answer),
             Message::Work(work) => (work.0)(&mut self.core),
             Message::Publish(delivery) => self.deliver(&delivery, NOBODY),

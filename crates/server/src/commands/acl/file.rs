@@ -22,11 +22,10 @@ pub(super) fn load(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
         tracing::warn!("ACL LOAD: {}", String::from_utf8_lossy(&text));
         Error::custom([&b"ERR "[..], &text].concat())
     })?;
-    end_subscribers(host, &changed);
     if server.end_connections(&gone, host.conn.client.id) {
         host.conn.closing = Closing::AfterReplies;
     }
-    host.reply().ok();
+    end_subscribers(host, &changed);
     Ok(())
 }
 
