@@ -156,6 +156,7 @@ impl Worker {
         let mut database = self.server.keyspace.open(conn.db);
         let mut way = way_of(conn, self.core.is_attentive());
         let mut rules = conn.user.rules_on_keys();
+        let is_limited = conn.output.is_limited();
         for index in group.requests.0 as usize..group.requests.1 as usize {
             progress.at = index;
             if index >= *prefetched {
@@ -186,6 +187,8 @@ impl Worker {
                     &args,
                     request.hash,
                 ) {
+                    Outcome::Done if !is_limited => continue,
+                    Outcome::Done if conn.output.is_over() => return,
                     Outcome::Done => continue,
                     Outcome::Unfound => {}
                     // Whoever waits for a busy script is told so.
@@ -198,6 +201,9 @@ impl Worker {
             }
             if self.run_attentively(conn, request, &args) == Outcome::Later {
                 progress.left_from = Some(request.raw_base as usize);
+                return;
+            }
+            if conn.output.is_over() {
                 return;
             }
             if conn.parked.is_some() {
