@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub type Blob = Arc<Vec<u8>>;
 
 /// Replies waiting for their socket.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Output {
     /// Bytes of everything but blobs.
     bytes: Vec<u8>,
@@ -23,9 +23,43 @@ pub struct Output {
     blob_offset: usize,
     /// Bytes of all blobs not sent yet.
     blob_bytes: usize,
+    /// From how many waiting bytes on strings are left out: the peer will be let go, and gets nothing of them.
+    bytes_max: usize,
+}
+
+impl Default for Output {
+    fn default() -> Output {
+        Output {
+            bytes: Vec::new(),
+            blobs: Vec::new(),
+            sent: 0,
+            blobs_sent: 0,
+            blob_offset: 0,
+            blob_bytes: 0,
+            bytes_max: usize::MAX,
+        }
+    }
 }
 
 impl Output {
+    /// Sets how many bytes may wait. Who sets it looks at [`Output::is_over`] before anything is sent.
+    #[inline]
+    pub fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
+    /// Whether anything says how much may wait.
+    #[inline]
+    pub fn is_limited(&self) -> bool {
+        self.bytes_max != usize::MAX
+    }
+
+    /// Whether more waits than may, so that strings are missing among the replies.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.len() >= self.bytes_max
+    }
+
     /// Whether the output holds memory of its own.
     #[inline]
     pub fn has_buffer(&self) -> bool {
@@ -221,6 +255,21 @@ mod tests {
             prop_assert_eq!(output.len(), expected.len());
             prop_assert_eq!(drain(&mut output, step), expected);
         }
+    }
+
+    #[test]
+    fn an_output_that_is_over_its_limit_takes_no_more_strings() {
+        let mut output = Output::default();
+        output.set_bytes_max(100);
+        for _ in 0..1000 {
+            let mut reply = crate::Reply::new(&mut output, crate::Protocol::Resp2);
+            reply.bulk(&[b'x'; 30]);
+            reply.bulk_with(30, |bytes| bytes.extend_from_slice(&[b'y'; 30]));
+            reply.bulk_shared(Arc::new(vec![b'z'; 30]));
+        }
+        assert!(output.is_over() && output.len() < 200, "{}", output.len());
+        output.clear();
+        assert!(!output.is_over());
     }
 
     #[test]

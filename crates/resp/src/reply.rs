@@ -98,6 +98,9 @@ impl<'a> Reply<'a> {
     /// A bulk string.
     #[inline]
     pub fn bulk(&mut self, value: &[u8]) {
+        if self.out.is_over() {
+            return;
+        }
         let bytes = self.out.bytes_mut();
         bytes.reserve(value.len() + HEADER_BYTES_MAX + 2);
         write_bulk_header(bytes, value.len());
@@ -108,6 +111,9 @@ impl<'a> Reply<'a> {
     /// A bulk string of `len` bytes that `write` appends to the buffer itself.
     #[inline(always)]
     pub fn bulk_with(&mut self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.out.is_over() {
+            return;
+        }
         let bytes = self.out.bytes_mut();
         bytes.reserve(len + HEADER_BYTES_MAX + 2);
         write_bulk_header(bytes, len);
@@ -119,6 +125,9 @@ impl<'a> Reply<'a> {
 
     /// A bulk string that is shared with its owner, not copied.
     pub fn bulk_shared(&mut self, blob: Blob) {
+        if self.out.is_over() {
+            return;
+        }
         self.header(b'$', blob.len() as i64);
         self.out.push_blob(blob);
         self.raw(b"\r\n");

@@ -7,6 +7,7 @@
 
 use crate::clients::Client;
 use crate::server::{Message, Server};
+use crate::snapshot::Asker;
 use larder_acl::{
     Catalog, Changed, Context, Denied, Entry, Log, Reason, Replaced, RuleError, Rules, User, Users,
     has_spaces, merge_selectors, parse_file, write_file,
@@ -18,7 +19,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Users, and what was denied them.
 #[derive(Debug)]
@@ -239,6 +240,23 @@ fn write_aside(aside: &Path, path: &Path, text: &[u8]) -> std::io::Result<()> {
     std::fs::rename(aside, path)
 }
 
+/// The look of all workers after their subscribers, for which a client waits.
+#[derive(Debug)]
+pub struct Check {
+    /// Looks that have not been taken.
+    left: AtomicUsize,
+    asker: Asker,
+}
+
+impl Check {
+    /// One worker is through; the last one answers the client.
+    pub fn is_done_by_one(&self, server: &Server) {
+        if self.left.fetch_sub(1, Relaxed) == 1 {
+            self.asker.answer(server, b"+OK\r\n");
+        }
+    }
+}
+
 impl Server {
     /// Ends the connections of users that are gone, but for one. Answers whether that one is among them.
     pub fn end_connections(&self, gone: &[Arc<User>], me: u64) -> bool {
@@ -269,12 +287,16 @@ impl Server {
         }
     }
 
-    /// Has every worker close subscribers to what their users may not hear any more.
-    pub fn end_subscribers(&self, changed: &[Changed]) {
-        for changed in changed.iter().filter(|changed| changed.takes_channels()) {
-            for mailbox in &self.mailboxes {
-                mailbox.send(Message::CheckSubscribers(Arc::clone(&changed.user)));
-            }
+    /// Has every worker close subscribers to what their users may not hear any more. Who asks is answered once all have, so
+    /// that it finds none of them.
+    pub fn end_subscribers(&self, changed: &[Changed], asker: Option<Asker>) {
+        let changed: Vec<_> = changed.iter().filter(|changed| changed.takes_channels()).collect();
+        let left = AtomicUsize::new(changed.len() * self.mailboxes.len());
+        let check = asker.map(|asker| Arc::new(Check { left, asker }));
+        for (changed, mailbox) in
+            changed.iter().flat_map(|one| self.mailboxes.iter().map(move |to| (one, to)))
+        {
+            mailbox.send(Message::CheckSubscribers(Arc::clone(&changed.user), check.clone()));
         }
     }
 }

@@ -105,7 +105,7 @@ impl Background {
     /// deadline looks here before it sleeps, so no deadline passes while every worker sleeps.
     fn time_to_sweep(&self, core: &Core, expire_period: Duration) -> Duration {
         let idle = Duration::from_millis(period_ms(self.hz));
-        if !core.server.active_expire.load(Relaxed) {
+        if !core.server.active_expire.load(Relaxed) || core.server.is_cron_paused.load(Relaxed) {
             return idle;
         }
         let now = core.local.now.0;
@@ -136,14 +136,19 @@ impl Background {
         }
         let now = core.local.now.0;
         if self.expire_backlog || is_due(self.last_expire_ms, now, expire_period_ms(self.hz)) {
-            self.run_due(core, connections, now);
+            if core.server.is_cron_paused.load(Relaxed) {
+                (self.last_expire_ms, self.expire_backlog) = (now, false);
+            } else {
+                self.run_due(core, connections, now);
+            }
         }
-        if core.is_evicting() && !core.server.snapshots.holds_writes() && core.open_turn() {
+        let is_held = core.server.snapshots.holds_writes() || core.server.is_paused(core.local.now, true);
+        if core.is_evicting() && !is_held && core.open_turn() {
             core.evict_ahead(SLICE);
             core.count_changes();
             core.close_turn();
         }
-        self.evict_backlog = core.is_evicting();
+        self.evict_backlog = core.is_evicting() && !is_held;
         self.invalidate_backlog = core.server.keyspace.is_lagging() && !sweep_invalidated(core);
         self.save_backlog = self.sweep.is_wanted(core) && self.sweep.run(core);
         if core.server.defrag.percent() != 0 {
@@ -161,6 +166,7 @@ impl Background {
             self.last_turn_ms = now;
             self.look_at_connections(core, connections);
             core.server.used_memory();
+            core.notice_memory();
             core.look_after_routes();
             if self.worker == 0 {
                 core.flush_if_due();
@@ -195,7 +201,8 @@ impl Background {
         // What a log says of a key whose time is over may still come.
         let loading = &core.server.loading;
         let is_closed = loading.is_on() && !loading.is_partly_served();
-        if !core.server.active_expire.load(Relaxed) || is_closed {
+        let is_paused = core.server.is_paused(core.local.now, true);
+        if !core.server.active_expire.load(Relaxed) || is_closed || is_paused {
             self.expire_backlog = false;
             return;
         }

@@ -5,13 +5,13 @@
 
 use crate::clients::{Client, MEMCACHED};
 use crate::io::Socket;
-use crate::pubsub::Subscriptions;
+use crate::pubsub::{Kind, Subscriptions};
 use crate::registry::Row;
 use crate::through::Brought;
 use crate::tracking::Tracked;
 use crate::transaction::{Transaction, Watching};
 use foldhash::HashMap;
-use larder_acl::User;
+use larder_acl::{Rules, User};
 use larder_behind::Owner;
 use larder_config::ClientClass;
 use larder_resp::{Output, Protocol, RequestParser, Span, memcached};
@@ -29,6 +29,8 @@ pub enum ReplyMode {
     Off,
     /// The next command's is not sent.
     SkipNext,
+    /// That command is being carried out; CLIENT REPLY ON is answered all the same.
+    SkipThis,
 }
 
 /// How a connection ends.
@@ -270,6 +272,14 @@ impl Connection {
             + self.watching.memory()
             + self.subscriptions.as_ref().map_or(0, |own| own.memory())
             + self.unfinished.as_ref().map_or(0, Unfinished::memory)
+    }
+
+    /// Whether it is subscribed to what rules forbid.
+    pub fn hears_forbidden(&self, rules: &Rules) -> bool {
+        let Some(own) = &self.subscriptions else { return false };
+        let is_forbidden =
+            |kind| own.names(kind).any(|name| !rules.allows_channel(name, kind == Kind::Pattern));
+        Kind::ALL.into_iter().any(is_forbidden)
     }
 
     /// Has the connection speak for a user.

@@ -62,6 +62,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use unfound::Wanted;
+pub(crate) use unfound::is_script;
 
 /// Of how many runs of a constant-time command one is timed.
 const TIMED_ONE_IN: u32 = 16;
@@ -161,6 +162,8 @@ pub struct Core {
     pub desk: Desk,
     /// Requests are answered that a script is busy, but for the few that are not.
     pub answers_busy: bool,
+    /// What TIME answers in the transaction or script at hand, once it has been asked, in microseconds of Unix time.
+    pub unit_micros: Option<u64>,
     /// Most memory of all clients together, in bytes; 0 for no limit.
     client_bytes_max: usize,
     /// The output of the command at hand is not for CLIENT REPLY to hide: out-of-band data, or what EXEC left of it.
@@ -249,6 +252,7 @@ impl Core {
             broadcast: BTreeMap::new(),
             desk: Desk::default(),
             answers_busy: false,
+            unit_micros: None,
             client_bytes_max: 0,
             reply_is_push: false,
         };
@@ -431,6 +435,7 @@ impl Core {
         held: Option<&mut Held<'static>>,
     ) -> Outcome {
         self.local.no_touch = conn.no_touch;
+        self.local.leaves_expired = self.server.is_paused(self.local.now, true) && !row.may_write();
         let few = self.stats.by_command[row.id].calls.get() < TIMED_FIRST;
         let always = !row.is_brief || self.time_all || few;
         let scale = if always { 1 } else { u64::from(TIMED_ONE_IN) };
@@ -438,7 +443,9 @@ impl Core {
         let start = if timed { self.stopwatch.ticks() } else { 0 };
         self.mark = out.mark();
         let mark = self.mark;
-        let failed = match self.dispatch(conn, out, row, args, hash, held) {
+        let dispatched = self.dispatch(conn, out, row, args, hash, held);
+        self.local.leaves_expired = false;
+        let failed = match dispatched {
             Ok(true) => false,
             Ok(false) => return self.hold_back(conn, out, row),
             Err(error) => {
@@ -453,7 +460,8 @@ impl Core {
         {
             return outcome;
         }
-        if self.local.effects.has_ready() && !conn.is_in_exec {
+        // What a busy script has changed is nobody's before it ends.
+        if self.local.effects.has_ready() && !conn.is_in_exec && !self.answers_busy {
             self.serve_ready();
         }
         if matches!(conn.parked, Some(Parked::Load(_) | Parked::Busy)) {
@@ -516,6 +524,12 @@ impl Core {
     pub fn count_end(&self, client: &Client, unfinished: Unfinished, reply: &[u8]) {
         let Unfinished { row, nanos, words } = unfinished;
         let stats = &self.stats.by_command[row.id];
+        if let Some(text) = reply.strip_prefix(b"-").filter(|text| text.starts_with(b"NOPERM ")) {
+            // Its rules had changed by the time that it was served, so that it never ran.
+            stats.rejected.add(1);
+            self.count_error(text.trim_ascii_end());
+            return;
+        }
         stats.calls.add(1);
         self.stats.commands.add(1);
         client.commands.add(1);
@@ -539,10 +553,21 @@ impl Core {
         self.stopwatch.ticks()
     }
 
-    /// Counts the time since `start` as spent in a turn.
+    /// Counts the time since `start` as spent in a turn. `commands_before`: how many commands had run when it began.
     #[inline]
-    pub fn count_busy(&self, start: u64) {
-        self.stats.busy_nanos.add(self.stopwatch.nanos(start, self.stopwatch.ticks()));
+    pub fn count_busy(&self, start: u64, commands_before: u64) {
+        let nanos = self.stopwatch.nanos(start, self.stopwatch.ticks());
+        self.stats.busy_nanos.add(nanos);
+        self.stats.turn_nanos_max.raise(nanos);
+        // CONFIG RESETSTAT may have begun the count anew meanwhile.
+        let commands = self.stats.commands.get().saturating_sub(commands_before);
+        self.stats.turn_commands_max.raise(commands);
+    }
+
+    /// Counts the time since `start` as spent on the work between turns.
+    #[inline]
+    pub fn count_background(&self, start: u64) {
+        self.stats.background_nanos.add(self.stopwatch.nanos(start, self.stopwatch.ticks()));
     }
 
     /// Calls the implementation with what it needs. `Ok(false)`: a key is locked elsewhere.
@@ -866,6 +891,7 @@ impl Core {
         self.local.effects.set_client(0);
         self.local.effects.log.close_all();
         self.local.unfound.is_on = !self.routes.is_empty();
+        self.local.leaves_expired = false;
         (self.is_alone, self.is_settled, conn.is_in_exec) = (false, false, false);
         if self.turn.is_none() {
             self.wait_for_turn();

@@ -80,6 +80,11 @@ impl Listeners {
         Ok(listeners)
     }
 
+    /// Listens nowhere any more.
+    pub fn close(&mut self) {
+        self.sockets.clear();
+    }
+
     /// Listens where `settings` say, and no longer elsewhere. What was open and stays wanted is left
     /// alone, as are connections.
     ///

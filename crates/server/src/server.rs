@@ -3,7 +3,7 @@
 //! One `Server` lives as long as the process. Everything in it is read without a lock on the path
 //! of a command, or behind a lock that only commands for administrators take.
 
-use crate::access::Access;
+use crate::access::{Access, Check};
 use crate::admin::Admin;
 use crate::blocked::Blocked;
 use crate::clients::{Client, Clients};
@@ -46,7 +46,7 @@ pub enum Message {
     /// Close this connection, if it is still there.
     Kill(u64),
     /// Close subscribers to what this user may not hear any more.
-    CheckSubscribers(Arc<User>),
+    CheckSubscribers(Arc<User>, Option<Arc<Check>>),
     /// What a parked connection waited for.
     Answer(Answer),
     /// Something to do inside the next turn.
@@ -194,6 +194,10 @@ pub struct Server {
     pub journal: Journal,
     /// DEBUG SET-ACTIVE-EXPIRE.
     pub active_expire: AtomicBool,
+    /// DEBUG PAUSE-CRON: periodic work rests.
+    pub is_cron_paused: AtomicBool,
+    /// DEBUG SET-DISABLE-DENY-SCRIPTS: scripts may call what they must not.
+    pub scripts_may_all: AtomicBool,
     /// DEBUG QUICKLIST-PACKED-THRESHOLD; 0 where nothing was said.
     list_large_bytes_min: AtomicU32,
     /// The scripts that clients have sent.
@@ -284,6 +288,8 @@ impl Server {
             through: Through::default(),
             journal: Journal::default(),
             active_expire: AtomicBool::new(true),
+            is_cron_paused: AtomicBool::new(false),
+            scripts_may_all: AtomicBool::new(false),
             list_large_bytes_min: AtomicU32::new(0),
             scripts: Scripts::default(),
             functions: Functions::default(),
@@ -411,6 +417,8 @@ impl Server {
     /// Asks all workers to stop; a second call asks them to stop at once.
     pub fn ask_to_stop(&self) -> u8 {
         let asked = self.stop.fetch_add(1, Relaxed) + 1;
+        // Before any connection ends: who sees its own end finds nobody who would take the next.
+        self.listeners.lock().close();
         for mailbox in &self.mailboxes {
             mailbox.send(Message::Shutdown);
         }

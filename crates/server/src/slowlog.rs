@@ -94,8 +94,11 @@ pub struct CommandLog {
 }
 
 impl CommandLog {
-    /// Adds a command, keeping at most `length_max`.
+    /// Adds a command, keeping at most `length_max`. While none is to be kept the log stays as it is.
     pub fn add(&mut self, mut entry: LogEntry, length_max: usize) {
+        if length_max == 0 {
+            return;
+        }
         entry.id = self.next_id;
         self.next_id += 1;
         self.entries.push_front(entry);

@@ -26,6 +26,14 @@ pub struct WorkerStats {
     pub turns: Counter,
     /// Nanoseconds spent in turns, waiting excluded.
     pub busy_nanos: Counter,
+    /// Nanoseconds of them spent on the work between turns.
+    pub background_nanos: Counter,
+    /// Nanoseconds of them spent on handing what was changed to the log.
+    pub log_nanos: Counter,
+    /// The longest turn, in nanoseconds.
+    pub turn_nanos_max: Counter,
+    /// The most commands that one turn carried out.
+    pub turn_commands_max: Counter,
     /// Reads from sockets.
     pub reads: Counter,
     /// Writes to sockets.
@@ -88,6 +96,10 @@ impl WorkerStats {
             protocol_errors: Counter::default(),
             turns: Counter::default(),
             busy_nanos: Counter::default(),
+            background_nanos: Counter::default(),
+            log_nanos: Counter::default(),
+            turn_nanos_max: Counter::default(),
+            turn_commands_max: Counter::default(),
             reads: Counter::default(),
             writes: Counter::default(),
             output_limit_closes: Counter::default(),
@@ -127,6 +139,12 @@ impl WorkerStats {
             &self.bytes_out,
             &self.errors,
             &self.protocol_errors,
+            &self.turns,
+            &self.busy_nanos,
+            &self.background_nanos,
+            &self.log_nanos,
+            &self.turn_nanos_max,
+            &self.turn_commands_max,
             &self.reads,
             &self.writes,
             &self.output_limit_closes,

@@ -163,7 +163,7 @@ impl Worker {
     }
 
     fn turn(&mut self) {
-        let start = self.core.ticks();
+        let (start, commands) = (self.core.ticks(), self.core.stats.commands.get());
         self.participant.enter();
         self.open_turn();
         if self.stopping {
@@ -196,13 +196,15 @@ impl Worker {
         if self.server.loading.pieces.any() {
             self.core.load_some(&self.participant);
         }
+        let start_of_background = self.core.ticks();
         self.background.run(&mut self.core, &self.connections);
+        self.core.count_background(start_of_background);
         for token in self.background.take_expired_connections() {
             self.close(token);
         }
         self.participant.leave();
         self.rest();
-        self.core.count_busy(start);
+        self.core.count_busy(start, commands);
     }
 
     /// Opens a turn. While a script that has everything is busy, clients are answered so.

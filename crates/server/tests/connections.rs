@@ -369,3 +369,14 @@ fn the_second_signal_ends_it_at_once() {
     signal(&server, "TERM");
     assert_eq!(server.wait_for_end(Duration::from_secs(5)), Some(false));
 }
+
+#[test]
+fn who_sees_the_server_end_finds_nobody_to_take_the_next_connection() {
+    for _ in 0..20 {
+        let server = larder(2, &[]);
+        let mut client = server.client();
+        client.send(&["SHUTDOWN", "NOSAVE"]).unwrap();
+        assert!(client.is_closed());
+        assert!(TcpStream::connect(server.address()).is_err(), "it still listens");
+    }
+}

@@ -430,3 +430,15 @@ fn what_is_watched_leaves_a_small_cache_its_room() {
     });
     assert!(watched * 10 > unwatched * 9, "{watched} keys, {unwatched} without insight");
 }
+
+#[test]
+fn what_clients_send_makes_keys_leave_though_nothing_is_stored() {
+    let server = larder(2, &["--maxmemory", "20mb", "--maxmemory-policy", "allkeys-lru"]);
+    let mut client = server.client();
+    fill(&mut client, "key", 0..5_000, None);
+    let before = figure(&mut client, "evicted_keys");
+    let mut sender = server.client();
+    sender.send_raw(b"*2\r\n$3\r\nGET\r\n$30000000\r\n").unwrap();
+    sender.send_raw(&vec![b'x'; 20_000_000]).unwrap();
+    until("keys leave for what a client has sent", || figure(&mut client, "evicted_keys") > before);
+}

@@ -177,6 +177,9 @@ impl<'t> Db<'t> {
             && deadline <= local.now.0
             && !local.keep_expired
         {
+            if local.leaves_expired {
+                return None;
+            }
             let removed = table.remove(local, key.hash, key.bytes, occupied, Removal::Expired);
             ended(local, index, key.bytes, removed.boxed);
             return None;
@@ -232,8 +235,11 @@ impl<'t> Db<'t> {
             if deadline > self.local.now.0 {
                 self.local.unfound.note(self.index, key.bytes, Some(Millis(deadline)));
             } else if !self.local.keep_expired {
-                let removed = self.table.remove(self.local, key.hash, key.bytes, occupied, Removal::Expired);
-                ended(self.local, self.index, key.bytes, removed.boxed);
+                if !self.local.leaves_expired {
+                    let removed =
+                        self.table.remove(self.local, key.hash, key.bytes, occupied, Removal::Expired);
+                    ended(self.local, self.index, key.bytes, removed.boxed);
+                }
                 missed(self.local, self.index, key.bytes);
                 return None;
             }
@@ -271,8 +277,10 @@ impl<'t> Db<'t> {
             && deadline <= self.local.now.0
             && !self.local.keep_expired
         {
-            let removed = self.table.remove(self.local, key.hash, key.bytes, occupied, Removal::Expired);
-            ended(self.local, self.index, key.bytes, removed.boxed);
+            if !self.local.leaves_expired {
+                let removed = self.table.remove(self.local, key.hash, key.bytes, occupied, Removal::Expired);
+                ended(self.local, self.index, key.bytes, removed.boxed);
+            }
             return None;
         }
         if !self.local.no_touch {

@@ -219,8 +219,8 @@ pub struct Changed {
     pub key: Box<[u8]>,
     /// The number of the client that changed it, as [`Effects::set_client`] said; else 0.
     pub by: u64,
-    /// Its time had come.
-    pub has_ended: bool,
+    /// It was evicted, to make room before a command ran.
+    pub was_evicted: bool,
     /// When, as [`Followed::tick`] counts.
     pub at: u64,
 }
@@ -393,7 +393,7 @@ impl Effects {
             && followed.is_copied(key)
         {
             let at = followed.tick();
-            self.copied.push(Changed { key: key.into(), by: self.client, has_ended: false, at });
+            self.copied.push(Changed { key: key.into(), by: self.client, was_evicted: false, at });
         }
     }
 
@@ -415,8 +415,8 @@ impl Effects {
         let is_second =
             matches!(event.class, EventClass::New | EventClass::Overwritten | EventClass::TypeChanged);
         if !is_second && followed.is_copied(key) {
-            let has_ended = event.class == EventClass::Expired;
-            self.copied.push(Changed { key: key.into(), by: self.client, has_ended, at: followed.tick() });
+            let was_evicted = event.class == EventClass::Evicted;
+            self.copied.push(Changed { key: key.into(), by: self.client, was_evicted, at: followed.tick() });
         }
         if followed.change(db, key, event) {
             self.note_ready(db, key);

@@ -631,17 +631,23 @@ impl Keyspace {
     /// are met.
     pub fn random_key(&self, db: DbIndex, local: &mut Local) -> Option<Vec<u8>> {
         let table = self.table_if_used(db)?;
+        let (now, leaves_expired) = (local.now, local.leaves_expired);
         // Few attempts find a key unless nearly all are expired or the table is nearly empty; then
         // the shards are walked from a random one on.
         for _ in 0..64 {
             let shard = local.random() as usize % table.shards();
-            if let Some(key) = self.random_in_shard(db, table, shard, local) {
+            if let Some(key) = self.random_in_shard(db, table, shard, local, now) {
                 return Some(key);
             }
         }
         let start = local.random() as usize % table.shards();
-        (0..table.shards())
-            .find_map(|step| self.random_in_shard(db, table, (start + step) % table.shards(), local))
+        let mut walk = |now: Millis| {
+            (0..table.shards())
+                .find_map(|step| self.random_in_shard(db, table, (start + step) % table.shards(), local, now))
+        };
+        let found = walk(now);
+        // Where what is over stays for a while it is better than nothing, as in Redis.
+        if found.is_none() && leaves_expired { walk(Millis(0)) } else { found }
     }
 
     fn random_in_shard(
@@ -650,17 +656,18 @@ impl Keyspace {
         table: &DbTable,
         shard: usize,
         local: &mut Local,
+        now: Millis,
     ) -> Option<Vec<u8>> {
         let guard = table.lock(shard);
         if guard.is_empty() {
             return None;
         }
-        let (mut seen, mut found, now) = (0, None, local.now.0);
+        let (mut seen, mut found) = (0, None);
         let mut over: Vec<Box<[u8]>> = Vec::new();
         let (position, mut pick) = (local.random(), local.random());
         guard.sample(position, 8, &mut |entry| {
             let key = Hashed { bytes: entry.key(), hash: table.hash(entry.key()) };
-            if entry.deadline().is_some_and(|deadline| deadline <= now) {
+            if entry.deadline().is_some_and(|deadline| deadline <= now.0) {
                 over.push(key.bytes.into());
             } else if !table.generations.is_gone(&self.followed, db, &key) {
                 seen += 1;

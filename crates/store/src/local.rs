@@ -77,6 +77,9 @@ pub struct Local {
     pub no_touch: bool,
     /// Whether lazy expiry is off (`DEBUG SET-ACTIVE-EXPIRE 0` leaves it on; importing turns it off).
     pub keep_expired: bool,
+    /// Whether keys whose time has come are found absent and left where they are: writes are paused, and so is what would be
+    /// told of their end. For commands that only read.
+    pub leaves_expired: bool,
     /// Counters of this thread.
     pub stats: Arc<StoreStats>,
     /// Where changes are announced.
@@ -124,6 +127,7 @@ impl Local {
             insight: Insight::default(),
             no_touch: false,
             keep_expired: false,
+            leaves_expired: false,
             stats,
             effects: Effects::default(),
             scratch: Vec::new(),

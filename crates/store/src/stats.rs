@@ -19,6 +19,14 @@ impl Counter {
         self.0.store(value, Relaxed);
     }
 
+    /// Sets the value if it grows by that. Only the owning thread may call this.
+    #[inline]
+    pub fn raise(&self, value: u64) {
+        if value > self.get() {
+            self.set(value);
+        }
+    }
+
     /// The value as last written.
     #[inline]
     pub fn get(&self) -> u64 {

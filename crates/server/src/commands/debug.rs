@@ -62,6 +62,8 @@ static HELP_LINES: &[&str] = &[
     "    Tells how the value of <key> is kept.",
     "PANIC",
     "    Panics inside the command: the connection ends, the server goes on.",
+    "PAUSE-CRON <0|1>",
+    "    Has periodic work rest, or go on: expiry, sampling, the look after connections.",
     "POPULATE <count> [<prefix>] [<size>]",
     "    Makes <count> string keys named <prefix>:<number>, 'key' unless told.",
     "PROTOCOL <type>",
@@ -77,6 +79,8 @@ static HELP_LINES: &[&str] = &[
     "    with MERGE it is replaced.",
     "SET-ACTIVE-EXPIRE <0|1>",
     "    Stops or starts the removal of expired keys in the background.",
+    "SET-DISABLE-DENY-SCRIPTS <0|1>",
+    "    Lets scripts call the commands that scripts must not call.",
     "SLEEP <seconds>",
     "    Holds the whole server up. Decimals are allowed.",
     "STRINGMATCH-LEN <length> <pattern>",
@@ -111,6 +115,10 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         }
         (b"object", 3 | 4) => object(host, args)?,
         (b"panic", 2) => panic!("DEBUG PANIC"),
+        (b"pause-cron", 3) => {
+            host.server().is_cron_paused.store(leading_integer(args.get(2)) != 0, Relaxed);
+            host.reply().ok();
+        }
         (b"populate", 3..=5) => populate(host, args)?,
         (b"protocol", 3) => protocol(&mut host.reply(), args.get(2))?,
         (b"quicklist", 3 | 4) => quicklist(host, args)?,
@@ -126,6 +134,10 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         (b"set-active-expire", 3) => {
             let on = leading_integer(args.get(2)) != 0;
             host.server().active_expire.store(on, Relaxed);
+            host.reply().ok();
+        }
+        (b"set-disable-deny-scripts", 3) => {
+            host.server().scripts_may_all.store(leading_integer(args.get(2)) != 0, Relaxed);
             host.reply().ok();
         }
         (b"sleep", 3) => {
@@ -256,6 +268,8 @@ fn digest_values(host: &mut Host<'_>, args: &Args<'_>) {
 
 fn object(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let clock = lru::clock_at(host.core.local.now.0);
+    // A key whose time has come is shown as long as it is there.
+    host.core.local.keep_expired = true;
     let text = with_key(host, args.get(2), |item| {
         let item = item?;
         let mut dump = Vec::new();
@@ -270,6 +284,7 @@ fn object(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
             chunks_told(&item)
         ))
     });
+    host.core.local.keep_expired = false;
     host.reply().simple(&text.ok_or(Error::NoSuchKey)?);
     Ok(())
 }

@@ -60,7 +60,7 @@ fn save(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
 }
 
 /// Parks the connection until a job's end answers it.
-pub(super) fn asker(host: &mut Host<'_>) -> Asker {
+pub(in crate::commands) fn asker(host: &mut Host<'_>) -> Asker {
     Asker { worker: host.core.id, client: host.conn.client.id, ticket: host.park() }
 }
 

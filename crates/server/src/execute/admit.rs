@@ -37,7 +37,7 @@ impl Core {
         let mut mark = out.mark();
         let mode = conn.reply_mode;
         if mode == ReplyMode::SkipNext {
-            conn.reply_mode = ReplyMode::On;
+            conn.reply_mode = ReplyMode::SkipThis;
         }
         if conn.tracked.is_some() {
             self.tell_before(conn, out);
@@ -56,7 +56,10 @@ impl Core {
         }
         let is_quiet = conn.protocol == Protocol::Memcached
             && row.is_some_and(|row| memcached::is_quiet(row.spec.name.as_bytes(), args));
-        let hidden = mode == ReplyMode::SkipNext || conn.reply_mode != ReplyMode::On || is_quiet;
+        let hidden = conn.reply_mode != ReplyMode::On || is_quiet;
+        if conn.reply_mode == ReplyMode::SkipThis {
+            conn.reply_mode = ReplyMode::On;
+        }
         let is_push = std::mem::take(&mut self.reply_is_push);
         if hidden && conn.closing == Closing::No && !is_push {
             out.truncate(mark);
@@ -66,12 +69,24 @@ impl Core {
             self.take_messages(conn, out);
         }
         if conn.tracked.is_some() {
-            self.tell_after(conn, out, mark);
+            let is_whole = row.is_some_and(|row| row.in_multi == InMulti::Exec || is_script(row));
+            self.tell_after(conn, out, mark, is_whole);
             if conn.transaction.is_none() && row.is_none_or(|row| row.spec.name != "client") {
                 conn.is_caching = false;
             }
         }
         outcome
+    }
+
+    /// Whether a command waits until a pause is over, or what is written can be kept again.
+    #[inline]
+    fn is_held_back(&self, conn: &Connection, row: &Row, args: &Args<'_>) -> bool {
+        let writes = || may_replicate(conn, row) || self.is_script_that_writes(row, args);
+        let is_paused = self.server.pause.until_ms.load(Relaxed) != 0
+            && self.server.is_paused(self.local.now, writes())
+            && !is_exempt_from_pause(row);
+        let holds = self.server.snapshots.holds_writes() || self.server.journal.is_congested();
+        is_paused || holds && (may_replicate(conn, row) || is_script(row))
     }
 
     /// Everything that may refuse a command before it runs.
@@ -112,12 +127,7 @@ impl Core {
         if let Err(error) = self.may(conn, row, args, may_run) {
             return self.refuse(conn, out, Some(row), &error);
         }
-        let is_paused = self.server.pause.until_ms.load(Relaxed) != 0
-            && self.server.is_paused(self.local.now, may_replicate(conn, row))
-            && !is_exempt_from_pause(row);
-        let holds = self.server.snapshots.holds_writes() || self.server.journal.is_congested();
-        let is_held = holds && (may_replicate(conn, row) || is_script(row));
-        if is_paused || is_held {
+        if self.is_held_back(conn, row, args) {
             conn.parked = Some(Parked::Paused);
             conn.client.parked.store(true, Relaxed);
             return Outcome::Later;

@@ -40,7 +40,9 @@ impl Core {
 
     /// Keeps a command for EXEC. The caller answers that it is queued.
     pub fn keep_for_exec(&mut self, conn: &mut Connection, row: &'static Row, args: &Args<'_>, hash: u64) {
+        let may_write = self.is_script_that_writes(row, args);
         let Some(transaction) = &mut conn.transaction else { return };
+        transaction.may_write |= may_write;
         // What will not be carried out is not kept.
         if !transaction.is_flawed && !conn.client.watch.has_changed() {
             transaction.push(row, args, hash);
@@ -181,6 +183,7 @@ impl Core {
             self.lend_noted(conn, written, held.as_deref_mut());
         }
         conn.is_in_exec = true;
+        self.unit_micros = None;
         if conn.reply_mode != ReplyMode::Off {
             Reply::new(out, conn.protocol).array(transaction.len());
         }
@@ -303,7 +306,7 @@ fn is_hidden(mode: ReplyMode, row: &Row) -> bool {
     match mode {
         ReplyMode::On => false,
         ReplyMode::Off => true,
-        ReplyMode::SkipNext => row.name == "client|reply",
+        ReplyMode::SkipNext | ReplyMode::SkipThis => row.name == "client|reply",
     }
 }
 

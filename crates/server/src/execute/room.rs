@@ -73,6 +73,13 @@ impl Core {
         self.is_limited && self.server.used_memory() >= self.memory_limit() / 64 * 63
     }
 
+    /// Has the background evict where memory has grown by something else than commands that store: by what clients send
+    /// and are owed. Looked at now and then.
+    pub fn notice_memory(&mut self) {
+        let is_over = self.is_limited && self.bytes_over(self.memory_limit()) > 0;
+        self.is_evicting |= is_over && self.evictor.may_evict(&self.server.keyspace);
+    }
+
     /// Whether the background is to go on evicting.
     #[inline]
     pub fn is_evicting(&self) -> bool {

@@ -6,12 +6,13 @@
 use super::Core;
 use super::admit::MISCONF;
 use super::exec::places;
+use super::is_script;
 use crate::alloc;
 use crate::clock;
 use crate::connection::{Connection, Parked};
 use crate::monitor;
-use crate::registry::{Row, RowRun};
-use crate::scripts::{Digest, Learned, Reach, Script, digest_of};
+use crate::registry::{InMulti, Row, RowRun};
+use crate::scripts::{Digest, Learned, Reach, Script, digest_of, parse_digest};
 use crate::{REDIS_VERSION, REDIS_VERSION_NUMBER};
 use foldhash::{HashMap, HashMapExt};
 use larder_commands::spec::Flags as CommandFlags;
@@ -105,6 +106,20 @@ impl Core {
             self.note_memory(&workshop.engine);
             answer
         })
+    }
+
+    /// Whether a command runs a script that does not say of itself that it writes nothing.
+    pub(super) fn is_script_that_writes(&self, row: &Row, args: &Args<'_>) -> bool {
+        let scripts = &self.server.scripts;
+        let flags = match row.spec.name {
+            "eval" => parse_header(args.get(1)).ok().map(|header| header.flags),
+            "evalsha" => {
+                parse_digest(args.get(1)).and_then(|digest| scripts.get(&digest)).map(|script| script.flags)
+            }
+            "fcall" => self.server.functions.find(args.get(1)).map(|(found, _)| found.declared().flags),
+            _ => return false,
+        };
+        flags.is_none_or(|flags| !flags.no_writes)
     }
 
     /// Runs a library's text, to learn which functions it has.
@@ -203,6 +218,9 @@ impl Core {
         }
         let (mark, protocol) = (self.mark, conn.protocol);
         let (db, was_in_exec) = (conn.db, std::mem::replace(&mut conn.is_in_exec, true));
+        if !was_in_exec {
+            self.unit_micros = None;
+        }
         server.running[self.id].begin(clock::unix_millis().0, run.is_function);
         let (mut everything, mut is_roaming) = (None, false);
         // It may take long, and the log of all threads goes on behind what this one has.
@@ -718,7 +736,10 @@ impl Session<'_> {
     fn admit(&mut self, args: &Args<'_>) -> Result<&'static Row, (Option<&'static Row>, Error)> {
         let row = self.resolve(args)?;
         // Differs from Redis: MIGRATE is refused in scripts, as it is inside MULTI: no lock is held while a network is waited for.
-        if row.has(CommandFlags::NO_SCRIPT) || row.name == "migrate" {
+        // Also where DEBUG lets scripts call what they must not: no script runs and no transaction ends inside a script.
+        let never = row.name == "migrate" || is_script(row) || row.in_multi != InMulti::Kept;
+        let may_all = !never && self.core.server.scripts_may_all.load(Relaxed);
+        if row.name == "migrate" || row.has(CommandFlags::NO_SCRIPT) && !may_all {
             return Err((Some(row), Error::of(NOT_FROM_SCRIPTS)));
         }
         self.core.check_access_in_script(self.conn, row, args).map_err(|error| (Some(row), error))?;

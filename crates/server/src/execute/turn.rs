@@ -71,10 +71,12 @@ impl Core {
         if !self.local.effects.log.has_units() {
             return;
         }
+        let start = self.stopwatch.ticks();
         let (journal, log) = (&self.server.journal, &mut self.local.effects.log);
         let units = log.take(Vec::new());
         let spare = journal.hand_over(self.id, units);
         log.lend(spare);
+        self.stats.log_nanos.add(self.stopwatch.nanos(start, self.stopwatch.ticks()));
     }
 
     #[inline]

@@ -412,6 +412,6 @@ impl Core {
 }
 
 /// Whether a command runs a script.
-pub(super) fn is_script(row: &Row) -> bool {
+pub(crate) fn is_script(row: &Row) -> bool {
     matches!(row.spec.name, "eval" | "eval_ro" | "evalsha" | "evalsha_ro" | "fcall" | "fcall_ro")
 }

@@ -28,7 +28,8 @@ pub struct Asker {
 }
 
 impl Asker {
-    fn answer(self, server: &Server, reply: &[u8]) {
+    /// Answers it.
+    pub fn answer(self, server: &Server, reply: &[u8]) {
         server.mailboxes[self.worker].send(Message::Answer(Answer::new(self.client, self.ticket, reply)));
     }
 }

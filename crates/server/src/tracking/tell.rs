@@ -2,7 +2,7 @@
 
 use super::{Mode, Tracked};
 use crate::connection::Connection;
-use crate::execute::Core;
+use crate::execute::{Core, is_script};
 use crate::registry::Row;
 use crate::server::{Message, Server};
 use larder_commands::spec::Flags;
@@ -151,7 +151,9 @@ pub fn reader<'c>(conn: &'c Connection, row: &Row) -> Option<&'c Arc<Tracked>> {
     let tracked = conn.tracked.as_ref()?;
     let Mode { broadcast, opt_in, opt_out, .. } = tracked.mode();
     let is_left_out = opt_in && !conn.is_caching || opt_out && conn.is_caching;
-    (!broadcast && !is_left_out && row.has(Flags::READONLY)).then_some(tracked)
+    // What a script reads is entered command by command, and not what it declares.
+    let reads = row.has(Flags::READONLY) && !is_script(row);
+    (!broadcast && !is_left_out && reads).then_some(tracked)
 }
 
 /// Notes what a command has read for a client that tracks. The shards of its keys are locked.
@@ -201,13 +203,14 @@ impl Core {
         }
     }
 
-    /// After a command of a client that tracks: it is told what it has changed, behind the reply that begins at `mark`; and before it that keys
-    /// were found to have ended, or that everything is gone.
-    pub fn tell_after(&mut self, conn: &Connection, out: &mut Output, mark: (usize, usize)) {
+    /// After a command of a client that tracks: it is told what it has changed, behind the reply that begins at `mark`; and before it which keys
+    /// made room for the command, and that everything is gone, unless a transaction or a script removed that (`is_whole`).
+    pub fn tell_after(&mut self, conn: &Connection, out: &mut Output, mark: (usize, usize), is_whole: bool) {
         let (mut before, mut behind) = (Vec::new(), Vec::new());
         self.keep_table_small(conn.client.id, &mut behind);
         if self.local.effects.has_copied() {
             self.tell_noted(&mut |told, is_before| {
+                let is_before = is_before && !(is_whole && matches!(told.news, News::All(_)));
                 keep_own(told, conn.client.id, if is_before { &mut before } else { &mut behind })
             });
         }
@@ -241,7 +244,7 @@ impl Core {
             self.server.tell_flushed(&mut |told| own(told, true));
         }
         for changed in &changed {
-            self.server.tell_changed(changed, &mut |told| own(told, changed.has_ended));
+            self.server.tell_changed(changed, &mut |told| own(told, changed.was_evicted));
         }
         if self.server.tracking.prefix_count.load(Relaxed) != 0 {
             self.broadcast.extend(changed.into_iter().map(|changed| (changed.key, changed.by)));

@@ -8,6 +8,7 @@
 //! Everything else goes through `Core::execute`.
 
 use super::batch::{Asked, Batch, Group, Queue, Request, Source};
+use super::flush::output_bytes_max;
 use super::{READ_BYTES, Worker};
 use crate::connection::{Closing, Connection, Parked};
 use crate::execute::Outcome;
@@ -93,6 +94,7 @@ impl Worker {
         if !conn.output.has_buffer() {
             conn.output.set_buffer(self.spare.pop().unwrap_or_default());
         }
+        conn.output.set_bytes_max(output_bytes_max(conn, self.core.settings.client_output_buffer_limit()));
         let mut progress = Progress { at: group.requests.0 as usize, left_from: None };
         self.core.local.no_touch = conn.no_touch;
         let before = self.core.stats.commands.get();
@@ -104,6 +106,10 @@ impl Worker {
         self.take_desk_back();
         if result.is_err() {
             self.after_panic(conn, batch, progress.at);
+        }
+        // It holds for the replies of this turn: what the connection may be owed depends on what it has become by then.
+        if !conn.output.is_over() {
+            conn.output.set_bytes_max(usize::MAX);
         }
         self.core.count_changes();
         self.core.note_logged(conn);
@@ -150,6 +156,7 @@ impl Worker {
         let mut database = self.server.keyspace.open(conn.db);
         let mut way = way_of(conn, self.core.is_attentive());
         let mut rules = conn.user.rules_on_keys();
+        let is_limited = conn.output.is_limited();
         for index in group.requests.0 as usize..group.requests.1 as usize {
             progress.at = index;
             if index >= *prefetched {
@@ -180,6 +187,8 @@ impl Worker {
                     &args,
                     request.hash,
                 ) {
+                    Outcome::Done if !is_limited => continue,
+                    Outcome::Done if conn.output.is_over() => return,
                     Outcome::Done => continue,
                     Outcome::Unfound => {}
                     // Whoever waits for a busy script is told so.
@@ -192,6 +201,9 @@ impl Worker {
             }
             if self.run_attentively(conn, request, &args) == Outcome::Later {
                 progress.left_from = Some(request.raw_base as usize);
+                return;
+            }
+            if conn.output.is_over() {
                 return;
             }
             if conn.parked.is_some() {

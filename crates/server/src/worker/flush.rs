@@ -3,12 +3,17 @@
 use super::{SPARE_BUFFER_BYTES_MAX, SPARE_BUFFERS, Worker};
 use crate::commands::client_line;
 use crate::connection::{Closing, Connection, Parked};
+use crate::execute::Core;
 use crate::io::Sent;
 use crate::server::Message;
+use larder_config::OutputLimits;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Bytes of unread replies that somebody may be owed who has never logged in: what Redis' first buffer holds, and a KiB.
 const STRANGER_BYTES_MAX: usize = 17 * 1024;
+/// Bytes of replies that no limit counts: a short answer reaches its client however small the limit is. Redis counts none of a
+/// connection's first buffer, which has a KiB when it is little used.
+const FREE_BYTES: usize = 1024;
 
 impl Worker {
     /// Looks again at connections whose replies waited for the log to be on disk.
@@ -38,6 +43,7 @@ impl Worker {
                 continue;
             }
             let before = conn.output.len();
+            close_if_over(&self.core, conn);
             let sent =
                 if conn.closing == Closing::Now { Sent::Gone } else { conn.socket.flush(&mut conn.output) };
             let bytes = before - conn.output.len();
@@ -64,22 +70,7 @@ impl Worker {
                     }
                 }
                 Sent::Some => {
-                    let is_stranger = !conn.was_authenticated
-                        && conn.output.len() > STRANGER_BYTES_MAX
-                        && !self.server.access.users.is_open();
-                    if is_stranger
-                        || over_output_limit(
-                            conn,
-                            self.core.settings.client_output_buffer_limit(),
-                            self.core.local.now.0,
-                        )
-                    {
-                        tracing::warn!(
-                            client = conn.client.id,
-                            bytes = conn.output.len(),
-                            "closing a client that does not read its replies"
-                        );
-                        self.core.stats.output_limit_closes.add(1);
+                    if owes_too_much(&self.core, conn) {
                         self.close(token);
                         continue;
                     }
@@ -122,6 +113,44 @@ impl Worker {
     }
 }
 
+/// From how many bytes on a client gets nothing at all, since it is to be owed no more than the hard limit of its class; none
+/// where there is no limit.
+#[inline]
+pub(super) fn output_bytes_max(conn: &Connection, limits: &OutputLimits) -> usize {
+    match limits.of(conn.class()).hard_bytes {
+        0 => usize::MAX,
+        bytes => usize::try_from(bytes).unwrap_or(usize::MAX).saturating_add(FREE_BYTES),
+    }
+}
+
+/// Lets a client go that is owed more than it may be, before anything of that is sent.
+#[inline]
+fn close_if_over(core: &Core, conn: &mut Connection) {
+    let (client, bytes) = (conn.client.id, conn.output.len());
+    let limits = core.settings.client_output_buffer_limit();
+    let is_over = conn.output.is_over() || bytes >= output_bytes_max(conn, limits);
+    if is_over && conn.closing != Closing::Now {
+        tracing::warn!(client, bytes, "closing a client that asks for more than it may be owed");
+        core.stats.output_limit_closes.add(1);
+        conn.closing = Closing::Now;
+    }
+}
+
+/// Whether a client that has not taken all of its replies is let go.
+fn owes_too_much(core: &Core, conn: &mut Connection) -> bool {
+    let is_stranger = !conn.was_authenticated
+        && conn.output.len() > STRANGER_BYTES_MAX
+        && !core.server.access.users.is_open();
+    let limits = core.settings.client_output_buffer_limit();
+    let is_over = is_stranger || over_output_limit(conn, limits, core.local.now.0);
+    if is_over {
+        let (client, bytes) = (conn.client.id, conn.output.len());
+        tracing::warn!(client, bytes, "closing a client that does not read its replies");
+        core.stats.output_limit_closes.add(1);
+    }
+    is_over
+}
+
 /// Writes what other threads may want to know of what was sent.
 #[inline]
 fn note_sent(conn: &Connection, bytes: usize) {
@@ -130,7 +159,7 @@ fn note_sent(conn: &Connection, bytes: usize) {
 }
 
 /// Whether a client's unread replies pass a limit.
-fn over_output_limit(conn: &mut Connection, limits: &larder_config::OutputLimits, now_ms: u64) -> bool {
+fn over_output_limit(conn: &mut Connection, limits: &OutputLimits, now_ms: u64) -> bool {
     let limit = limits.of(conn.class());
     let bytes = conn.output.len() as u64;
     if limit.hard_bytes != 0 && bytes >= limit.hard_bytes {

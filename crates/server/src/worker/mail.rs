@@ -6,7 +6,7 @@
 use super::Worker;
 use crate::connection::{Closing, Connection, Parked};
 use crate::execute::{Settled, adopt};
-use crate::pubsub::{Delivery, Kind};
+use crate::pubsub::Delivery;
 use crate::server::{Answer, Message};
 use crate::tracking::Invalidation;
 use larder_acl::User;
@@ -52,7 +52,12 @@ impl Worker {
                     self.close(token);
                 }
             }
-            Message::CheckSubscribers(user) => self.check_subscribers(&user),
+            Message::CheckSubscribers(user, check) => {
+                self.check_subscribers(&user);
+                if let Some(check) = check {
+                    check.is_done_by_one(self.server);
+                }
+            }
             Message::Answer(answer) => self.answer_parked(&answer),
             Message::Work(work) => (work.0)(&mut self.core),
             Message::Publish(delivery) => self.deliver(&delivery, NOBODY),
@@ -69,16 +74,12 @@ impl Worker {
         }
     }
 
-    /// Closes subscribers to what a user may not hear any more.
+    /// Closes subscribers to what a user may not hear any more. Who took the right from itself is on its way out, and is
+    /// still told so.
     fn check_subscribers(&mut self, user: &Arc<User>) {
         let rules = user.rules();
         let is_forbidden = |conn: &Connection| {
-            let own = conn.subscriptions.as_ref().filter(|_| Arc::ptr_eq(&conn.user, user));
-            own.is_some_and(|own| {
-                Kind::ALL.into_iter().any(|kind| {
-                    own.names(kind).any(|name| !rules.allows_channel(name, kind == Kind::Pattern))
-                })
-            })
+            conn.closing == Closing::No && Arc::ptr_eq(&conn.user, user) && conn.hears_forbidden(&rules)
         };
         let tokens = self.connections.iter_mut().filter(|conn| is_forbidden(conn)).map(|conn| conn.token);
         for token in tokens.collect::<Vec<_>>() {

@@ -3,6 +3,7 @@
 use super::batch::{Asked, Batch, Group, Queue, Request, Source};
 use super::{LARGE_READ_BYTES, READ_BYTES, TURN_BYTES, Worker};
 use crate::connection::{Closing, Connection, Parked};
+use crate::execute::Core;
 use crate::io::Received;
 use crate::server::Server;
 use larder_resp::{Progress, Protocol, ProtocolError, RequestParser, Span, limits, parse_whole, split_words};
@@ -62,6 +63,9 @@ impl Worker {
             Received::Bytes(count) => {
                 self.core.stats.bytes_in.add(count as u64);
                 conn.client.bytes_in.add(count as u64);
+                if source == Source::Own && self.has_too_much(token) {
+                    return;
+                }
                 self.read_requests(token, source, range);
             }
             Received::Nothing => {}
@@ -73,6 +77,21 @@ impl Worker {
         if !is_plain {
             self.see_to_tls(token);
         }
+    }
+
+    /// Whether a connection is let go since it has sent more than it may, or since all clients together take too much
+    /// memory: before anything of that is carried out.
+    fn has_too_much(&mut self, token: u64) -> bool {
+        let Some(conn) = self.connections.get_mut(token) else { return true };
+        if conn.input.len() > query_bytes_max(&self.core) {
+            self.check_query_limit(token);
+            return true;
+        }
+        if self.core.client_bytes_max() != 0 {
+            self.server.clients.weigh(&conn.client, conn.memory());
+            self.look_at_clients();
+        }
+        self.connections.get(token).is_none()
     }
 
     /// Has what TLS itself wants to send, and what could not be sent before hands were shaken, sent with this turn's replies.
@@ -127,7 +146,7 @@ impl Worker {
     /// Notes what is kept of a request that is not whole, and closes its connection where that is too much.
     #[cold]
     fn check_query_limit(&mut self, token: u64) {
-        let limit = usize::try_from(self.core.settings.client_query_buffer_limit()).unwrap_or(usize::MAX);
+        let limit = query_bytes_max(&self.core);
         let Some(conn) = self.connections.get_mut(token) else { return };
         conn.client.query_bytes.store(conn.input.len(), Relaxed);
         conn.client.query_free.store(conn.input.capacity() - conn.input.len(), Relaxed);
@@ -144,6 +163,11 @@ impl Worker {
             self.flush.push(token);
         }
     }
+}
+
+/// How many bytes of requests a connection may have sent that are not carried out.
+fn query_bytes_max(core: &Core) -> usize {
+    usize::try_from(core.settings.client_query_buffer_limit()).unwrap_or(usize::MAX)
 }
 
 /// Keeps the beginning of a request whose rest has not come, with room for the rest where it is long.

@@ -1,5 +1,6 @@
 //! ACL LOAD and ACL SAVE: users in a file of their own.
 
+use super::users::end_subscribers;
 use crate::connection::Closing;
 use crate::execute::Host;
 use larder_acl::Replaced;
@@ -21,11 +22,10 @@ pub(super) fn load(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
         tracing::warn!("ACL LOAD: {}", String::from_utf8_lossy(&text));
         Error::custom([&b"ERR "[..], &text].concat())
     })?;
-    server.end_subscribers(&changed);
     if server.end_connections(&gone, host.conn.client.id) {
         host.conn.closing = Closing::AfterReplies;
     }
-    host.reply().ok();
+    end_subscribers(host, &changed);
     Ok(())
 }
 

@@ -1,11 +1,13 @@
 //! Users: made, changed, shown, removed, and asked what they may.
 
 use super::super::connection::shown_name;
+use super::super::save::asker;
 use crate::access::opens_channels;
 use crate::connection::Closing;
 use crate::execute::Host;
-use larder_acl::{DEFAULT, RuleError, Selector, error_text, has_spaces, merge_selectors};
+use larder_acl::{Changed, DEFAULT, RuleError, Selector, error_text, has_spaces, merge_selectors};
 use larder_commands::{Args, Error};
+use std::sync::Arc;
 
 /// ACL SETUSER username [rule ...]
 pub(super) fn setuser(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
@@ -22,11 +24,27 @@ pub(super) fn setuser(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error>
     let outcome = server.access.users.set(name, &rules, opens_channels(&server.settings()));
     match outcome {
         Ok(changed) => {
-            server.end_subscribers(changed.as_slice());
-            host.reply().ok();
+            end_subscribers(host, changed.as_slice());
             Ok(())
         }
         Err((at, error)) => Err(wrong_rule(rules.get(at).map_or(&[][..], Vec::as_slice), error)),
+    }
+}
+
+/// Ends subscribers to what they may not hear any more, and answers OK: once they are gone, where the client can wait for
+/// that. One that is among them is still answered.
+pub(super) fn end_subscribers(host: &mut Host<'_>, changed: &[Changed]) {
+    let is_own = |changed: &&Changed| Arc::ptr_eq(&changed.user, &host.conn.user);
+    if changed.iter().find(is_own).is_some_and(|own| host.conn.hears_forbidden(&own.after)) {
+        host.conn.closing = Closing::AfterReplies;
+    }
+    let has_to_wait = changed.iter().any(Changed::takes_channels);
+    if has_to_wait && host.conn.closing == Closing::No && !host.conn.is_in_exec {
+        let asker = asker(host);
+        host.server().end_subscribers(changed, Some(asker));
+    } else {
+        host.server().end_subscribers(changed, None);
+        host.reply().ok();
     }
 }
 

@@ -7,6 +7,7 @@ use crate::pubsub::Kind;
 use crate::registry::Row;
 use crate::server::Server;
 use crate::snapshot;
+use crate::stats::WorkerStats;
 use larder_acl::Reason;
 use larder_store::{SIZE_BINS, SIZED_TYPES, Type};
 use std::collections::BTreeMap;
@@ -151,7 +152,7 @@ pub(super) fn stats(host: &mut Host<'_>, lines: &mut Lines) {
     let server = host.server();
     let rates = server.sampler.rates();
     let kilobytes = |bytes: f64| format!("{:.2}", bytes / 1024.0);
-    let by_others = |counter: fn(&crate::stats::WorkerStats) -> u64| -> u64 {
+    let by_others = |counter: fn(&WorkerStats) -> u64| -> u64 {
         server.stats.iter().skip(1).map(|stats| counter(stats)).sum()
     };
     lines.heading("Stats");
@@ -233,6 +234,17 @@ fn event_loop(host: &Host<'_>, lines: &mut Lines) {
     lines.add("eventloop_duration_cmd_sum", command_nanos / 1000);
     lines.add("instantaneous_eventloop_cycles_per_sec", rates.turns.round());
     lines.add("instantaneous_eventloop_duration_usec", rates.turn_micros().round());
+}
+
+/// What only who looks into the event loop asks for.
+pub(super) fn debug(host: &mut Host<'_>, lines: &mut Lines) {
+    let server = host.server();
+    let max = |of: fn(&WorkerStats) -> u64| server.stats.iter().map(|stats| of(stats)).max().unwrap_or(0);
+    lines.heading("Debug");
+    lines.add("eventloop_duration_aof_sum", server.sum(|stats| stats.log_nanos.get()) / 1000);
+    lines.add("eventloop_duration_cron_sum", server.sum(|stats| stats.background_nanos.get()) / 1000);
+    lines.add("eventloop_duration_max", max(|stats| stats.turn_nanos_max.get()) / 1000);
+    lines.add("eventloop_cmd_per_cycle_max", max(|stats| stats.turn_commands_max.get()));
 }
 
 /// What all workers counted for one command.

@@ -48,7 +48,10 @@ const fn section(name: &'static str, is_default: bool, write: fn(&mut Host<'_>, 
     Section { name, is_default, write }
 }
 
-/// All sections in the order in which they are answered.
+/// The section that is answered only where it is asked for by its name.
+static DEBUG: Section = section("debug", false, activity::debug);
+
+/// All other sections in the order in which they are answered.
 static SECTIONS: &[Section] = &[
     section("server", true, place::server),
     section("clients", true, activity::clients),
@@ -109,6 +112,9 @@ fn info(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         if everything || (defaults && section.is_default) || wants(section.name) {
             (section.write)(host, &mut lines);
         }
+    }
+    if wants(DEBUG.name) {
+        (DEBUG.write)(host, &mut lines);
     }
     host.reply().verbatim(b"txt", lines.0.as_bytes());
     Ok(())
