@@ -432,7 +432,7 @@ mod tests {
     fn a_key_that_was_over_may_go_and_no_more() {
         let followed = Followed::new(Hasher::keyed([1, 2]), 2);
         let watch = Arc::new(Watch::default());
-        let mut anew = |sees_over| {
+        let anew = |sees_over| {
             followed.unwatch(ZERO, b"k", &watch);
             watch.reset();
             followed.watch(ZERO, b"k", &watch, sees_over);

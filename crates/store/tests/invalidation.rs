@@ -262,7 +262,7 @@ impl World {
                 }
             }
             Step::Swap => {
-                self.keyspace.swap(DbIndex(0), DbIndex(1), &mut self.local.effects);
+                self.keyspace.swap(DbIndex(0), DbIndex(1), &mut self.local);
                 self.model.keys.swap(0, 1);
                 self.model.leases.swap(0, 1);
             }

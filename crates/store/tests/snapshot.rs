@@ -406,7 +406,7 @@ impl World {
                 });
             }
             Step::Swap => {
-                self.keyspace.swap(DbIndex(0), DbIndex(1), &mut self.locals[worker].effects);
+                self.keyspace.swap(DbIndex(0), DbIndex(1), &mut self.locals[worker]);
             }
             Step::Flush => {
                 self.garbage.extend(self.keyspace.flush(DbIndex(db), &mut self.locals[worker].effects));

@@ -2,14 +2,12 @@
 
 use crate::cx::Ctx;
 use larder_store::{Db, Event, Hashed};
-use larder_values::hash::{Before, Hash};
+use larder_values::hash::{Before, Found, Hash};
 
-/// What the writes of one command found in the places they wrote to.
+/// What one command found in the places that it took fields from.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tally<'f> {
-    /// Nothing was there, or nothing whose time had not come.
-    pub(super) absent: u64,
-    /// A field was there.
+    /// Fields that were there.
     pub(super) live: u64,
     /// Fields whose time had come.
     pub(super) due: Vec<&'f [u8]>,
@@ -19,12 +17,9 @@ impl<'f> Tally<'f> {
     #[inline]
     pub(super) fn note(&mut self, field: &'f [u8], before: Before) {
         match before {
-            Before::Absent => self.absent += 1,
+            Before::Absent => {}
             Before::Live => self.live += 1,
-            Before::Due => {
-                self.absent += 1;
-                self.due.push(field);
-            }
+            Before::Due => self.due.push(field),
         }
     }
 }
@@ -67,7 +62,7 @@ pub(super) fn log_removed(cx: &mut Ctx<'_>, key: &Hashed<'_>, fields: &[&[u8]]) 
 pub(crate) fn remove_due<'f>(db: &mut Db<'_>, key: &Hashed<'_>, fields: impl Iterator<Item = &'f [u8]>) {
     let now = db.now_of_fields();
     let edited = db.edit::<Hash, _>(key, |hash| {
-        let due = |field: &&[u8]| hash.look().find(field, now) == larder_values::hash::Found::Due;
+        let due = |field: &&[u8]| hash.look().find(field, now) == Found::Due;
         let mut fields: Vec<&[u8]> = fields.filter(due).collect();
         fields.retain(|field| hash.remove(field, now) == Before::Due);
         fields

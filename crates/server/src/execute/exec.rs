@@ -16,7 +16,6 @@ use larder_commands::{Args, Ctx, Error, database_number, keys_of};
 use larder_resp::{Output, Reply};
 use larder_store::{Db, DbIndex, Hashed, Held, Keyspace, LOCK_ATTEMPTS, Locked, Place};
 use smallvec::SmallVec;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Transactions kept for reuse.
@@ -165,10 +164,10 @@ impl Core {
         mut held: Option<&mut Held<'static>>,
     ) {
         self.local.effects.log.open();
-        let (followed, watch) = (&self.server.keyspace.followed, Arc::clone(&conn.client.watch));
+        let (followed, watch) = (&self.server.keyspace.followed, &conn.client.watch);
         // That a key's time has come since it was watched is a change, whether or not it has been removed.
         let has_ended = conn.watching.keys().any(|(db, key)| {
-            self.is_over(db, key, held.as_deref_mut()) && !followed.sees_over(db, key, &watch)
+            self.is_over(db, key, held.as_deref_mut()) && !followed.sees_over(db, key, watch)
         });
         if has_ended || watch.has_changed() {
             self.local.effects.log.close();
