@@ -340,7 +340,8 @@ impl Core {
         turns.sort_unstable_by_key(|turn| (turn.db, turn.hash));
         // Each worker begins elsewhere: two that go through the table side by side wait for each other's locks.
         let workers = self.server.mailboxes.len().max(1);
-        turns.rotate_left(turns.len() * (self.id % workers) / workers);
+        let first = turns.len() * (self.id % workers) / workers;
+        turns.rotate_left(first);
         let looked_at = |turn: &Turn| (keyspace.open(DbIndex(turn.db)), turn.hash);
         let mut windows = turns.chunks(WINDOW).peekable();
         while let Some(window) = windows.next() {
