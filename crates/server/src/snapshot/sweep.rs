@@ -9,8 +9,8 @@ use crate::execute::Core;
 use larder_store::Saved;
 use std::time::{Duration, Instant};
 
-/// Longest slice of a worker that has requests.
-const SLICE_BUSY: Duration = Duration::from_micros(100);
+/// Longest slice of a worker that has requests: what one of them waits longer for at the most, but for a key that takes longer.
+const SLICE_BUSY: Duration = Duration::from_micros(30);
 /// Longest slice of one that has none.
 const SLICE_IDLE: Duration = Duration::from_micros(500);
 /// How long a worker with requests rests after a slice, in slices: it gives a fifth of its time.

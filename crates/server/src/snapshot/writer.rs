@@ -24,6 +24,8 @@ pub const FULL_BYTES: usize = 40 << 20;
 pub const FULL_PART: usize = 32;
 /// Bytes of cold keys that are copied at once.
 const COPIED_BYTES: usize = 1 << 20;
+/// Bytes that are written at once: a worker on the same core waits no longer than that takes.
+const WRITTEN_BYTES: usize = 64 << 10;
 /// Bytes after which a file is forced to disk, where that is asked for.
 const SYNC_BYTES: u64 = 4 << 20;
 
@@ -262,10 +264,13 @@ impl Writer {
         if bytes.is_empty() {
             return Ok(());
         }
-        if let Some(sum) = &mut self.sum {
-            sum.update(bytes);
+        for step in bytes.chunks(WRITTEN_BYTES) {
+            if let Some(sum) = &mut self.sum {
+                sum.update(step);
+            }
+            self.file.append(step).map_err(failed("write to", &plan.aside))?;
+            std::thread::yield_now();
         }
-        self.file.append(bytes).map_err(failed("write to", &plan.aside))?;
         self.written.bytes += bytes.len() as u64;
         self.unsynced += bytes.len() as u64;
         if plan.syncs_often && self.unsynced >= SYNC_BYTES {
