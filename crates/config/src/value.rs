@@ -147,9 +147,7 @@ impl Setting for Text {
 
     fn assign(&mut self, kind: &Kind, words: &[&[u8]], _: Context) -> Result<(), Reason> {
         let word = single(words)?;
-        if matches!(kind, Kind::FileName) && word.contains(&b'/') {
-            return Err(Reason::new("dbfilename can't be a path, just a filename"));
-        }
+        kind::text(kind, word)?;
         self.0 = word.into();
         Ok(())
     }
@@ -171,7 +169,10 @@ impl Setting for Words {
     type View<'a> = &'a [Box<[u8]>];
 
     fn assign(&mut self, _: &Kind, words: &[&[u8]], _: Context) -> Result<(), Reason> {
-        let nothing = matches!(words, [[]]) || matches!(words, [b"no", b"one"]);
+        if words.is_empty() {
+            return Err(Reason::new("wrong number of arguments"));
+        }
+        let nothing = matches!(words, [[]]) || matches!(words, [no, one] if is_no_one(no, one));
         self.0 = if nothing { Vec::new() } else { words.iter().map(|&word| word.into()).collect() };
         Ok(())
     }
@@ -183,6 +184,11 @@ impl Setting for Words {
     fn view(&self) -> &[Box<[u8]>] {
         &self.0
     }
+}
+
+/// "no one" as the host and port of a primary.
+fn is_no_one(host: &[u8], port: &[u8]) -> bool {
+    host.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one")
 }
 
 /// A number of bytes or a share of `maxmemory`.
@@ -439,7 +445,7 @@ choices! {
         Local = "local",
     }
 
-    /// Whether payloads of RESTORE are checked to the last byte. Larder always does.
+    /// Whether payloads of RESTORE are checked to the last byte.
     SanitizePayload {
         /// Leave it to the server.
         #[default]
