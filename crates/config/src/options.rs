@@ -9,8 +9,8 @@
 use crate::kind::{Kind, Reason};
 use crate::value::{
     Addresses, Choice, Context, Directory, EndBySignal, Guard, HashFunction, KeyspaceEvents, Lines,
-    LogFormat, LogLevel, MaxmemoryPolicy, MemoryOrPercent, OomScores, OutputLimits, Percentiles,
-    SanitizePayload, SaveRules, Schedules, Setting, Text, TlsAuthClients, Words,
+    LogFormat, LogLevel, MaxmemoryPolicy, MemoryOrPercent, OomScoreAdj, OomScores, OutputLimits, Percentiles,
+    SanitizePayload, SaveRules, Schedules, Setting, Supervision, Text, TlsAuthClients, Words,
 };
 
 /// How far an option is implemented.
@@ -540,6 +540,44 @@ options! {
             "Replicas that must be there to accept writes.";
         Replication "min-replicas-max-lag" / "min-slaves-max-lag" min_replicas_max_lag: u32, SECONDS, "10" "seconds", []
             "How far behind such a replica may be.";
+        Network "socket-mark-id" socket_mark_id: u32, unsigned(0, U32_MAX), "0", [IMMUTABLE]
+            "Mark of the listening sockets for the kernel's packet filter; 0 for none.";
+        Network "max-new-connections-per-cycle" max_new_connections_per_cycle: u32, unsigned(1, 1000), "10", []
+            "Most connections accepted in one turn of the event loop.";
+        Network "max-new-tls-connections-per-cycle" max_new_tls_connections_per_cycle: u32, unsigned(1, 1000), "1", []
+            "Most encrypted connections accepted in one turn.";
+        General "daemonize" daemonize: bool, Kind::Bool, "no", [IMMUTABLE]
+            "Run in the background, where no service manager runs the server.";
+        General "supervised" supervised: Supervision, Supervision::KIND, "no", [IMMUTABLE]
+            "Tell a service manager when the server is ready and when it stops: systemd by its socket, upstart by a stop signal; auto finds out which.";
+        General "syslog-enabled" syslog_enabled: bool, Kind::Bool, "no", [IMMUTABLE]
+            "Log to the system's log, too.";
+        General "syslog-ident" syslog_ident: Text, Kind::Text, "redis", [IMMUTABLE]
+            "Name of the server in the system's log.";
+        General "syslog-facility" syslog_facility: Choice, choice(&["user", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"]), "local0", [IMMUTABLE]
+            "Facility of the server in the system's log.";
+        General "crash-log-enabled" crash_log_enabled: bool, Kind::Bool, "yes", []
+            "Log where a thread of the server failed.";
+        General "oom-score-adj" oom_score_adj: OomScoreAdj, OomScoreAdj::KIND, "no", []
+            "Change how readily the kernel ends the server when memory runs out: by what oom-score-adj-values says beside what it was (yes, relative) or alone (absolute).";
+        General "oom-score-adj-values" oom_score_adj_values: OomScores, Kind::OomScores, "0 200 800", []
+            "The scores for that: of the server, of a replica, and of a process for a snapshot; there is none of these two.";
+        General "server-cpulist" / "server_cpulist" server_cpulist: Text, Kind::Text, "", [IMMUTABLE]
+            "Cores that the server runs on, as 0,2,4-7 or 0-8:2; all if empty.";
+        General "bio-cpulist" / "bio_cpulist" bio_cpulist: Text, Kind::Text, "", [IMMUTABLE]
+            "Cores of the threads that free memory.";
+        General "aof-rewrite-cpulist" / "aof_rewrite_cpulist" aof_rewrite_cpulist: Text, Kind::Text, "", [IMMUTABLE]
+            "Cores of the thread that writes a new base of the append-only log.";
+        General "bgsave-cpulist" / "bgsave_cpulist" bgsave_cpulist: Text, Kind::Text, "", [IMMUTABLE]
+            "Cores of the thread that writes a snapshot.";
+        Persistence "aof-rewrite-incremental-fsync" aof_rewrite_incremental_fsync: bool, Kind::Bool, "yes", []
+            "Force a new base of the append-only log to disk bit by bit, not all of it at the end.";
+        Persistence "aof-use-rdb-preamble" aof_use_rdb_preamble: bool, Kind::Bool, "yes", []
+            "Begin a rewritten append-only log with a snapshot; with the commands that make the data if not.";
+        General "hide-user-data-from-log" hide_user_data_from_log: bool, Kind::Bool, "no", []
+            "Leave keys, and what clients have sent, out of the log.";
+        Persistence "rdb-key-save-delay" rdb_key_save_delay: i32, int(i32::MIN as i64, I32_MAX), "0" "microseconds", []
+            "Wait so long for each key of a snapshot that is written, for tests; where negative, a microsecond for so many keys.";
         Features "notify-keyspace-events" notify_keyspace_events: KeyspaceEvents, Kind::KeyspaceEvents, "", []
             "Classes of events to publish: K and E choose the channels, g$lshzxetdmnoc the classes, A all but m, n, o and c.";
         Network "memcached-port" memcached_port: u16, PORT, "0", []
@@ -758,27 +796,8 @@ options! {
             "Count the use of each slot.";
     }
     fixed {
-        Persistence "aof-use-rdb-preamble": bool, Kind::Bool, "yes", []
-            "Begin a rewritten append-only file with a snapshot."
-            because "a rewritten log always begins with a snapshot";
-        Network "socket-mark-id": u32, unsigned(0, U32_MAX), "0", [IMMUTABLE]
-            "Mark of the sockets for the kernel's packet filter.";
         General "set-proc-title": bool, Kind::Bool, "no", [IMMUTABLE]
             "Let the server name its process after what it does.";
-        General "daemonize": bool, Kind::Bool, "no", [IMMUTABLE]
-            "Run in the background; leave that to the service manager.";
-        General "supervised": Choice, choice(&["upstart", "systemd", "auto", "no"]), "no", [IMMUTABLE]
-            "Tell a service manager about the state of the server.";
-        General "syslog-enabled": bool, Kind::Bool, "no", [IMMUTABLE]
-            "Log to the system logger.";
-        General "crash-log-enabled": bool, Kind::Bool, "yes", []
-            "Log what is known when the server crashes.";
-        General "oom-score-adj": Choice, choice(&["no", "yes", "relative", "absolute"]), "no", []
-            "Change how readily the kernel kills the server when memory runs out.";
-        General "oom-score-adj-values": OomScores, Kind::OomScores, "0 200 800", []
-            "The scores for oom-score-adj.";
-        Persistence "aof-rewrite-incremental-fsync": bool, Kind::Bool, "yes", []
-            "Force a rewritten append-only file to disk bit by bit.";
         Replication "replicaof" / "slaveof": Words, Kind::Words, "", [IMMUTABLE]
             "Host and port of the primary to copy."
             because "replication is not there yet";
@@ -791,24 +810,6 @@ options! {
         Tls "tls-cluster": bool, Kind::Bool, "no", []
             "Encrypt links between nodes of a cluster."
             because "MIGRATE goes unencrypted, and cluster mode is not there yet";
-        Network "max-new-connections-per-cycle": u32, unsigned(1, 1000), "10", []
-            "Connections accepted in one turn.";
-        Network "max-new-tls-connections-per-cycle": u32, unsigned(1, 1000), "1", []
-            "Encrypted connections accepted in one turn.";
-        General "hide-user-data-from-log": bool, Kind::Bool, "no", []
-            "Keep keys and values out of the log.";
-        General "syslog-ident": Text, Kind::Text, "redis", [IMMUTABLE]
-            "Name in the system log.";
-        General "syslog-facility": Choice, choice(&["user", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"]), "local0", [IMMUTABLE]
-            "Facility in the system log.";
-        General "server-cpulist" / "server_cpulist": Text, Kind::Text, "", [IMMUTABLE]
-            "Cores for the main threads.";
-        General "bio-cpulist" / "bio_cpulist": Text, Kind::Text, "", [IMMUTABLE]
-            "Cores for background threads.";
-        General "aof-rewrite-cpulist" / "aof_rewrite_cpulist": Text, Kind::Text, "", [IMMUTABLE]
-            "Cores for rewriting the append-only file.";
-        General "bgsave-cpulist" / "bgsave_cpulist": Text, Kind::Text, "", [IMMUTABLE]
-            "Cores for writing snapshots.";
     }
 }
 

@@ -13,8 +13,8 @@ mod special;
 pub use cron::{Schedule, Schedules};
 pub use lines::Lines;
 pub use special::{
-    Addresses, ClientClass, Directory, EndBySignal, KeyspaceEvents, OomScores, OutputLimit, OutputLimits,
-    Percentiles, SaveRule, SaveRules,
+    Addresses, ClientClass, Directory, EndBySignal, KeyspaceEvents, OomScoreAdj, OomScores, OutputLimit,
+    OutputLimits, Percentiles, SaveRule, SaveRules,
 };
 
 /// Where a value comes from, for the few options to which it matters.
@@ -432,6 +432,19 @@ choices! {
         Yes = "yes",
         /// They may.
         Optional = "optional",
+    }
+
+    /// Which service manager is told of the state of the server.
+    Supervision {
+        /// Upstart, which waits for the process to stop itself.
+        Upstart = "upstart",
+        /// systemd, which listens on a socket.
+        Systemd = "systemd",
+        /// Whichever the environment shows.
+        Auto = "auto",
+        /// None.
+        #[default]
+        No = "no",
     }
 
     /// Who may use a guarded feature.

@@ -16,6 +16,7 @@ use std::time::Duration;
 /// Options of our own; and one that Redis does not show unless it is asked for it by its name.
 const OURS: &[&str] = &[
     "key-load-delay",
+    "rdb-key-save-delay",
     "threads",
     "source",
     "memcached-port",

@@ -464,6 +464,47 @@ impl Setting for Percentiles {
     }
 }
 
+/// The `oom-score-adj` option: whether the score by which the kernel chooses whom to end is changed, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OomScoreAdj {
+    /// Not at all.
+    #[default]
+    No,
+    /// By so much beside what it was.
+    Relative,
+    /// To so much.
+    Absolute,
+}
+
+impl OomScoreAdj {
+    pub(crate) const KIND: Kind = Kind::Choice { names: &["no", "yes", "relative", "absolute"] };
+}
+
+impl Setting for OomScoreAdj {
+    type View<'a> = OomScoreAdj;
+
+    fn assign(&mut self, kind: &Kind, words: &[&[u8]], _: Context) -> Result<(), Reason> {
+        *self = match super::chosen(kind, words)? {
+            0 => OomScoreAdj::No,
+            1 | 2 => OomScoreAdj::Relative,
+            _ => OomScoreAdj::Absolute,
+        };
+        Ok(())
+    }
+
+    fn show(&self, _: &Kind, out: &mut Vec<u8>) {
+        out.extend_from_slice(match self {
+            OomScoreAdj::No => b"no",
+            OomScoreAdj::Relative => b"yes",
+            OomScoreAdj::Absolute => b"absolute",
+        });
+    }
+
+    fn view(&self) -> OomScoreAdj {
+        *self
+    }
+}
+
 /// The `oom-score-adj-values` option: for the server, a replica, and a background process.
 ///
 // Differs from Redis: an empty word is no number, where Redis takes it for zero.
