@@ -6,7 +6,7 @@
 use crate::kind::{Kind, Reason};
 use crate::load::LINE_BYTES_MAX;
 use crate::nearest::nearest;
-use crate::options::{Flags, OPTIONS, OptionSpec, Settings, Support, lookup, words_of};
+use crate::options::{Flags, OPTIONS, OptionSpec, Settings, lookup, words_of};
 use crate::value::Context;
 
 /// Longest value that CONFIG SET takes, in bytes: quoted, it still fits a line of a file.
@@ -90,10 +90,9 @@ impl Settings {
         fits: impl Fn(&[u8], &[u8]) -> bool,
     ) -> Vec<(&'a [u8], Vec<u8>)> {
         let mut found: Vec<(&'a [u8], Vec<u8>)> = Vec::new();
-        let readable = || OPTIONS.iter().filter(|spec| spec.support != Support::Later);
         for &pattern in patterns {
             let is_pattern = pattern.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['));
-            for spec in readable() {
+            for spec in OPTIONS {
                 for known in spec.names() {
                     let asked: &'a [u8] = if is_pattern { known.as_bytes() } else { pattern };
                     let is_wanted = if is_pattern {
@@ -202,9 +201,6 @@ impl Settings {
         if spec.flags.has(Flags::IMMUTABLE) {
             return Err("can't set immutable config");
         }
-        if spec.support == Support::Later {
-            return Err("known to Redis, not supported by this version of Larder");
-        }
         if spec.flags.has(Flags::PROTECTED) && !self.enable_protected_configs().allows(is_local) {
             return Err("can't set protected config");
         }
@@ -247,9 +243,7 @@ mod tests {
             pairs(&[("replica-priority", "100"), ("slave-priority", "100")])
         );
         assert_eq!(get(&settings, &["nope", ""]), pairs(&[]));
-        assert_eq!(get(&settings, &["ignore-warnings"]), pairs(&[]));
-        let readable = OPTIONS.iter().filter(|spec| spec.support != Support::Later);
-        assert_eq!(get(&settings, &["*"]).len(), readable.flat_map(OptionSpec::names).count());
+        assert_eq!(get(&settings, &["*"]).len(), OPTIONS.iter().flat_map(OptionSpec::names).count());
     }
 
     #[test]
@@ -285,16 +279,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_here_yet_is_refused_in_words() {
+    fn what_tunes_something_absent_is_kept_and_what_would_be_a_lie_is_refused_in_words() {
         let settings = Settings::default();
-        assert!(set(&settings, &["shutdown-timeout", "10"]).is_ok_and(|change| change.changed.is_empty()));
+        let change = set(&settings, &["repl-timeout", "5", "cluster-node-timeout", "7"]).unwrap();
+        assert_eq!(change.changed.len(), 2);
+        assert_eq!(get(&change.settings, &["repl-timeout"]), pairs(&[("repl-timeout", "5")]));
+        let text = crate::rewritten(b"", &change.settings).unwrap();
+        assert_eq!(crate::from_text(&text).unwrap().settings, change.settings);
         assert_eq!(
-            set(&settings, &["shutdown-timeout", "11"]).unwrap_err(),
-            "ERR CONFIG SET failed (possibly related to argument 'shutdown-timeout') - \
-             this version of Larder supports only shutdown-timeout '10'"
-        );
-        assert!(
-            set(&settings, &["ignore-warnings", ""]).unwrap_err().contains("not supported by this version")
+            set(&settings, &["tls-cluster", "yes"]).unwrap_err(),
+            "ERR CONFIG SET failed (possibly related to argument 'tls-cluster') - \
+             this version of Larder supports only tls-cluster 'no': MIGRATE goes unencrypted, and cluster mode is not there yet"
         );
         let unknown = settings.plan_set(&[(b"maxmemry", b"1")], false).unwrap_err();
         assert_eq!(unknown.nearest_option(), Some("maxmemory"));

@@ -81,6 +81,14 @@ pub enum Kind {
     Text,
     /// A file's name without a directory.
     FileName,
+    /// Letters, digits, hyphens and dots.
+    HostName,
+    /// What the name of a node in a cluster may be made of.
+    NodeName,
+    /// A name of the locale in which strings are compared by their bytes.
+    Locale,
+    /// A text with variables in braces, as the title of the process is made of.
+    TitleTemplate,
     /// A directory that exists.
     Directory,
     /// Several words, compared as they are.
@@ -138,6 +146,10 @@ impl Kind {
             Kind::Choice { names } => names.join("|"),
             Kind::Text => "<text>".into(),
             Kind::FileName => "<file name>".into(),
+            Kind::HostName => "<host name>".into(),
+            Kind::NodeName => "<name>".into(),
+            Kind::Locale => "<locale>".into(),
+            Kind::TitleTemplate => "<text with {variables}>".into(),
             Kind::Directory => "<directory>".into(),
             Kind::Words => "<word> ...".into(),
             Kind::EndBySignal => "default|save|nosave|now|force ...".into(),
@@ -151,6 +163,84 @@ impl Kind {
             Kind::OomScores => "<main> <replica> <child>".into(),
         }
     }
+}
+
+/// Checks what an option that is a text may be.
+///
+/// # Errors
+/// In Redis' words.
+pub(crate) fn text(kind: &Kind, text: &[u8]) -> Result<(), Reason> {
+    let is_refused = match kind {
+        Kind::FileName => text.contains(&b'/').then_some("dbfilename can't be a path, just a filename"),
+        Kind::HostName => host_name_problem(text),
+        Kind::NodeName => text
+            .iter()
+            .any(|byte| NODE_NAME_REFUSED.contains(byte))
+            .then_some("Announced human node name contained invalid character"),
+        // Differs from Redis: other locales than C are refused, as Redis refuses one that the system has not got.
+        Kind::Locale => {
+            let is_known = LOCALES.iter().any(|known| known.as_bytes() == text);
+            (!is_known).then_some("Invalid locale name")
+        }
+        Kind::TitleTemplate => {
+            (!is_title_template(text)).then_some("template format is invalid or contains unknown variables")
+        }
+        _ => None,
+    };
+    is_refused.map_or(Ok(()), |reason| Err(Reason::new(reason)))
+}
+
+/// Bytes that the name of a node is not made of, since the file with the state of a cluster gives them a meaning.
+const NODE_NAME_REFUSED: &[u8] = b"!#$%&()*+.:;<>?@[]^{|}~";
+
+/// Names of locales that compare strings by their bytes; with an empty name the environment's is asked for.
+const LOCALES: &[&str] = &["", "C", "POSIX", "C.UTF-8", "C.utf8"];
+
+/// Longest host name, in bytes.
+const HOST_NAME_BYTES_MAX: usize = 255;
+
+fn host_name_problem(name: &[u8]) -> Option<&'static str> {
+    if name.len() > HOST_NAME_BYTES_MAX {
+        return Some("Hostnames must be less than 256 characters");
+    }
+    let is_fine = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    (!name.iter().all(is_fine))
+        .then_some("Hostnames may only contain alphanumeric characters, hyphens or dots")
+}
+
+/// The variables of the template for the title of the process, and whether one has a value before the server runs.
+const TITLE_VARIABLES: &[(&[u8], bool)] = &[
+    (b"title", false),
+    (b"listen-addr", true),
+    (b"server-mode", false),
+    (b"port", true),
+    (b"tls-port", true),
+    (b"unixsocket", false),
+    (b"config-file", false),
+];
+
+/// Whether a template has known variables only, closes its braces, and makes a title that is not empty.
+fn is_title_template(template: &[u8]) -> bool {
+    let mut rest = template;
+    let mut has_text = false;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        if *byte != b'{' {
+            has_text |= *byte != b' ';
+        } else if let Some(after) = rest.strip_prefix(b"{") {
+            has_text = true;
+            rest = after;
+        } else {
+            let Some(end) = rest.iter().position(|byte| *byte == b'}') else { return false };
+            let (name, after) = rest.split_at(end);
+            let Some((_, is_filled)) = TITLE_VARIABLES.iter().find(|(known, _)| *known == name) else {
+                return false;
+            };
+            has_text |= is_filled;
+            rest = after.get(1..).unwrap_or_default();
+        }
+    }
+    has_text
 }
 
 /// A whole number written the one canonical way: no sign but '-', no leading zero, no blank.

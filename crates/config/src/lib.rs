@@ -30,6 +30,7 @@ pub use rewrite::{ConfigFile, RewriteError, fuzz_config, rewritten};
 pub use text::{default_conf, help_text};
 pub use value::{
     Addresses, Choice, ClientClass, Directory, EndBySignal, Guard, HashFunction, KeyspaceEvents, Lines,
-    LogFormat, LogLevel, MaxmemoryPolicy, MemoryOrPercent, OomScores, OutputLimit, OutputLimits, Percentiles,
-    SanitizePayload, SaveRule, SaveRules, Schedule, Schedules, Setting, Text, TlsAuthClients, Words,
+    LogFormat, LogLevel, MaxmemoryPolicy, MemoryOrPercent, OomScoreAdj, OomScores, OutputLimit, OutputLimits,
+    Percentiles, SanitizePayload, SaveRule, SaveRules, Schedule, Schedules, Setting, Supervision, Text,
+    TlsAuthClients, Words,
 };

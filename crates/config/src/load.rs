@@ -8,7 +8,7 @@ use crate::include;
 use crate::kind::Reason;
 use crate::line;
 use crate::nearest::nearest;
-use crate::options::{Flags, OptionSpec, RETIRED, Settings, Support, lookup, words_of};
+use crate::options::{Flags, OptionSpec, RETIRED, Settings, lookup, words_of};
 use crate::rewrite::ConfigFile;
 use crate::value::Context;
 use std::collections::BTreeSet;
@@ -509,7 +509,8 @@ impl Loader {
         match name.to_ascii_lowercase().as_slice() {
             b"include" => self.include(spot, &values),
             b"rename-command" => self.rename(spot, &values),
-            b"user" if !values.is_empty() => self.users.push(UserLine {
+            b"user" if values.is_empty() => self.fail(spot, bad_directive()),
+            b"user" => self.users.push(UserLine {
                 words: values.iter().map(|word| word.to_vec()).collect(),
                 source: spot.source.clone(),
                 line: spot.line,
@@ -530,6 +531,8 @@ impl Loader {
 
     fn set(&mut self, spot: &Spot<'_>, spec: &'static OptionSpec, values: &[&[u8]]) {
         let words = match values {
+            // No words are no rules, no addresses: what takes any number of words takes none.
+            [] if spec.kind.takes_words() => Vec::new(),
             [] => return self.fail(spot, Reason::new("wrong number of arguments")),
             [value] => words_of(&spec.kind, value),
             several => several.to_vec(),
@@ -537,13 +540,13 @@ impl Loader {
         let context = if self.seen.insert(spec.name) { Context::First } else { Context::Again };
         let outcome = (spec.ops.assign)(&mut self.settings, spec, &words, context);
         match outcome {
-            Ok(()) if spec.support == Support::Later => {
-                self.warn(
-                    spot,
-                    format!("'{}' is known to Redis, not supported by this version: ignored", spec.name),
-                );
+            Ok(()) => {
+                if let Some(why) = spec.idle_because()
+                    && self.settings.show(spec) != spec.default.as_bytes()
+                {
+                    self.warn(spot, format!("'{}' is kept, but changes nothing: {why}", spec.name));
+                }
             }
-            Ok(()) => {}
             Err(reason) => match spec.difference() {
                 Some(difference) if words.join(&b' ').eq_ignore_ascii_case(difference.redis.as_bytes()) => {
                     self.warn(spot, format!("Redis' default, ignored here: {}", difference.reason));
@@ -554,7 +557,7 @@ impl Loader {
     }
 
     fn include(&mut self, spot: &Spot<'_>, values: &[&[u8]]) {
-        let [pattern] = values else { return self.fail(spot, Reason::new("wrong number of arguments")) };
+        let [pattern] = values else { return self.fail(spot, bad_directive()) };
         if !self.may_include {
             return self.fail(spot, Reason::new("include is not possible here"));
         }
@@ -576,7 +579,7 @@ impl Loader {
             [command, new_name] => {
                 self.renames.push(Rename { command: command.to_vec(), new_name: new_name.to_vec() });
             }
-            _ => self.fail(spot, Reason::new("wrong number of arguments")),
+            _ => self.fail(spot, bad_directive()),
         }
     }
 }
@@ -585,6 +588,10 @@ impl Spot<'_> {
     fn problem(&self, reason: Reason) -> Problem {
         Problem { source: self.source.clone(), line: self.line, text: self.text.to_owned(), reason }
     }
+}
+
+fn bad_directive() -> Reason {
+    Reason::new("Bad directive or wrong number of arguments")
 }
 
 fn unbalanced() -> Reason {

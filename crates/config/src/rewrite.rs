@@ -7,7 +7,7 @@
 use crate::kind::Reason;
 use crate::line;
 use crate::load::{FILE_BYTES_MAX, from_contents};
-use crate::options::{Flags, OPTIONS, OptionSpec, Settings, Support, lookup, words_of};
+use crate::options::{Flags, OPTIONS, OptionSpec, Settings, lookup, words_of};
 use crate::value::Context;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -134,7 +134,7 @@ fn renewed(
 ) -> Result<Vec<u8>, Reason> {
     let base = file.map_or_else(Settings::default, ConfigFile::base_settings);
     let mut draft = Draft::new(text);
-    for spec in live() {
+    for spec in with_fields() {
         draft.update(spec, settings, &base);
     }
     // What the lines in place do not achieve, for a default that is no longer wanted or an included file that sets
@@ -161,8 +161,8 @@ fn read_back(text: &[u8], file: Option<&ConfigFile>) -> Result<Settings, Reason>
     })
 }
 
-fn live() -> impl Iterator<Item = &'static OptionSpec> {
-    OPTIONS.iter().filter(|spec| spec.support == Support::Live)
+fn with_fields() -> impl Iterator<Item = &'static OptionSpec> {
+    OPTIONS.iter().filter(|spec| spec.has_field())
 }
 
 /// A file being edited.
@@ -173,7 +173,7 @@ struct Draft {
     line_end: &'static [u8],
 }
 
-/// A line, and the live option it sets if any.
+/// A line, and the option it sets, if any that can have several values.
 struct Line {
     /// Without the line feed.
     raw: Vec<u8>,
@@ -186,7 +186,7 @@ impl Line {
         let is_comment = trimmed.starts_with(b"#");
         let words = if is_comment { Vec::new() } else { line::split(trimmed).unwrap_or_default() };
         let sets = words.split_first().and_then(|(name, values)| {
-            let spec = lookup(name).filter(|spec| spec.support == Support::Live)?;
+            let spec = lookup(name).filter(|spec| spec.has_field())?;
             Some((spec, values.to_vec()))
         });
         Line { raw: raw.to_vec(), sets }

@@ -46,6 +46,12 @@ pub fn help_text() -> String {
             options.for_each(|spec| describe(spec, &mut text));
         }
     }
+    text.push_str("\nTaken and kept as by Redis, without an effect in this version:\n");
+    for spec in OPTIONS {
+        if let Some(why) = spec.idle_because() {
+            let _ = writeln!(text, "  --{}  {}  ({why})", spec.name, shown_default(spec));
+        }
+    }
     text.push_str("\nReadable, with one possible value in this version:\n");
     for spec in OPTIONS.iter().filter(|spec| spec.support == Support::Fixed) {
         let _ = writeln!(text, "  --{}  {}", spec.name, shown_default(spec));
@@ -65,6 +71,16 @@ pub fn default_conf() -> String {
         let _ = write!(text, "\n## {} ##\n", group.title());
         for spec in of_group(group, Support::Live) {
             example(spec, &mut text);
+        }
+        let mut last = None;
+        for spec in of_group(group, Support::Kept) {
+            let why = spec.idle_because();
+            if why != last {
+                text.push_str("\n# Taken and kept as by Redis, without an effect in this version: ");
+                let _ = writeln!(text, "{}.", why.unwrap_or_default());
+                last = why;
+            }
+            example_lines(spec, &mut text);
         }
         let fixed: Vec<_> = of_group(group, Support::Fixed).collect();
         if !fixed.is_empty() {
@@ -176,7 +192,7 @@ mod tests {
             OPTIONS.iter().any(|spec| spec.name == name)
         };
         let options: Vec<_> = text.lines().filter(is_option).collect();
-        let names = OPTIONS.iter().filter(|spec| spec.support != Support::Later).count();
+        let names = OPTIONS.len();
         assert!(options.len() >= names, "{} of {names}", options.len());
         let uncommented = options.join("\n").replace("# ", "");
         let plan = from_text(uncommented.as_bytes()).unwrap();
@@ -187,7 +203,7 @@ mod tests {
     #[test]
     fn the_help_names_every_option_that_can_be_set_and_is_not_too_wide() {
         let text = help_text();
-        for spec in OPTIONS.iter().filter(|spec| spec.support != Support::Later) {
+        for spec in OPTIONS {
             assert!(text.contains(&format!("--{} ", spec.name)), "{}", spec.name);
         }
         assert!(text.lines().all(|line| line.len() <= 140));

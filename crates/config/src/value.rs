@@ -13,8 +13,8 @@ mod special;
 pub use cron::{Schedule, Schedules};
 pub use lines::Lines;
 pub use special::{
-    Addresses, ClientClass, Directory, EndBySignal, KeyspaceEvents, OomScores, OutputLimit, OutputLimits,
-    Percentiles, SaveRule, SaveRules,
+    Addresses, ClientClass, Directory, EndBySignal, KeyspaceEvents, OomScoreAdj, OomScores, OutputLimit,
+    OutputLimits, Percentiles, SaveRule, SaveRules,
 };
 
 /// Where a value comes from, for the few options to which it matters.
@@ -147,9 +147,7 @@ impl Setting for Text {
 
     fn assign(&mut self, kind: &Kind, words: &[&[u8]], _: Context) -> Result<(), Reason> {
         let word = single(words)?;
-        if matches!(kind, Kind::FileName) && word.contains(&b'/') {
-            return Err(Reason::new("dbfilename can't be a path, just a filename"));
-        }
+        kind::text(kind, word)?;
         self.0 = word.into();
         Ok(())
     }
@@ -171,7 +169,10 @@ impl Setting for Words {
     type View<'a> = &'a [Box<[u8]>];
 
     fn assign(&mut self, _: &Kind, words: &[&[u8]], _: Context) -> Result<(), Reason> {
-        let nothing = matches!(words, [[]]) || matches!(words, [b"no", b"one"]);
+        if words.is_empty() {
+            return Err(Reason::new("wrong number of arguments"));
+        }
+        let nothing = matches!(words, [[]]) || matches!(words, [no, one] if is_no_one(no, one));
         self.0 = if nothing { Vec::new() } else { words.iter().map(|&word| word.into()).collect() };
         Ok(())
     }
@@ -183,6 +184,11 @@ impl Setting for Words {
     fn view(&self) -> &[Box<[u8]>] {
         &self.0
     }
+}
+
+/// "no one" as the host and port of a primary.
+fn is_no_one(host: &[u8], port: &[u8]) -> bool {
+    host.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one")
 }
 
 /// A number of bytes or a share of `maxmemory`.
@@ -428,6 +434,19 @@ choices! {
         Optional = "optional",
     }
 
+    /// Which service manager is told of the state of the server.
+    Supervision {
+        /// Upstart, which waits for the process to stop itself.
+        Upstart = "upstart",
+        /// systemd, which listens on a socket.
+        Systemd = "systemd",
+        /// Whichever the environment shows.
+        Auto = "auto",
+        /// None.
+        #[default]
+        No = "no",
+    }
+
     /// Who may use a guarded feature.
     Guard {
         /// Nobody.
@@ -439,7 +458,7 @@ choices! {
         Local = "local",
     }
 
-    /// Whether payloads of RESTORE are checked to the last byte. Larder always does.
+    /// Whether payloads of RESTORE are checked to the last byte.
     SanitizePayload {
         /// Leave it to the server.
         #[default]

@@ -405,7 +405,8 @@ impl Core {
             || self.server.journal.is_in_trouble()
             || self.server.journal.is_congested()
             || self.server.snapshots.holds_writes()
-            || self.server.snapshots.has_failed();
+            || self.server.snapshots.has_failed()
+            || self.lacks_replicas();
         self.attentive
     }
 

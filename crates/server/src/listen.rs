@@ -18,9 +18,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Connections accepted in one go.
-const ACCEPTS_MAX: usize = 1000;
-
 /// Tokens from here on are listeners.
 pub const LISTENER_TOKENS: u64 = 1 << 62;
 
@@ -119,7 +116,7 @@ impl Listeners {
         let Err(problem) = self.open_tcp(settings) else { return Ok(()) };
         self.sockets.retain(|listener| !is_new(listener));
         for (address, kind) in left {
-            if let Err(error) = self.open_address(address, kind, backlog(settings)) {
+            if let Err(error) = self.open_address(address, kind, settings) {
                 tracing::error!(%error, "cannot listen on {address} again");
             }
         }
@@ -128,13 +125,12 @@ impl Listeners {
 
     /// Opens what `settings` ask for and is not open.
     fn open_tcp(&mut self, settings: &Settings) -> Result<(), String> {
-        let backlog = backlog(settings);
         for place in addresses(settings)? {
             let Place { address, optional, kind } = place;
             if self.sockets.iter().any(|listener| place.is_of(listener)) {
                 continue;
             }
-            match self.open_address(address, kind, backlog) {
+            match self.open_address(address, kind, settings) {
                 Ok(()) => {}
                 Err(error) if is_absent(&error, optional) => {
                     tracing::debug!(%error, "cannot listen on {address}, and need not");
@@ -149,8 +145,14 @@ impl Listeners {
         Ok(())
     }
 
-    fn open_address(&mut self, address: SocketAddr, kind: Kind, backlog: i32) -> io::Result<()> {
-        let socket = tcp(address, backlog)?;
+    fn open_address(&mut self, address: SocketAddr, kind: Kind, settings: &Settings) -> io::Result<()> {
+        let socket = tcp(address, backlog(settings))?;
+        let mark = settings.socket_mark_id();
+        if mark != 0
+            && let Err(error) = socket.set_mark(mark)
+        {
+            tracing::warn!("cannot mark a socket with {mark}: {error}");
+        }
         self.add(socket, Some(address), kind);
         Ok(())
     }
@@ -193,7 +195,13 @@ impl Listeners {
     /// Accepts what waits on one socket and hands it to workers.
     pub fn accept(&self, token: u64, server: &'static Server) {
         let Some(listener) = self.sockets.iter().find(|listener| listener.token == token) else { return };
-        for _ in 0..ACCEPTS_MAX {
+        let settings = server.settings();
+        // What is left is reported again in the next turn.
+        let accepts_max = match listener.kind {
+            Kind::Tls => settings.max_new_tls_connections_per_cycle(),
+            Kind::Plain | Kind::Memcached => settings.max_new_connections_per_cycle(),
+        };
+        for _ in 0..accepts_max {
             match listener.socket.accept_raw() {
                 Ok((socket, peer)) => {
                     admit(server, socket, &peer, self.unix_path.as_deref(), listener.kind);

@@ -1,6 +1,7 @@
 //! The log: Redis' levels over `tracing`, as text for people or JSON for programs, to the standard
 //! error stream or a file.
 
+use crate::syslog::Syslog;
 use larder_config::{LogFormat, LogLevel, Settings};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -22,7 +23,14 @@ pub fn start(settings: &Settings) -> io::Result<LevelHandle> {
     let writer = if path.is_empty() { Writer::Stderr } else { Writer::File(open(&path)?) };
     let is_terminal = goes_to_terminal(settings);
     let writer = Mutex::new(writer);
-    let registry = Registry::default().with(filter);
+    let syslog =
+        settings.syslog_enabled().then(|| Syslog::new(settings.syslog_ident(), settings.syslog_facility()));
+    // The system gives time and level itself.
+    let syslog = syslog.transpose()?.map(|syslog| {
+        let layer = fmt::layer().without_time().with_level(false).with_target(false).with_ansi(false);
+        layer.with_writer(syslog)
+    });
+    let registry = Registry::default().with(filter).with(syslog);
     match settings.log_format() {
         LogFormat::Json => {
             registry.with(fmt::layer().json().with_timer(SystemTime).with_writer(writer)).init()

@@ -1,6 +1,7 @@
 //! Frees large values (after UNLINK and where the lazyfree options say so) and whole databases on a
 //! thread of its own, so that no worker stalls for the size of what it removed.
 
+use crate::process;
 use larder_store::Garbage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -30,17 +31,19 @@ struct Pending {
 }
 
 impl Reaper {
-    /// Starts the thread.
+    /// Starts the thread, on these cores (`process::pin`).
     ///
     /// # Panics
     /// When the system gives no thread: the server cannot run then.
-    pub fn start() -> Reaper {
+    pub fn start(cores: &[u8]) -> Reaper {
+        let cores = cores.to_vec();
         let (work, queue) = channel::<Work>();
         let pending = Arc::new(Pending::default());
         let left = Arc::clone(&pending);
         std::thread::Builder::new()
             .name("larder-lazyfree".into())
             .spawn(move || {
+                process::pin(&cores);
                 for item in queue {
                     match item {
                         Work::Free(garbage) => {

@@ -15,6 +15,7 @@ use crate::latency::LatencyMonitor;
 use crate::listen::Listeners;
 use crate::load::Loading;
 use crate::mailbox::Mailbox;
+use crate::process::OomScore;
 use crate::pubsub::{Delivery, PubSub};
 use crate::rates::Sampler;
 use crate::reaper::Reaper;
@@ -243,6 +244,8 @@ pub struct Server {
     pub last_save_secs: AtomicU64,
     /// Snapshots.
     pub snapshots: Snapshots,
+    /// How readily the kernel ends the process.
+    pub oom_score: OomScore,
 }
 
 impl Server {
@@ -260,6 +263,7 @@ impl Server {
         let running = mailboxes.iter().map(|_| CachePadded::default()).collect();
         let now = clock::unix_millis();
         let blocked = Blocked::new(mailboxes.len(), Arc::clone(&keyspace.followed));
+        let reaper = Reaper::start(settings.bio_cpulist());
         Server {
             keyspace,
             epochs,
@@ -283,7 +287,7 @@ impl Server {
             pause: Pause::default(),
             command_logs: CommandLogs::default(),
             latency: LatencyMonitor::default(),
-            reaper: Reaper::start(),
+            reaper,
             transfers: Transfers::default(),
             through: Through::default(),
             journal: Journal::default(),
@@ -313,6 +317,7 @@ impl Server {
             next_ticket: AtomicU64::new(0),
             last_save_secs: AtomicU64::new(now.0 / 1000),
             snapshots: Snapshots::default(),
+            oom_score: OomScore::default(),
         }
     }
 

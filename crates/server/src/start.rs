@@ -10,7 +10,9 @@ use crate::registry::Registry;
 use crate::server::{Server, fill_random};
 use crate::snapshot::{self, Ending};
 use crate::worker::Worker;
-use crate::{REDIS_VERSION, VERSION, alloc, commands, journal, load, logging, machine, through, tls};
+use crate::{
+    REDIS_VERSION, VERSION, alloc, commands, journal, load, logging, machine, process, through, tls,
+};
 use larder_config::{Action, HashFunction, Settings, StartPlan};
 use larder_store::{Epochs, Hasher, Keyspace};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -115,6 +117,8 @@ fn start(mut plan: StartPlan) -> Result<ExitCode, String> {
     std::env::set_current_dir(settings.dir())
         .map_err(|error| format!("cannot work in the directory of 'dir': {error}"))?;
     let level = logging::start(&settings).map_err(|error| format!("cannot open the log file: {error}"))?;
+    process::pin(settings.server_cpulist());
+    let is_supervised = process::begin_supervision(&settings);
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
@@ -122,6 +126,12 @@ fn start(mut plan: StartPlan) -> Result<ExitCode, String> {
     let tls = tls::configure(&settings)?;
     let listeners = Listeners::open(&settings)?;
     raise_file_limit(u64::from(settings.maxclients()));
+    if settings.daemonize() && !is_supervised {
+        // What is wrong with the settings was told to whoever started it; no thread has begun yet.
+        process::daemonize()?;
+        plan.settings = process::with_pid_file(&settings);
+    }
+    let settings = plan.settings.clone();
     let workers = worker_count(&settings);
     let (server, pollers) = build(plan, workers)?;
     server.access.begin(&server.plan.lock())?;
@@ -129,14 +139,18 @@ fn start(mut plan: StartPlan) -> Result<ExitCode, String> {
     server.tls.store(tls);
     server.through.begin(server, &settings)?;
     through::behind::begin(server)?;
-    write_pid_file(&settings)?;
+    process::write_pid_file(&settings);
+    // The log says why it can't be.
+    let _ = server.oom_score.follow(&settings);
+    process::log_panics(|| server.settings().crash_log_enabled());
     banner(&settings, workers);
     let to_load = load::plan(server, &settings)?;
     stop_on_signals(server)?;
     *server.listeners.lock() = listeners;
     *server.admin.lock() = Admin::start(server, &settings)?;
     let threads = spawn_workers(server, pollers)?;
-    look_after_pages()?;
+    look_after_pages(&settings)?;
+    tracing::info!("Server initialized");
     // The workers' own buffers are part of what a server without data takes.
     server.startup_bytes.store(server.used_memory(), Relaxed);
     let loaded = match to_load {
@@ -148,7 +162,10 @@ fn start(mut plan: StartPlan) -> Result<ExitCode, String> {
         }
     };
     match loaded {
-        Ok(()) => say_ready(&settings),
+        Ok(()) => {
+            say_ready(&settings);
+            process::tell_supervisor(&settings, "STATUS=Ready to accept connections\nREADY=1");
+        }
         Err(LoadError::Stopped) => {}
         Err(error @ (LoadError::File(..) | LoadError::Log(_))) => {
             tracing::error!("{error}");
@@ -156,8 +173,14 @@ fn start(mut plan: StartPlan) -> Result<ExitCode, String> {
             return Ok(ExitCode::FAILURE);
         }
     }
-    for thread in threads {
-        if thread.join().is_err() {
+    finish(server, threads, &settings);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits until no worker is left, and ends what is beside them.
+fn finish(server: &'static Server, workers: Vec<std::thread::JoinHandle<()>>, settings: &Settings) {
+    for worker in workers {
+        if worker.join().is_err() {
             tracing::error!("a worker ended by a panic");
         }
     }
@@ -166,9 +189,8 @@ fn start(mut plan: StartPlan) -> Result<ExitCode, String> {
     through::behind::finish(server);
     through::leave(server);
     *server.admin.lock() = None;
-    remove_files(&settings);
-    tracing::info!("the server has stopped");
-    Ok(ExitCode::SUCCESS)
+    remove_files(settings);
+    tracing::info!("Larder is now ready to exit, bye bye...");
 }
 
 /// The settings with three quarters of the memory there is for `maxmemory`: the rest is for what is beside the data.
@@ -249,10 +271,12 @@ const PAGES_AT_A_TIME: usize = 4;
 
 /// Has a background thread make huge pages ready for the tables to grow with, which halve the cost of
 /// reaching a random key, and give back what they no longer need. No worker waits for it.
-fn look_after_pages() -> Result<(), String> {
+fn look_after_pages(settings: &Settings) -> Result<(), String> {
+    let cores = settings.bio_cpulist().to_vec();
     std::thread::Builder::new()
         .name("larder-pages".into())
         .spawn(move || {
+            process::pin(&cores);
             loop {
                 larder_store::keep_pages(PAGES_AT_A_TIME);
                 larder_store::blocks::release(false);
@@ -287,16 +311,6 @@ pub fn raise_file_limit(connections: u64) -> u64 {
         ),
     }
     maximum.saturating_sub(OTHER_FILES)
-}
-
-fn write_pid_file(settings: &Settings) -> Result<(), String> {
-    let path = settings.pidfile();
-    if path.is_empty() {
-        return Ok(());
-    }
-    let path = String::from_utf8_lossy(path);
-    std::fs::write(path.as_ref(), format!("{}\n", std::process::id()))
-        .map_err(|error| format!("cannot write the pid file {path}: {error}"))
 }
 
 /// The logo: a larder, and who lives there. Seen at a terminal, and in any log with `always-show-logo`.
@@ -347,7 +361,8 @@ fn say_ready(settings: &Settings) {
     if !settings.unixsocket().is_empty() {
         places.push(String::from_utf8_lossy(settings.unixsocket()).into_owned());
     }
-    tracing::info!("ready for connections: {}", places.join(", "));
+    // In the words that those who watch logs of Redis look for, as in other places where the same is said.
+    tracing::info!("Ready to accept connections: {}", places.join(", "));
 }
 
 /// Stops the server cleanly on the first SIGTERM or SIGINT, at once on the second.
@@ -362,7 +377,8 @@ fn stop_on_signals(server: &'static Server) -> Result<(), String> {
         .name("larder-signals".into())
         .spawn(move || {
             for signal in signals.forever() {
-                tracing::info!(signal, "asked to stop");
+                let name = if signal == SIGINT { "SIGINT" } else { "SIGTERM" };
+                tracing::info!("Received {name} scheduling shutdown...");
                 // While data is being loaded there is nothing to end in an orderly way, unless some of it is served already.
                 let is_closed = server.loading.is_on() && !server.loading.is_partly_served();
                 let is_second = server.snapshots.signals.fetch_add(1, Relaxed) > 0;

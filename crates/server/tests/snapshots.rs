@@ -331,7 +331,7 @@ fn a_signal_ends_the_server_as_its_option_says() {
         if ends {
             assert_eq!(server.wait_for_end(scenario::SOON), Some(true));
         } else {
-            until("it is told", || server.log().contains("the server does not stop"));
+            until("it is told", || server.log().contains("can't exit"));
             assert_eq!(scenario::get(&mut server.client(), "k"), "v");
         }
     }

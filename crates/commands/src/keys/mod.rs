@@ -11,6 +11,7 @@ mod expire;
 mod flush;
 mod object;
 mod presence;
+mod remake;
 mod rename;
 pub(crate) mod scan;
 mod sort;
@@ -19,6 +20,7 @@ mod ttl;
 pub use dump::{Beside, load_key, write_key, write_payload};
 pub(crate) use flush::flush;
 pub use flush::flush_waits;
+pub use remake::write_commands;
 pub(crate) use scan::parse_cursor;
 
 use crate::spec::{Arg, Command, KeyFlags, KeySpec};

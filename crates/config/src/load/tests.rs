@@ -10,6 +10,11 @@ fn start_with_stdin(args: &[&str], stdin: &str) -> Result<StartPlan, ConfigError
     from_args_and(args.iter().map(OsString::from), &mut stdin.as_bytes())
 }
 
+fn shown_of(settings: &Settings, name: &str) -> String {
+    let spec = lookup(name.as_bytes()).expect(name);
+    String::from_utf8(settings.show(spec)).unwrap()
+}
+
 /// The reason of the only problem.
 fn refusal(outcome: Result<StartPlan, ConfigError>) -> String {
     let error = outcome.expect_err("refused");
@@ -129,8 +134,10 @@ fn wrong_counts_and_quotes_are_refused_in_redis_words() {
         refusal(from_text(b"client-output-buffer-limit normal 1")),
         "Wrong number of arguments in buffer limit configuration."
     );
-    assert_eq!(refusal(from_text(b"include a b")), "wrong number of arguments");
-    assert_eq!(refusal(from_text(b"rename-command a")), "wrong number of arguments");
+    let bad = "Bad directive or wrong number of arguments";
+    assert_eq!(refusal(from_text(b"include a b")), bad);
+    assert_eq!(refusal(from_text(b"rename-command a")), bad);
+    assert_eq!(refusal(from_text(b"user")), bad);
 }
 
 #[test]
@@ -142,27 +149,26 @@ fn a_secret_is_not_shown() {
 }
 
 #[test]
-fn options_to_come_are_ignored_at_their_default_and_refused_otherwise() {
-    let plan =
-        from_text(b"ignore-warnings \"\"\nproc-title-template \"{title} {listen-addr} {server-mode}\"")
-            .unwrap();
+fn what_tunes_something_absent_is_kept_with_a_warning() {
+    let plan = from_text(b"repl-timeout 60\ncluster-node-timeout 7\nreplica-priority 5").unwrap();
+    assert_eq!(shown_of(&plan.settings, "replica-priority"), "5");
     assert_eq!(plan.warnings.len(), 2);
     assert_eq!(plan.check_report().matches("Warning: ").count(), 2);
     assert!(plan.check_report().ends_with("\nOK\n"));
-    assert!(plan.warnings[0].reason.text().contains("ignored"));
-    assert_eq!(
-        refusal(from_text(b"ignore-warnings x")),
-        "this version of Larder supports only ignore-warnings ''"
-    );
+    assert!(plan.warnings[0].reason.text().ends_with("there is no cluster mode yet"));
     assert!(from_text(b"appendonly no\nreplicaof no one\nshutdown-timeout 10").unwrap().warnings.is_empty());
+    assert_eq!(from_text(b"io-threads-do-reads yes").unwrap().warnings.len(), 1);
+    assert_eq!(refusal(from_text(b"locale-collate nowhere")), "Invalid locale name");
+}
+
+#[test]
+fn what_would_be_a_lie_is_refused_unless_it_is_redis_default() {
     assert_eq!(
         refusal(from_text(b"cluster-enabled yes")),
-        "this version of Larder supports only cluster-enabled 'no'"
+        "this version of Larder supports only cluster-enabled 'no': cluster mode is not there yet"
     );
-    assert!(refusal(from_text(b"replicaof localhost 6379")).contains("replicaof"));
-    assert_eq!(from_text(b"jemalloc-bg-thread yes").unwrap().warnings.len(), 1);
-    assert_eq!(from_text(b"set-proc-title yes\nsanitize-dump-payload no").unwrap().warnings.len(), 2);
-    assert_eq!(from_text(b"io-threads-do-reads yes").unwrap().warnings.len(), 1);
+    assert!(refusal(from_text(b"replicaof localhost 6379")).contains("replication is not there yet"));
+    assert_eq!(from_text(b"set-proc-title yes").unwrap().warnings.len(), 1);
     assert!(refusal(from_text(b"loadmodule x.so")).contains("not in this version"));
     assert!(
         refusal(from_text(b"maxmemory-policy sometimes"))

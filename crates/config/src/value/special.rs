@@ -8,6 +8,11 @@ use crate::kind::{self, BIND_ADDRESSES_MAX, Kind, Reason};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+/// Whether the words of a list are none: none at all, or an empty one.
+fn is_nothing(words: &[&[u8]]) -> bool {
+    matches!(words, [] | [[]])
+}
+
 /// Snapshot when so many changes were made in so many seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SaveRule {
@@ -42,12 +47,16 @@ impl Setting for SaveRules {
     type View<'a> = &'a [SaveRule];
 
     fn assign(&mut self, _: &Kind, words: &[&[u8]], context: Context) -> Result<(), Reason> {
-        if matches!(words, [[]]) {
-            self.0.clear();
+        // A line without words adds no rule; one with an empty word takes away those before it.
+        let adds = context == Context::Again;
+        if is_nothing(words) {
+            if !(adds && words.is_empty()) {
+                self.0.clear();
+            }
             return Ok(());
         }
         let mut rules = SaveRules::parse(words).ok_or_else(|| Reason::new("Invalid save parameters"))?;
-        if context == Context::Again {
+        if adds {
             self.0.append(&mut rules);
         } else {
             self.0 = rules;
@@ -106,14 +115,15 @@ impl Setting for EndBySignal {
     type View<'a> = EndBySignal;
 
     fn assign(&mut self, _: &Kind, words: &[&[u8]], _: Context) -> Result<(), Reason> {
+        let names = || EndBySignal::WORDS.map(|(name, _)| name).join(", ");
+        let unknown = || Reason::new(format!("argument(s) must be one of the following: {}", names()));
+        if words.is_empty() {
+            return Err(unknown());
+        }
         let mut bits = 0;
         for word in words {
             let named = |(name, _): &&(&str, u8)| name.as_bytes().eq_ignore_ascii_case(word);
-            let Some((_, bit)) = EndBySignal::WORDS.iter().find(named) else {
-                let names = EndBySignal::WORDS.map(|(name, _)| name).join(", ");
-                return Err(Reason::new(format!("argument(s) must be one of the following: {names}")));
-            };
-            bits |= bit;
+            bits |= EndBySignal::WORDS.iter().find(named).ok_or_else(unknown)?.1;
         }
         if bits & EndBySignal::SAVE != 0 && bits & EndBySignal::NOSAVE != 0 {
             return Err(Reason::new("shutdown options SAVE and NOSAVE can't be used simultaneously"));
@@ -198,7 +208,7 @@ impl Setting for OutputLimits {
     type View<'a> = &'a OutputLimits;
 
     fn assign(&mut self, _: &Kind, words: &[&[u8]], _: Context) -> Result<(), Reason> {
-        if matches!(words, [[]]) {
+        if is_nothing(words) {
             return Ok(());
         }
         let (groups, odd) = words.as_chunks::<4>();
@@ -252,7 +262,7 @@ impl Setting for Addresses {
         if words.len() > BIND_ADDRESSES_MAX {
             return Err(Reason::new("Too many bind addresses specified."));
         }
-        let nothing = matches!(words, [[]]);
+        let nothing = is_nothing(words);
         self.0 = if nothing { Vec::new() } else { words.iter().map(|&word| word.into()).collect() };
         Ok(())
     }
@@ -410,7 +420,7 @@ impl Setting for Percentiles {
     type View<'a> = &'a [f64];
 
     fn assign(&mut self, _: &Kind, words: &[&[u8]], _: Context) -> Result<(), Reason> {
-        if matches!(words, [[]]) {
+        if is_nothing(words) {
             self.0.clear();
             return Ok(());
         }
@@ -451,6 +461,47 @@ impl Setting for Percentiles {
 
     fn view(&self) -> &[f64] {
         &self.0
+    }
+}
+
+/// The `oom-score-adj` option: whether the score by which the kernel chooses whom to end is changed, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OomScoreAdj {
+    /// Not at all.
+    #[default]
+    No,
+    /// By so much beside what it was.
+    Relative,
+    /// To so much.
+    Absolute,
+}
+
+impl OomScoreAdj {
+    pub(crate) const KIND: Kind = Kind::Choice { names: &["no", "yes", "relative", "absolute"] };
+}
+
+impl Setting for OomScoreAdj {
+    type View<'a> = OomScoreAdj;
+
+    fn assign(&mut self, kind: &Kind, words: &[&[u8]], _: Context) -> Result<(), Reason> {
+        *self = match super::chosen(kind, words)? {
+            0 => OomScoreAdj::No,
+            1 | 2 => OomScoreAdj::Relative,
+            _ => OomScoreAdj::Absolute,
+        };
+        Ok(())
+    }
+
+    fn show(&self, _: &Kind, out: &mut Vec<u8>) {
+        out.extend_from_slice(match self {
+            OomScoreAdj::No => b"no",
+            OomScoreAdj::Relative => b"yes",
+            OomScoreAdj::Absolute => b"absolute",
+        });
+    }
+
+    fn view(&self) -> OomScoreAdj {
+        *self
     }
 }
 

@@ -15,10 +15,20 @@ impl<'w, I: ExactSizeIterator<Item = &'w [u8]>> Words<'w> for I {}
 pub fn append<'w>(out: &mut Vec<u8>, words: impl Words<'w>) {
     header(out, b'*', words.len());
     for word in words {
-        header(out, b'$', word.len());
-        out.extend_from_slice(word);
-        out.extend_from_slice(b"\r\n");
+        append_word(out, word);
     }
+}
+
+/// Begins a command of so many words, each of which [`append_word`] appends.
+pub fn begin(out: &mut Vec<u8>, words: usize) {
+    header(out, b'*', words);
+}
+
+/// Appends one word of a command.
+pub fn append_word(out: &mut Vec<u8>, word: &[u8]) {
+    header(out, b'$', word.len());
+    out.extend_from_slice(word);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends the time of what follows, in seconds of Unix time.

@@ -8,6 +8,6 @@ mod command;
 mod manifest;
 mod read;
 
-pub use command::{Words, append, append_note, append_timestamp, note};
+pub use command::{Words, append, append_note, append_timestamp, append_word, begin, note};
 pub use manifest::{Entry, FileKind, Manifest, ManifestError};
 pub use read::{Damage, Found, Next, Scan, next, timestamp};

@@ -16,7 +16,7 @@ use crate::start::raise_file_limit;
 use crate::tls;
 use larder_commands::spec::{Arg, Flags, Group};
 use larder_commands::{Args, Error, Spec};
-use larder_config::{Change, RewriteError, SetError, Settings};
+use larder_config::{Change, OptionSpec, RewriteError, SetError, Settings};
 use larder_store::Counter;
 use larder_values::glob::{self, Case};
 use std::sync::atomic::Ordering::Relaxed;
@@ -196,21 +196,21 @@ fn apply(
 ) -> Result<(), SetError> {
     let changed = |name: &str| change.changed.iter().any(|spec| spec.name == name);
     if changed("maxclients") {
-        let wanted = u64::from(change.settings.maxclients());
-        let possible = raise_file_limit(wanted);
-        if possible < wanted {
-            let reason = format!(
-                "The operating system is not able to handle the specified number of clients, try with {possible}"
-            );
-            return Err(SetError::refused(b"maxclients", &reason));
-        }
+        make_room_for_clients(&change.settings)?;
     }
     if changed("dir")
         && let Err(error) = std::env::set_current_dir(change.settings.dir())
     {
         return Err(SetError::refused(b"dir", &error.to_string()));
     }
+    let scored = change.changed.iter().find(|spec| spec.name.starts_with("oom-score-adj"));
+    if let Some(option) = scored {
+        set_score(server, before, &change.settings, option)?;
+    }
     let undo = |level_too: bool| {
+        if scored.is_some() {
+            let _ = server.oom_score.follow(before);
+        }
         if changed("dir") {
             // The directory was there a moment ago.
             let _ = std::env::set_current_dir(before.dir());
@@ -257,6 +257,34 @@ fn apply(
     }
     server.set_settings(change.settings);
     Ok(())
+}
+
+/// Lets the process open a file for each client.
+fn make_room_for_clients(settings: &Settings) -> Result<(), SetError> {
+    let wanted = u64::from(settings.maxclients());
+    let possible = raise_file_limit(wanted);
+    if possible >= wanted {
+        return Ok(());
+    }
+    let reason = format!(
+        "The operating system is not able to handle the specified number of clients, try with {possible}"
+    );
+    Err(SetError::refused(b"maxclients", &reason))
+}
+
+/// Sets how readily the kernel ends the process; where that fails, the directory is that of before again.
+fn set_score(
+    server: &Server,
+    before: &Settings,
+    after: &Settings,
+    option: &OptionSpec,
+) -> Result<(), SetError> {
+    server.oom_score.follow(after).map_err(|()| {
+        // It was there a moment ago.
+        let _ = std::env::set_current_dir(before.dir());
+        let reason = "Failed to apply new oom_score_adj configuration, check server logs.";
+        SetError::refused(option.name.as_bytes(), reason)
+    })
 }
 
 /// Has new connections encrypted as other settings say.

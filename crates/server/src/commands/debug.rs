@@ -48,12 +48,16 @@ pub static DEBUG: HostCommand = HostCommand {
 };
 
 static HELP_LINES: &[&str] = &[
+    "AOF-FLUSH-SLEEP <microseconds>",
+    "    Has the thread that writes the append-only log wait so long before it writes; 0 for not at all.",
     "DIGEST",
     "    Answers a digest of all data: equal data, equal digest.",
     "DIGEST-VALUE <key> [<key> ...]",
     "    Answers a digest of the value of each <key>.",
     "ERROR <string>",
     "    Answers an error with this text.",
+    "LOADAOF",
+    "    Writes out the append-only log, removes everything, and loads it again.",
     "LISTPACK <key>",
     "    Writes to the log what the packed value of <key> holds.",
     "LOG <message>",
@@ -97,18 +101,31 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     // What touches data waits until all of it is there.
     let is_of_data = matches!(
         word.as_slice(),
-        b"digest" | b"digest-value" | b"listpack" | b"object" | b"populate" | b"quicklist" | b"reload"
+        b"digest"
+            | b"digest-value"
+            | b"listpack"
+            | b"object"
+            | b"populate"
+            | b"loadaof"
+            | b"quicklist"
+            | b"reload"
     );
     if is_of_data && host.server().loading.is_on() {
         return Err(Error::of(LOADING_TEXT));
     }
     match (word.as_slice(), args.len()) {
         (b"help", 2) => answer_help(host, "DEBUG", HELP_LINES),
+        (b"aof-flush-sleep", 3) => {
+            let micros = u64::try_from(leading_integer(args.get(2))).unwrap_or(0);
+            host.server().journal.sleep_micros.store(micros, Relaxed);
+            host.reply().ok();
+        }
         (b"digest", 2) => digest(host),
         (b"digest-value", _) => digest_values(host, args),
         // Made up by the client: not one of the errors that statistics count.
         (b"error", 3) => host.reply().error(args.get(2)),
         (b"listpack", 3) => listpack(host, args)?,
+        (b"loadaof", 2) => load_log(host)?,
         (b"log", 3) => {
             tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(args.get(2)));
             host.reply().ok();
@@ -178,6 +195,17 @@ fn reload(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let thread = std::thread::Builder::new().name("larder-reload".into());
     let begun = thread.spawn(move || snapshot::reload(server, asker, how));
     if begun.is_err() {
+        host.unpark();
+        return Err(Error::of("ERR the system gives no thread"));
+    }
+    Ok(())
+}
+
+/// `DEBUG LOADAOF`
+fn load_log(host: &mut Host<'_>) -> Result<(), Error> {
+    let (server, asker) = (host.server(), asker(host));
+    let thread = std::thread::Builder::new().name("larder-reload".into());
+    if thread.spawn(move || snapshot::reload_log(server, asker)).is_err() {
         host.unpark();
         return Err(Error::of("ERR the system gives no thread"));
     }

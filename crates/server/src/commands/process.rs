@@ -137,7 +137,7 @@ fn shutdown(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     if !nosave && let Some(text) = host.server().busy_text() {
         return Err(Error::custom(text));
     }
-    tracing::info!(client = host.conn.client.id, "SHUTDOWN asked by a client");
+    tracing::info!(client = host.conn.client.id, "User requested shutdown...");
     let ending = Ending { saves: if save || nosave { Some(save) } else { None }, force };
     if ending.is_saving(host.server()) {
         let asker = asker(host);

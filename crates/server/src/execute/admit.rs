@@ -22,6 +22,9 @@ use std::sync::atomic::Ordering::Relaxed;
 /// What writes are answered after a snapshot in the background failed.
 pub(super) const MISCONF: &str = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.";
 
+/// What writes are answered where replicas are to hold them and are not there.
+pub(super) const NO_REPLICAS: &str = "NOREPLICAS Not enough good replicas to write.";
+
 impl Core {
     /// Carries out one request, answering into `out`.
     ///
@@ -189,6 +192,9 @@ impl Core {
             let text = format!("MISCONF Errors writing to the AOF file: {text}");
             return Err(Error::custom(text));
         }
+        if self.lacks_replicas() && writes(conn, row) {
+            return Err(Error::of(NO_REPLICAS));
+        }
         if conn.is_listening_only() && !is_for_subscribers(row) {
             return Err(not_for_subscribers(row));
         }
@@ -204,6 +210,12 @@ impl Core {
         self.server.snapshots.has_failed()
             && self.settings.stop_writes_on_bgsave_error()
             && !self.settings.save().is_empty()
+    }
+
+    /// Whether writes are refused, since they are to be held by replicas too and there are none.
+    #[inline]
+    pub(super) fn lacks_replicas(&self) -> bool {
+        self.settings.min_replicas_to_write() > 0 && self.settings.min_replicas_max_lag() > 0
     }
 
     /// What routes have to say before a command runs or is kept for EXEC. `Some`: it is over, or waits.

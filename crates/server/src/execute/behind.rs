@@ -233,7 +233,7 @@ impl Core {
         let result = run(&mut cx, &Args::new(&bytes, &spans));
         cx.db.local.effects.end_logged(DbIndex(0), words.iter().map(Vec::as_slice));
         if let Err(error) = result {
-            let (key, error) = (key.escape_ascii(), error.text().escape_ascii());
+            let (key, error) = (self.shown(key), error.text().escape_ascii());
             tracing::debug!("{} of {key} is left out: {error}", command.spec.name);
         }
         let db = cx.into_db();

@@ -138,7 +138,7 @@ impl Replay {
                 }
                 Err(error) => {
                     self.failures += 1;
-                    tracing::debug!("a command of the log fails: {}", String::from_utf8_lossy(error.text()));
+                    tracing::debug!("a command of the log fails: {}", core.shown(error.text()));
                     break;
                 }
             }

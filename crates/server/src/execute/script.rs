@@ -4,7 +4,7 @@
 //! Read next: `larder_script`'s `engine.rs` for the Lua side, `exec.rs` for transactions.
 
 use super::Core;
-use super::admit::MISCONF;
+use super::admit::{MISCONF, NO_REPLICAS};
 use super::exec::places;
 use super::is_script;
 use crate::alloc;
@@ -146,6 +146,9 @@ impl Core {
         }
         if self.refuses_writes() && !flags.is_silent && !flags.no_writes {
             return Err(Error::of(MISCONF));
+        }
+        if self.lacks_replicas() && !flags.is_silent && !flags.no_writes {
+            return Err(Error::of(NO_REPLICAS));
         }
         let is_read_only = call.is_read_only || flags.no_writes;
         Ok(Terms { allows_oom: flags.allow_oom, is_read_only, is_out_of_memory })
@@ -750,6 +753,9 @@ impl Session<'_> {
         let has_written = self.core.server.running[self.core.id].has_written.load(Relaxed);
         if row.has(CommandFlags::WRITE) && !has_written && self.core.refuses_writes() {
             return Err((Some(row), Error::of(MISCONF)));
+        }
+        if row.has(CommandFlags::WRITE) && !has_written && self.core.lacks_replicas() {
+            return Err((Some(row), Error::of(NO_REPLICAS)));
         }
         if row.has(CommandFlags::DENY_OOM) {
             if self.terms.is_out_of_memory && !self.terms.allows_oom && !has_written {

@@ -22,6 +22,14 @@ impl Core {
         }
     }
 
+    /// What clients have sent, as a log shows it, where `hide-user-data-from-log` lets it.
+    pub(super) fn shown(&self, data: &[u8]) -> String {
+        match self.settings.hide_user_data_from_log() {
+            true => "*redacted*".to_owned(),
+            false => data.escape_ascii().to_string(),
+        }
+    }
+
     pub(super) fn refresh_settings(&mut self) {
         self.generation = self.server.generation();
         self.settings = self.server.settings();

@@ -3,6 +3,7 @@
 //! Invariant: what the manifest names is there. A new file is made before it is named, and one that is no longer named is removed
 //! after; the manifest itself is written aside and renamed. So a crash at any point leaves a log that loads.
 
+use super::Base;
 use larder_behind::{Disk, Sink};
 use larder_persist::aof::Manifest;
 use std::path::{Path, PathBuf};
@@ -172,10 +173,10 @@ impl Files {
     ///
     /// # Errors
     /// The system's text; all is as it was then.
-    pub fn replace_base(&mut self, aside: &Path, from: u64) -> Result<(), String> {
+    pub fn replace_base(&mut self, base: &Base, from: u64) -> Result<(), String> {
         let mut manifest = self.manifest.clone();
-        let name = manifest.replace_base(&self.name, "rdb", from);
-        self.give_name(aside, &name)?;
+        let name = manifest.replace_base(&self.name, Base::extension(base.form), from);
+        self.give_name(&base.path, &name)?;
         self.change(manifest)?;
         self.remove_history();
         Ok(())
@@ -186,11 +187,11 @@ impl Files {
     ///
     /// # Errors
     /// The system's text. The manifest is as it was then, or the new one is and may not survive a power cut.
-    pub fn put_first(&mut self, base_aside: &Path, incr_aside: &Path) -> Result<(), String> {
+    pub fn put_first(&mut self, base: &Base, incr_aside: &Path) -> Result<(), String> {
         let mut manifest = self.manifest.clone();
-        let base = manifest.replace_base(&self.name, "rdb", u64::MAX);
+        let name = manifest.replace_base(&self.name, Base::extension(base.form), u64::MAX);
         let incr = manifest.add_incr(&self.name);
-        self.give_name(base_aside, &base)?;
+        self.give_name(&base.path, &name)?;
         self.give_name(incr_aside, &incr)?;
         self.change(manifest)?;
         self.remove_history();
@@ -258,6 +259,7 @@ fn manifest_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::Form;
     use std::io;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -343,7 +345,7 @@ mod tests {
         let aside = folder.join("aside");
         std::fs::write(&aside, b"base").map_err(|error| describe(&error))?;
         next.append(b"two")?;
-        files.replace_base(&aside, files.manifest.incr_seq)
+        files.replace_base(&Base { path: aside, form: Form::Rdb }, files.manifest.incr_seq)
     }
 
     #[test]
@@ -381,7 +383,7 @@ mod tests {
         open.append(b"one")?;
         files.write_aside(&base, b"base")?;
         open.sync()?;
-        files.put_first(&base, &incr)
+        files.put_first(&Base { path: base, form: Form::Rdb }, &incr)
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod rewrite;
 mod start;
 mod writer;
 
+use crate::snapshot::Form;
 use larder_config::Settings;
 use parking_lot::{Condvar, Mutex};
 use std::path::PathBuf;
@@ -46,6 +47,30 @@ pub enum Policy {
     Never,
 }
 
+/// A new base, as it was written aside.
+#[derive(Debug, Clone)]
+pub struct Base {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is made of.
+    pub form: Form,
+}
+
+impl Base {
+    /// What a base is made of, as the settings say.
+    pub fn form(settings: &Settings) -> Form {
+        if settings.aof_use_rdb_preamble() { Form::Rdb } else { Form::Commands }
+    }
+
+    /// How the name of a base of this form ends.
+    pub fn extension(form: Form) -> &'static str {
+        match form {
+            Form::Rdb => "rdb",
+            Form::Commands => "aof",
+        }
+    }
+}
+
 /// What the writer is asked to do, beside writing.
 pub enum Order {
     /// Open the next incremental file, and have a snapshot begun then. Where nothing is logged yet, the file is named in the
@@ -53,8 +78,8 @@ pub enum Order {
     Prepare,
     /// Units behind this number go to the file that was prepared.
     Switch(u64),
-    /// The base behind which the file that was switched to last begins is written, under this path, or could not be.
-    Rewritten(Result<PathBuf, String>),
+    /// The base behind which the file that was switched to last begins is written, or could not be.
+    Rewritten(Result<Base, String>),
     /// Look who waits.
     Look,
     /// Write and force to disk all units up to this number; then say so, and end if asked to.
@@ -101,6 +126,8 @@ pub struct Journal {
     is_ready: AtomicBool,
     /// Clients that wait for [`Journal::durable`] to reach a number.
     waiting: Mutex<Vec<(u64, u64)>>,
+    /// How long the writer waits each time before it writes, in microseconds: for tests.
+    pub sleep_micros: AtomicU64,
     /// Figures for INFO.
     pub figures: Figures,
 }

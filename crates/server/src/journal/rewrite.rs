@@ -4,7 +4,7 @@
 //! that file; when the snapshot is whole it takes the place of everything before (`writer.rs`). Whatever fails, the old files
 //! stay in force, and the log goes on behind them.
 
-use super::{Journal, Order};
+use super::{Base, Journal, Order};
 use crate::clock;
 use crate::execute::Core;
 use crate::server::{Message, Server, Work};
@@ -64,11 +64,14 @@ pub(super) fn go_on(server: &'static Server) {
 fn begin_snapshot(core: &mut Core) {
     let server = core.server;
     let journal: &'static Journal = &server.journal;
-    let is_on = server.settings().appendonly();
+    let settings = server.settings();
+    let is_on = settings.appendonly();
+    let form = Base::form(&settings);
     let path = journal.folder().join(format!("temp-rewriteaof-bg-{}.aof", std::process::id()));
     let whole: PathBuf = path.clone();
     let target = Target {
         path,
+        form,
         aux: vec![("aof-base", b"1".to_vec())],
         at_start: Box::new(move || {
             journal.order(Order::Switch(journal.last()));
@@ -82,7 +85,7 @@ fn begin_snapshot(core: &mut Core) {
                         saved.keys,
                         saved.bytes
                     );
-                    Ok(whole)
+                    Ok(Base { path: whole, form })
                 }
                 Err(Failure::Aborted) => Err("it was given up".into()),
                 Err(Failure::Failed(text)) => Err(text),
@@ -90,7 +93,10 @@ fn begin_snapshot(core: &mut Core) {
         }),
     };
     match snapshot::begin(core, Kind::Rewrite, target) {
-        Ok(()) => core.follow_log(),
+        Ok(()) => {
+            tracing::info!("Background append only file rewriting started");
+            core.follow_log();
+        }
         // Somebody has been faster: worker 0 tries again.
         Err((Refused::Busy | Refused::UnderWay, _)) => journal.is_ready.store(true, Relaxed),
         Err((Refused::Failed(text), _)) => journal.order(Order::Rewritten(Err(text))),
@@ -151,7 +157,7 @@ pub(super) fn note_end(journal: &Journal, result: &Result<(), String>) {
         Ok(()) => {
             figures.failures_in_a_row.store(0, Relaxed);
             figures.has_no_base.store(false, Relaxed);
-            tracing::info!("the append-only log is rewritten");
+            tracing::info!("Background AOF rewrite finished successfully");
         }
         Err(text) => {
             let failures = figures.failures_in_a_row.fetch_add(1, Relaxed) + 1;
@@ -160,7 +166,9 @@ pub(super) fn note_end(journal: &Journal, result: &Result<(), String>) {
                 Some(more) => (60_u64 << more.min(6)).min(WAIT_SECS_MAX),
             };
             figures.not_before_ms.store(now_ms + wait_secs * 1000, Relaxed);
-            tracing::error!("the append-only log could not be rewritten, and goes on as it was: {text}");
+            tracing::error!(
+                "Background AOF rewrite terminated with error, and the log goes on as it was: {text}"
+            );
         }
     }
     figures.is_rewriting.store(false, Relaxed);

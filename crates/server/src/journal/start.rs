@@ -1,9 +1,11 @@
 //! The log when the server starts: which files there are, and the files with which it goes on.
 
+use super::Base;
 use super::files::{Files, Open};
 use crate::REDIS_VERSION;
 use crate::clock;
 use crate::server::Server;
+use crate::snapshot::Form;
 use larder_behind::Disk;
 use larder_config::Settings;
 use larder_persist::aof::Entry;
@@ -74,14 +76,15 @@ impl Files {
     ///
     /// # Errors
     /// The system's text.
-    pub fn go_on(&mut self) -> Result<Open, String> {
+    pub fn go_on(&mut self, form: Form) -> Result<Open, String> {
         self.make_folder()?;
         self.remove_left_behind();
         if self.manifest.base.is_none() && self.manifest.incr.is_empty() {
             let aside = PathBuf::from(format!("temp-{}.rdb", std::process::id()));
             tracing::info!("the append-only log begins in {}", self.folder.display());
-            self.write_aside(&aside, &empty())?;
-            self.replace_base(&aside, 1)?;
+            let bytes = if form == Form::Rdb { empty() } else { Vec::new() };
+            self.write_aside(&aside, &bytes)?;
+            self.replace_base(&Base { path: aside, form }, 1)?;
         }
         self.remove_history();
         match self.manifest.incr.last() {
@@ -138,7 +141,7 @@ pub fn begin(server: &'static Server, files: Option<Files>) -> Result<(), String
         });
         return super::writer::begin(server, files, None);
     };
-    let open = files.go_on()?;
+    let open = files.go_on(Base::form(&settings))?;
     let bytes = files.bytes();
     server.journal.figures.current_bytes.store(bytes, Relaxed);
     server.journal.figures.base_bytes.store(bytes, Relaxed);

@@ -5,10 +5,9 @@
 
 use super::files::{Files, Open};
 use super::merge::Merge;
-use super::{Journal, Order, Policy, SPARE_BUFFERS, SPARE_BYTES_MAX, rewrite};
+use super::{Base, Journal, Order, Policy, SPARE_BUFFERS, SPARE_BYTES_MAX, rewrite};
 use crate::clock;
 use crate::server::{Answer, Message, Server};
-use std::path::Path;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -85,7 +84,7 @@ struct Writer {
     out: Vec<u8>,
     flushes: Vec<Flush>,
     /// What came of the snapshot that is to be the base.
-    rewritten: Option<Result<std::path::PathBuf, String>>,
+    rewritten: Option<Result<Base, String>>,
     /// The number of the last unit in the file.
     written: u64,
     /// Something was written since the file was forced to disk last.
@@ -216,6 +215,10 @@ impl Writer {
                     continue;
                 }
                 return;
+            }
+            let micros = self.journal.sleep_micros.load(Relaxed);
+            if micros > 0 {
+                clock::sleep(Duration::from_micros(micros));
             }
             if !self.write() {
                 return;
@@ -383,11 +386,11 @@ impl Writer {
     }
 
     /// Puts a new base into force, or leaves all as it is.
-    fn end_rewrite(&mut self, base: Result<std::path::PathBuf, String>) -> Result<(), String> {
-        let result = base.and_then(|aside| {
-            let result = self.put_base(&aside);
+    fn end_rewrite(&mut self, base: Result<Base, String>) -> Result<(), String> {
+        let result = base.and_then(|base| {
+            let result = self.put_base(&base);
             if result.is_err() {
-                self.files.remove(&aside);
+                self.files.remove(&base.path);
             }
             result
         });
@@ -399,12 +402,12 @@ impl Writer {
         result
     }
 
-    fn put_base(&mut self, aside: &Path) -> Result<(), String> {
+    fn put_base(&mut self, base: &Base) -> Result<(), String> {
         let temp = self.files.path(&temp_incr_name(&self.files.name));
         if self.rewrites_from == 0 {
-            return self.files.put_first(aside, &temp);
+            return self.files.put_first(base, &temp);
         }
-        self.files.replace_base(aside, self.rewrites_from)
+        self.files.replace_base(base, self.rewrites_from)
     }
 
     fn flush_if_asked(&mut self) {

@@ -188,6 +188,21 @@ pub fn again(
     loaded
 }
 
+/// As [`again`], from the append-only log as its files are.
+///
+/// # Errors
+/// As [`run`]; what was loaded before stays.
+pub fn log_again(server: &'static Server, prepare: impl FnOnce()) -> Result<(), LoadError> {
+    let files = Files::of(&server.settings(), Box::new(larder_behind::Files)).map_err(LoadError::Log)?;
+    server.loading.set(Stage::Closed);
+    server.touch_settings();
+    prepare();
+    let loaded = aof::aof(server, &files);
+    server.loading.set(Stage::Off);
+    server.touch_settings();
+    loaded
+}
+
 /// Whether hot keys are to be served before the rest is there.
 fn is_hot_first(server: &Server) -> bool {
     if server.settings().load_serving() != HOT_FIRST {
@@ -215,7 +230,7 @@ pub fn run(server: &'static Server, plan: Plan) -> Result<(), LoadError> {
             let seconds = clock::now().saturating_duration_since(start).as_secs_f64();
             let Loaded { keys, libraries, expired, empty, skipped, overtaken, bytes } = loaded;
             tracing::info!(
-                "loaded {} in {seconds:.3} s: {bytes} bytes, {keys} keys, {libraries} libraries of functions; left out: \
+                "DB loaded from disk: {seconds:.3} seconds, {}: {bytes} bytes, {keys} keys, {libraries} libraries of functions; left out: \
                  {expired} keys whose time was over, {empty} empty ones, {skipped} of modules, {overtaken} that were changed meanwhile",
                 path.display(),
             );
@@ -228,7 +243,10 @@ pub fn run(server: &'static Server, plan: Plan) -> Result<(), LoadError> {
                     "'load-serving hot-first' does not go with an append-only log: nothing is served before all of it is loaded"
                 );
             }
+            let start = clock::now();
             aof::aof(server, &files)?;
+            let seconds = clock::now().saturating_duration_since(start).as_secs_f64();
+            tracing::info!("DB loaded from append only file: {seconds:.3} seconds");
             through::drop_unfollowed(server);
             journal::begin(server, Some(files)).map_err(LoadError::Log)?;
         }

@@ -64,7 +64,11 @@ pub struct Loaded {
 /// Where the file is not right, or the server was asked to stop.
 pub fn rdb(server: &'static Server, path: &Path, how: How) -> Result<Loaded, LoadError> {
     let start = clock::now();
-    let failed = |error| LoadError::File(path.to_path_buf(), error);
+    let hides_keys = server.settings().hide_user_data_from_log();
+    let failed = |error: FileError| {
+        let key = error.key.clone().filter(|_| !hides_keys);
+        LoadError::File(path.to_path_buf(), FileError { key, ..error })
+    };
     let io = |at, error: std::io::Error| FileError { at, key: None, why: Why::Io(error.to_string()) };
     let file = File::open(path).map_err(|error| failed(io(0, error)))?;
     let total = file.metadata().map_err(|error| failed(io(0, error)))?.len();

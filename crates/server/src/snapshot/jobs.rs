@@ -3,10 +3,11 @@
 //! What cannot begin at once, since another is under way or a script is busy, waits in a queue; worker 0 looks at it ten times a second,
 //! and whenever one has ended. Read next: `commands/save.rs`.
 
-use super::{Failure, Kind, Refused, Saved, Target, begin, changes_since};
+use super::{Failure, Form, Kind, Refused, Saved, Target, begin, changes_since};
 use crate::clock;
 use crate::execute::Core;
 use crate::load;
+use crate::process;
 use crate::server::{Answer, Message, Server, Work};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
@@ -93,7 +94,9 @@ impl Job {
                     server.ask_to_stop();
                     return;
                 }
-                tracing::error!("the server does not stop, since its data could not be saved");
+                tracing::error!("Error trying to save the DB, can't exit.");
+                let status = "STATUS=Error trying to save the DB, can't exit.";
+                process::tell_supervisor(&server.settings(), status);
                 server.snapshots.is_ending.store(false, Relaxed);
                 server.snapshots.signals.store(0, Relaxed);
                 let text = b"-ERR Errors trying to SHUTDOWN. Check logs.\r\n";
@@ -114,6 +117,7 @@ fn path(server: &Server) -> PathBuf {
 fn target(server: &'static Server, done: impl FnOnce(Result<Saved, Failure>) + Send + 'static) -> Target {
     Target {
         path: path(server),
+        form: Form::Rdb,
         aux: vec![("aof-base", b"0".to_vec())],
         at_start: Box::new(|| ()),
         done: Box::new(done),
@@ -127,8 +131,10 @@ fn note_result(server: &Server, result: &Result<Saved, Failure>, is_background: 
             server.snapshots.changes_saved.store(saved.changes, Relaxed);
             server.last_save_secs.store(clock::unix_millis().0 / 1000, Relaxed);
             server.snapshots.has_failed.store(false, Relaxed);
+            let what =
+                if is_background { "Background saving terminated with success" } else { "DB saved on disk" };
             tracing::info!(
-                "a snapshot is written: {} keys, {} bytes; up to {} bytes of memory held what was not yet written",
+                "{what}: {} keys, {} bytes; up to {} bytes of memory held what was not yet written",
                 saved.keys,
                 saved.bytes,
                 saved.peak_bytes
@@ -136,14 +142,15 @@ fn note_result(server: &Server, result: &Result<Saved, Failure>, is_background: 
             true
         }
         Err(Failure::Aborted) => {
-            tracing::info!("a snapshot was given up");
+            tracing::info!("Background saving terminated: it was given up");
             false
         }
         Err(Failure::Failed(text)) => {
             if is_background {
                 server.snapshots.has_failed.store(true, Relaxed);
             }
-            tracing::error!("a snapshot failed, and the file of the last one stays: {text}");
+            let what = if is_background { "Background saving error" } else { "Failed saving the DB" };
+            tracing::error!("{what}, and the file of the last snapshot stays: {text}");
             false
         }
     }
@@ -165,6 +172,7 @@ pub fn begin_background(core: &mut Core) -> Result<(), Refused> {
         }
     };
     begin(core, Kind::Background, target(server, done)).map_err(|(refused, _)| refused)?;
+    tracing::info!("Background saving started");
     let mut figures = server.snapshots.figures.lock();
     figures.begun += 1;
     (figures.tried_secs, figures.is_scheduled) = (clock::unix_millis().0 / 1000, false);
@@ -269,7 +277,7 @@ fn is_due(server: &Server, now_secs: u64) -> bool {
     let Some(rule) = rules.find(|rule| changes >= u64::from(rule.changes) && secs > rule.seconds) else {
         return false;
     };
-    tracing::info!("{} changes in {} seconds: a snapshot begins", rule.changes, rule.seconds);
+    tracing::info!("{} changes in {} seconds. Saving...", rule.changes, rule.seconds);
     true
 }
 
@@ -294,13 +302,15 @@ impl Ending {
 /// Stops the server, behind a last snapshot where there is to be one.
 pub fn shut_down(core: &mut Core, ending: Ending, asker: Option<Asker>) {
     let server = core.server;
+    process::tell_supervisor(&server.settings(), "STOPPING=1");
     if server.snapshots.is_background_on() {
         tracing::info!("a snapshot in the background is given up, since the server is to stop");
         server.keyspace.end_snapshot();
     }
     if ending.is_saving(server) {
+        process::tell_supervisor(&server.settings(), "STATUS=Saving the final RDB snapshot");
         let when = if server.loading.is_on() { ", once all of it is loaded" } else { "" };
-        tracing::info!("the data is saved before the server stops{when}");
+        tracing::info!("Saving the final RDB snapshot before exiting{when}.");
         ask_for(core, Job::Shutdown { asker, force: ending.force });
     } else {
         server.ask_to_stop();
@@ -313,6 +323,7 @@ pub fn stop(server: &'static Server, ending: Ending) {
         let work = Work(Box::new(move |core| shut_down(core, ending, None)));
         server.mailboxes[0].send(Message::Work(work));
     } else {
+        process::tell_supervisor(&server.settings(), "STOPPING=1");
         server.ask_to_stop();
     }
 }
@@ -338,6 +349,60 @@ pub fn reload(server: &'static Server, asker: Asker, how: Reload) {
         |_| b"+OK\r\n",
     );
     asker.answer(server, reply);
+}
+
+/// Loads everything anew from the append-only log, once all of it is written (DEBUG LOADAOF). Called on a thread that is no worker.
+pub fn reload_log(server: &'static Server, asker: Asker) {
+    // What is written from here on waits. What is loaded is in the log, and is not to be there twice.
+    server.snapshots.is_ending.store(true, Relaxed);
+    let is_on = server.journal.is_on();
+    if is_on {
+        switch_log(server, false);
+    }
+    let empty = || {
+        let (tell, told) = channel();
+        ask_for_emptiness(server, tell);
+        let _ = told.recv();
+    };
+    let flushed = if is_on { server.journal.flush(false) } else { Ok(()) };
+    let flushed = flushed.map_err(load::LoadError::Log);
+    let loaded = flushed.and_then(|()| load::log_again(server, empty));
+    if is_on {
+        switch_log(server, true);
+    }
+    server.snapshots.is_ending.store(false, Relaxed);
+    let text = "-ERR Error trying to load the AOF files, check server logs.\r\n";
+    let reply = loaded.map_or_else(
+        |error| {
+            tracing::error!("{error}");
+            text.as_bytes()
+        },
+        |()| b"+OK\r\n",
+    );
+    asker.answer(server, reply);
+}
+
+/// Has changes logged or not from now on. Comes back once that is so.
+fn switch_log(server: &'static Server, is_on: bool) {
+    let (tell, told) = channel();
+    ask_for_switch(server, is_on, tell);
+    // Where the server stops meanwhile nobody tells.
+    let _ = told.recv();
+}
+
+fn ask_for_switch(server: &'static Server, is_on: bool, tell: Sender<()>) {
+    let work = move |core: &mut Core| {
+        let switched = core.alone(|core| {
+            server.journal.switch(is_on);
+            core.follow_log();
+        });
+        match switched {
+            Some(()) => drop(tell.send(())),
+            // A script is busy.
+            None => ask_for_switch(server, is_on, tell),
+        }
+    };
+    server.mailboxes[0].send(Message::Work(Work(Box::new(work))));
 }
 
 /// Has a worker remove all data and all functions.

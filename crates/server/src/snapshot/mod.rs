@@ -13,18 +13,20 @@ mod writer;
 
 pub use jobs::{
     Asker, Ending, Job, Reload, ask_for, begin_background, finish, give_up, look_after, next_by_calendar,
-    reload, remove_aside, shut_down, stop,
+    reload, reload_log, remove_aside, shut_down, stop,
 };
 pub use sweep::Sweep;
-pub use writer::Failure;
+pub use writer::{Failure, Form};
 
 use crate::execute::Core;
 use crate::load::{HOT_FIRST, beside};
+use crate::process;
 use crate::server::Server;
 use crate::{REDIS_VERSION, clock};
 use larder_behind::{Disk, Files};
-use larder_commands::keys::write_key;
+use larder_commands::keys::{write_commands, write_key};
 use larder_config::Settings;
+use larder_persist::aof::{append, append_timestamp};
 use larder_persist::rdb;
 use larder_persist::rdb::file::{Access, Pieces, push_header, push_resize, push_select};
 use larder_persist::rdb::{VERSION, VERSION_WITHOUT_FIELD_ENDS};
@@ -42,6 +44,8 @@ use writer::{BEHIND_BYTES, FULL_BYTES, FULL_PART, Pending, Piece, Plan, write};
 pub struct Target {
     /// Where the file is to stand.
     pub path: PathBuf,
+    /// What it is made of.
+    pub form: Form,
     /// Names and values for the file, behind those that every file has.
     pub aux: Vec<(&'static str, Vec<u8>)>,
     /// Called at the moment, while everything is held.
@@ -270,10 +274,14 @@ struct ToWriter {
     now_ms: u64,
     /// What the eviction policy knows of keys is kept, too.
     keeps_uses: bool,
+    form: Form,
 }
 
 impl Sink for ToWriter {
     fn scribe(&self) -> Box<dyn Scribe> {
+        if self.form == Form::Commands {
+            return Box::new(Commands);
+        }
         Box::new(Rdb {
             writer: rdb::Writer::new(self.compresses),
             uses: self.uses,
@@ -304,7 +312,24 @@ impl Sink for ToWriter {
     }
 
     fn abort(&self) {
+        self.pending.give_up();
         let _ = self.pieces.send(Piece::Abort);
+    }
+}
+
+/// Writes keys as the commands that make them.
+struct Commands;
+
+impl Scribe for Commands {
+    fn asks_for_idle(&self) -> bool {
+        false
+    }
+
+    fn write(&mut self, item: &Item<'_>, _: Option<u64>, to: &mut Vec<u8>) -> bool {
+        if item.is_whole() {
+            write_commands(item, to);
+        }
+        item.is_whole()
     }
 }
 
@@ -355,6 +380,18 @@ fn known(server: &Server, settings: &Settings) -> Vec<u8> {
     out
 }
 
+/// What begins a log of commands: the time, where it is asked for, and the libraries.
+fn head_of_commands(server: &Server, settings: &Settings) -> Vec<u8> {
+    let mut out = Vec::new();
+    if settings.aof_timestamp_enabled() {
+        append_timestamp(&mut out, clock::unix_millis().0 / 1000);
+    }
+    for library in server.functions.all().iter() {
+        append(&mut out, [&b"FUNCTION"[..], b"LOAD", &library.text].into_iter());
+    }
+    out
+}
+
 /// What begins a file of now. `known`: see there.
 fn head(server: &Server, snapshot: &Snapshot, target: &Target, settings: &Settings, known: &[u8]) -> Vec<u8> {
     let (mut out, mut pieces) = (Vec::new(), Pieces::new(settings.rdbcompression()));
@@ -391,14 +428,16 @@ type Told = (Box<dyn FnOnce(Result<Saved, Failure>) + Send>, u64);
 /// snapshot.
 fn start_writer(
     server: &'static Server,
-    plan: Plan,
+    (plan, cores): (Plan, &[u8]),
     pieces: Receiver<Piece>,
     told: Receiver<Told>,
     pending: Arc<Pending>,
 ) -> std::io::Result<()> {
     let disk = Arc::clone(&server.snapshots.disk);
     let thread = std::thread::Builder::new().name("larder-snapshot".into());
+    let cores = cores.to_vec();
     let started = thread.spawn(move || {
+        process::pin(&cores);
         let Ok((done, changes)) = told.recv() else { return };
         let written = write(&plan, &*disk, &pieces, &pending);
         drop(pieces);
@@ -419,6 +458,26 @@ fn start_writer(
     started.map(drop)
 }
 
+/// How the file of a snapshot is written, and on which cores.
+fn plan<'s>(kind: Kind, target: &Target, settings: &'s Settings, is_hot_first: bool) -> (Plan, &'s [u8]) {
+    let is_rewrite = kind == Kind::Rewrite;
+    let plan = Plan {
+        path: target.path.clone(),
+        aside: jobs::aside(&target.path),
+        cold_aside: is_hot_first.then(|| jobs::cold_aside(&target.path)),
+        form: target.form,
+        is_summed: settings.rdbchecksum() && target.form == Form::Rdb,
+        compresses: settings.rdbcompression(),
+        syncs_often: if is_rewrite {
+            settings.aof_rewrite_incremental_fsync()
+        } else {
+            settings.rdb_save_incremental_fsync()
+        },
+        key_delay: settings.rdb_key_save_delay(),
+    };
+    (plan, if is_rewrite { settings.aof_rewrite_cpulist() } else { settings.bgsave_cpulist() })
+}
+
 /// Begins a snapshot: what it is of is everything as it is now. Called inside a turn, or with everything held; who is no worker sends
 /// one a [`crate::server::Work`] that calls it.
 ///
@@ -434,19 +493,12 @@ pub fn begin(core: &mut Core, kind: Kind, target: Target) -> Result<(), (Refused
     }
     let (pieces, receiver) = channel();
     let pending = Arc::new(Pending::default());
-    let aside = jobs::aside(&target.path);
+    let form = target.form;
     // A log is loaded as a whole.
     let is_hot_first = settings.load_serving() == HOT_FIRST && kind != Kind::Rewrite;
-    let plan = Plan {
-        path: target.path.clone(),
-        aside,
-        cold_aside: is_hot_first.then(|| jobs::cold_aside(&target.path)),
-        is_summed: settings.rdbchecksum(),
-        compresses: settings.rdbcompression(),
-        syncs_often: settings.rdb_save_incremental_fsync(),
-    };
+    let (plan, cores) = plan(kind, &target, &settings, is_hot_first);
     let (tell, told) = channel();
-    let started = start_writer(server, plan, receiver, told, Arc::clone(&pending));
+    let started = start_writer(server, (plan, cores), receiver, told, Arc::clone(&pending));
     if let Err(error) = started {
         server.snapshots.is_on.store(false, Relaxed);
         return Err((Refused::Failed(format!("cannot start a thread for the snapshot: {error}")), target));
@@ -462,7 +514,8 @@ pub fn begin(core: &mut Core, kind: Kind, target: Target) -> Result<(), (Refused
         counts_in_fields: core.local.unclassed == larder_store::Access::Policy,
         compresses: settings.rdbcompression(),
         now_ms: core.local.now.0,
-        keeps_uses: settings.warm_restart(),
+        keeps_uses: settings.warm_restart() && form == Form::Rdb,
+        form,
     };
     // Before everything is held: it takes a while.
     let known = known(server, &settings);
@@ -473,7 +526,11 @@ pub fn begin(core: &mut Core, kind: Kind, target: Target) -> Result<(), (Refused
         core.local.look_for_snapshot(&server.keyspace);
         // Before any worker may hand anything over.
         let target = target.take()?;
-        let _ = pieces.send(Piece::Head(head(server, &snapshot, &target, &settings, &known)));
+        let head = match form {
+            Form::Rdb => head(server, &snapshot, &target, &settings, &known),
+            Form::Commands => head_of_commands(server, &settings),
+        };
+        let _ = pieces.send(Piece::Head(head));
         (target.at_start)();
         let begun = clock::now();
         *server.snapshots.current.lock() = Some(Current { snapshot, begun, kind, pending });

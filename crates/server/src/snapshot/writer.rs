@@ -5,16 +5,19 @@
 //! on the way, no half file is left, neither under that name nor aside.
 //! Invariant: nobody who hands a part over waits. Read next: `mod.rs`.
 
+use crate::clock;
 use crate::load::beside;
 use larder_behind::{Disk, Sink as File};
+use larder_persist::aof::append;
 use larder_persist::crc64::Running;
 use larder_persist::rdb::file::{Pieces, push_end, push_select};
 use larder_store::{Chunk, DbIndex};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 /// Bytes that may wait to be written before nothing more is saved but what has to be.
 pub const BEHIND_BYTES: usize = 8 << 20;
@@ -48,6 +51,8 @@ pub struct Pending {
     bytes: AtomicUsize,
     /// The most there ever were.
     peak: AtomicUsize,
+    /// There will be no file.
+    is_given_up: AtomicBool,
 }
 
 impl Pending {
@@ -66,6 +71,11 @@ impl Pending {
         self.bytes.load(Relaxed)
     }
 
+    /// Says to the writer, which may be waiting, that there will be no file.
+    pub fn give_up(&self) {
+        self.is_given_up.store(true, Relaxed);
+    }
+
     /// The most there were.
     pub fn peak(&self) -> usize {
         self.peak.load(Relaxed)
@@ -77,6 +87,15 @@ pub fn held_by(chunk: &Chunk) -> usize {
     chunk.bytes.capacity() + chunk.kept.capacity() + chunk.notes.capacity()
 }
 
+/// What a file is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Keys as RDB files have them.
+    Rdb,
+    /// Commands that make the keys, as a log has them.
+    Commands,
+}
+
 /// How a file is written.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -86,12 +105,16 @@ pub struct Plan {
     pub aside: PathBuf,
     /// Where cold keys stand until then, if they are to come behind the hot ones.
     pub cold_aside: Option<PathBuf>,
+    /// What it is made of.
+    pub form: Form,
     /// Whether a checksum ends it.
     pub is_summed: bool,
     /// Whether strings are compressed.
     pub compresses: bool,
     /// Whether it is forced to disk bit by bit.
     pub syncs_often: bool,
+    /// How long each key takes at least, as `rdb-key-save-delay` has it.
+    pub key_delay: i32,
 }
 
 /// Why there is no file.
@@ -169,6 +192,31 @@ fn failed<'p>(what: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> F
     move |error| Failure::Failed(format!("cannot {what} {}: {error}", path.display()))
 }
 
+/// Waits for so many keys, as `rdb-key-save-delay` says.
+///
+/// # Errors
+/// It was given up meanwhile.
+fn delay(each: i32, keys: u64, pending: &Pending) -> Result<(), Failure> {
+    /// Between two looks whether it was given up.
+    const LOOK: Duration = Duration::from_millis(10);
+    let micros = match u64::from(each.unsigned_abs()) {
+        0 => return Ok(()),
+        one_for if each < 0 => keys / one_for,
+        each => keys.saturating_mul(each),
+    };
+    let start = clock::now();
+    loop {
+        let left = Duration::from_micros(micros).saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return Ok(());
+        }
+        if pending.is_given_up.load(Relaxed) {
+            return Err(Failure::Aborted);
+        }
+        clock::sleep(left.min(LOOK));
+    }
+}
+
 struct Writer {
     file: Box<dyn File>,
     /// The database that keys are of at present.
@@ -199,6 +247,7 @@ impl Writer {
                 Ok(Piece::Head(bytes)) => self.append(plan, &bytes)?,
                 Ok(Piece::Keys(chunk)) => {
                     self.take(plan, &chunk)?;
+                    delay(plan.key_delay, chunk.keys, pending)?;
                     self.written.keys += chunk.keys;
                     let bytes = held_by(&chunk);
                     drop(chunk);
@@ -212,17 +261,23 @@ impl Writer {
             drop(cold);
             self.append_cold(plan, path, disk)?;
         }
-        let (mut end, sum) = (Vec::new(), &mut self.sum);
+        if plan.form == Form::Rdb {
+            self.end(plan)?;
+        }
+        self.file.sync().map_err(failed("force to disk", &plan.aside))?;
+        Ok(self.written)
+    }
+
+    /// Ends a file of keys, with its checksum.
+    fn end(&mut self, plan: &Plan) -> Result<(), Failure> {
+        let (mut end, mut sum) = (Vec::new(), self.sum.take());
         push_end(&mut end, |last| {
             sum.as_mut().map_or(0, |sum| {
                 sum.update(last);
                 sum.value()
             })
         });
-        self.sum = None;
-        self.append(plan, &end)?;
-        self.file.sync().map_err(failed("force to disk", &plan.aside))?;
-        Ok(self.written)
+        self.append(plan, &end)
     }
 
     /// Puts keys where they go.
@@ -285,6 +340,14 @@ impl Writer {
 /// place for.
 fn front_of(db: &mut Option<DbIndex>, plan: &Plan, chunk: &Chunk) -> Vec<u8> {
     let (mut front, mut pieces) = (Vec::new(), Pieces::new(plan.compresses));
+    if plan.form == Form::Commands {
+        // What is noted of keys stands before their commands.
+        if *db != Some(chunk.db) {
+            append(&mut front, [&b"SELECT"[..], chunk.db.0.to_string().as_bytes()].into_iter());
+            *db = Some(chunk.db);
+        }
+        return front;
+    }
     if *db != Some(chunk.db) {
         push_select(u64::from(chunk.db.0), &mut front);
         *db = Some(chunk.db);
@@ -397,7 +460,16 @@ mod tests {
 
     fn plan(folder: &Path) -> Plan {
         let (path, aside) = (folder.join("dump.rdb"), folder.join("temp-1.rdb"));
-        Plan { path, aside, cold_aside: None, is_summed: true, compresses: false, syncs_often: true }
+        Plan {
+            path,
+            aside,
+            cold_aside: None,
+            form: Form::Rdb,
+            is_summed: true,
+            compresses: false,
+            syncs_often: true,
+            key_delay: 0,
+        }
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl std::fmt::Display for Why {
             Why::Twice => f.write_str("the key is there twice"),
             Why::Checksum { stored, summed } => write!(
                 f,
-                "the checksum at the end is {stored:016x}, and that of what was read {summed:016x}: some byte is wrong"
+                "RDB CRC error: the checksum at the end is {stored:016x}, and that of what was read {summed:016x}: some byte is wrong"
             ),
             Why::Io(text) => write!(f, "cannot read on: {text}"),
         }

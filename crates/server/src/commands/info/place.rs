@@ -147,13 +147,17 @@ pub(super) fn replication(host: &mut Host<'_>, lines: &mut Lines) {
     lines.heading("Replication");
     lines.add("role", "master");
     lines.add("connected_slaves", 0);
+    let settings = host.server().settings();
+    if settings.min_replicas_to_write() > 0 && settings.min_replicas_max_lag() > 0 {
+        lines.add("min_slaves_good_slaves", 0);
+    }
     lines.add("master_failover_state", "no-failover");
     lines.add("master_replid", &host.server().replication_id);
     lines.add("master_replid2", "0".repeat(40));
     lines.add("master_repl_offset", 0);
     lines.add("second_repl_offset", -1);
     lines.add("repl_backlog_active", 0);
-    let backlog = larder_config::lookup(b"repl-backlog-size").map(|spec| host.server().settings().show(spec));
+    let backlog = larder_config::lookup(b"repl-backlog-size").map(|spec| settings.show(spec));
     lines.add("repl_backlog_size", String::from_utf8_lossy(&backlog.unwrap_or_default()));
     lines.add_all(&["repl_backlog_first_byte_offset", "repl_backlog_histlen"], 0);
 }
