@@ -232,14 +232,16 @@ impl Core {
         let mut cx = Ctx::new(db, Reply::new(&mut out, Protocol::Resp2), &self.limits, (1, hash));
         let result = run(&mut cx, &Args::new(&bytes, &spans));
         cx.db.local.effects.end_logged(DbIndex(0), words.iter().map(Vec::as_slice));
-        if let Err(error) = result {
-            let (key, error) = (self.shown(key), error.text().escape_ascii());
-            tracing::debug!("{} of {key} is left out: {error}", command.spec.name);
-        }
         let db = cx.into_db();
         if db.local.effects.has_ready() {
             let (server, worker, limits, stopwatch) = (self.server, self.id, &self.limits, &self.stopwatch);
             Waiters { server, worker, limits, stopwatch }.serve_after(db);
+        } else {
+            drop(db);
+        }
+        if let Err(error) = result {
+            let (key, error) = (self.shown(key), error.text().escape_ascii());
+            tracing::debug!("{} of {key} is left out: {error}", command.spec.name);
         }
     }
 }
