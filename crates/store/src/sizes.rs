@@ -410,7 +410,7 @@ mod tests {
                     keyspace.sweep_expired((0, 1), &mut locals[0], &mut || true);
                 }
             }
-            Step::Swap => keyspace.swap(ONE, OTHER, &mut local),
+            Step::Swap => keyspace.swap(ONE, OTHER, local),
             Step::Flush => drop(keyspace.flush(ONE, &mut local.effects)),
             Step::Evict => {
                 let (kind, scope) = (crate::Kind::Random, crate::Scope::All);

@@ -207,7 +207,7 @@ fn take_step(
         }),
         Step::Wait(ms) => local.now.0 += ms,
         Step::Sweep => drop(keyspace.sweep_expired((0, 1), local, &mut || true)),
-        Step::Swap => keyspace.swap(DbIndex(db), DbIndex((db + 1) % DATABASES), &mut local),
+        Step::Swap => keyspace.swap(DbIndex(db), DbIndex((db + 1) % DATABASES), local),
         Step::Flush if key % 8 == 0 => drop(keyspace.flush(DbIndex(db), &mut local.effects)),
         Step::Flush => {}
         Step::Look => {
