@@ -48,12 +48,6 @@ impl Output {
         self.bytes_max = bytes_max;
     }
 
-    /// Whether anything says how much may wait.
-    #[inline]
-    pub fn is_limited(&self) -> bool {
-        self.bytes_max != usize::MAX
-    }
-
     /// Whether more waits than may, so that strings are missing among the replies.
     #[inline]
     pub fn is_over(&self) -> bool {

@@ -8,6 +8,7 @@ use larder_persist::aof::{append, append_note, append_word, begin};
 use larder_store::{Item, Note, Str, Type};
 use larder_values::hash::{Hash, HashView};
 use larder_values::list::{List, ListView};
+use larder_values::number;
 use larder_values::packed::Element;
 use larder_values::set::{Set, View as SetView};
 use larder_values::stream::{Group, Stream, StreamId};
@@ -101,11 +102,12 @@ fn write_set(key: &[u8], set: SetView<'_>, out: &mut Vec<u8>) {
 }
 
 fn write_zset(key: &[u8], set: ZSetView<'_>, out: &mut Vec<u8>) {
-    let mut adding = Adding::new(b"ZADD", key, 2, set.len());
+    let (mut adding, mut text) = (Adding::new(b"ZADD", key, 2, set.len()), Vec::new());
     for (member, score) in set.range(0, usize::MAX, false) {
         adding.next(out);
-        // The shortest text that reads back as the same number; infinities have the names that ZADD takes.
-        append_word(out, score.to_string().as_bytes());
+        text.clear();
+        number::write_f64(&mut text, score);
+        append_word(out, &text);
         append_element(out, member);
     }
 }
@@ -156,16 +158,17 @@ fn write_group(key: &[u8], name: &[u8], group: &Group, out: &mut Vec<u8>) {
     // What is not known has this number.
     let read = read.as_ref().map_or(&b"-1"[..], Digits::text);
     append(out, [&b"XGROUP"[..], b"CREATE", key, name, &*last, b"ENTRIESREAD", read].into_iter());
-    for (number, consumer) in group.consumers() {
+    let mut delivered = Vec::new();
+    for (place, consumer) in group.consumers() {
         append(out, [&b"XGROUP"[..], b"CREATECONSUMER", key, name, consumer.name()].into_iter());
-        for id in group.pending_of(number, StreamId::MIN, StreamId::MAX) {
+        for id in group.pending_of(place, StreamId::MIN, StreamId::MAX) {
             let Some(pending) = group.pending(id) else { continue };
-            let delivered = pending.delivered_ms.to_string();
+            delivered.clear();
+            number::write_i64(&mut delivered, pending.delivered_ms);
             let deliveries = Digits::of(pending.deliveries);
             let id = id.text();
             let claim = [&b"XCLAIM"[..], key, name, consumer.name(), b"0", &*id];
-            let how =
-                [&b"TIME"[..], delivered.as_bytes(), b"RETRYCOUNT", deliveries.text(), b"JUSTID", b"FORCE"];
+            let how = [&b"TIME"[..], &delivered, b"RETRYCOUNT", deliveries.text(), b"JUSTID", b"FORCE"];
             begin(out, claim.len() + how.len());
             claim.into_iter().chain(how).for_each(|word| append_word(out, word));
         }

@@ -6,6 +6,7 @@ use crate::clock;
 use crate::execute::Host;
 use crate::load::LOADING_TEXT;
 use crate::registry::{HostCommand, HostRun};
+use crate::server::Server;
 use crate::snapshot::{self, Job, Reload, ask_for};
 use larder_commands::keys::write_payload;
 use larder_commands::spec::{Flags, Group};
@@ -115,11 +116,6 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     }
     match (word.as_slice(), args.len()) {
         (b"help", 2) => answer_help(host, "DEBUG", HELP_LINES),
-        (b"aof-flush-sleep", 3) => {
-            let micros = u64::try_from(leading_integer(args.get(2))).unwrap_or(0);
-            host.server().journal.sleep_micros.store(micros, Relaxed);
-            host.reply().ok();
-        }
         (b"digest", 2) => digest(host),
         (b"digest-value", _) => digest_values(host, args),
         // Made up by the client: not one of the errors that statistics count.
@@ -132,10 +128,6 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
         }
         (b"object", 3 | 4) => object(host, args)?,
         (b"panic", 2) => panic!("DEBUG PANIC"),
-        (b"pause-cron", 3) => {
-            host.server().is_cron_paused.store(leading_integer(args.get(2)) != 0, Relaxed);
-            host.reply().ok();
-        }
         (b"populate", 3..=5) => populate(host, args)?,
         (b"protocol", 3) => protocol(&mut host.reply(), args.get(2))?,
         (b"quicklist", 3 | 4) => quicklist(host, args)?,
@@ -148,15 +140,6 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
             host.reply().ok();
         }
         (b"reload", _) => reload(host, args)?,
-        (b"set-active-expire", 3) => {
-            let on = leading_integer(args.get(2)) != 0;
-            host.server().active_expire.store(on, Relaxed);
-            host.reply().ok();
-        }
-        (b"set-disable-deny-scripts", 3) => {
-            host.server().scripts_may_all.store(leading_integer(args.get(2)) != 0, Relaxed);
-            host.reply().ok();
-        }
         (b"sleep", 3) => {
             clock::sleep(seconds(args.get(2)));
             // Within a transaction it is one moment for all its commands.
@@ -166,9 +149,24 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
             host.reply().ok();
         }
         (b"stringmatch-len", 4) => match_long(host, args)?,
+        (word, 3) if is_switched(host.server(), word, leading_integer(args.get(2))) => host.reply().ok(),
         _ => return Err(misused("DEBUG", args.get(1))),
     }
     Ok(())
+}
+
+/// Sets what goes by a number. False where nothing has this name.
+fn is_switched(server: &Server, word: &[u8], number: i64) -> bool {
+    match word {
+        b"aof-flush-sleep" => {
+            server.journal.sleep_micros.store(u64::try_from(number).unwrap_or(0), Relaxed);
+        }
+        b"pause-cron" => server.is_cron_paused.store(number != 0, Relaxed),
+        b"set-active-expire" => server.active_expire.store(number != 0, Relaxed),
+        b"set-disable-deny-scripts" => server.scripts_may_all.store(number != 0, Relaxed),
+        _ => return false,
+    }
+    true
 }
 
 /// `DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE]`

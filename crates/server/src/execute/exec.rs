@@ -164,12 +164,7 @@ impl Core {
         mut held: Option<&mut Held<'static>>,
     ) {
         self.local.effects.log.open();
-        let (followed, watch) = (&self.server.keyspace.followed, &conn.client.watch);
-        // That a key's time has come since it was watched is a change, whether or not it has been removed.
-        let has_ended = conn.watching.keys().any(|(db, key)| {
-            self.is_over(db, key, held.as_deref_mut()) && !followed.sees_over(db, key, watch)
-        });
-        if has_ended || watch.has_changed() {
+        if self.has_watched_ended(conn, held.as_deref_mut()) || conn.client.watch.has_changed() {
             self.local.effects.log.close();
             Reply::new(out, conn.protocol).null_array();
             return;
@@ -226,6 +221,14 @@ impl Core {
         self.keep_written(db, written.as_ref(), held.as_deref_mut());
         conn.is_in_exec = false;
         self.close_transaction(held);
+    }
+
+    /// Whether the time of a watched key has come since it was watched, which is a change, whether or not it has been removed.
+    fn has_watched_ended(&mut self, conn: &Connection, mut held: Option<&mut Held<'static>>) -> bool {
+        let (followed, watch) = (&self.server.keyspace.followed, &conn.client.watch);
+        conn.watching.keys().any(|(db, key)| {
+            self.is_over(db, key, held.as_deref_mut()) && !followed.sees_over(db, key, watch)
+        })
     }
 
     /// What comes behind the last command of a transaction.

@@ -93,6 +93,12 @@ impl Batch {
         Args::new(&source[request.base as usize..], &self.queue.spans[first..first + count])
     }
 
+    /// Where what comes behind a request of a group begins in the group's bytes.
+    pub fn begin_behind(&self, group: &Group, index: usize) -> usize {
+        let next = self.queue.requests[index + 1..group.requests.1 as usize].first();
+        next.map_or(group.parsed_to, |next| next.raw_base as usize)
+    }
+
     /// Forgets everything carried out; keeps the memory.
     pub fn clear(&mut self) {
         self.queue.requests.clear();

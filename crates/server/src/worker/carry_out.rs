@@ -156,7 +156,6 @@ impl Worker {
         let mut database = self.server.keyspace.open(conn.db);
         let mut way = way_of(conn, self.core.is_attentive());
         let mut rules = conn.user.rules_on_keys();
-        let is_limited = conn.output.is_limited();
         for index in group.requests.0 as usize..group.requests.1 as usize {
             progress.at = index;
             if index >= *prefetched {
@@ -187,9 +186,8 @@ impl Worker {
                     &args,
                     request.hash,
                 ) {
-                    Outcome::Done if !is_limited => continue,
-                    Outcome::Done if conn.output.is_over() => return,
-                    Outcome::Done => continue,
+                    Outcome::Done if !conn.output.is_over() => continue,
+                    Outcome::Done => return,
                     Outcome::Unfound => {}
                     // Whoever waits for a busy script is told so.
                     Outcome::Later if self.server.busy.load(Relaxed) != 0 => {}
@@ -207,8 +205,7 @@ impl Worker {
                 return;
             }
             if conn.parked.is_some() {
-                let next = batch.queue.requests[index + 1..group.requests.1 as usize].first();
-                progress.left_from = Some(next.map_or(group.parsed_to, |next| next.raw_base as usize));
+                progress.left_from = Some(batch.begin_behind(group, index));
                 return;
             }
             database = self.server.keyspace.open(conn.db);
