@@ -191,7 +191,7 @@ pub(crate) fn text(kind: &Kind, text: &[u8]) -> Result<(), Reason> {
 }
 
 /// Bytes that the name of a node is not made of, since the file with the state of a cluster gives them a meaning.
-const NODE_NAME_REFUSED: &[u8] = b"!#$%&()*+.:;<>?@[]^{|}~";
+const NODE_NAME_REFUSED: &[u8] = b"!#$%&()*+:;<>?@[]^{|}~";
 
 /// Names of locales that compare strings by their bytes; with an empty name the environment's is asked for.
 const LOCALES: &[&str] = &["", "C", "POSIX", "C.UTF-8", "C.utf8"];
@@ -216,7 +216,7 @@ const TITLE_VARIABLES: &[(&[u8], bool)] = &[
     (b"port", true),
     (b"tls-port", true),
     (b"unixsocket", false),
-    (b"config-file", false),
+    (b"config-file", true),
 ];
 
 /// Whether a template has known variables only, closes its braces, and makes a title that is not empty.

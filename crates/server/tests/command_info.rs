@@ -8,7 +8,13 @@ use larder_testkit::{Client, Redis82, Server};
 use std::path::Path;
 
 /// Commands of versions of Redis and Valkey beyond 8.2.
-const NEWER: [&str; 11] = [
+const NEWER: [&str; 17] = [
+    "clusterscan",
+    "cluster|cancelslotmigrations",
+    "cluster|flushslot",
+    "cluster|getslotmigrations",
+    "cluster|migrateslots",
+    "cluster|syncslots",
     "commandlog",
     "commandlog|get",
     "commandlog|help",

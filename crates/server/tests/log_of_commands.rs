@@ -22,7 +22,7 @@ const DATA: &[&str] = &[
     "ZADD scores 1.5 a -inf b inf c 3 d 0.1 e 1e300 f -0.0000001 g",
     "HSET hash f 1 g \"x y\"",
     "HSET ending f 1 g 2 h 3",
-    "HPEXPIREAT ending 99999999999999 FIELDS 2 f h",
+    "HPEXPIREAT ending 9999999999999 FIELDS 2 f h",
     "PEXPIREAT ending 88888888888888",
     "PFADD loglog a b c",
     "XADD stream 1-1 f v g w",
