@@ -250,7 +250,7 @@ pub struct Check {
 
 impl Check {
     /// One worker is through; the last one answers the client.
-    pub fn is_done_by_one(&self, server: &Server) {
+    pub fn one_has_looked(&self, server: &Server) {
         if self.left.fetch_sub(1, Relaxed) == 1 {
             self.asker.answer(server, b"+OK\r\n");
         }

@@ -149,14 +149,14 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
             host.reply().ok();
         }
         (b"stringmatch-len", 4) => match_long(host, args)?,
-        (word, 3) if is_switched(host.server(), word, leading_integer(args.get(2))) => host.reply().ok(),
+        (word, 3) if switch(host.server(), word, leading_integer(args.get(2))) => host.reply().ok(),
         _ => return Err(misused("DEBUG", args.get(1))),
     }
     Ok(())
 }
 
 /// Sets what goes by a number. False where nothing has this name.
-fn is_switched(server: &Server, word: &[u8], number: i64) -> bool {
+fn switch(server: &Server, word: &[u8], number: i64) -> bool {
     match word {
         b"aof-flush-sleep" => {
             server.journal.sleep_micros.store(u64::try_from(number).unwrap_or(0), Relaxed);

@@ -39,7 +39,7 @@ impl Core {
 
     /// Keeps a command for EXEC. The caller answers that it is queued.
     pub fn keep_for_exec(&mut self, conn: &mut Connection, row: &'static Row, args: &Args<'_>, hash: u64) {
-        let may_write = self.is_script_that_writes(row, args);
+        let may_write = row.run_on_key.is_none() && self.is_script_that_writes(row, args);
         let Some(transaction) = &mut conn.transaction else { return };
         transaction.may_write |= may_write;
         // What will not be carried out is not kept.

@@ -55,7 +55,7 @@ impl Worker {
             Message::CheckSubscribers(user, check) => {
                 self.check_subscribers(&user);
                 if let Some(check) = check {
-                    check.is_done_by_one(self.server);
+                    check.one_has_looked(self.server);
                 }
             }
             Message::Answer(answer) => self.answer_parked(&answer),

@@ -5,6 +5,13 @@ use crate::registry::HostCommand;
 use larder_commands::Spec;
 use larder_commands::spec::{Acl, Arg, Flags};
 
+/// Hash slots, one by one.
+const SOME_SLOTS: &[Arg] = &[Arg::integer("slot").multiple()];
+
+/// Hash slots, from one to another.
+const RANGES: &[Arg] =
+    &[Arg::block("range", &[Arg::integer("start-slot"), Arg::integer("end-slot")]).multiple()];
+
 /// `CLUSTER ADDSLOTS`
 pub static ADDSLOTS: HostCommand = refused(Spec {
     name: "addslots",
@@ -13,7 +20,7 @@ pub static ADDSLOTS: HostCommand = refused(Spec {
     complexity: "O(N) for N slots",
     arity: -3,
     flags: CHANGES,
-    args: &[Arg::integer("slot").multiple()],
+    args: SOME_SLOTS,
     ..OF_CLUSTER
 });
 
@@ -25,7 +32,7 @@ pub static ADDSLOTSRANGE: HostCommand = refused(Spec {
     complexity: "O(N) for N slots",
     arity: -4,
     flags: CHANGES,
-    args: &[Arg::block("range", &[Arg::integer("start-slot"), Arg::integer("end-slot")]).multiple()],
+    args: RANGES,
     ..OF_CLUSTER
 });
 
@@ -59,7 +66,7 @@ pub static DELSLOTS: HostCommand = refused(Spec {
     complexity: "O(N) for N slots",
     arity: -3,
     flags: CHANGES,
-    args: &[Arg::integer("slot").multiple()],
+    args: SOME_SLOTS,
     ..OF_CLUSTER
 });
 
@@ -71,7 +78,7 @@ pub static DELSLOTSRANGE: HostCommand = refused(Spec {
     complexity: "O(N) for N slots",
     arity: -4,
     flags: CHANGES,
-    args: &[Arg::block("range", &[Arg::integer("start-slot"), Arg::integer("end-slot")]).multiple()],
+    args: RANGES,
     ..OF_CLUSTER
 });
 
