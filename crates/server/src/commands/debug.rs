@@ -294,8 +294,6 @@ fn digest_values(host: &mut Host<'_>, args: &Args<'_>) {
 
 fn object(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let clock = lru::clock_at(host.core.local.now.0);
-    // A key whose time has come is shown as long as it is there.
-    host.core.local.keep_expired = true;
     let text = with_key(host, args.get(2), |item| {
         let item = item?;
         let mut dump = Vec::new();
@@ -310,7 +308,6 @@ fn object(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
             chunks_told(&item)
         ))
     });
-    host.core.local.keep_expired = false;
     host.reply().simple(&text.ok_or(Error::NoSuchKey)?);
     Ok(())
 }
