@@ -304,6 +304,8 @@ impl<B: Send + Sync + 'static> Table<B> {
             }
             // SAFETY: checked above; that the turn goes on is checked before the word is used again.
             let word = unsafe { table.inner.glimpse(hash) };
+            // Its lock is taken soon. Not in the first step: until a window's turn comes another thread may have had it.
+            crate::prefetch_to_write(&raw const table.inner.shards[table.inner.shard_of(hash)]);
             if !word.is_vacant() {
                 let tag = tag_of(hash, table.inner.shard_bits + word.depth());
                 let home = word.home(tag);
