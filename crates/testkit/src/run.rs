@@ -288,7 +288,8 @@ impl Observer {
         let client = Client::connect(address)?;
         let mut observer = Self { address: address.to_owned(), client, restore: Vec::new() };
         observer.client.run("CLIENT NO-TOUCH ON")?;
-        if case.is_scenario() {
+        // Those of the case before may still be there, and would be counted.
+        if case.is_scenario() || case.settings.config.iter().any(|(name, _)| name == "maxclients") {
             wait_to_be_alone(&mut observer.client)?;
         }
         observer.must(&["FLUSHALL"])?;
