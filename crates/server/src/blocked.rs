@@ -60,8 +60,7 @@ impl OnTimeout {
             OnTimeout::Text(text) => text.to_vec(),
             OnTimeout::Unsettled(owner) => format!(":{}\r\n", owner.unsettled()).into_bytes(),
             OnTimeout::Logged(number, journal) => {
-                format!("*2\r\n:{}\r\n:0\r\n", u8::from(journal.is_on() && journal.durable() >= *number))
-                    .into_bytes()
+                format!("*2\r\n:{}\r\n:0\r\n", u8::from(journal.has_on_disk(*number))).into_bytes()
             }
         }
     }

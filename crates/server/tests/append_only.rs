@@ -211,6 +211,53 @@ fn a_log_is_cut_off_at_a_time() {
     assert_eq!(folder.start(&[]).client().run("GET a").unwrap().text(), "1");
 }
 
+/// Ends a server the hard way, and answers what another finds of a key in its files.
+fn found_after_kill(folder: &Folder, server: Server, key: &str) -> String {
+    kill(server);
+    let server = folder.start(&[]);
+    server.client().run(&format!("GET {key}")).unwrap().text()
+}
+
+/// Whether what this client has written is on disk, waited for.
+fn is_on_disk(client: &mut Client) -> bool {
+    client.run("WAITAOF 1 0 20000").unwrap().notation() == ["*2", "  :1", "  :0"]
+}
+
+#[test]
+fn who_waits_for_a_log_that_was_just_turned_on_waits_for_its_base() {
+    let folder = Folder::new("toggle");
+    let server = folder.start(&["--appendonly", "no"]);
+    let mut client = server.client();
+    for round in 0..10 {
+        client.run("CONFIG SET appendonly yes").unwrap();
+        client.run(&format!("SET round {round}")).unwrap();
+        assert!(is_on_disk(&mut client), "round {round}");
+        if round < 9 {
+            client.run("CONFIG SET appendonly no").unwrap();
+        }
+    }
+    drop(client);
+    assert_eq!(found_after_kill(&folder, server, "round"), "9");
+}
+
+#[test]
+fn a_log_that_is_turned_on_while_another_file_is_written_has_a_base_of_its_own() {
+    let folder = Folder::new("under-way");
+    let server = folder.start(&["--appendonly", "no", "--rdb-key-save-delay", "1000"]);
+    let mut client = server.client();
+    client.run("DEBUG POPULATE 1000").unwrap();
+    client.run("BGREWRITEAOF").unwrap();
+    assert!(client.run("INFO persistence").unwrap().text().contains("aof_rewrite_in_progress:1"));
+    client.run("CONFIG SET appendonly yes").unwrap();
+    client.run("CONFIG SET rdb-key-save-delay 0").unwrap();
+    client.run("SET logged 1").unwrap();
+    assert!(is_on_disk(&mut client));
+    client.run("SET logged 2").unwrap();
+    assert!(is_on_disk(&mut client));
+    drop(client);
+    assert_eq!(found_after_kill(&folder, server, "logged"), "2");
+}
+
 #[test]
 fn logging_is_turned_on_and_off() {
     let folder = Folder::new("switch");

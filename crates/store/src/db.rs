@@ -485,7 +485,7 @@ impl<'t> Db<'t> {
             if dead {
                 self.local.insight.removed(key.hash, Removal::Expired, self.local.now);
                 ended(self.local, self.index, key.bytes, removed.boxed);
-                self.local.effects.notify(self.index, key.bytes, Event::NEW);
+                self.local.effects.mention(self.index, key.bytes, Event::NEW);
             } else {
                 discard(self.local, removed.boxed, Removal::Replaced);
             }
@@ -503,7 +503,7 @@ impl<'t> Db<'t> {
         if due != u64::MAX {
             self.table.field_ends.note(self.table.shard_of(key.hash), key.bytes, due);
         }
-        self.local.effects.notify(self.index, key.bytes, Event::NEW);
+        self.local.effects.mention(self.index, key.bytes, Event::NEW);
         false
     }
 

@@ -143,14 +143,21 @@ impl Client {
         }
     }
 
+    /// A line up to its CRLF: redis-server leaves single line feeds of arguments in some errors.
     fn read_line(&mut self) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
-        self.reader.read_until(b'\n', &mut line)?;
-        if line.is_empty() {
-            return Err(ErrorKind::UnexpectedEof.into());
+        loop {
+            if self.reader.read_until(b'\n', &mut line)? == 0 {
+                return Err(if line.is_empty() {
+                    ErrorKind::UnexpectedEof.into()
+                } else {
+                    invalid("a line without CRLF")
+                });
+            }
+            if let Some(text) = line.strip_suffix(b"\r\n") {
+                return Ok(text.to_vec());
+            }
         }
-        let text = line.strip_suffix(b"\r\n").ok_or_else(|| invalid("a line without CRLF"))?;
-        Ok(text.to_vec())
     }
 
     fn read_bytes(&mut self, length: &[u8]) -> io::Result<Vec<u8>> {

@@ -116,7 +116,7 @@ fn waitaof(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     // What the commands before this one in the pipeline changed is the connection's, too.
     host.core.note_logged(host.conn);
     let number = host.conn.logged;
-    let is_durable = journal.is_on() && journal.durable() >= number;
+    let is_durable = journal.has_on_disk(number);
     if host.conn.is_in_exec || (replicas == 0 && (local == 0 || is_durable)) {
         let mut reply = host.reply();
         reply.array(2);

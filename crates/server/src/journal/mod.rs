@@ -145,6 +145,8 @@ pub struct Figures {
     pub is_rewriting: AtomicBool,
     /// A rewrite is to begin when the snapshot at hand is over.
     pub is_scheduled: AtomicBool,
+    /// The rewrite under way was given up, since logging has been turned off.
+    pub is_given_up: AtomicBool,
     /// The last rewrite failed.
     pub has_rewrite_failed: AtomicBool,
     /// Rewrites so far.
@@ -242,6 +244,11 @@ impl Journal {
     /// Up to which number units are on disk.
     pub fn durable(&self) -> u64 {
         self.durable.load(SeqCst)
+    }
+
+    /// Whether units up to a number can be loaded from disk: they are there, and so is the base before them.
+    pub fn has_on_disk(&self, number: u64) -> bool {
+        self.is_on() && !self.figures.has_no_base.load(SeqCst) && self.durable() >= number
     }
 
     /// Has a client that is among the blocked ones answered when units up to a number are on disk.

@@ -10,7 +10,7 @@ use crate::execute::Core;
 use crate::server::{Message, Server, Work};
 use crate::snapshot::{self, Failure, Kind, Refused, Target};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// After so many failures in a row the next try waits.
 const FAILURES_FREE: u64 = 3;
@@ -152,12 +152,19 @@ pub(super) fn note_end(journal: &Journal, result: &Result<(), String>) {
     let now_ms = clock::unix_millis().0;
     let secs = now_ms.saturating_sub(figures.began_ms.load(Relaxed)) / 1000;
     figures.last_secs_and_one.store(i64::try_from(secs).unwrap_or(0) + 1, Relaxed);
-    figures.has_rewrite_failed.store(result.is_err(), Relaxed);
+    let is_given_up = figures.is_given_up.swap(false, Relaxed);
+    figures.has_rewrite_failed.store(result.is_err() && !is_given_up, Relaxed);
     match result {
         Ok(()) => {
             figures.failures_in_a_row.store(0, Relaxed);
-            figures.has_no_base.store(false, Relaxed);
+            // Where logging was turned on after it had begun, this is no base of what is logged.
+            if journal.is_on() {
+                figures.has_no_base.store(false, SeqCst);
+            }
             tracing::info!("Background AOF rewrite finished successfully");
+        }
+        Err(_) if is_given_up => {
+            tracing::info!("Background AOF rewrite was given up: logging was turned off")
         }
         Err(text) => {
             let failures = figures.failures_in_a_row.fetch_add(1, Relaxed) + 1;
@@ -176,7 +183,7 @@ pub(super) fn note_end(journal: &Journal, result: &Result<(), String>) {
 
 /// Begins to log (CONFIG SET appendonly yes): with a base of what there is.
 pub fn turn_on(server: &'static Server) {
-    server.journal.figures.has_no_base.store(true, Relaxed);
+    server.journal.figures.has_no_base.store(true, SeqCst);
     server.journal.figures.not_before_ms.store(0, Relaxed);
     ask_for_rewrite(server, false);
 }
@@ -186,6 +193,8 @@ pub fn turn_off(core: &mut Core) {
     let server = core.server;
     server.journal.figures.has_no_base.store(false, Relaxed);
     server.journal.figures.is_scheduled.store(false, Relaxed);
+    let is_rewriting = server.journal.figures.is_rewriting.load(Relaxed);
+    server.journal.figures.is_given_up.store(is_rewriting, Relaxed);
     if server.snapshots.kind() == Some(Kind::Rewrite) {
         server.keyspace.end_snapshot();
     }

@@ -338,11 +338,10 @@ impl Writer {
         if waiting.is_empty() {
             return;
         }
-        let durable = self.journal.durable();
-        let is_off = self.open.is_none() && self.prepared.is_none();
+        let is_off = self.open.is_none() && self.prepared.is_none() && !self.server.settings().appendonly();
         let reply: &[u8] = if is_off { WAITAOF_OFF } else { b"*2\r\n:1\r\n:0\r\n" };
         waiting.retain(|(number, client)| {
-            let is_over = durable >= *number || is_off;
+            let is_over = self.journal.has_on_disk(*number) || is_off;
             if is_over && let Some(waiter) = self.server.blocked.take_logged(*client) {
                 let answer = Answer::new(*client, waiter.ticket, reply);
                 self.server.mailboxes[waiter.worker].send(Message::Answer(answer));
