@@ -64,6 +64,7 @@ const VALUES_DIFFER: &[(&str, &str)] = &[
     ("port", "as above"),
     ("tls-port", "as above; and a redis-server that was built without TLS crashes"),
     ("repl-backlog-size", "Redis raises less than 16 KiB to it, once it is set"),
+    ("watchdog-period", "Redis raises less than 200 ms to it, once it is set"),
     ("tls-replication", "a redis-server that was built without TLS crashes"),
     ("maxclients", "Redis also asks the limit of open files, which is the server's part here"),
     ("maxmemory-policy", "there are more policies here"),
