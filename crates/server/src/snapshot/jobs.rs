@@ -466,6 +466,8 @@ pub fn give_up(server: &Server, why: &str) -> bool {
     if is_on {
         tracing::info!("a snapshot in the background is given up, since {why}");
         server.keyspace.end_snapshot();
+        // All may have been handed on already, and not be written.
+        server.snapshots.give_up_writing();
     }
     is_on
 }
