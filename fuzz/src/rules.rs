@@ -68,7 +68,7 @@ fn check(one: &Rules, other: &Rules, line: &[u8]) {
         .collect();
     let bytes = words.concat();
     let args = Args::new(&bytes, &spans);
-    assert_eq!(one.check(catalog(), id, &args), other.check(catalog(), id, &args));
+    assert_eq!(one.check(catalog(), id, &args, 0), other.check(catalog(), id, &args, 0));
 }
 
 fn catalog() -> &'static Catalog {

@@ -29,6 +29,7 @@ pub(crate) struct Entry {
     pub is_for_all: bool,
     pub keys: Keys,
     pub channels: Channels,
+    pub databases: Databases,
 }
 
 /// How the keys of a command are found.
@@ -58,6 +59,25 @@ pub(crate) enum Channels {
     Patterns,
 }
 
+/// The databases that a command needs a permission for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Databases {
+    /// None.
+    None,
+    /// The one in use.
+    Current,
+    /// Every one.
+    All,
+    /// That of the first word.
+    Selected,
+    /// Those of the first two words.
+    Swapped,
+    /// The one in use, and that of the second word.
+    Moved,
+    /// The one in use, and one behind the word DB.
+    Copied,
+}
+
 impl Catalog {
     /// Adds the next command: its number is how many there were. A subcommand comes behind its container and bears the
     /// container's number.
@@ -76,6 +96,7 @@ impl Catalog {
         self.entries.push(Entry {
             keys: keys_of(&name, spec),
             channels: channels_of(&name, spec),
+            databases: databases_of(&name, spec),
             name,
             spec,
             categories: spec.categories(),
@@ -162,6 +183,20 @@ fn keys_of(name: &str, spec: &Spec) -> Keys {
             _ => Keys::Named,
         },
         _ => Keys::Named,
+    }
+}
+
+fn databases_of(name: &str, spec: &Spec) -> Databases {
+    let has_keys = !spec.keys.iter().all(|keys| keys.flags.has(KeyFlags::NOT_KEY));
+    let is_on_data = spec.flags.has(Flags::WRITE) || spec.flags.has(Flags::READONLY);
+    match name {
+        "flushall" => Databases::All,
+        "select" => Databases::Selected,
+        "swapdb" => Databases::Swapped,
+        "move" => Databases::Moved,
+        "copy" => Databases::Copied,
+        _ if has_keys || is_on_data || spec.acl.has(Acl::KEYSPACE) => Databases::Current,
+        _ => Databases::None,
     }
 }
 

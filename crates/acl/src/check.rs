@@ -5,6 +5,8 @@ use crate::catalog::Catalog;
 /// What is denied. Later ones are nearer to being allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Denied {
+    /// The database that this word names; the one in use for 0.
+    Database(usize),
     /// The command.
     Command,
     /// The key at this word.
@@ -18,13 +20,14 @@ impl Denied {
     pub fn word(self) -> usize {
         match self {
             Denied::Command => 0,
-            Denied::Key(index) | Denied::Channel(index) => index,
+            Denied::Database(index) | Denied::Key(index) | Denied::Channel(index) => index,
         }
     }
 
     /// What EXEC says of a command that was allowed when it was queued.
     pub fn reason(self) -> &'static str {
         match self {
+            Denied::Database(_) => "no permission",
             Denied::Command => "no permission to execute the command or subcommand",
             Denied::Key(_) => "no permission to touch the specified keys",
             Denied::Channel(_) => "no permission to access one of the channels used as arguments",
@@ -41,6 +44,10 @@ pub fn error_text(catalog: &Catalog, user: &[u8], id: usize, denied: Denied, wor
         (Denied::Command, _) => {
             [b"User ", user, b" has no permissions to run the '", catalog.name(id).as_bytes(), b"' command"]
                 .concat()
+        }
+        (Denied::Database(_), None) => b"No permissions to access database".to_vec(),
+        (Denied::Database(_), Some(word)) => {
+            [b"User ", user, b" has no permissions to access database ", word].concat()
         }
         (Denied::Key(_), None) => b"No permissions to access a key".to_vec(),
         (Denied::Channel(_), None) => b"No permissions to access a channel".to_vec(),

@@ -18,6 +18,8 @@ pub enum Reason {
     Auth,
     /// A channel.
     Channel,
+    /// A database.
+    Database,
 }
 
 impl Reason {
@@ -28,6 +30,7 @@ impl Reason {
             Reason::Key => "key",
             Reason::Auth => "auth",
             Reason::Channel => "channel",
+            Reason::Database => "database",
         }
     }
 }

@@ -27,6 +27,8 @@ pub enum RuleError {
     AfterAllKeys,
     /// All channels are allowed already.
     AfterAllChannels,
+    /// No database has this number.
+    BadDatabase,
 }
 
 impl RuleError {
@@ -36,6 +38,7 @@ impl RuleError {
             RuleError::Syntax => "Syntax error",
             RuleError::Unknown => "Unknown command or category name in ACL",
             RuleError::NoSuchPassword => "The password you are trying to remove from the user does not exist",
+            RuleError::BadDatabase => "The provided database ID is out of range",
             RuleError::BadHash => {
                 "The password hash must be exactly 64 characters and contain only lowercase hexadecimal characters"
             }
@@ -168,16 +171,16 @@ impl Rules {
         self.selectors().any(Selector::is_free)
     }
 
-    /// Whether a command line is allowed. `id` is the command's number, of the subcommand where there is one.
+    /// Whether a command line is allowed in a database. `id` is the command's number, of the subcommand where there is one.
     ///
     /// # Errors
     /// What of it is not; of several lists that which came nearest to allowing it has the word.
-    pub fn check(&self, catalog: &Catalog, id: usize, args: &Args<'_>) -> Result<(), Denied> {
+    pub fn check(&self, catalog: &Catalog, id: usize, args: &Args<'_>, db: u32) -> Result<(), Denied> {
         let Some(entry) = catalog.entry(id) else { return Err(Denied::Command) };
         let mut keys = FoundKeys::default();
-        let mut worst = Denied::Command;
+        let mut worst = Denied::Database(0);
         for selector in self.selectors() {
-            match selector.check((id, entry), args, &mut keys) {
+            match selector.check((id, entry), args, db, &mut keys) {
                 Ok(()) => return Ok(()),
                 Err(denied) => worst = worst.max(denied),
             }
@@ -186,11 +189,11 @@ impl Rules {
     }
 
     /// Whether a command line is allowed by a list that lets any key be read: for keys that are known only while it runs.
-    pub fn check_reading_all(&self, catalog: &Catalog, id: usize, args: &Args<'_>) -> bool {
+    pub fn check_reading_all(&self, catalog: &Catalog, id: usize, args: &Args<'_>, db: u32) -> bool {
         let Some(entry) = catalog.entry(id) else { return false };
         let mut keys = FoundKeys::default();
-        self.selectors()
-            .any(|selector| selector.reads_all_keys() && selector.check((id, entry), args, &mut keys).is_ok())
+        let mut selectors = self.selectors().filter(|selector| selector.reads_all_keys());
+        selectors.any(|selector| selector.check((id, entry), args, db, &mut keys).is_ok())
     }
 
     /// Whether a key may be used as `flags` of a key specification say.
@@ -215,6 +218,11 @@ impl Rules {
         before.selectors().any(|selector| {
             selector.channels().is_none_or(|had| had.iter().any(|channel| !now.contains(&channel)))
         })
+    }
+
+    /// Whether some databases are out of bounds for a list.
+    pub fn limits_databases(&self) -> bool {
+        self.selectors().any(|selector| !selector.has_all_databases())
     }
 
     /// The lists, the first first.

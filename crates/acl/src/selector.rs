@@ -1,16 +1,16 @@
-//! One list of rules of a user: which commands, which keys, which channels.
+//! One list of rules of a user: which commands, which keys, which channels, which databases.
 //!
 //! Invariant: `allowed` is what `rules` say, worked out when they were given; a command is checked by one bit. `rules` are
 //! kept in the order in which they were given, without those that later ones undo, to be shown again.
 
-use crate::catalog::{Catalog, Channels, Entry, Keys, category};
+use crate::catalog::{Catalog, Channels, Databases, Entry, Keys, category};
 use crate::check::Denied;
 use crate::rules::RuleError;
 use crate::words::{has_spaces, up_to_zero};
 use larder_commands::command_info::keys_named;
 use larder_commands::spec::KeyFlags;
 use larder_commands::{Args, KeyAt};
-use larder_values::glob;
+use larder_values::{glob, number};
 use smallvec::SmallVec;
 
 /// A list of rules.
@@ -28,6 +28,8 @@ pub struct Selector {
     first_words: Vec<(usize, Vec<u8>)>,
     patterns: Vec<KeyPattern>,
     channels: Vec<Vec<u8>>,
+    /// In ascending order; all where there is none.
+    databases: Option<Vec<u32>>,
     /// Whether they allow, and the command or category.
     rules: Vec<(bool, Vec<u8>)>,
 }
@@ -88,15 +90,65 @@ fn stores(args: &Args<'_>) -> impl Iterator<Item = KeyAt> {
     (5..args.len()).filter(is_named).map(move |index| KeyAt { index: index as u32, flags })
 }
 
+/// The numbers of databases behind `db=`, in ascending order.
+fn parse_databases(numbers: &[u8]) -> Result<Vec<u32>, RuleError> {
+    let parse = |digits: &[u8]| {
+        let (is_negative, digits) = match digits {
+            [b'-', digits @ ..] => (true, digits),
+            [b'+', digits @ ..] => (false, digits),
+            digits => (false, digits),
+        };
+        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+            return Err(RuleError::Syntax);
+        }
+        let significant = digits.iter().position(|digit| *digit != b'0').unwrap_or(digits.len() - 1);
+        let number = number::parse_i64(&digits[significant..]).and_then(|number| i32::try_from(number).ok());
+        let number = number.filter(|number| !is_negative || *number == 0).ok_or(RuleError::BadDatabase)?;
+        Ok(number.unsigned_abs())
+    };
+    let mut numbers: Vec<u32> = numbers.split(|byte| *byte == b',').map(parse).collect::<Result<_, _>>()?;
+    numbers.sort_unstable();
+    numbers.dedup();
+    Ok(numbers)
+}
+
+/// Which word names a database that a command line needs and that is not among those allowed; 0 for the one in use. What is no
+/// number the command itself refuses.
+fn denied_database(allowed: &[u32], needed: Databases, args: &Args<'_>, db: u32) -> Option<usize> {
+    let is_denied = |db: u32| allowed.binary_search(&db).is_err();
+    let names_denied = |index: &usize| {
+        let db = args.try_get(*index).and_then(number::parse_i64);
+        db.and_then(|db| u32::try_from(db).ok()).is_some_and(is_denied)
+    };
+    let in_use = is_denied(db).then_some(0);
+    match needed {
+        Databases::None => None,
+        Databases::Current => in_use,
+        // There is no end of databases.
+        Databases::All => Some(0),
+        Databases::Selected => Some(1).filter(names_denied),
+        Databases::Swapped => Some(1).filter(names_denied).or(Some(2).filter(names_denied)),
+        Databases::Moved => in_use.or(Some(2).filter(names_denied)),
+        Databases::Copied => in_use.or_else(|| {
+            (3..args.len()).filter(|index| args.is(*index, b"db")).map(|index| index + 1).find(names_denied)
+        }),
+    }
+}
+
 impl Selector {
     /// One that allows nothing, but all channels where `acl-pubsub-default` says so.
     pub(crate) fn new(all_channels: bool) -> Selector {
         Selector { all_channels, ..Selector::default() }
     }
 
-    /// Whether it allows everything on keys: all commands, all keys.
+    /// Whether it allows everything on keys: all commands, all keys, in all databases.
     pub(crate) fn is_free_on_keys(&self) -> bool {
-        self.all_commands && self.all_keys
+        self.all_commands && self.all_keys && self.has_all_databases()
+    }
+
+    /// Whether no database is out of bounds.
+    pub fn has_all_databases(&self) -> bool {
+        self.databases.is_none()
     }
 
     /// Whether it allows everything.
@@ -112,6 +164,8 @@ impl Selector {
             b"resetkeys" => (self.all_keys, self.patterns) = (false, Vec::new()),
             b"allchannels" | b"&*" => (self.all_channels, self.channels) = (true, Vec::new()),
             b"resetchannels" => (self.all_channels, self.channels) = (false, Vec::new()),
+            b"alldbs" => self.databases = None,
+            b"resetdbs" => self.databases = Some(Vec::new()),
             b"allcommands" | b"+@all" => self.set_all(catalog, true),
             b"nocommands" | b"-@all" => self.set_all(catalog, false),
             _ => match (rule.first(), word.get(1..).unwrap_or_default()) {
@@ -122,7 +176,12 @@ impl Selector {
                 }
                 (Some(b'+'), name) => self.allow(catalog, name)?,
                 (Some(b'-'), name) => self.forbid(catalog, name)?,
-                _ => return Err(RuleError::Syntax),
+                _ => match word.split_at_checked(3) {
+                    Some((name, numbers)) if name.eq_ignore_ascii_case(b"db=") => {
+                        self.databases = Some(parse_databases(numbers)?);
+                    }
+                    _ => return Err(RuleError::Syntax),
+                },
             },
         }
         Ok(())
@@ -254,13 +313,19 @@ impl Selector {
         self.rules.push((allow, name));
     }
 
-    /// Whether a command line is allowed.
+    /// Whether a command line is allowed in a database.
     pub(crate) fn check(
         &self,
         (id, entry): (usize, &Entry),
         args: &Args<'_>,
+        db: u32,
         keys: &mut FoundKeys,
     ) -> Result<(), Denied> {
+        if let Some(allowed) = &self.databases
+            && let Some(index) = denied_database(allowed, entry.databases, args, db)
+        {
+            return Err(Denied::Database(index));
+        }
         if !self.all_commands && !entry.is_for_all && !self.allows_command(id, entry, args) {
             return Err(Denied::Command);
         }
@@ -376,6 +441,18 @@ impl Selector {
         self.channels.iter().map(|known| [b"&", known.as_slice()].concat()).collect::<Vec<_>>().join(&b' ')
     }
 
+    /// The rules about databases, as ACL GETUSER shows them.
+    pub fn databases_text(&self) -> Vec<u8> {
+        match self.databases.as_deref() {
+            None => b"alldbs".to_vec(),
+            Some([]) => b"resetdbs".to_vec(),
+            Some(numbers) => {
+                let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+                format!("db={}", numbers.join(",")).into_bytes()
+            }
+        }
+    }
+
     /// All rules, as ACL LIST shows them.
     pub(crate) fn describe(&self, out: &mut Vec<u8>) {
         if self.all_keys || !self.patterns.is_empty() {
@@ -387,6 +464,10 @@ impl Selector {
         }
         if self.all_channels || !self.channels.is_empty() {
             out.extend_from_slice(&self.channels_text());
+            out.push(b' ');
+        }
+        if !self.has_all_databases() {
+            out.extend_from_slice(&self.databases_text());
             out.push(b' ');
         }
         out.extend_from_slice(&self.commands_text());

@@ -71,23 +71,23 @@ impl User {
         self.state.load(Ordering::Relaxed) & GONE != 0
     }
 
-    /// Whether it may run a command line; see [`Rules::check`]. A user that was removed may run nothing.
+    /// Whether it may run a command line in a database; see [`Rules::check`]. A user that was removed may run nothing.
     ///
     /// # Errors
     /// What of it is denied.
-    pub fn check(&self, catalog: &Catalog, id: usize, args: &Args<'_>) -> Result<(), Denied> {
+    pub fn check(&self, catalog: &Catalog, id: usize, args: &Args<'_>, db: u32) -> Result<(), Denied> {
         if self.is_free() {
             return Ok(());
         }
         if self.is_gone() {
             return Err(Denied::Command);
         }
-        self.rules.load().check(catalog, id, args)
+        self.rules.load().check(catalog, id, args, db)
     }
 
     /// Whether it may run a command line that reads keys known only while it runs; see [`Rules::check_reading_all`].
-    pub fn reads_all_keys(&self, catalog: &Catalog, id: usize, args: &Args<'_>) -> bool {
-        self.is_free() || (!self.is_gone() && self.rules.load().check_reading_all(catalog, id, args))
+    pub fn reads_all_keys(&self, catalog: &Catalog, id: usize, args: &Args<'_>, db: u32) -> bool {
+        self.is_free() || (!self.is_gone() && self.rules.load().check_reading_all(catalog, id, args, db))
     }
 
     /// Who holds the register's lock changes rules.

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use larder_acl::{Catalog, Denied, Rules, User, Users};
+use larder_acl::{Catalog, Denied, RuleError, Rules, User, Users};
 use larder_commands::spec::{Acl, Flags, KeyFlags};
 use larder_commands::{Args, Command, Spec};
 use larder_resp::Span;
@@ -10,7 +10,11 @@ use larder_values::glob;
 use proptest::prelude::*;
 use std::sync::OnceLock;
 
-/// The commands on data.
+/// Commands on connections that the rules about databases speak of, or not.
+static CONNECTIONS: [Spec; 2] =
+    [Spec { name: "select", ..Spec::EMPTY }, Spec { name: "ping", ..Spec::EMPTY }];
+
+/// The commands on data, and those.
 fn catalog() -> &'static Catalog {
     static CATALOG: OnceLock<Catalog> = OnceLock::new();
     CATALOG.get_or_init(|| {
@@ -19,6 +23,7 @@ fn catalog() -> &'static Catalog {
             let id = catalog.add(spec, None);
             subcommands.iter().for_each(|sub| _ = catalog.add(&sub.spec, Some(id)));
         }
+        CONNECTIONS.iter().for_each(|spec| _ = catalog.add(spec, None));
         catalog
     })
 }
@@ -35,7 +40,7 @@ fn words(line: &str) -> (Vec<u8>, Vec<Span>) {
 fn ask(rules: &Rules, line: &str) -> Result<(), Denied> {
     let (bytes, spans) = words(line);
     let id = catalog().find_line(line.split(' ').map(str::as_bytes)).unwrap();
-    rules.check(catalog(), id, &Args::new(&bytes, &spans))
+    rules.check(catalog(), id, &Args::new(&bytes, &spans), 0)
 }
 
 fn user(rules: &[&str]) -> Rules {
@@ -242,7 +247,7 @@ fn a_user_keeps_its_identity_while_its_rules_change() {
     assert_eq!((replaced.changed.len(), replaced.gone.len()), (1, 1));
     assert!(ann.is_gone() && users.get(b"ann").is_none());
     let (bytes, spans) = words("ping");
-    assert!(User::check(&ann, catalog(), 0, &Args::new(&bytes, &spans)).is_err());
+    assert!(User::check(&ann, catalog(), 0, &Args::new(&bytes, &spans), 0).is_err());
 }
 
 #[test]
@@ -255,4 +260,59 @@ fn who_is_off_does_not_log_in() {
     assert!(users.log_in(b"ann", b"anything").is_some());
     users.set(b"default", &rules(&["off"]), false).unwrap();
     assert!(!users.is_open() && users.log_in(b"default", b"").is_none());
+}
+
+#[test]
+fn databases_are_allowed_by_their_numbers() {
+    let rules = user(&["+@all", "allkeys", "allchannels", "db=2,0,002"]);
+    for line in
+        ["get k", "select 0", "select 2", "select x", "swapdb 0 2", "move k 2", "copy a b db 2", "ping"]
+    {
+        assert_eq!(ask(&rules, line), Ok(()), "{line}");
+    }
+    for (line, word) in [
+        ("select 1", 1),
+        ("swapdb 0 1", 2),
+        ("swapdb 1 0", 1),
+        ("move k 1", 2),
+        ("copy a b replace db 1", 5),
+        ("copy a b db 2 db 1", 6),
+        ("flushall", 0),
+    ] {
+        assert_eq!(ask(&rules, line), Err(Denied::Database(word)), "{line}");
+    }
+    assert!(!rules.is_free() && !rules.is_free_on_keys());
+    assert_eq!(rules.describe(), b"off sanitize-payload ~* &* db=0,2 +@all");
+
+    let rules = user(&["+@all", "allkeys", "allchannels", "resetdbs"]);
+    for line in ["get k", "keys x", "scan 0", "dbsize", "randomkey", "flushdb", "flushall", "move k 0"] {
+        assert_eq!(ask(&rules, line), Err(Denied::Database(0)), "{line}");
+    }
+    assert_eq!(ask(&rules, "ping"), Ok(()));
+    let rules = user(&["+@all", "allkeys", "allchannels", "resetdbs", "ALLDBS"]);
+    assert!(rules.is_free());
+}
+
+#[test]
+fn a_rule_about_databases_has_their_numbers() {
+    for (rule, error) in [
+        ("db=", RuleError::Syntax),
+        ("db=1,", RuleError::Syntax),
+        ("db=x", RuleError::Syntax),
+        ("db=1,,2", RuleError::Syntax),
+        ("db", RuleError::Syntax),
+        ("db=-1", RuleError::BadDatabase),
+        ("db=2147483648", RuleError::BadDatabase),
+        ("db=99999999999999999999", RuleError::BadDatabase),
+    ] {
+        assert_eq!(Rules::new(false).apply(catalog(), rule.as_bytes(), false), Err(error), "{rule}");
+    }
+}
+
+#[test]
+fn of_several_lists_that_of_the_database_has_the_last_word() {
+    let rules = user(&["+@all", "allkeys", "resetdbs", "(+get ~k db=0)"]);
+    assert_eq!(ask(&rules, "get k"), Ok(()));
+    assert_eq!(ask(&rules, "get x"), Err(Denied::Key(1)));
+    assert_eq!(ask(&rules, "set k v"), Err(Denied::Command));
 }

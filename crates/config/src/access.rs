@@ -92,7 +92,8 @@ impl Settings {
         let mut found: Vec<(&'a [u8], Vec<u8>)> = Vec::new();
         for &pattern in patterns {
             let is_pattern = pattern.iter().any(|byte| matches!(byte, b'*' | b'?' | b'['));
-            for spec in OPTIONS {
+            let is_shown = |spec: &&OptionSpec| !(is_pattern && spec.flags.has(Flags::HIDDEN));
+            for spec in OPTIONS.iter().filter(is_shown) {
                 for known in spec.names() {
                     let asked: &'a [u8] = if is_pattern { known.as_bytes() } else { pattern };
                     let is_wanted = if is_pattern {
@@ -243,7 +244,10 @@ mod tests {
             pairs(&[("replica-priority", "100"), ("slave-priority", "100")])
         );
         assert_eq!(get(&settings, &["nope", ""]), pairs(&[]));
-        assert_eq!(get(&settings, &["*"]).len(), OPTIONS.iter().flat_map(OptionSpec::names).count());
+        let shown = OPTIONS.iter().filter(|spec| !spec.flags.has(Flags::HIDDEN));
+        assert_eq!(get(&settings, &["*"]).len(), shown.flat_map(OptionSpec::names).count());
+        // Hidden from patterns, not from who knows them.
+        assert_eq!(get(&settings, &["key-load*", "Key-Load-Delay"]), pairs(&[("Key-Load-Delay", "0")]));
     }
 
     #[test]

@@ -37,6 +37,8 @@ impl Flags {
     pub const PROTECTED: Flags = Flags(1 << 1);
     /// Its value must not be logged.
     pub const SENSITIVE: Flags = Flags(1 << 2);
+    /// Answered where it is asked for by its whole name, and left out where a pattern fits it.
+    pub const HIDDEN: Flags = Flags(1 << 4);
     /// May stand on several lines of a file, which add up.
     pub const MULTI: Flags = Flags(1 << 3);
 
@@ -383,6 +385,8 @@ options! {
 
         General "threads" / "io-threads" threads: u32, int(0, 128), "0", [IMMUTABLE]
             "Worker threads, each with its own connections, all of them running commands; 0 is one for each core the cgroup grants. io-threads is another name for it.";
+        General "availability-zone" availability_zone: Text, Kind::Text, "", []
+            "Where this server stands, for clients that prefer a near one: HELLO and INFO tell it.";
         General "databases" databases: u32, int(1, I32_MAX), "16", [IMMUTABLE]
             "How many databases SELECT can choose from.";
         General "hash-function" hash_function: HashFunction, HashFunction::KIND, "keyed", [IMMUTABLE]
@@ -576,7 +580,7 @@ options! {
             "Begin a rewritten append-only log with a snapshot; with the commands that make the data if not.";
         General "hide-user-data-from-log" hide_user_data_from_log: bool, Kind::Bool, "no", []
             "Leave keys, and what clients have sent, out of the log.";
-        Persistence "rdb-key-save-delay" rdb_key_save_delay: i32, int(i32::MIN as i64, I32_MAX), "0" "microseconds", []
+        Persistence "rdb-key-save-delay" rdb_key_save_delay: i32, int(i32::MIN as i64, I32_MAX), "0" "microseconds", [HIDDEN]
             "Wait so long for each key of a snapshot that is written, for tests; where negative, a microsecond for so many keys.";
         Features "notify-keyspace-events" notify_keyspace_events: KeyspaceEvents, Kind::KeyspaceEvents, "", []
             "Classes of events to publish: K and E choose the channels, g$lshzxetdmnoc the classes, A all but m, n, o and c.";
@@ -588,6 +592,8 @@ options! {
             "The server's certificate and those between it and its authority, in PEM. Read again whenever it is set.";
         Tls "tls-key-file" tls_key_file: Text, Kind::Text, "", []
             "The certificate's key, in PEM.";
+        Tls "tls-key-file-pass" tls_key_file_pass: Text, Kind::Text, "", [SENSITIVE]
+            "Password of the key, where its file is encrypted.";
         Tls "tls-ca-cert-file" tls_ca_cert_file: Text, Kind::Text, "", []
             "Certificates of the authorities that sign those of clients.";
         Tls "tls-ca-cert-dir" tls_ca_cert_dir: Text, Kind::Text, "", []
@@ -631,7 +637,7 @@ options! {
             "Keep what the eviction policy knows of keys in snapshots, and take it up again when one is loaded (docs/PERSISTENCE.md).";
         Persistence "load-serving" load_serving: Choice, choice(&["no", "hot-first"]), "no", []
             "With hot-first: write the hot keys of a snapshot first, and serve them at a start while the rest is loaded (docs/PERSISTENCE.md).";
-        Persistence "key-load-delay" key_load_delay: i32, int(i32::MIN as i64, I32_MAX), "0" "microseconds", []
+        Persistence "key-load-delay" key_load_delay: i32, int(i32::MIN as i64, I32_MAX), "0" "microseconds", [HIDDEN]
             "Wait so long for each key of a snapshot that is loaded, for tests; where negative, a microsecond for so many keys.";
         Persistence "load-skip-modules" load_skip_modules: bool, Kind::Bool, "no", []
             "Leave data of modules out of what is loaded, rather than refuse the file.";
@@ -664,6 +670,30 @@ options! {
         General "locale-collate" locale_collate: Text, Kind::Locale, "", []
             "Locale by which strings are compared."
             because "strings are compared by their bytes, as in the locale C";
+        General "extended-redis-compatibility" extended_redis_compatibility: bool, Kind::Bool, "no", []
+            "Have a Valkey call itself Redis."
+            because "clients are told that this is Redis in any case";
+        General "prefetch-batch-max-size" prefetch_batch_max_size: u32, int(0, 128), "16" "commands", [HIDDEN]
+            "Commands whose keys are fetched from memory together."
+            because "how many they are follows from the processor's caches";
+        General "use-exit-on-panic" use_exit_on_panic: bool, Kind::Bool, "no", [HIDDEN]
+            "End by exit and not by abort where something is wrong, for tests."
+            because "a command that fails ends its own connection only";
+        General "watchdog-period" watchdog_period: u32, int(0, I32_MAX), "0" "milliseconds", [HIDDEN]
+            "Log where the server is when a turn takes so long, for tests."
+            because "long turns are told by LATENCY and the admin page";
+        Memory "lazyexpire-nested-arbitrary-keys" lazyexpire_nested_arbitrary_keys: bool, Kind::Bool, "yes", [HIDDEN]
+            "Remove a key that is over also where a transaction or script comes upon it without having named it."
+            because "what is over is removed wherever it is met";
+        Memory "active-defrag-cycle-us" active_defrag_cycle_us: u32, int(0, 100_000), "500" "microseconds", []
+            "How long one step of defragmentation takes."
+            because "the steps of each worker are timed by active-defrag-cycle-min and -max alone";
+        Persistence "aof-disable-auto-gc" aof_disable_auto_gc: bool, Kind::Bool, "no", [HIDDEN]
+            "Leave parts of the log that are not needed any more, for tests."
+            because "they are removed in any case";
+        Persistence "loading-process-events-interval-bytes" loading_process_events_interval_bytes: u32, int(1024, I32_MAX), "524288" "bytes", [HIDDEN]
+            "How much is loaded between two looks at connections."
+            because "workers look at connections all the time while others load";
         Security "enable-module-command" enable_module_command: Choice, choice(&["no", "yes", "local"]), "no", [IMMUTABLE]
             "Who may use MODULE."
             because "modules are not loaded, whoever asks";
@@ -679,9 +709,9 @@ options! {
         Persistence "rdb-del-sync-files" rdb_del_sync_files: bool, Kind::Bool, "no", []
             "Remove snapshots that only served replication."
             because "there are no replicas yet";
-        Replication "masterauth" masterauth: Text, Kind::Text, "", [SENSITIVE]
+        Replication "masterauth" / "primaryauth" masterauth: Text, Kind::Text, "", [SENSITIVE]
             "Password for the primary.";
-        Replication "masteruser" masteruser: Text, Kind::Text, "", []
+        Replication "masteruser" / "primaryuser" masteruser: Text, Kind::Text, "", []
             "User for the primary.";
         Replication "replica-read-only" / "slave-read-only" replica_read_only: bool, Kind::Bool, "yes", []
             "Refuse writes by clients on a replica.";
@@ -721,6 +751,12 @@ options! {
             "Do not wait longer when so many are there.";
         Replication "repl-diskless-load" repl_diskless_load: Choice, choice(&["disabled", "on-empty-db", "swapdb"]), "disabled", []
             "How a replica takes in a full copy.";
+        Replication "repl-rdb-channel" repl_rdb_channel: bool, Kind::Bool, "yes", [HIDDEN]
+            "Send a full copy on a connection of its own.";
+        Replication "dual-channel-replication-enabled" dual_channel_replication_enabled: bool, Kind::Bool, "no", []
+            "The same, as Valkey calls it.";
+        Replication "repl-mptcp" repl_mptcp: bool, Kind::Bool, "no", [IMMUTABLE]
+            "Reach the primary over several paths.";
         Tls "tls-client-cert-file" tls_client_cert_file: Text, Kind::Text, "", []
             "Certificate for outgoing connections."
             because "there are no replicas yet";
@@ -794,6 +830,28 @@ options! {
             "Commands checked for use in a cluster.";
         Cluster "cluster-slot-stats-enabled" cluster_slot_stats_enabled: bool, Kind::Bool, "no", []
             "Count the use of each slot.";
+        Cluster "cluster-ping-interval" cluster_ping_interval: u64, ENTRIES_SIGNED, "0" "milliseconds", [HIDDEN]
+            "How often a node pings another.";
+        Cluster "cluster-announce-client-ipv4" cluster_announce_client_ipv4: Text, Kind::Text, "", []
+            "IPv4 address that a node tells clients.";
+        Cluster "cluster-announce-client-ipv6" cluster_announce_client_ipv6: Text, Kind::Text, "", []
+            "IPv6 address that a node tells clients.";
+        Cluster "cluster-announce-client-port" cluster_announce_client_port: u16, PORT, "0", []
+            "Port that a node tells clients.";
+        Cluster "cluster-announce-client-tls-port" cluster_announce_client_tls_port: u16, PORT, "0", []
+            "Encrypted port that a node tells clients.";
+        Cluster "cluster-config-save-behavior" cluster_config_save_behavior: Choice, choice(&["sync", "best-effort"]), "sync", []
+            "What becomes of a node that can't write the state of the cluster.";
+        Cluster "cluster-databases" cluster_databases: u32, int(1, I32_MAX), "1", [IMMUTABLE]
+            "How many databases a cluster has.";
+        Cluster "cluster-blacklist-ttl" cluster_blacklist_ttl: u32, SECONDS, "60" "seconds", []
+            "How long a node that was forgotten is not met again.";
+        Cluster "cluster-manual-failover-timeout" cluster_manual_failover_timeout: u32, int(1, I32_MAX), "5000" "milliseconds", []
+            "How long a fail-over that was asked for may take.";
+        Cluster "cluster-slot-migration-log-max-len" cluster_slot_migration_log_max_len: u64, ENTRIES_SIGNED, "1000", []
+            "Moves of slots that are remembered.";
+        Cluster "slot-migration-max-failover-repl-bytes" slot_migration_max_failover_repl_bytes: i64, int(-1, i64::MAX), "0" "bytes", []
+            "Most that may be left to send when slots change hands.";
     }
     fixed {
         General "set-proc-title": bool, Kind::Bool, "no", [IMMUTABLE]
@@ -804,9 +862,6 @@ options! {
         Cluster "cluster-enabled": bool, Kind::Bool, "no", [IMMUTABLE]
             "Be a node of a cluster."
             because "cluster mode is not there yet";
-        Tls "tls-key-file-pass": Text, Kind::Text, "", [SENSITIVE]
-            "Password of the key."
-            because "keys are read unencrypted; write one by 'openssl pkey -in KEY -out PLAIN', readable by the server alone";
         Tls "tls-cluster": bool, Kind::Bool, "no", []
             "Encrypt links between nodes of a cluster."
             because "MIGRATE goes unencrypted, and cluster mode is not there yet";

@@ -129,7 +129,8 @@ const STRING: i64 = 1;
 const FAILED: i64 = 2;
 
 /// Globals that are not Lua's own.
-const HOST_GLOBALS: &[&str] = &["__redis__err__handler", "bit", "cjson", "cmsgpack", "redis", "struct"];
+const HOST_GLOBALS: &[&str] =
+    &["__redis__err__handler", "bit", "cjson", "cmsgpack", "redis", "server", "struct"];
 /// A word on its way to Lua.
 struct Word<'w>(&'w [u8]);
 
@@ -197,6 +198,7 @@ impl Engine {
         libs::install(&lua)?;
         let globals = lua.globals();
         globals.raw_set("redis", &api.redis)?;
+        globals.raw_set("server", &api.server)?;
         globals.raw_set("pcall", &api.pcall)?;
         globals.raw_set("__redis__err__handler", &api.handler)?;
         let sandbox = sandbox::lock_down(&lua, HOST_GLOBALS)?;

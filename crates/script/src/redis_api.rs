@@ -10,6 +10,8 @@ use std::rc::Rc;
 
 /// Where the table gets its wordings from.
 const SOURCE: &str = include_str!("redis.lua");
+/// Larder's own version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How the chunks of our own are called: no script's place.
 pub(crate) const OWN_CHUNK: &str = "=redis";
 
@@ -17,6 +19,8 @@ pub(crate) const OWN_CHUNK: &str = "=redis";
 pub(crate) struct Api {
     /// The table itself.
     pub(crate) redis: Table,
+    /// The same as Valkey calls it, and what the server is.
+    pub(crate) server: Table,
     /// `pcall` as scripts have it.
     pub(crate) pcall: Function,
     /// Run scripts.
@@ -94,7 +98,23 @@ pub(crate) fn install(
     native.raw_set("limit", ways.limit)?;
     native.raw_set("ask", ways.ask)?;
     let (pcall, call, few, many, listed) = chunk.call((slot, &redis, native))?;
-    Ok(Api { redis, pcall, runs: Runs { few, many, listed }, call, handler })
+    let server = with_names(lua, &redis)?;
+    Ok(Api { redis, server, pcall, runs: Runs { few, many, listed }, call, handler })
+}
+
+/// A copy of a table, with the names by which scripts tell servers apart. They are not in `redis`, whose fields are Redis'.
+pub(crate) fn with_names(lua: &Lua, table: &Table) -> mlua::Result<Table> {
+    let copy = lua.create_table()?;
+    table.for_each(|name: Value, value: Value| copy.raw_set(name, value))?;
+    copy.raw_set("SERVER_NAME", "larder")?;
+    copy.raw_set("LARDER_VERSION", VERSION)?;
+    copy.raw_set("LARDER_VERSION_NUM", version_number(VERSION))?;
+    Ok(copy)
+}
+
+/// Major, minor and patch as one number, a byte each, as in REDIS_VERSION_NUM.
+fn version_number(version: &str) -> i64 {
+    version.split('.').fold(0, |number, part| number << 8 | part.parse::<i64>().unwrap_or(0) & 0xff)
 }
 
 /// The SHA-1 of `text` in hexadecimal digits.

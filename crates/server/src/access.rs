@@ -28,8 +28,8 @@ pub struct Access {
     pub users: Users,
     /// ACL LOG.
     pub log: Mutex<Log>,
-    /// How often commands, keys, logins and channels were denied.
-    denied: [AtomicU64; 4],
+    /// How often commands, keys, logins, channels and databases were denied.
+    denied: [AtomicU64; 5],
     /// Those who load and save the file take turns.
     file_turn: Mutex<()>,
 }
@@ -37,7 +37,7 @@ pub struct Access {
 impl Access {
     /// The default user alone.
     pub fn new(catalog: &'static Catalog) -> Access {
-        let denied = [const { AtomicU64::new(0) }; 4];
+        let denied = [const { AtomicU64::new(0) }; 5];
         Access { users: Users::new(catalog), log: Mutex::default(), denied, file_turn: Mutex::default() }
     }
 
@@ -146,6 +146,7 @@ pub fn entry_of(
 ) -> Entry {
     let (reason, object) = match denied {
         Denied::Command => (Reason::Command, catalog.name(id).as_bytes()),
+        Denied::Database(_) => (Reason::Database, word),
         Denied::Key(_) => (Reason::Key, word),
         Denied::Channel(_) => (Reason::Channel, word),
     };

@@ -65,12 +65,16 @@ pub struct Client {
     pub evicted: AtomicBool,
     /// CLIENT NO-TOUCH.
     pub no_touch: AtomicBool,
+    /// CLIENT CAPA REDIRECT.
+    pub follows_redirects: AtomicBool,
     /// Closing once its replies are out.
     pub closing: AtomicBool,
     /// How many channels, patterns and shard channels it is subscribed to; by `pubsub::Kind`.
     pub subscriptions: [AtomicUsize; 3],
     /// Parked: waiting for something.
     pub parked: AtomicBool,
+    /// Its next request is kept until a pause is over. False once that request has been carried out, or waits for a key.
+    pub held: AtomicBool,
     /// Commands since MULTI; -1 outside of a transaction.
     pub multi: AtomicI64,
     /// Memory they take, in bytes.
@@ -133,9 +137,11 @@ impl Client {
             no_evict: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
             no_touch: AtomicBool::new(false),
+            follows_redirects: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             subscriptions: [const { AtomicUsize::new(0) }; 3],
             parked: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             multi: AtomicI64::new(-1),
             multi_bytes: AtomicUsize::new(0),
             watched: AtomicUsize::new(0),

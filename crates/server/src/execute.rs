@@ -499,7 +499,8 @@ impl Core {
             RowRun::Keys(run) => return self.dispatch_on_keys(conn, out, (row, run), args, hash, held),
             RowRun::Keyspace(run) => {
                 let catalog = self.server.registry.catalog();
-                let may_read_any = conn.user.is_free() || conn.user.reads_all_keys(catalog, row.id, args);
+                let may_read_any =
+                    conn.user.is_free() || conn.user.reads_all_keys(catalog, row.id, args, conn.db.0);
                 let (mut cx, waiters) = self.keyspace_cx(conn, out);
                 cx.may_read_any = may_read_any;
                 cx.begin_logged();
@@ -611,7 +612,8 @@ impl Core {
     /// which the command is answered.
     #[cold]
     fn save_emptiness(&mut self, conn: &mut Connection, out: &mut Output, mark: (usize, usize)) {
-        give_up(self.server);
+        // It is of nothing that is still there.
+        give_up(self.server, "all data was removed");
         if self.settings.save().is_empty() {
             return;
         }

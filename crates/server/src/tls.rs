@@ -1,7 +1,9 @@
 //! How connections are encrypted: certificates, keys and rules from the options whose names begin with `tls-`.
 //!
 //! Everything is read when the server starts and whenever one of these options is set; connections that are there go on with
-//! what they began with. Read next: `io/tls.rs`, one connection.
+//! what they began with. Read next: `io/tls.rs`, one connection; `tls/encrypted_key.rs`, keys behind a password.
+
+mod encrypted_key;
 
 use crate::clock;
 use foldhash::{HashMap, HashMapExt};
@@ -46,7 +48,7 @@ pub fn configure(settings: &Settings) -> Result<Option<Arc<ServerConfig>>, Strin
         return Ok(None);
     }
     let chain = certificates("tls-cert-file", settings.tls_cert_file())?;
-    let key = key(settings.tls_key_file())?;
+    let key = key(settings.tls_key_file(), settings.tls_key_file_pass())?;
     let provider = Arc::new(CryptoProvider { cipher_suites: suites(settings)?, ..default_provider() });
     let verifier = verifier(settings, &provider)?;
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -90,17 +92,20 @@ fn certificates(option: &str, path: &[u8]) -> Result<Vec<CertificateDer<'static>
     if read.is_empty() { Err(wrong(&"there is no certificate in it")) } else { Ok(read) }
 }
 
-fn key(path: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+fn key(path: &[u8], password: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     let path = path_of("tls-key-file", path)?;
     let read = std::fs::read(&path).map_err(|error| error.to_string()).and_then(|pem| {
-        PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
-            match pem.windows(9).any(|part| part == b"ENCRYPTED") {
-                true => "it is encrypted; write one that is not by 'openssl pkey -in KEY -out PLAIN', \
-                         readable by the server alone"
-                    .to_owned(),
-                false => format!("there is no key in it: {error}"),
+        match encrypted_key::is_encrypted(&pem) {
+            false => {
+                PrivateKeyDer::from_pem_slice(&pem).map_err(|error| format!("there is no key in it: {error}"))
             }
-        })
+            true if password.is_empty() => {
+                Err("it is encrypted: set tls-key-file-pass, or write one that is not \
+                 by 'openssl pkey -in KEY -out PLAIN', readable by the server alone"
+                    .to_owned())
+            }
+            true => encrypted_key::decrypt(&pem, password),
+        }
     });
     read.map_err(|error| format!("tls-key-file {}: {error}", path.display()))
 }

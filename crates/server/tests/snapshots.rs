@@ -273,6 +273,29 @@ fn a_snapshot_that_fails_leaves_the_last_one_and_refuses_writes() {
 }
 
 #[test]
+fn a_snapshot_that_is_cancelled_leaves_nothing() {
+    let server = larder(2, &["--save", ""]);
+    let mut client = server.client();
+    (0..200).for_each(|number| ok(&mut client, &format!("SET key:{number} x")));
+    // Until somebody cancels it.
+    ok(&mut client, "CONFIG SET rdb-key-save-delay 100000");
+    assert_eq!(client.run("BGSAVE").unwrap().text(), "Background saving started");
+    assert_eq!(client.run("BGSAVE CANCEL").unwrap().text(), "Background saving cancelled");
+    until("the end of the snapshot", || figure(&mut client, "rdb_bgsave_in_progress") == 0);
+    assert!(
+        client.run("BGSAVE CANCEL").unwrap().text().starts_with("ERR Background saving is currently not")
+    );
+    assert_eq!(info(&mut client, "rdb_last_bgsave_status"), "ok");
+    let left = std::fs::read_dir(server.dir()).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().ends_with(".rdb")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    ok(&mut client, "CONFIG SET rdb-key-save-delay 0");
+    client.run("BGSAVE").unwrap();
+    until("the end of the snapshot", || figure(&mut client, "rdb_bgsave_in_progress") == 0);
+    assert_eq!(keys_of(&server.dir().join("dump.rdb")).len(), 200);
+}
+
+#[test]
 fn an_end_during_a_snapshot_leaves_one_whole_file_and_nothing_aside() {
     for (line, saves) in [("SHUTDOWN NOSAVE", false), ("SHUTDOWN SAVE", true), ("SHUTDOWN", true)] {
         let mut server = larder(2, &["--save", "3600 1000000"]);

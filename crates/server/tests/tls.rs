@@ -207,6 +207,41 @@ fn certificates_are_exchanged_while_it_runs() {
 }
 
 #[test]
+fn a_key_behind_a_password_is_opened_by_it() {
+    let Some(tls) = tls(&["--tls-auth-clients", "no"]) else { return };
+    let lock = |from: &str, to: &str| {
+        tls.certificates.openssl(&["pkey", "-in", from, "-aes256", "-passout", "pass:secret", "-out", to]);
+    };
+    lock("server.key", "locked.key");
+    let key = tls.certificates.path("locked.key");
+    let mut client = tls.server.client();
+    for password in ["", "wrong"] {
+        let pairs = ["CONFIG", "SET", "tls-key-file", &key, "tls-key-file-pass", password];
+        let refused = client.command(&pairs).unwrap().text();
+        assert!(refused.contains("Unable to update TLS configuration"), "{password}: {refused}");
+        tls.ping(NOBODY).unwrap();
+    }
+    let log = tls.server.log();
+    assert!(log.contains("set tls-key-file-pass") && log.contains("does not open it"), "{log}");
+    tls.set(&format!("tls-key-file {key} tls-key-file-pass secret"));
+    tls.ping(NOBODY).unwrap();
+    // A key that is not encrypted needs no password, and does not mind one.
+    tls.set(&format!("tls-key-file {}", tls.certificates.path("server.key")));
+    tls.ping(NOBODY).unwrap();
+    assert!(!tls.server.log().contains("secret"));
+    // A start reads the same.
+    let cert = tls.certificates.path("server.pem");
+    let options =
+        ["--tls-port", "1", "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-auth-clients", "no"];
+    let binary = std::env::var_os("LARDER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_larder").into());
+    for (password, is_good) in [("secret", true), ("wrong", false)] {
+        let check = [&["--check-config", "--port", "0"], &options[..], &["--tls-key-file-pass", password]];
+        let ended = Command::new(&binary).args(check.concat()).output().unwrap();
+        assert_eq!(ended.status.success(), is_good, "{}", String::from_utf8_lossy(&ended.stderr));
+    }
+}
+
+#[test]
 fn a_start_without_what_it_needs_is_refused_in_words() {
     let Some(certificates) = Certificates::make() else { return };
     certificates.issue("server", "localhost", 2);

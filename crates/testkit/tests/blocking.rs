@@ -309,6 +309,31 @@ fn a_wait_is_ended_by_a_push_or_by_another_client_and_never_by_both() {
 }
 
 /// How many connections a test may open: ten thousand, or fewer where the system allows only fewer files.
+#[test]
+fn who_waits_from_the_end_of_a_pause_on_can_be_unblocked_at_once() {
+    let server = start();
+    let (mut main, mut other) = (server.client(), server.client());
+    let Value::Integer(waiter) = other.run("CLIENT ID").unwrap() else { panic!("no number") };
+    for round in 0..200 {
+        main.run("CLIENT PAUSE 60000 WRITE").unwrap();
+        other.send(&["BLPOP", "nothing", "0"]).unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        while !main.run(&format!("CLIENT LIST ID {waiter}")).unwrap().text().contains(" flags=b ") {
+            assert!(Instant::now() < end, "it is not held back");
+        }
+        main.run("CLIENT UNPAUSE").unwrap();
+        let unblocked = main.run(&format!("CLIENT UNBLOCK {waiter}")).unwrap();
+        assert_eq!(unblocked, Value::Integer(1), "in round {round}");
+        assert!(matches!(other.read().unwrap(), Value::NilArray), "in round {round}");
+    }
+    // Who is still held back waits for nothing yet.
+    main.run("CLIENT PAUSE 60000 WRITE").unwrap();
+    other.send(&["BLPOP", "nothing", "0"]).unwrap();
+    while !main.run(&format!("CLIENT LIST ID {waiter}")).unwrap().text().contains(" flags=b ") {}
+    assert_eq!(main.run(&format!("CLIENT UNBLOCK {waiter}")).unwrap(), Value::Integer(0));
+    main.run("CLIENT UNPAUSE").unwrap();
+}
+
 fn connections_max() -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let files =

@@ -13,7 +13,7 @@ const UNIT: Arg =
     Arg::one_of("unit", &[Arg::word("byte", "BYTE"), Arg::word("bit", "BIT")]).optional().since("7.0.0");
 const UNIT_HISTORY: &[(&str, &str)] = &[("7.0.0", "Options `BYTE` and `BIT`.")];
 
-/// BITCOUNT key [start end [BYTE | BIT]]
+/// BITCOUNT key [start [end [BYTE | BIT]]]
 pub static BITCOUNT: Command = Command {
     spec: Spec {
         name: "bitcount",
@@ -27,7 +27,14 @@ pub static BITCOUNT: Command = Command {
         keys: KEYS,
         args: &[
             Arg::key("key", 0),
-            Arg::block("range", &[Arg::integer("start"), Arg::integer("end"), UNIT]).optional(),
+            Arg::block(
+                "range",
+                &[
+                    Arg::integer("start"),
+                    Arg::block("end-unit-block", &[Arg::integer("end"), UNIT]).optional(),
+                ],
+            )
+            .optional(),
         ],
         history: UNIT_HISTORY,
         ..Spec::EMPTY
@@ -39,11 +46,12 @@ pub static BITCOUNT: Command = Command {
 fn bitcount(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let range = match args.len() {
         2 => Range::ALL,
+        // As in Valkey; Redis wants an end.
+        3 => Range { start: number(args.get(2))?, ..Range::ALL },
         4 | 5 => {
             let (start, end) = (number(args.get(2))?, number(args.get(3))?);
             Range { start, end: Some(end), unit: unit(args.try_get(4))? }
         }
-        // Differs from Valkey 8: there, as not in Redis, a start may stand without an end.
         _ => return Err(Error::Syntax),
     };
     let key = cx.key(args, 1);

@@ -82,6 +82,19 @@ fn rectangle(width: &[u8], height: &[u8], unit: &[u8]) -> Result<(Shape, f64), E
     Ok((Shape::Box { width, height }, parse_unit(unit)?.metres()))
 }
 
+/// The corners of a polygon: their number at word `first`, and behind it each one's longitude and latitude.
+fn corners(args: &Args<'_>, first: usize) -> Result<Vec<Place>, Error> {
+    const TOO_FEW: Error = Error::of("ERR GEOSEARCH BYPOLYGON must have at least 3 vertices");
+    let count = number::parse_i64(args.get(first)).and_then(|count| i32::try_from(count).ok());
+    let count = count.ok_or(Error::of("ERR invalid number of vertices"))?;
+    let given = (args.len() - first - 1) / 2;
+    let count = usize::try_from(count).ok().filter(|count| *count >= 3 && *count <= given);
+    let count = count.ok_or(TOO_FEW)?;
+    let corner =
+        |corner: usize| parse_place(args.get(first + 1 + 2 * corner), args.get(first + 2 + 2 * corner));
+    (0..count).map(corner).collect()
+}
+
 impl Plan {
     /// Reads a command line; `set` is what the source key holds. `may_store` says that STORE and
     /// STOREDIST are options of a command that is no GEOSEARCH.
@@ -202,22 +215,30 @@ impl Plan {
     ) -> Result<usize, Error> {
         let left = args.len() - index - 1;
         let word = |offset: usize| args.get(index + offset);
-        if args.is(index, b"frommember") && left > 0 && !seen.point {
+        if args.is(index, b"frommember") && left > 0 && !seen.point && !seen.polygon {
             self.middle = place_of(set, word(1))?;
             seen.member = true;
             Ok(2)
-        } else if args.is(index, b"fromlonlat") && left > 1 && !seen.member {
+        } else if args.is(index, b"fromlonlat") && left > 1 && !seen.member && !seen.polygon {
             self.middle = Some(parse_place(word(1), word(2))?);
             seen.point = true;
             Ok(3)
-        } else if args.is(index, b"byradius") && left > 1 && !seen.rectangle {
+        } else if args.is(index, b"byradius") && left > 1 && !seen.rectangle && !seen.polygon {
             self.set_shape(circle(word(1), word(2))?);
             seen.circle = true;
             Ok(3)
-        } else if args.is(index, b"bybox") && left > 2 && !seen.circle {
+        } else if args.is(index, b"bybox") && left > 2 && !seen.circle && !seen.polygon {
             self.set_shape(rectangle(word(1), word(2), word(3))?);
             seen.rectangle = true;
             Ok(4)
+        } else if args.is(index, b"bypolygon") && left > 1 && seen.may_be_polygon() {
+            let corners = corners(args, index + 1)?;
+            let words = 2 + 2 * corners.len();
+            // Distances are told from the mean of the corners.
+            self.middle = Some(Place::mean_of(&corners));
+            self.set_shape((Shape::Polygon { corners }, 1.0));
+            seen.polygon = true;
+            Ok(words)
         } else {
             Err(Error::Syntax)
         }
@@ -230,7 +251,7 @@ impl Plan {
             let text = format!("ERR {name} is not compatible with WITHDIST, WITHHASH and WITHCOORD options");
             return Err(Error::custom(text));
         }
-        if let Some(seen) = seen {
+        if let Some(seen) = seen.filter(|seen| !seen.polygon) {
             // The command's name as the client spelt it, as in Redis.
             let needs = |what: &[u8]| {
                 Error::custom(
@@ -258,6 +279,14 @@ struct Seen {
     point: bool,
     circle: bool,
     rectangle: bool,
+    polygon: bool,
+}
+
+impl Seen {
+    /// Whether nothing said where or how far but a polygon.
+    fn may_be_polygon(self) -> bool {
+        !(self.member || self.point || self.circle || self.rectangle)
+    }
 }
 
 fn count(text: &[u8]) -> Result<usize, Error> {

@@ -65,7 +65,7 @@ fn run(
 
 /// The places within the shape: in order and no more than asked for.
 fn find(plan: &Plan, set: View<'_>) -> Vec<Found> {
-    let (Some(middle), Some(shape)) = (plan.middle, plan.shape) else { return Vec::new() };
+    let (Some(middle), Some(shape)) = (plan.middle, &plan.shape) else { return Vec::new() };
     let enough = if plan.any { plan.count } else { usize::MAX };
     let mut found = Vec::new();
     for cell in cells(shape, middle, plan.unit) {

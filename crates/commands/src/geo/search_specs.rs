@@ -202,11 +202,20 @@ pub static GEORADIUSBYMEMBER_RO: Command = Command {
     subcommands: &[],
 };
 
-/// `GEOSEARCH key <FROMMEMBER member | FROMLONLAT longitude latitude> <BYRADIUS radius <M | KM | FT | MI> | BYBOX width height <M | KM | FT | MI>> [ASC | DESC] [COUNT count [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]`
+/// The shape that Valkey has beside those of Redis. It is its own middle.
+const POLYGON: Arg = Arg::block(
+    "polygon",
+    &[
+        Arg::integer("num-vertices").token("BYPOLYGON"),
+        Arg::block("vertices", &[Arg::double("longitude"), Arg::double("latitude")]).multiple(),
+    ],
+);
+
+/// `GEOSEARCH key [FROMMEMBER member | FROMLONLAT longitude latitude] <BYRADIUS radius <M | KM | FT | MI> | BYBOX width height <M | KM | FT | MI> | BYPOLYGON num-vertices longitude latitude [longitude latitude ...]> [ASC | DESC] [COUNT count [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]`
 pub static GEOSEARCH: Command = Command {
     spec: Spec {
         name: "geosearch",
-        summary: "Answers the places within a circle or a box.",
+        summary: "Answers the places within a circle, a box or a polygon.",
         since: "6.2.0",
         group: Group::Geo,
         complexity: "O(N + M log M), N places in the cells around the shape, M places within it",
@@ -223,7 +232,8 @@ pub static GEOSEARCH: Command = Command {
                     Arg::block("fromlonlat", &[Arg::double("longitude"), Arg::double("latitude")])
                         .token("FROMLONLAT"),
                 ],
-            ),
+            )
+            .optional(),
             Arg::one_of(
                 "by",
                 &[
@@ -258,6 +268,7 @@ pub static GEOSEARCH: Command = Command {
                             ),
                         ],
                     ),
+                    POLYGON,
                 ],
             ),
             Arg::one_of("order", &[Arg::word("asc", "ASC"), Arg::word("desc", "DESC")]).optional(),
@@ -277,11 +288,11 @@ pub static GEOSEARCH: Command = Command {
     subcommands: &[],
 };
 
-/// `GEOSEARCHSTORE destination source <FROMMEMBER member | FROMLONLAT longitude latitude> <BYRADIUS radius <M | KM | FT | MI> | BYBOX width height <M | KM | FT | MI>> [ASC | DESC] [COUNT count [ANY]] [STOREDIST]`
+/// `GEOSEARCHSTORE destination source [FROMMEMBER member | FROMLONLAT longitude latitude] <BYRADIUS radius <M | KM | FT | MI> | BYBOX width height <M | KM | FT | MI> | BYPOLYGON num-vertices longitude latitude [longitude latitude ...]> [ASC | DESC] [COUNT count [ANY]] [STOREDIST]`
 pub static GEOSEARCHSTORE: Command = Command {
     spec: Spec {
         name: "geosearchstore",
-        summary: "Stores the places within a circle or a box.",
+        summary: "Stores the places within a circle, a box or a polygon.",
         since: "6.2.0",
         group: Group::Geo,
         complexity: "O(N + M log M), N places in the cells around the shape, M places within it",
@@ -302,7 +313,8 @@ pub static GEOSEARCHSTORE: Command = Command {
                     Arg::block("fromlonlat", &[Arg::double("longitude"), Arg::double("latitude")])
                         .token("FROMLONLAT"),
                 ],
-            ),
+            )
+            .optional(),
             Arg::one_of(
                 "by",
                 &[
@@ -337,6 +349,7 @@ pub static GEOSEARCHSTORE: Command = Command {
                             ),
                         ],
                     ),
+                    POLYGON,
                 ],
             ),
             Arg::one_of("order", &[Arg::word("asc", "ASC"), Arg::word("desc", "DESC")]).optional(),

@@ -13,7 +13,7 @@ use larder_store::{Event, Hashed};
 use larder_values::hash::{Before, End, Found, Hash, NEVER_DUE};
 use larder_values::number;
 
-/// HSETEX key [FNX | FXX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds |
+/// HSETEX key [NX | XX] [FNX | FXX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds |
 /// KEEPTTL] FIELDS numfields field value [field value ...]
 pub static HSETEX: Command = Command {
     spec: Spec {
@@ -28,6 +28,7 @@ pub static HSETEX: Command = Command {
         keys: UPDATE_ONE,
         args: &[
             Arg::key("key", 0),
+            Arg::one_of("key-condition", &[Arg::word("nx", "NX"), Arg::word("xx", "XX")]).optional(),
             Arg::one_of("condition", &[Arg::word("fnx", "FNX"), Arg::word("fxx", "FXX")]).optional(),
             Arg::one_of(
                 "expiration",
@@ -62,6 +63,8 @@ enum Condition {
 
 #[derive(Default)]
 struct Options {
+    /// Whether the key must exist, or must not.
+    key_exists: Option<bool>,
     condition: Option<Condition>,
     end: Option<End>,
     /// The word of the time, where there is one.
@@ -86,6 +89,12 @@ impl Options {
                 if options.condition.replace(condition).is_some() {
                     return Err(TWO_CONDITIONS);
                 }
+            } else if is(b"nx") || is(b"xx") {
+                let key_exists = is(b"xx");
+                if options.key_exists.is_some_and(|other| other != key_exists) {
+                    return Err(Error::Syntax);
+                }
+                options.key_exists = Some(key_exists);
             } else if is(b"keepttl") {
                 if options.end.replace(End::Keep).is_some() {
                     return Err(TWO_TIMES);
@@ -150,10 +159,13 @@ fn hsetex(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the condition holds for every field.
+/// Whether the condition on the key holds, and that on fields for every one of them.
 fn is_met(cx: &mut Ctx<'_>, key: &Hashed<'_>, args: &Args<'_>, options: &Options) -> Result<bool, Error> {
     let now = cx.db.now_of_fields();
     let hash = cx.db.peek_as::<Hash>(key)?;
+    if options.key_exists.is_some_and(|exists| exists != hash.is_some()) {
+        return Ok(false);
+    }
     let Some(condition) = options.condition else { return Ok(true) };
     let (mut met_due, mut met, mut looked_at) = (false, true, 0);
     for field in args.from(options.first).step_by(2) {

@@ -138,7 +138,7 @@ fn keys(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>) -> Result<(), Error> {
 
 fn scan(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>) -> Result<(), Error> {
     let mut cursor = parse_cursor(args.get(1)).ok_or(Error::InvalidCursor)?;
-    let (filter, count) = parse_options(args, 2, true)?;
+    let Options { filter, count, .. } = parse_options(args, 2, Scanned::Keys)?;
     let mut found = Found::default();
     let (mut seen, mut buckets_left) = (0, count * BUCKETS_PER_KEY);
     loop {
@@ -157,37 +157,60 @@ fn scan(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// The options from word `first` on: the filter and the number of keys or elements to look at, 1 to
-/// `KEYS_PER_STEP_MAX`. Only keys have types.
+/// What a command that reads these options walks over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scanned {
+    /// Keys, which have types.
+    Keys,
+    /// The members of a set.
+    Set,
+    /// The members of a sorted set, which have scores.
+    SortedSet,
+}
+
+/// What a command line of a walk asks for.
+pub(crate) struct Options<'a> {
+    pub(crate) filter: Filter<'a>,
+    /// Keys or elements to look at, 1 to `KEYS_PER_STEP_MAX`.
+    pub(crate) count: usize,
+    pub(crate) with_scores: bool,
+}
+
+/// The options from word `first` on.
 pub(crate) fn parse_options<'a>(
     args: &Args<'a>,
     first: usize,
-    of_keys: bool,
-) -> Result<(Filter<'a>, usize), Error> {
-    let (mut filter, mut count) = (Filter::default(), KEYS_PER_STEP);
+    scanned: Scanned,
+) -> Result<Options<'a>, Error> {
+    let mut options = Options { filter: Filter::default(), count: KEYS_PER_STEP, with_scores: true };
     let mut index = first;
     while index < args.len() {
-        let value = args.try_get(index + 1);
         if args.is(index, b"novalues") {
             return Err(Error::of("ERR NOVALUES option can only be used in HSCAN"));
         }
-        let Some(value) = value else { return Err(Error::Syntax) };
+        if scanned == Scanned::SortedSet && args.is(index, b"noscores") {
+            options.with_scores = false;
+            index += 1;
+            continue;
+        }
+        let value = args.try_get(index + 1).ok_or(Error::Syntax)?;
         if args.is(index, b"count") {
             let number = number::parse_i64(value).ok_or(Error::NotAnInteger)?;
             if number < 1 {
                 return Err(Error::Syntax);
             }
-            count = usize::try_from(number).map_or(KEYS_PER_STEP_MAX, |count| count.min(KEYS_PER_STEP_MAX));
+            let count = usize::try_from(number).unwrap_or(usize::MAX);
+            options.count = count.min(KEYS_PER_STEP_MAX);
         } else if args.is(index, b"match") {
-            filter.pattern = Filter::matching(value).pattern;
-        } else if of_keys && args.is(index, b"type") {
-            filter.type_name = Some(value);
+            options.filter.pattern = Filter::matching(value).pattern;
+        } else if scanned == Scanned::Keys && args.is(index, b"type") {
+            options.filter.type_name = Some(value);
         } else {
             return Err(Error::Syntax);
         }
         index += 2;
     }
-    Ok((filter, count))
+    Ok(options)
 }
 
 /// A cursor as clients may spell it: what C's `strtoull` takes up to the first NUL, so blanks in

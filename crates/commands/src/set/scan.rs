@@ -6,7 +6,7 @@
 use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
-use crate::keys::scan::{Found, parse_cursor, parse_options};
+use crate::keys::scan::{Found, Options, Scanned, parse_cursor, parse_options};
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
 use larder_values::packed::Element;
 use larder_values::set::Set;
@@ -45,7 +45,7 @@ fn sscan(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         found.answer(&mut cx.reply, 0);
         return Ok(());
     };
-    let (filter, count) = parse_options(args, 3, false)?;
+    let Options { filter, count, .. } = parse_options(args, 3, Scanned::Set)?;
     let mut text = Vec::new();
     let cursor = set.scan(cursor, count, |member| {
         let member = match member {

@@ -3,12 +3,12 @@
 use crate::args::Args;
 use crate::cx::Ctx;
 use crate::error::Error;
-use crate::keys::scan::{Found, parse_cursor, parse_options};
+use crate::keys::scan::{Found, Options, Scanned, parse_cursor, parse_options};
 use crate::spec::{Acl, Arg, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
 use larder_values::number;
 use larder_values::zset::{View, ZSet};
 
-/// `ZSCAN key cursor [MATCH pattern] [COUNT count]`
+/// `ZSCAN key cursor [MATCH pattern] [COUNT count] [NOSCORES]`
 pub static ZSCAN: Command = Command {
     spec: Spec {
         name: "zscan",
@@ -25,6 +25,7 @@ pub static ZSCAN: Command = Command {
             Arg::integer("cursor"),
             Arg::pattern("pattern").token("MATCH").optional(),
             Arg::integer("count").token("COUNT").optional(),
+            Arg::word("noscores", "NOSCORES").optional(),
         ],
         tips: &["nondeterministic_output"],
         ..Spec::EMPTY
@@ -42,7 +43,7 @@ fn zscan(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         found.answer(&mut cx.reply, 0);
         return Ok(());
     };
-    let (filter, count) = parse_options(args, 3, false)?;
+    let Options { filter, count, with_scores } = parse_options(args, 3, Scanned::SortedSet)?;
     // Scores are printed as Redis prints them here, which depends on the form.
     let write_score = if matches!(set, View::Large(_)) { number::write_f64_17 } else { number::write_f64 };
     let (mut text, mut score_text) = (Vec::new(), Vec::new());
@@ -50,10 +51,12 @@ fn zscan(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
         text.clear();
         member.write_to(&mut text);
         if filter.admits_element(&text) {
-            score_text.clear();
-            write_score(&mut score_text, score);
             found.push(&text);
-            found.push(&score_text);
+            if with_scores {
+                score_text.clear();
+                write_score(&mut score_text, score);
+                found.push(&score_text);
+            }
         }
     });
     found.answer(&mut cx.reply, cursor);

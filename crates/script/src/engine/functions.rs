@@ -1,6 +1,6 @@
 //! Libraries of functions in a Lua state: they are loaded where one of their functions is first called.
 //!
-//! Invariants: a library's chunk sees `redis` alone, and of that what it needs to register functions; the functions,
+//! Invariants: a library's chunk sees `redis` (and `server`, which is the same) alone, and of that what it needs to register functions; the functions,
 //! once registered, see what scripts see, but for `KEYS` and `ARGV`. A library that fails leaves nothing behind.
 //! What a library keeps in its local variables is kept for each state.
 //! Read next: `functions.lua` for the registering, `library.rs` for what is known of libraries without Lua.
@@ -8,7 +8,7 @@
 use super::{Compiled, Ended, Engine, Host, error_text, failure};
 use crate::header::Flags;
 use crate::library::{self, Declared, Found, Library};
-use crate::redis_api::Api;
+use crate::redis_api::{Api, with_names};
 use crate::sandbox::Sandbox;
 use crate::source::Nature;
 use larder_resp::Reply;
@@ -22,7 +22,7 @@ const CHUNK: &str = "@user_function";
 const SEEN_AT_LOAD: &[&str] =
     &["LOG_DEBUG", "LOG_NOTICE", "LOG_VERBOSE", "LOG_WARNING", "REDIS_VERSION", "REDIS_VERSION_NUM", "log"];
 /// Globals of scripts that functions do not see.
-const SCRIPTS_ONLY: &[&str] = &["KEYS", "ARGV", "__redis__err__handler", "_G", "redis"];
+const SCRIPTS_ONLY: &[&str] = &["KEYS", "ARGV", "__redis__err__handler", "_G", "redis", "server"];
 /// Fields of `redis` that functions do not see.
 const REDIS_OF_SCRIPTS_ONLY: &[&str] = &["breakpoint", "debug", "replicate_commands"];
 
@@ -47,13 +47,20 @@ impl Functions {
             redis.raw_set(*name, api.redis.raw_get::<Value>(*name)?)?;
         }
         redis.raw_set("register_function", register)?;
+        let server = with_names(lua, &redis)?;
         sandbox.make_strict(lua, &redis)?;
-        let at_load = lua.create_table_from([("redis", sandbox.protect(&redis)?)])?;
+        sandbox.make_strict(lua, &server)?;
+        let at_load = lua.create_table_from([
+            ("redis", sandbox.protect(&redis)?),
+            ("server", sandbox.protect(&server)?),
+        ])?;
         sandbox.make_strict(lua, &at_load)?;
 
         let at_run = without(lua, sandbox.globals(), SCRIPTS_ONLY)?;
         let redis = without(lua, &api.redis, REDIS_OF_SCRIPTS_ONLY)?;
         at_run.raw_set("redis", sandbox.protect(&redis)?)?;
+        let server = without(lua, &api.server, REDIS_OF_SCRIPTS_ONLY)?;
+        at_run.raw_set("server", sandbox.protect(&server)?)?;
         let environment = sandbox.environment(lua, &at_run)?;
         Ok(Functions { environment, at_load, at_run, load, loaded: BTreeMap::new() })
     }

@@ -373,3 +373,20 @@ fn scripts_of_any_number_of_words_find_them() {
         }
     }
 }
+
+#[test]
+fn the_server_is_told_by_its_name() {
+    let mut engine = Engine::new(&INFO).unwrap();
+    let mut run = |code: &str| run_with(&mut engine, code, &mut Echo::default());
+    assert_eq!(run("return server.SERVER_NAME").unwrap(), "$6 larder ");
+    assert_eq!(
+        run("return server.LARDER_VERSION").unwrap().split(' ').nth(1),
+        Some(env!("CARGO_PKG_VERSION"))
+    );
+    assert_eq!(run("return server.LARDER_VERSION_NUM > 0").unwrap(), ":1 ");
+    assert_eq!(run("return server.REDIS_VERSION").unwrap(), "$5 8.2.3 ");
+    assert_eq!(run("return server.call('echo', 'x')").unwrap(), "$1 x ");
+    // What Redis has not got is not in its table.
+    assert_eq!(run("return redis.SERVER_NAME").unwrap(), "$-1 ");
+    assert!(run("server.x = 1").unwrap_err().contains("readonly"));
+}

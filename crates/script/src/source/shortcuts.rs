@@ -102,12 +102,17 @@ impl<'a> Shortcuts<'a> {
         };
         let is_whole = function.start == dot.end && dot.start == redis.end;
         let is_other = is_access(before.token) || before.token == Token::Name(b"function");
-        if dot.token == Token::Dots(1) && redis.token == Token::Name(b"redis") && is_whole && !is_other {
+        let table = match redis.token {
+            Token::Name(b"redis") => &b"redis"[..],
+            Token::Name(b"server") => b"server",
+            _ => return,
+        };
+        if dot.token == Token::Dots(1) && is_whole && !is_other {
             self.calls.push(Edit {
                 at: redis.start,
                 removed: function.end - redis.start,
                 text: own,
-                unless_shadowed: Some(b"redis"),
+                unless_shadowed: Some(table),
             });
         }
     }
@@ -146,6 +151,7 @@ mod tests {
     fn calls_of_commands_go_to_what_was_given() {
         for (source, result) in [
             ("redis.call('a')", "_redis_call('a')"),
+            ("server.pcall('a')", "_redis_pcall('a')"),
             ("return redis.pcall('a', KEYS[1])", "return( _redis_pcall('a', KEYS[1]))"),
             ("f(redis.call)", "f(redis.call)"),
             ("redis.call'a'", "redis.call'a'"),

@@ -184,7 +184,7 @@ const BODIES: &[&str] = &[
     "local log = redis.log redis.register_function('lg', function() log(redis.LOG_NOTICE, 'x') return 'logged' end)",
     "redis.register_function('clog', redis.log)",
     "redis.register_function('env', function() local r = {} for k in pairs(redis) do r[#r + 1] = k end table.sort(r) return table.concat(r, ' ') end)",
-    "redis.register_function('envg', function() local r = {} for k in pairs(_G) do r[#r + 1] = k end table.sort(r) return table.concat(r, ' ') end)",
+    "redis.register_function('envg', function() local r = {} for k in pairs(_G) do if k ~= 'server' then r[#r + 1] = k end end table.sort(r) return table.concat(r, ' ') end)",
     "redis.register_function('mt', function() return type(getmetatable(_G)) .. tostring(getmetatable(redis)) end)",
     "redis.register_function('set', function() redis.x = 1 end)",
     "redis.register_function('setg', function() rawset(_G, 'x', 1) end)",

@@ -182,6 +182,7 @@ fn denials(server: &Server, text: &mut Text) {
         ("command", Reason::Command),
         ("key", Reason::Key),
         ("channel", Reason::Channel),
+        ("database", Reason::Database),
     ] {
         text.sample(&[("kind", kind)], server.access.denied(reason));
     }

@@ -284,9 +284,11 @@ fn hello(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
 
 fn greet(host: &mut Host<'_>) {
     let id = host.conn.client.id;
+    let settings = host.server().settings();
+    let zone = Some(settings.availability_zone()).filter(|zone| !zone.is_empty());
     let mut reply = host.reply();
     let version = if reply.is_resp3() { 3 } else { 2 };
-    reply.map(7);
+    reply.map(7 + usize::from(zone.is_some()));
     reply.bulk(b"server");
     reply.bulk(b"redis");
     reply.bulk(b"version");
@@ -301,6 +303,10 @@ fn greet(host: &mut Host<'_>) {
     reply.bulk(b"master");
     reply.bulk(b"modules");
     reply.array(0);
+    if let Some(zone) = zone {
+        reply.bulk(b"availability_zone");
+        reply.bulk(zone);
+    }
 }
 
 /// A client's name is printable and has no blanks, so that CLIENT LIST can be read. What is behind a

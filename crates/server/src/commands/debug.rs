@@ -149,10 +149,29 @@ fn debug(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
             host.reply().ok();
         }
         (b"stringmatch-len", 4) => match_long(host, args)?,
+        (word, 3..) if let Some(error) = has_nothing(word) => return Err(error),
         (word, 3) if switch(host.server(), word, leading_integer(args.get(2))) => host.reply().ok(),
         _ => return Err(misused("DEBUG", args.get(1))),
     }
     Ok(())
+}
+
+/// The refusal of what looks into a structure that Redis has and Larder has not.
+// Differs from Redis: DEBUG HTSTATS, HTSTATS-KEY, DICT-RESIZING and REPLYBUFFER are refused, since tables have neither chains nor
+// moments in which they grow as a whole, and connections no buffers of their own for replies.
+fn has_nothing(word: &[u8]) -> Option<Error> {
+    match word {
+        b"htstats" | b"htstats-key" => Some(Error::of(
+            "ERR DEBUG HTSTATS tells of chains, which Larder's tables have not got. MEMORY STATS, MEMORY USAGE and INFO keyspace tell their sizes",
+        )),
+        b"dict-resizing" => Some(Error::of(
+            "ERR DEBUG DICT-RESIZING has nothing to stop: Larder's tables grow and shrink a segment at a time. Leave the call out",
+        )),
+        b"replybuffer" => Some(Error::of(
+            "ERR DEBUG REPLYBUFFER has nothing to resize: Larder's connections share their buffers for replies. Leave the call out",
+        )),
+        _ => None,
+    }
 }
 
 /// Sets what goes by a number. False where nothing has this name.

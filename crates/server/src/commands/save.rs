@@ -3,7 +3,7 @@
 use crate::connection::Parked;
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun};
-use crate::snapshot::{Asker, Job, Kind, Refused, ask_for, begin_background};
+use crate::snapshot::{Asker, Job, Kind, Refused, ask_for, begin_background, give_up};
 use larder_commands::spec::{Arg, Flags, Group};
 use larder_commands::{Args, Error, Spec};
 
@@ -22,16 +22,20 @@ pub static SAVE: HostCommand = HostCommand {
     subcommands: &[],
 };
 
-/// `BGSAVE [SCHEDULE]`
+/// `BGSAVE [SCHEDULE | CANCEL]`
 pub static BGSAVE: HostCommand = HostCommand {
     spec: Spec {
         name: "bgsave",
-        summary: "Begins a snapshot in the background.",
+        summary: "Begins a snapshot in the background, or gives one up.",
         complexity: "O(1)",
         group: Group::Server,
         arity: -1,
         flags: Flags::ADMIN.or(Flags::NO_ASYNC_LOADING).or(Flags::NO_SCRIPT),
-        args: &[Arg::word("schedule", "SCHEDULE").optional().since("3.2.2")],
+        args: &[Arg::one_of(
+            "operation",
+            &[Arg::word("schedule", "SCHEDULE").since("3.2.2"), Arg::word("cancel", "CANCEL").since("8.1.0")],
+        )
+        .optional()],
         history: &[("3.2.2", "Takes `SCHEDULE`.")],
         ..Spec::EMPTY
     },
@@ -64,7 +68,23 @@ pub(in crate::commands) fn asker(host: &mut Host<'_>) -> Asker {
     Asker { worker: host.core.id, client: host.conn.client.id, ticket: host.park() }
 }
 
+/// `BGSAVE CANCEL`
+fn cancel(host: &mut Host<'_>) -> Result<(), Error> {
+    let server = host.server();
+    if give_up(server, "BGSAVE CANCEL asked for that") {
+        host.reply().simple("Background saving cancelled");
+    } else if std::mem::take(&mut server.snapshots.figures.lock().is_scheduled) {
+        host.reply().simple("Scheduled background saving cancelled");
+    } else {
+        return Err(Error::of("ERR Background saving is currently not in progress or scheduled"));
+    }
+    Ok(())
+}
+
 fn bgsave(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
+    if args.len() == 2 && args.is(1, b"cancel") {
+        return cancel(host);
+    }
     let is_schedule = args.len() == 2 && args.is(1, b"schedule");
     if args.len() > 1 && !is_schedule {
         return Err(Error::Syntax);

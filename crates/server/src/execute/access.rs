@@ -27,7 +27,7 @@ impl Core {
     #[inline(never)]
     fn check_rules(&self, conn: &mut Connection, row: &'static Row, args: &Args<'_>) -> Result<(), Error> {
         let catalog = self.server.registry.catalog();
-        let Err(denied) = conn.user.check(catalog, row.id, args) else { return Ok(()) };
+        let Err(denied) = conn.user.check(catalog, row.id, args, conn.db.0) else { return Ok(()) };
         if conn.user.is_gone() {
             conn.closing = Closing::Now;
         }
@@ -44,7 +44,7 @@ impl Core {
         args: &Args<'_>,
     ) -> Option<Vec<u8>> {
         let catalog = self.server.registry.catalog();
-        let denied = conn.user.check(catalog, row.id, args).err()?;
+        let denied = conn.user.check(catalog, row.id, args, conn.db.0).err()?;
         self.note_denied(&conn.user, &conn.client, (row, denied), args, Context::Multi);
         let text = b"NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. \
             This command is no longer allowed for the following reason: ";
@@ -66,7 +66,7 @@ impl Core {
             return Ok(());
         }
         let catalog = self.server.registry.catalog();
-        let Err(denied) = conn.user.check(catalog, row.id, args) else { return Ok(()) };
+        let Err(denied) = conn.user.check(catalog, row.id, args, conn.db.0) else { return Ok(()) };
         self.note_denied(&conn.user, &conn.client, (row, denied), args, Context::Lua);
         let text = error_text(catalog, conn.user.name(), row.id, denied, None);
         Err(Error::custom([&b"ERR ACL failure in script: "[..], &text].concat()))
@@ -110,7 +110,7 @@ impl Waiters<'_> {
     ) -> Result<(), Error> {
         let (user, args, row) = (&kept.user, kept.args(), kept.row);
         let catalog = self.server.registry.catalog();
-        let Err(denied) = user.check(catalog, row.id, &args) else { return Ok(()) };
+        let Err(denied) = user.check(catalog, row.id, &args, kept.db.0) else { return Ok(()) };
         let word = args.get(denied.word());
         let entry = entry_of(catalog, user, (row.id, denied), word, Context::TopLevel, now_ms);
         let line = || {

@@ -133,6 +133,7 @@ impl Core {
         if self.is_held_back(conn, row, args) {
             conn.parked = Some(Parked::Paused);
             conn.client.parked.store(true, Relaxed);
+            conn.client.held.store(true, Relaxed);
             return Outcome::Later;
         }
         if let Some(outcome) = self.ask_routes(conn, out, row, args, hash) {

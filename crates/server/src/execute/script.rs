@@ -542,7 +542,7 @@ impl Host for Session<'_> {
             Some(word) if !row.subcommands.is_empty() => row.subcommand(word)?,
             _ => row,
         };
-        Some(self.conn.user.check(registry.catalog(), row.id, &args).is_ok())
+        Some(self.conn.user.check(registry.catalog(), row.id, &args, self.conn.db.0).is_ok())
     }
 
     fn log(&mut self, level: i64, text: &[u8]) {

@@ -121,7 +121,8 @@ impl Core {
             if row.spec.name == "select" {
                 db = database_number(&self.server.keyspace, args.get(1)).unwrap_or(db);
             }
-            if !row.may_write() || is_no_write(row) || conn.user.check(catalog, row.id, &args).is_err() {
+            if !row.may_write() || is_no_write(row) || conn.user.check(catalog, row.id, &args, db.0).is_err()
+            {
                 continue;
             }
             for routed in self.routed_keys(db, row, &args) {

@@ -460,10 +460,14 @@ pub fn finish(server: &Server) {
     }
 }
 
-/// All data was removed: a snapshot in the background is of nothing that is still there.
-pub fn give_up(server: &Server) {
-    if server.snapshots.is_background_on() {
-        tracing::info!("a snapshot in the background is given up, since all data was removed");
+/// Gives a snapshot in the background up. False where there is none.
+pub fn give_up(server: &Server, why: &str) -> bool {
+    let is_on = server.snapshots.is_background_on();
+    if is_on {
+        tracing::info!("a snapshot in the background is given up, since {why}");
         server.keyspace.end_snapshot();
+        // All may have been handed on already, and not be written.
+        server.snapshots.give_up_writing();
     }
+    is_on
 }

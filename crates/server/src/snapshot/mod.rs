@@ -216,6 +216,13 @@ impl Snapshots {
         })
     }
 
+    /// Says to the writer of the one under way that there will be no file.
+    fn give_up_writing(&self) {
+        if let Some(current) = &*self.current.lock() {
+            current.pending.give_up();
+        }
+    }
+
     /// Bytes that were saved and are not yet written.
     pub fn pending_bytes(&self) -> usize {
         if self.is_on() { self.pending.lock().bytes() } else { 0 }

@@ -257,6 +257,9 @@ impl Writer {
                 Ok(Piece::Abort) | Err(_) => return Err(Failure::Aborted),
             }
         }
+        if pending.is_given_up.load(Relaxed) {
+            return Err(Failure::Aborted);
+        }
         if let (Some(cold), Some(path)) = (self.cold.take(), &plan.cold_aside) {
             drop(cold);
             self.append_cold(plan, path, disk)?;

@@ -17,10 +17,10 @@ use larder_acl::Rules;
 use larder_commands::Args;
 use larder_commands::spec::Flags;
 use larder_resp::{Output, Protocol, ProtocolError, Reply, RequestParser, memcached};
-use larder_store::{Database, Hashed, WINDOW_MAX};
+use larder_store::{Database, DbIndex, Hashed, WINDOW_MAX};
 use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 /// How far the requests of one connection have been carried out.
 struct Progress {
@@ -167,7 +167,7 @@ impl Worker {
                 && let Asked::Command(Some(row)) = request.asked
                 && let Some(run) = row.run_on_key
                 && (way == Way::Short || row.in_multi == InMulti::Kept)
-                && self.needs_nothing_else(row, &args, rules.as_deref())
+                && self.needs_nothing_else(row, &args, rules.as_deref().map(|rules| (rules, conn.db)))
             {
                 if way == Way::Kept {
                     self.core.keep_for_exec(conn, row, &args, request.hash);
@@ -216,7 +216,7 @@ impl Worker {
 
     /// Whether a command on one key needs nothing but its key, on a connection that is in no special state.
     #[inline(always)]
-    fn needs_nothing_else(&mut self, row: &Row, args: &Args<'_>, rules: Option<&Rules>) -> bool {
+    fn needs_nothing_else(&mut self, row: &Row, args: &Args<'_>, rules: Option<(&Rules, DbIndex)>) -> bool {
         row.takes(args.len())
             && (rules.is_none() || self.may_run(rules, row, args))
             && !self.core.asks_before(row)
@@ -225,8 +225,9 @@ impl Worker {
 
     /// Whether rules allow a command on keys. What they do not allow goes the long way, and is refused there.
     #[inline(never)]
-    fn may_run(&self, rules: Option<&Rules>, row: &Row, args: &Args<'_>) -> bool {
-        rules.is_none_or(|rules| rules.check(self.server.registry.catalog(), row.id, args).is_ok())
+    fn may_run(&self, rules: Option<(&Rules, DbIndex)>, row: &Row, args: &Args<'_>) -> bool {
+        let catalog = self.server.registry.catalog();
+        rules.is_none_or(|(rules, db)| rules.check(catalog, row.id, args, db.0).is_ok())
     }
 
     /// Carries out a request with all that may be special about it.
@@ -365,6 +366,10 @@ impl Worker {
             client.last_command.store(row.id + 1, Relaxed);
         }
         client.db.store(conn.db.0, Relaxed);
+        if client.held.load(Relaxed) && conn.parked != Some(Parked::Paused) {
+            // Release: pairs with the Acquire of CLIENT UNBLOCK, which looks next among those who wait for a key.
+            client.held.store(false, Release);
+        }
         client.query_bytes.store(conn.input.len(), Relaxed);
         client.query_free.store(conn.input.capacity() - conn.input.len(), Relaxed);
     }

@@ -79,6 +79,20 @@ fn degrees(radians: f64) -> f64 {
 }
 
 impl Place {
+    /// The place in the midst of others: below the mean of their points in space.
+    pub fn mean_of(places: &[Place]) -> Place {
+        let (mut x, mut y, mut z) = (0.0, 0.0, 0.0);
+        for place in places {
+            let (longitude, latitude) = (radians(place.longitude), radians(place.latitude));
+            x += latitude.cos() * longitude.cos();
+            y += latitude.cos() * longitude.sin();
+            z += latitude.sin();
+        }
+        let count = places.len() as f64;
+        let (x, y, z) = (x / count, y / count, z / count);
+        Place { longitude: degrees(y.atan2(x)), latitude: degrees(z.atan2((x * x + y * y).sqrt())) }
+    }
+
     /// Whether a geohash can stand for it.
     pub fn is_valid(self) -> bool {
         self.longitude.abs() <= LONGITUDE_MAX && self.latitude.abs() <= LATITUDE_MAX
@@ -229,6 +243,19 @@ mod tests {
         assert_eq!(Unit::of(b"MI").map(Unit::metres), Some(1609.34));
         assert_eq!(Unit::of(b"miles"), None);
         assert!(!Place { longitude: f64::NAN, latitude: 0.0 }.is_valid());
+    }
+
+    #[test]
+    fn the_mean_of_places_is_below_that_of_their_points_in_space() {
+        let at = |longitude, latitude| Place { longitude, latitude };
+        let is_near = |one: Place, other: Place| one.distance(other) < 1e-3;
+        assert!(is_near(Place::mean_of(&[PALERMO]), PALERMO));
+        assert!(is_near(Place::mean_of(&[at(0.0, 10.0), at(0.0, 30.0)]), at(0.0, 20.0)));
+        // Across the line where days begin.
+        let across = Place::mean_of(&[at(179.0, 0.0), at(-179.0, 0.0)]);
+        assert!(is_near(across, at(180.0, 0.0)));
+        // Nearer to the pole than the mean of the latitudes.
+        assert!(Place::mean_of(&[at(0.0, 60.0), at(90.0, 60.0)]).latitude > 60.0);
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use super::{Area, GLOBE_RADIUS, LATITUDE_MAX, Place, STEPS_MAX, degrees, gather,
 const MAP_HALF: f64 = 20_037_726.37;
 
 /// What is searched. Lengths are in `unit_metres`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Shape {
     /// A circle.
     Circle {
@@ -23,11 +23,16 @@ pub enum Shape {
         /// From south to north.
         height: f64,
     },
+    /// What lies between corners, joined in their order on a map where degrees are as long as each other everywhere.
+    Polygon {
+        /// At least three.
+        corners: Vec<Place>,
+    },
 }
 
 impl Shape {
     /// The distance of a place from the middle in metres, if it is within the shape.
-    pub fn distance_within(self, middle: Place, place: Place, unit_metres: f64) -> Option<f64> {
+    pub fn distance_within(&self, middle: Place, place: Place, unit_metres: f64) -> Option<f64> {
         match self {
             Shape::Circle { radius } => {
                 let distance = middle.distance(place);
@@ -43,25 +48,36 @@ impl Shape {
                 }
                 Some(middle.distance(place))
             }
+            Shape::Polygon { corners } => is_between(corners, place).then(|| middle.distance(place)),
         }
     }
 
     /// From the middle to the farthest point, in metres.
-    fn reach(self, unit_metres: f64) -> f64 {
+    fn reach(&self, middle: Place, unit_metres: f64) -> f64 {
         let reach = match self {
-            Shape::Circle { radius } => radius,
+            Shape::Circle { radius } => *radius,
             Shape::Box { width, height } => {
                 ((width / 2.0) * (width / 2.0) + (height / 2.0) * (height / 2.0)).sqrt()
+            }
+            Shape::Polygon { corners } => {
+                // To the corners of the rectangle around it: that decides the size of the cells, and so the order of the results.
+                let Area { longitude, latitude } = around(corners);
+                let corner = |longitude, latitude| middle.distance(Place { longitude, latitude });
+                return [longitude.0, longitude.1]
+                    .into_iter()
+                    .flat_map(|east| [corner(east, latitude.0), corner(east, latitude.1)])
+                    .fold(0.0, f64::max);
             }
         };
         reach * unit_metres
     }
 
     /// The longitudes and latitudes between which the shape lies.
-    fn bounds(self, middle: Place, unit_metres: f64) -> Area {
+    fn bounds(&self, middle: Place, unit_metres: f64) -> Area {
         let (across, along) = match self {
-            Shape::Circle { radius } => (radius, radius),
+            Shape::Circle { radius } => (*radius, *radius),
             Shape::Box { width, height } => (width / 2.0, height / 2.0),
+            Shape::Polygon { corners } => return around(corners),
         };
         let (across, along) = (across * unit_metres, along * unit_metres);
         let latitude_half = degrees(along / GLOBE_RADIUS);
@@ -77,6 +93,31 @@ impl Shape {
             latitude: (middle.latitude - latitude_half, middle.latitude + latitude_half),
         }
     }
+}
+
+/// Whether a place lies between corners: an odd number of the edges is east of it.
+fn is_between(corners: &[Place], place: Place) -> bool {
+    let Some(mut before) = corners.last() else { return false };
+    let mut is_between = false;
+    for corner in corners {
+        if (corner.latitude > place.latitude) != (before.latitude > place.latitude) {
+            let share = (place.latitude - corner.latitude) / (before.latitude - corner.latitude);
+            let edge = corner.longitude + (before.longitude - corner.longitude) * share;
+            is_between ^= place.longitude < edge;
+        }
+        before = corner;
+    }
+    is_between
+}
+
+/// The longitudes and latitudes between which places lie.
+fn around(places: &[Place]) -> Area {
+    let none = (f64::INFINITY, f64::NEG_INFINITY);
+    let span = |(least, most): (f64, f64), at: f64| (least.min(at), most.max(at));
+    places.iter().fold(Area { longitude: none, latitude: none }, |area, place| Area {
+        longitude: span(area.longitude, place.longitude),
+        latitude: span(area.latitude, place.latitude),
+    })
 }
 
 /// A cell of the globe.
@@ -117,9 +158,9 @@ const AROUND: [(i32, i32); 9] =
     [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1)];
 
 /// The cells that cover a shape, in the order in which they are searched.
-pub fn cells(shape: Shape, middle: Place, unit_metres: f64) -> Vec<Cell> {
+pub fn cells(shape: &Shape, middle: Place, unit_metres: f64) -> Vec<Cell> {
     let bounds = shape.bounds(middle, unit_metres);
-    let mut steps = steps_for(shape.reach(unit_metres), middle.latitude);
+    let mut steps = steps_for(shape.reach(middle, unit_metres), middle.latitude);
     let mut home = Cell::of(middle, steps);
     if steps > 1 && falls_short(home, &bounds) {
         steps -= 1;
@@ -201,14 +242,58 @@ mod tests {
     fn tiny_and_huge_shapes_have_cells() {
         let middle = Place { longitude: 15.0, latitude: 37.0 };
         for radius in [0.0, 1e-300, 1.0, 1e5, 1e7, 1e300, f64::INFINITY] {
-            let found = cells(Shape::Circle { radius }, middle, 1.0);
+            let found = cells(&Shape::Circle { radius }, middle, 1.0);
             assert!((1..=9).contains(&found.len()), "{radius}: {}", found.len());
+        }
+    }
+
+    #[test]
+    fn a_polygon_holds_what_its_edges_go_round() {
+        let place = |(longitude, latitude): (f64, f64)| Place { longitude, latitude };
+        // The letter U.
+        let corners =
+            [(0.0, 0.0), (0.0, 5.0), (2.0, 5.0), (2.0, 2.0), (4.0, 2.0), (4.0, 5.0), (6.0, 5.0), (6.0, 0.0)];
+        let shape = Shape::Polygon { corners: corners.map(place).to_vec() };
+        let middle = place((3.0, 3.0));
+        for (at, is_within) in [
+            ((1.0, 4.0), true),
+            ((3.0, 1.0), true),
+            ((5.0, 4.0), true),
+            ((3.0, 4.0), false),
+            ((7.0, 1.0), false),
+            ((3.0, -1.0), false),
+        ] {
+            let distance = shape.distance_within(middle, place(at), 1.0);
+            assert_eq!(distance, is_within.then(|| middle.distance(place(at))), "{at:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn what_is_within_a_shape_is_in_its_cells(
+        fn what_is_within_a_polygon_is_in_its_cells(
+            longitude in -170.0..170.0,
+            latitude in -60.0..60.0,
+            around in prop::collection::vec((-1.0..1.0, -1.0..1.0), 3..8),
+            (east, north) in (-1.0..1.0, -1.0..1.0),
+            reach in 0.0001..9.0,
+        ) {
+            let at = |(east, north): (f64, f64)| Place {
+                longitude: longitude + east * reach,
+                latitude: latitude + north * reach,
+            };
+            let corners: Vec<Place> = around.into_iter().map(at).collect();
+            let middle = Place { longitude, latitude };
+            let shape = Shape::Polygon { corners };
+            let place = Place::of_score(at((east, north)).to_score());
+            if shape.distance_within(middle, place, 1.0).is_some() {
+                let found = cells(&shape, middle, 1.0);
+                let is_in = |cell: &Cell| (cell.scores().0..cell.scores().1).contains(&place.to_score());
+                prop_assert!(found.iter().any(is_in));
+            }
+        }
+
+        #[test]
+        fn what_is_within_a_shape_a_shape_is_in_its_cells(
             longitude in -179.0..179.0,
             latitude in -60.0..60.0,
             east in -1.0..1.0,
@@ -228,7 +313,7 @@ mod tests {
             prop_assume!(place.is_valid());
             if shape.distance_within(middle, place, 1000.0).is_some() {
                 let score = place.to_score();
-                let found = cells(shape, middle, 1000.0);
+                let found = cells(&shape, middle, 1000.0);
                 let is_in = |cell: &Cell| (cell.scores().0..cell.scores().1).contains(&score);
                 prop_assert!(found.iter().any(is_in));
             }

@@ -62,7 +62,9 @@ pub(super) fn getuser(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error>
         return Ok(());
     };
     let rules = user.rules();
-    reply.map(6);
+    // As Redis shows it where no database is out of bounds.
+    let with_databases = rules.limits_databases();
+    reply.map(6 + usize::from(with_databases));
     reply.bulk(b"flags");
     reply.set(rules.flags().count());
     rules.flags().for_each(|flag| reply.bulk(flag.as_bytes()));
@@ -72,7 +74,7 @@ pub(super) fn getuser(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error>
     let mut selectors = rules.selectors();
     let mut write = |selector: &Selector, more: &[&Selector], is_first: bool| {
         if !is_first {
-            reply.map(3);
+            reply.map(3 + usize::from(with_databases));
         }
         reply.bulk(b"commands");
         reply.bulk(&selector.commands_text());
@@ -80,6 +82,10 @@ pub(super) fn getuser(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error>
         reply.bulk(&selector.keys_text());
         reply.bulk(b"channels");
         reply.bulk(&selector.channels_text());
+        if with_databases {
+            reply.bulk(b"databases");
+            reply.bulk(&selector.databases_text());
+        }
         if is_first {
             reply.bulk(b"selectors");
             reply.array(more.len());
@@ -141,7 +147,7 @@ pub(super) fn dryrun(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> 
     if !catalog.spec(id).is_some_and(|spec| spec.takes(line.len())) {
         return Err(Error::arity(catalog.name(id)));
     }
-    match user.check(catalog, id, &line) {
+    match user.check(catalog, id, &line, host.conn.db.0) {
         Ok(()) => host.reply().ok(),
         Err(denied) => {
             let text = error_text(catalog, user.name(), id, denied, Some(line.get(denied.word())));

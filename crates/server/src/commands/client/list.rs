@@ -1,13 +1,13 @@
 //! CLIENT LIST and CLIENT INFO: connections as lines of `field=value`.
 
 use super::super::connection::shown_name;
+use super::filter::{Asking, Filter};
 use crate::clients::Client;
 use crate::execute::Host;
 use crate::pubsub::Kind as Subscription;
 use crate::server::Server;
 use crate::tracking::Tracked;
 use larder_commands::{Args, Error};
-use larder_values::number;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// CLIENT INFO
@@ -18,48 +18,18 @@ pub(super) fn info(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// CLIENT LIST [TYPE type] [ID id ...]
+/// CLIENT LIST [filter value [filter value ...]]
 pub(super) fn list(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
-    let chosen = choose(args)?;
+    let filter = Filter::parse(host, args, Asking::List)?;
+    let (now, me) = (host.core.local.now.0, host.conn.client.id);
     let mut text = Vec::new();
     for client in host.server().clients.all() {
-        if chosen.has(&client) {
-            write_line(host.server(), host.core.local.now.0, &client, &mut text);
+        if filter.has(&client, now, me) {
+            write_line(host.server(), now, &client, &mut text);
         }
     }
     host.reply().verbatim(b"txt", &text);
     Ok(())
-}
-
-/// Which connections are shown.
-enum Chosen {
-    All,
-    Kind(Kind),
-    Ids(Vec<u64>),
-}
-
-impl Chosen {
-    fn has(&self, client: &Client) -> bool {
-        match self {
-            Chosen::All => true,
-            Chosen::Kind(kind) => kind.has(client),
-            Chosen::Ids(ids) => ids.contains(&client.id),
-        }
-    }
-}
-
-fn choose(args: &Args<'_>) -> Result<Chosen, Error> {
-    match args.len() {
-        2 => Ok(Chosen::All),
-        4 if args.is(2, b"type") => Ok(Chosen::Kind(kind_of(args.get(3))?)),
-        4.. if args.is(2, b"id") => {
-            let ids: Option<Vec<i64>> = args.from(3).map(number::parse_i64).collect();
-            // Numbers below 1 are no client's.
-            let ids = ids.ok_or(Error::of("ERR Invalid client ID"))?;
-            Ok(Chosen::Ids(ids.into_iter().filter_map(|id| u64::try_from(id).ok()).collect()))
-        }
-        _ => Err(Error::Syntax),
-    }
 }
 
 /// The kinds of connection that Redis tells apart. None of this version's is to another server.
@@ -83,7 +53,7 @@ impl Kind {
 
 /// The kind a word means.
 pub(super) fn kind_of(word: &[u8]) -> Result<Kind, Error> {
-    let others: [&[u8]; 3] = [b"master", b"slave", b"replica"];
+    let others: [&[u8]; 4] = [b"master", b"primary", b"slave", b"replica"];
     if word.eq_ignore_ascii_case(b"normal") {
         Ok(Kind::Normal)
     } else if word.eq_ignore_ascii_case(b"pubsub") {
@@ -155,7 +125,7 @@ pub(crate) fn write_line(server: &Server, now: u64, client: &Client, out: &mut V
 }
 
 /// The letters of a connection's state, in Redis' order.
-fn flags(client: &Client) -> String {
+pub(super) fn flags(client: &Client) -> String {
     let tracked = client.tracked();
     let tracks = |is_so: fn(&Tracked) -> bool| tracked.as_ref().is_some_and(|tracked| is_so(tracked));
     let letters = [

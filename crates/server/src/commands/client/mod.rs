@@ -1,7 +1,8 @@
 //! CLIENT: looks at connections, names them, ends them, holds them back.
 //!
-//! Read next: `list.rs` (how a connection is shown), `kill.rs` (how connections are chosen).
+//! Read next: `list.rs` (how a connection is shown), `filter.rs` (how connections are chosen).
 
+mod filter;
 mod kill;
 mod list;
 mod tracking;
@@ -16,7 +17,7 @@ use crate::server::{Answer, Message, Server};
 use larder_commands::spec::{Acl, Arg, Flags, Group};
 use larder_commands::{Args, Error, Spec};
 use larder_values::number;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// What every subcommand of CLIENT shares.
 const SUB: Spec = Spec {
@@ -51,6 +52,7 @@ pub static CLIENT: HostCommand = HostCommand {
     run: HostRun::Container,
     subcommands: &[
         &tracking::CACHING,
+        &CAPA,
         &GETNAME,
         &tracking::GETREDIR,
         &HELP,
@@ -87,18 +89,41 @@ sub!(
 );
 
 sub!(
+    CAPA,
+    |host, args| {
+        // Others are for other servers.
+        if args.from(2).any(|word| word.eq_ignore_ascii_case(b"redirect")) {
+            host.conn.client.follows_redirects.store(true, Relaxed);
+        }
+        host.reply().ok();
+        Ok(())
+    },
+    Spec {
+        name: "capa",
+        summary: "Says what the client can do.",
+        since: "8.0.0",
+        arity: -3,
+        flags: SUB.flags.or(Flags::ALLOW_BUSY),
+        args: &[Arg::string("capability").multiple()],
+        ..SUB
+    }
+);
+
+sub!(
     HELP,
     |host, _| {
         let lines = [
             "CLIENT <subcommand> [<argument> ...]. The subcommands:",
             "CACHING YES|NO -- track the keys of the next command or not.",
+            "CAPA REDIRECT -- this client can follow a redirection.",
             "GETNAME -- the name of this connection.",
             "GETREDIR -- where this connection's invalidations go.",
             "ID -- the number of this connection.",
             "INFO -- this connection, as LIST shows it.",
             "KILL <address>|<filter> <value> [<filter> <value> ...] -- close connections.",
-            "    Filters: ID, TYPE, USER, ADDR, LADDR, SKIPME, MAXAGE.",
-            "LIST [TYPE <type>] [ID <number> ...] -- all connections, a line each.",
+            "LIST [<filter> <value> ...] -- all connections, a line each.",
+            "    Filters: ADDR, CAPA, DB, FLAGS, ID, IP, LADDR, LIB-NAME, LIB-VER, NAME, TYPE, USER,",
+            "    each also with NOT- in front; IDLE, MAXAGE, SKIPME.",
             "NO-EVICT ON|OFF -- keep this connection when memory for clients runs out.",
             "NO-TOUCH ON|OFF -- read without counting as a use of the key.",
             "PAUSE <milliseconds> [WRITE|ALL] -- hold back commands for a while.",
@@ -148,6 +173,47 @@ sub!(
     }
 );
 
+/// What connections are chosen by.
+const FILTERS: &[Arg] = &[
+    Arg::integer("client-id").token("ID").multiple().optional().since("2.8.12"),
+    Arg::one_of("client-type", KINDS).token("TYPE").optional().since("2.8.12"),
+    Arg::string("username").token("USER").optional(),
+    Arg::string("addr").token("ADDR").optional().display("ip:port"),
+    Arg::string("laddr").token("LADDR").optional().since("6.2.0").display("ip:port"),
+    Arg::one_of("skipme", &[Arg::word("yes", "YES"), Arg::word("no", "NO")]).token("SKIPME").optional(),
+    Arg::integer("maxage").token("MAXAGE").optional().since("7.4.0"),
+    Arg::string("flags").token("FLAGS").optional(),
+    Arg::string("name").token("NAME").optional(),
+    Arg::integer("idle").token("IDLE").optional(),
+    Arg::string("lib-name").token("LIB-NAME").optional(),
+    Arg::string("lib-ver").token("LIB-VER").optional(),
+    Arg::integer("db").token("DB").optional(),
+    Arg::string("capa").token("CAPA").optional(),
+    Arg::string("ip").token("IP").optional(),
+    Arg::integer("not-id").token("NOT-ID").multiple().optional(),
+    Arg::one_of("not-type", KINDS).token("NOT-TYPE").optional(),
+    Arg::string("not-username").token("NOT-USER").optional(),
+    Arg::string("not-addr").token("NOT-ADDR").optional().display("ip:port"),
+    Arg::string("not-laddr").token("NOT-LADDR").optional().display("ip:port"),
+    Arg::string("not-flags").token("NOT-FLAGS").optional(),
+    Arg::string("not-name").token("NOT-NAME").optional(),
+    Arg::string("not-lib-name").token("NOT-LIB-NAME").optional(),
+    Arg::string("not-lib-ver").token("NOT-LIB-VER").optional(),
+    Arg::integer("not-db").token("NOT-DB").optional(),
+    Arg::string("not-capa").token("NOT-CAPA").optional(),
+    Arg::string("not-ip").token("NOT-IP").optional(),
+];
+
+/// The kinds of connection.
+const KINDS: &[Arg] = &[
+    Arg::word("normal", "NORMAL"),
+    Arg::word("master", "MASTER").since("3.2.0"),
+    Arg::word("primary", "PRIMARY"),
+    Arg::word("slave", "SLAVE"),
+    Arg::word("replica", "REPLICA").since("5.0.0"),
+    Arg::word("pubsub", "PUBSUB"),
+];
+
 sub!(
     KILL,
     kill::kill,
@@ -161,33 +227,7 @@ sub!(
             "filter",
             &[
                 Arg::string("old-format").display("ip:port").deprecated_since("2.8.12"),
-                Arg::one_of(
-                    "new-format",
-                    &[
-                        Arg::integer("client-id").token("ID").optional().since("2.8.12"),
-                        Arg::one_of(
-                            "client-type",
-                            &[
-                                Arg::word("normal", "NORMAL"),
-                                Arg::word("master", "MASTER").since("3.2.0"),
-                                Arg::word("slave", "SLAVE"),
-                                Arg::word("replica", "REPLICA").since("5.0.0"),
-                                Arg::word("pubsub", "PUBSUB"),
-                            ],
-                        )
-                        .token("TYPE")
-                        .optional()
-                        .since("2.8.12"),
-                        Arg::string("username").token("USER").optional(),
-                        Arg::string("addr").token("ADDR").optional().display("ip:port"),
-                        Arg::string("laddr").token("LADDR").optional().since("6.2.0").display("ip:port"),
-                        Arg::one_of("skipme", &[Arg::word("yes", "YES"), Arg::word("no", "NO")])
-                            .token("SKIPME")
-                            .optional(),
-                        Arg::integer("maxage").token("MAXAGE").optional().since("7.4.0"),
-                    ],
-                )
-                .multiple(),
+                Arg::one_of("new-format", FILTERS).multiple(),
             ],
         )],
         history: &[
@@ -210,21 +250,7 @@ sub!(
         since: "2.4.0",
         complexity: "O(N) where N is the number of client connections",
         arity: -2,
-        args: &[
-            Arg::one_of(
-                "client-type",
-                &[
-                    Arg::word("normal", "NORMAL"),
-                    Arg::word("master", "MASTER"),
-                    Arg::word("replica", "REPLICA"),
-                    Arg::word("pubsub", "PUBSUB"),
-                ],
-            )
-            .token("TYPE")
-            .optional()
-            .since("5.0.0"),
-            Arg::integer("client-id").token("ID").multiple().optional().since("6.2.0"),
-        ],
+        args: FILTERS,
         tips: &["nondeterministic_output"],
         history: &[
             ("2.8.12", "Shows `id`."),
@@ -454,16 +480,24 @@ sub!(
 /// How often CLIENT UNBLOCK looks again at a client whose command another thread is running.
 const LOOKS_MAX: u32 = 100_000;
 
-/// Whether a client waits, or does not. False where another thread is about to find out, and this connection can ask
-/// again later; a transaction, which cannot, gives it the time that it takes to run a command.
+/// Whether a client waits, or does not. False where another thread is about to find out, since it runs the client's command or
+/// a pause that held it back is over, and this connection can ask again later; a transaction, which cannot, gives it the time that
+/// it takes to run a command.
 fn is_decided(host: &Host<'_>, client: u64) -> bool {
-    let blocked = &host.server().blocked;
+    let server = host.server();
+    let blocked = &server.blocked;
+    let held = server.clients.get(client).filter(|client| client.id != host.conn.client.id);
+    let goes_on = || {
+        let holds = server.snapshots.holds_writes() || server.journal.is_congested();
+        !holds && !server.is_paused(host.core.local.now, true)
+    };
+    let is_going_on = || held.as_ref().is_some_and(|client| client.held.load(Acquire) && goes_on());
     let looks = if host.conn.is_in_exec { LOOKS_MAX } else { 1 };
     let is_served = (0..looks).all(|look| {
         if look > 0 {
             std::thread::yield_now();
         }
-        blocked.is_being_served(client)
+        is_going_on() || blocked.is_being_served(client)
     });
     !is_served || host.conn.is_in_exec
 }

@@ -208,6 +208,7 @@ pub(super) fn stats(host: &mut Host<'_>, lines: &mut Lines) {
     lines.add("acl_access_denied_cmd", server.access.denied(Reason::Command));
     lines.add("acl_access_denied_key", server.access.denied(Reason::Key));
     lines.add("acl_access_denied_channel", server.access.denied(Reason::Channel));
+    lines.add("acl_access_denied_db", server.access.denied(Reason::Database));
 }
 
 fn removals(host: &mut Host<'_>, lines: &mut Lines) {

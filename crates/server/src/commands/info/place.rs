@@ -37,6 +37,9 @@ pub(super) fn server(host: &mut Host<'_>, lines: &mut Lines) {
     // Rust's atomics are C11's, and no gcc compiled this: both in Redis' words.
     lines.add("atomicvar_api", "c11-builtin");
     lines.add("gcc_version", "0.0.0");
+    if !settings.availability_zone().is_empty() {
+        lines.add("availability_zone", String::from_utf8_lossy(settings.availability_zone()));
+    }
     lines.add("process_id", std::process::id());
     lines.add("process_supervised", "no");
     lines.add("run_id", &server.run_id);
