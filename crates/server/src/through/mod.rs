@@ -8,6 +8,7 @@
 //! lines of the settings they were made of are changed together, under the lock of the plan.
 //! Read next: `larder_source`'s `route.rs` and `flight.rs` for what all this means.
 
+mod arrived;
 pub mod behind;
 mod fetch;
 mod follow;
@@ -15,8 +16,9 @@ mod keep;
 mod nature;
 mod warm;
 
+pub use arrived::{Arrived, Given, Loading};
 pub use behind::{DEAD_LETTERS, Queued, laid_over};
-pub use fetch::{BATCH_KEYS_MAX, Cargo, Landing, Lead, fetch};
+pub use fetch::{BATCH_KEYS_MAX, Landings, Leads, fetch};
 pub use follow::{Follower, Stop, drop_route, drop_unfollowed, follow, leave};
 pub use keep::keep;
 pub use warm::{Piece, warm};
@@ -289,8 +291,8 @@ pub fn change(
     drop(turn);
     // What is under way by a route that is gone or another is not kept.
     let now = through.routes();
-    through.flights.overtake_all(|key| {
-        let (old, new) = (before.find(key.db, &key.key), now.find(key.db, &key.key));
+    through.flights.overtake_all(|db, key| {
+        let (old, new) = (before.find(db, key), now.find(db, key));
         !matches!((old, new), (Some(old), Some(new)) if Arc::ptr_eq(old, new))
     });
     for route in before.all() {

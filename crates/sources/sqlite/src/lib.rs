@@ -20,6 +20,7 @@ use larder_source::{
 use larder_source_net::sql::{Marked, marked, written_position};
 use larder_source_net::{Options, Runtime, decode, refused, unfit, unreachable};
 use rusqlite::{Connection, Statement, TransactionBehavior};
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,8 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 pub struct Sqlite {
     file: Arc<Connections>,
     readers: Arc<Semaphore>,
+    /// Places on the processors for queries of many keys.
+    batches: Semaphore,
     writer: Arc<Mutex<()>>,
     runtime: Runtime,
     poll: Duration,
@@ -36,6 +39,8 @@ pub struct Sqlite {
 
 /// Values that can be bound to one statement (SQLITE_MAX_VARIABLE_NUMBER).
 const VALUES_MAX: usize = 32_766;
+/// How long a query of many keys waits for those before it.
+const BATCH_WAITS: Duration = Duration::from_millis(3);
 /// Rows in a piece of a stream.
 const PIECE: usize = 256;
 
@@ -53,6 +58,7 @@ impl Sqlite {
         Ok(Sqlite {
             file: Arc::new(Connections::new(path, read_only)),
             readers: Arc::new(Semaphore::new(options.connections.max(1))),
+            batches: Semaphore::new(processors().saturating_sub(1).max(1)),
             writer: Arc::default(),
             runtime: Runtime::get()?,
             poll: options.poll.max(Duration::from_millis(1)),
@@ -93,6 +99,10 @@ impl Sqlite {
         stopper.finished();
         done.map_err(|error| unreachable(format!("SQLite: {error}")))?
     }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 fn parse(url: &str) -> Result<(PathBuf, bool), Failure> {
@@ -142,6 +152,12 @@ impl Driver for Sqlite {
                 return done.map(answer);
             }
             let (statement, parameters) = (statement.clone(), request.parameters.to_vec());
+            // What the first of several brings is kept while the next one runs, rather than all of it at their common end: SQLite
+            // works on the processors that keep it. One that takes long holds nobody up.
+            let _turn = match is_batch {
+                true => tokio::time::timeout(BATCH_WAITS, self.batches.acquire()).await.ok(),
+                false => None,
+            };
             self.reading(move |reader| all(reader, &statement, &parameters, limits)).await.map(answer)
         })
     }
