@@ -35,7 +35,7 @@ impl Groups {
         let mut of_rows: Vec<u32> = Vec::with_capacity(rows.len());
         for row in &rows {
             let start = words.len();
-            push_joined(&mut words, row.get(..names).unwrap_or(row), |out, cell| push_text(out, cell));
+            push_joined(&mut words, row.get(..names).unwrap_or(row), push_text);
             let own = start..words.len();
             let hash = hasher.hash_one(&words[own.clone()]);
             let is_same = |place: &u32| words[groups[*place as usize].words.clone()] == words[own.clone()];

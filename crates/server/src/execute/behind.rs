@@ -151,7 +151,7 @@ impl Core {
             routed.iter().map(|one| (one.key.clone(), Arc::clone(&one.route))).collect();
         Box::new(move |result| {
             let brought = match result {
-                Ok(seqs) => Brought::Queued(Queued { seqs, keys, fields }),
+                Ok(seqs) => Brought::Queued(Box::new(Queued { seqs, keys, fields })),
                 Err(text) => Brought::Failure(Some(format!("BEHINDFAIL source '{name}': {text}"))),
             };
             let (waiting, key) = ((client, ticket), Box::default());
@@ -169,7 +169,11 @@ impl Core {
 
     /// Drops the copies of what is queued, or with its store, and whose command does not run.
     pub fn forget_written(&self, db: DbIndex, brought: &Brought) {
-        let (Brought::Queued(Queued { keys, .. }) | Brought::Written { keys, .. }) = brought else { return };
+        let keys = match brought {
+            Brought::Queued(queued) => &queued.keys,
+            Brought::Written(written) => &written.keys,
+            _ => return,
+        };
         if keys.is_empty() {
             return;
         }

@@ -57,21 +57,29 @@ enum Down {
 impl Core {
     /// Ends flights with what they brought. Inside a turn.
     pub fn land(&mut self, landings: Landings) {
-        let Landings { batch, brought, queued, fresh_ms, validator } = landings;
+        let Landings { batch, mut brought, queued, fresh_ms, validator } = landings;
         let mut locked = Vec::new();
         let mut told = Told::new(&batch, brought.len());
-        for (place, brought) in brought {
+        // In its place, which becomes what all who waited share.
+        brought.retain_mut(|(place, brought)| {
             // In the order of places, as flights are.
-            let before = queued.binary_search_by_key(&place, |(of, _)| *of).ok();
+            let before = queued.binary_search_by_key(place, |(of, _)| *of).ok();
             let before = before.and_then(|at| queued.get(at)).map(|(_, change)| change);
-            let validator = validator.clone();
-            match self.land_one(Landing { batch: &batch, place, brought, before, fresh_ms, validator }) {
-                Down::Yes(brought, landed) => told.add(place, brought, landed.is_awaited, landed.others),
+            let (validator, place) = (validator.clone(), *place);
+            let cargo = std::mem::replace(brought, Brought::Nothing);
+            match self.land_one(Landing { batch: &batch, place, brought: cargo, before, fresh_ms, validator })
+            {
+                Down::Yes(cargo, landed) => {
+                    *brought = cargo;
+                    told.add(landed.is_awaited, landed.others);
+                    return true;
+                }
                 Down::Before => {}
-                Down::Locked(brought) => locked.push((place, brought)),
+                Down::Locked(cargo) => locked.push((place, cargo)),
             }
-        }
-        told.send(self.server);
+            false
+        });
+        told.send(self.server, brought);
         if !locked.is_empty() {
             let landings = Landings { batch, brought: locked, queued, fresh_ms, validator };
             let work = move |core: &mut Core| core.land(landings);
@@ -147,9 +155,10 @@ impl Core {
         let mut told = Told::new(batch, places.len());
         for place in places {
             let (is_awaited, others) = self.server.through.flights.release(batch, *place as usize);
-            told.add(*place, Brought::Late(text.to_owned()), is_awaited, others);
+            told.add(is_awaited, others);
         }
-        told.send(self.server);
+        let late = places.iter().map(|place| (*place, Brought::Late(text.to_owned())));
+        told.send(self.server, late.collect());
     }
 }
 
@@ -221,33 +230,37 @@ fn keep_copy(
     true
 }
 
-/// What is to be told to those who waited for flights of a batch.
+/// Who is to be told of what flights of a batch brought.
 struct Told<'b> {
     batch: &'b Arc<Batch<Waiting>>,
-    brought: Vec<(u32, Brought)>,
-    /// The positions of what who waits for the batch waits for.
-    awaited: Vec<usize>,
-    others: Vec<(Waiting, usize)>,
+    /// How many there are so far.
+    count: u32,
+    /// Of them those that who waits for the batch waits for.
+    awaited: Vec<u32>,
+    others: Vec<(Waiting, u32)>,
 }
 
 impl Told<'_> {
     fn new(batch: &Arc<Batch<Waiting>>, count: usize) -> Told<'_> {
         let awaited = if batch.waiter().is_some() { Vec::with_capacity(count) } else { Vec::new() };
-        Told { batch, brought: Vec::with_capacity(count), awaited, others: Vec::new() }
+        Told { batch, count: 0, awaited, others: Vec::new() }
     }
 
-    fn add(&mut self, place: u32, brought: Brought, is_awaited: bool, others: Vec<Waiting>) {
-        let at = self.brought.len();
-        self.brought.push((place, brought));
+    /// Who waits for the next of them.
+    fn add(&mut self, is_awaited: bool, others: Vec<Waiting>) {
+        let at = self.count;
+        self.count += 1;
         if is_awaited {
             self.awaited.push(at);
         }
         self.others.extend(others.into_iter().map(|waiting| (waiting, at)));
     }
 
-    fn send(self, server: &Server) {
-        let Told { batch, brought, awaited, mut others } = self;
-        let is_whole = awaited.len() == brought.len() && !brought.is_empty();
+    /// Tells everybody, where this is what was brought.
+    fn send(self, server: &Server, brought: Vec<(u32, Brought)>) {
+        let Told { batch, count, awaited, mut others } = self;
+        debug_assert_eq!(brought.len(), count as usize);
+        let is_whole = count > 0 && awaited.len() == count as usize;
         let first = batch.waiter().copied();
         if !is_whole {
             others.extend(first.into_iter().flat_map(|first| awaited.iter().map(move |at| (first, *at))));
@@ -257,11 +270,8 @@ impl Told<'_> {
             let own = |waiting: &Waiting| waiting.worker == worker;
             let name = |waiting: Waiting| (waiting.client, waiting.ticket);
             let whole = first.filter(|first| is_whole && own(first)).map(name);
-            let parts: Vec<_> = others
-                .iter()
-                .filter(|(waiting, _)| own(waiting))
-                .map(|(waiting, at)| (name(*waiting), *at))
-                .collect();
+            let here = others.iter().filter(|(waiting, _)| own(waiting));
+            let parts: Vec<_> = here.map(|(waiting, at)| (name(*waiting), *at as usize)).collect();
             if whole.is_some() || !parts.is_empty() {
                 mailbox.send(Message::Tidings(Tidings { arrived: Arc::clone(&arrived), whole, parts }));
             }

@@ -14,7 +14,7 @@ use crate::connection::{Connection, Parked};
 use crate::execute::Settled;
 use crate::registry::Row;
 use crate::server::{Message, Work};
-use crate::through::Brought;
+use crate::through::{Brought, Written};
 use larder_commands::spec::KeyFlags;
 use larder_commands::{Args, Error, keys_of};
 use larder_resp::{Output, Protocol, Reply};
@@ -223,8 +223,8 @@ impl Core {
         // What became of the write stands under no key; beside it may stand what was fetched before, of fields.
         let ended = conn.loading.as_ref().and_then(|loading| loading.brought(&(conn.db, Box::default())));
         let written = match ended.as_deref() {
-            Some(Brought::Written { marks, rows, fields, .. }) => {
-                Some(Ok((marks.clone(), rows.clone(), *fields)))
+            Some(Brought::Written(written)) => {
+                Some(Ok((written.marks.clone(), written.rows.clone(), written.fields)))
             }
             Some(Brought::Failure(text)) => Some(Err(text.clone().unwrap_or_default())),
             _ => None,
@@ -342,7 +342,8 @@ impl Core {
             let brought = match &result {
                 Ok(rows) => {
                     let keys = if fields.is_none() { keys.clone() } else { Vec::new() };
-                    Brought::Written { marks, rows: rows.clone(), fields: fields.unwrap_or_default(), keys }
+                    let (rows, fields) = (rows.clone(), fields.unwrap_or_default());
+                    Brought::Written(Box::new(Written { marks, rows, fields, keys }))
                 }
                 Err(error) => Brought::Failure(Some(error.reply())),
             };

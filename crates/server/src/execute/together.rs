@@ -12,7 +12,7 @@ use super::routed::{Routed, Within, allow, is_no_write, only_drops, statements_f
 use super::{Core, Outcome};
 use crate::connection::Connection;
 use crate::registry::Row;
-use crate::through::{Brought, Queued, keep};
+use crate::through::{Brought, keep};
 use crate::transaction::Transaction;
 use larder_behind::NewWrite;
 use larder_commands::{Error, database_number};
@@ -175,8 +175,8 @@ impl Core {
     pub(super) fn written_for_exec(&self, conn: &Connection, transaction: &Transaction) -> Option<Written> {
         let brought = conn.loading.as_ref()?.brought(&(conn.db, Box::default()))?;
         let (numbers, rows, keys, is_behind) = match &*brought {
-            Brought::Written { marks, rows, keys, .. } => (marks, rows.clone(), keys, false),
-            Brought::Queued(Queued { seqs, keys, .. }) => (seqs, Vec::new(), keys, true),
+            Brought::Written(done) => (&done.marks, done.rows.clone(), &done.keys, false),
+            Brought::Queued(queued) => (&queued.seqs, Vec::new(), &queued.keys, true),
             _ => return None,
         };
         let source = keys.first()?.1.source.clone();

@@ -93,7 +93,7 @@ impl Loading {
 
     /// Whether a write of the request is with its store already, or queued for it: then it runs.
     pub fn is_written(&self) -> bool {
-        let is_written = |given: &Given| matches!(**given, Brought::Written { .. } | Brought::Queued(_));
+        let is_written = |given: &Given| matches!(**given, Brought::Written(_) | Brought::Queued(_));
         self.all.values().any(is_written)
     }
 

@@ -76,8 +76,8 @@ pub struct Landings {
 /// What flights bring.
 #[derive(Debug, Default)]
 struct Cargo {
-    /// What was found, in the order of the flights.
-    brought: Vec<Brought>,
+    /// What was found for each of them, by its place.
+    brought: Vec<(u32, Brought)>,
     fresh_ms: Option<u64>,
     validator: Option<Validator>,
 }
@@ -91,7 +91,7 @@ struct Owed {
 }
 
 impl Owed {
-    /// Lands flights, the first of them with what was found for the first. Those without stay owed.
+    /// Lands the flights with what was found for them; they stay owed where that is nothing at all.
     fn land(&mut self, cargo: Cargo) {
         if cargo.brought.is_empty() {
             return;
@@ -99,7 +99,7 @@ impl Owed {
         let micros = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
         let Cargo { brought, fresh_ms, validator } = cargo;
         let (mut absent, mut failures) = (0, 0);
-        for brought in &brought {
+        for (_, brought) in &brought {
             absent += u64::from(matches!(brought, Brought::Nothing));
             failures += u64::from(matches!(brought, Brought::Failure(_)));
         }
@@ -107,8 +107,7 @@ impl Owed {
         stats.loaded(brought.len(), micros);
         stats.absent.fetch_add(absent, Relaxed);
         stats.failures.fetch_add(failures, Relaxed);
-        let count = brought.len().min(self.leads.places.len());
-        let brought = self.leads.places.drain(..count).zip(brought).collect();
+        self.leads.places.clear();
         let queued = std::mem::take(&mut self.leads.queued);
         let batch = Arc::clone(&self.leads.batch);
         let landings = Landings { batch, brought, queued, fresh_ms, validator };
@@ -121,7 +120,7 @@ impl Drop for Owed {
     fn drop(&mut self) {
         if !self.leads.places.is_empty() {
             let text = "LOADFAIL internal error: the load ended before its time";
-            let failure = |_: &u32| Brought::Failure(Some(text.to_owned()));
+            let failure = |place: &u32| (*place, Brought::Failure(Some(text.to_owned())));
             let brought = self.leads.places.iter().map(failure).collect();
             self.land(Cargo { brought, ..Cargo::default() });
         }
@@ -203,7 +202,7 @@ async fn ask(server: &'static Server, route: &Route, source: &Source, leads: &Le
     };
     result.unwrap_or_else(|error| {
         tracing::debug!(route = route.pattern.text(), error = error.reply(), "a load failed");
-        let brought = leads.places.iter().map(|_| failure_of(route, &error)).collect();
+        let brought = leads.places.iter().map(|place| (*place, failure_of(route, &error))).collect();
         Cargo { brought, ..Cargo::default() }
     })
 }
@@ -217,10 +216,11 @@ async fn ask_for_one(route: &Route, source: &Source, leads: &Leads, place: u32) 
     match source.fetch(request, route.timeout).await? {
         Answer::Rows { mut rows, fresh_ms, validator } => {
             let brought = shaped(route, source, &rows.columns, &mut rows.rows, 0)?;
-            Ok(Cargo { brought: vec![brought], fresh_ms, validator })
+            Ok(Cargo { brought: vec![(place, brought)], fresh_ms, validator })
         }
         Answer::Unchanged { fresh_ms } => {
-            Ok(Cargo { brought: vec![Brought::Unchanged], fresh_ms, validator: validator.cloned() })
+            let brought = vec![(place, Brought::Unchanged)];
+            Ok(Cargo { brought, fresh_ms, validator: validator.cloned() })
         }
     }
 }
@@ -242,25 +242,25 @@ async fn ask_for_many(
     };
     let columns = rows.columns;
     let mut groups = Groups::new(rows.rows, names);
-    let mut brought: Vec<Brought> = Vec::with_capacity(leads.places.len());
+    let mut brought: Vec<(u32, Brought)> = Vec::with_capacity(leads.places.len());
     let mut words = Vec::new();
-    for key in leads.keys() {
+    for (place, key) in leads.places.iter().zip(leads.keys()) {
         words.clear();
         route.pattern.push_joined(key, &mut words);
         let found = match groups.take(&words) {
             Some(found) => shaped(route, source, &columns, found, names),
             None => Ok(brought_before(&brought, leads, key)),
         };
-        brought.push(found.unwrap_or_else(|error| failure_of(route, &error)));
+        brought.push((*place, found.unwrap_or_else(|error| failure_of(route, &error))));
     }
     Ok(Cargo { brought, fresh_ms, validator: None })
 }
 
 /// What was found for a key that is asked for a second time: its first flight was overtaken before the store was asked.
-fn brought_before(brought: &[Brought], leads: &Leads, key: &[u8]) -> Brought {
+fn brought_before(brought: &[(u32, Brought)], leads: &Leads, key: &[u8]) -> Brought {
     match leads.keys().zip(brought).find(|(other, _)| *other == key) {
-        Some((_, Brought::Value(value))) => Brought::Value(value.clone()),
-        Some((_, Brought::Failure(text))) => Brought::Failure(text.clone()),
+        Some((_, (_, Brought::Value(value)))) => Brought::Value(value.clone()),
+        Some((_, (_, Brought::Failure(text)))) => Brought::Failure(text.clone()),
         _ => Brought::Nothing,
     }
 }

@@ -58,23 +58,29 @@ pub enum Brought {
     Nothing,
     /// The store gave no answer: what clients are told who have no old copy; as if there were nothing where the route says so.
     Failure(Option<String>),
-    /// The store has what was to be written; which writes of its keys that was, and how many rows each of them
-    /// changed.
-    Written {
-        /// The number of the write, for each key.
-        marks: Vec<u64>,
-        /// Rows that each statement changed.
-        rows: Vec<u64>,
-        /// What HSET or HDEL answers.
-        fields: i64,
-        /// The keys of a transaction's writes, whose copies go if it does not run.
-        keys: Vec<(Box<[u8]>, Arc<Route>)>,
-    },
+    /// The store has what was to be written.
+    Written(Box<Written>),
     /// What was to be written is queued on disk.
-    Queued(Queued),
+    Queued(Box<Queued>),
     /// It takes long: who has an old copy is to be given it.
     Late(String),
 }
+
+/// Writes that the store has, for who asked for them.
+#[derive(Debug)]
+pub struct Written {
+    /// The number of the write, for each key.
+    pub marks: Vec<u64>,
+    /// Rows that each statement changed.
+    pub rows: Vec<u64>,
+    /// What HSET or HDEL answers.
+    pub fields: i64,
+    /// The keys of a transaction's writes, whose copies go if it does not run.
+    pub keys: Vec<(Box<[u8]>, Arc<Route>)>,
+}
+
+// Thousands of them are brought at a time.
+const _: () = assert!(size_of::<Brought>() <= 40);
 
 /// Sources, routes and flights.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! How long copies and their absence are good, and what is given when the store is slow or gone.
 
 use crate::scenario::{ok, until};
-use crate::shop::{Shop, counted, field, get, get_or_error, name_with, nil, serve};
+use crate::shop::{Shop, counted, get, get_or_error, name_with, serve};
 use larder_testkit::Client;
 use std::thread;
 use std::time::{Duration, Instant};

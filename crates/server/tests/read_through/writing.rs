@@ -1,7 +1,7 @@
 //! What becomes of writes to keys that come from a store.
 
 use crate::scenario::{ok, until};
-use crate::shop::{NAME, Shop, counted, field, figure_of, get, serve, texts};
+use crate::shop::{NAME, Shop, counted, figure_of, get, serve, texts};
 use std::thread;
 
 #[test]

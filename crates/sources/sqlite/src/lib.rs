@@ -10,9 +10,11 @@
 mod cells;
 mod connections;
 mod feed;
+mod gate;
 
 use cells::{column_of, failure_in, failure_of};
 use connections::{Connections, Stopper};
+use gate::Gate;
 use larder_source::{
     Answer, Checked, Column, Driver, Failure, Feed, Limits, Parameter, Purpose, Request, Row, Rows, Template,
     Work,
@@ -30,8 +32,8 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 pub struct Sqlite {
     file: Arc<Connections>,
     readers: Arc<Semaphore>,
-    /// Places on the processors for queries of many keys.
-    batches: Semaphore,
+    /// For queries of many keys.
+    gate: Arc<Gate>,
     writer: Arc<Mutex<()>>,
     runtime: Runtime,
     poll: Duration,
@@ -58,7 +60,7 @@ impl Sqlite {
         Ok(Sqlite {
             file: Arc::new(Connections::new(path, read_only)),
             readers: Arc::new(Semaphore::new(options.connections.max(1))),
-            batches: Semaphore::new(processors().saturating_sub(1).max(1)),
+            gate: Arc::new(Gate::new(processors().saturating_sub(1).max(1))),
             writer: Arc::default(),
             runtime: Runtime::get()?,
             poll: options.poll.max(Duration::from_millis(1)),
@@ -152,13 +154,12 @@ impl Driver for Sqlite {
                 return done.map(answer);
             }
             let (statement, parameters) = (statement.clone(), request.parameters.to_vec());
-            // What the first of several brings is kept while the next one runs, rather than all of it at their common end: SQLite
-            // works on the processors that keep it. One that takes long holds nobody up.
-            let _turn = match is_batch {
-                true => tokio::time::timeout(BATCH_WAITS, self.batches.acquire()).await.ok(),
-                false => None,
+            let gate = is_batch.then(|| Arc::clone(&self.gate));
+            let work = move |reader: &Connection| {
+                let _pass = gate.as_deref().and_then(|gate| gate.enter(BATCH_WAITS));
+                all(reader, &statement, &parameters, limits)
             };
-            self.reading(move |reader| all(reader, &statement, &parameters, limits)).await.map(answer)
+            self.reading(work).await.map(answer)
         })
     }
 
