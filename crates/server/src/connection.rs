@@ -7,10 +7,9 @@ use crate::clients::{Client, MEMCACHED};
 use crate::io::Socket;
 use crate::pubsub::{Kind, Subscriptions};
 use crate::registry::Row;
-use crate::through::Brought;
+use crate::through::Loading;
 use crate::tracking::Tracked;
 use crate::transaction::{Transaction, Watching};
-use foldhash::HashMap;
 use larder_acl::{Rules, User};
 use larder_behind::Owner;
 use larder_config::ClientClass;
@@ -56,40 +55,6 @@ pub enum Parked {
     Ticket(u64),
     /// Its next request is kept until what it misses has been fetched; messages with this ticket bring it.
     Load(u64),
-}
-
-/// What a connection waits for from sources, and what it has been brought for the request that is kept.
-#[derive(Debug, Default)]
-pub struct Loading {
-    /// What the connection is parked under.
-    pub ticket: u64,
-    /// Flights that have not landed.
-    pub left: usize,
-    /// What has been brought, by key.
-    pub all: HashMap<(DbIndex, Box<[u8]>), Arc<Brought>>,
-}
-
-impl Loading {
-    /// Notes what was brought for a key.
-    pub fn add(&mut self, db: DbIndex, key: Box<[u8]>, brought: Arc<Brought>) {
-        self.all.insert((db, key), brought);
-    }
-
-    /// Whether what was brought for a key is all there is to say of it. That its copy is right says nothing where there is none
-    /// any more.
-    pub fn settles(&self, place: &(DbIndex, Box<[u8]>), is_there: bool) -> bool {
-        self.all.get(place).is_some_and(|brought| is_there || !matches!(**brought, Brought::Unchanged))
-    }
-
-    /// Whether a write of the request is with its store already, or queued for it: then it runs.
-    pub fn is_written(&self) -> bool {
-        self.all.values().any(|brought| matches!(**brought, Brought::Written { .. } | Brought::Queued(_)))
-    }
-
-    /// What was brought for a key, if anything was.
-    pub fn brought(&self, place: &(DbIndex, Box<[u8]>)) -> Option<&Arc<Brought>> {
-        self.all.get(place)
-    }
 }
 
 /// A command whose answer is not there yet: it is counted when it ends.

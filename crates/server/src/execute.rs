@@ -40,7 +40,7 @@ use crate::{clock, monitor};
 pub use asked::Looked;
 pub use attend::{Desk, adopt, attend};
 pub use debts::Debts;
-pub use landing::Settled;
+pub use landing::{Settled, Tidings};
 use larder_commands::keys::flush_waits;
 use larder_commands::memcached::is_quiet;
 use larder_commands::spec::Flags;

@@ -8,7 +8,7 @@ use crate::admin::Admin;
 use crate::blocked::Blocked;
 use crate::clients::{Client, Clients};
 use crate::defrag::Defrag;
-use crate::execute::{Core, Debts, Settled};
+use crate::execute::{Core, Debts, Settled, Tidings};
 use crate::io::Socket;
 use crate::journal::Journal;
 use crate::latency::LatencyMonitor;
@@ -58,8 +58,10 @@ pub enum Message {
     Invalidate(Invalidation),
     /// Bytes for every connection that monitors.
     Monitor(Arc<Vec<u8>>),
-    /// What connections of this worker waited for from a source.
-    Settled(Vec<Settled>),
+    /// What a connection of this worker waited for from a source.
+    Settled(Settled),
+    /// What flights brought that connections of this worker waited for.
+    Tidings(Tidings),
     /// Look again at parked connections.
     Resume,
     /// There are new sockets to listen on.

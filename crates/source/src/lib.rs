@@ -6,10 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+mod batch;
 mod breaker;
 mod driver;
 mod flight;
 pub mod freshness;
+mod groups;
 mod pattern;
 mod route;
 mod routes;
@@ -21,16 +23,18 @@ mod template;
 mod value;
 mod words;
 
+pub use batch::{Batch, Keys};
 pub use breaker::{Asking, Breaker};
 pub use driver::{
     Answer, Change, Checked, Driver, Failure, FailureKind, Feed, Limits, Named, Position, Purpose, Request,
     Told, Validator, Work,
 };
-pub use flight::{FlightId, FlightKey, Flights, Joined, Landed, Warming};
+pub use flight::{FlightKey, Flights, Joined, Landed, Warming};
+pub use groups::Groups;
 pub use pattern::{KEY_BYTES_MAX, KeyName, Pattern, parameter_of};
 pub use route::{DEFAULT_POLICY, FeedDown, OnError, Route, Share, Writes};
 pub use routes::{ROUTES_MAX, Routes};
-pub use shape::{Shape, Shaped, joined, push_json_text, rows_by_key, text_of};
+pub use shape::{Shape, Shaped, joined, push_json_text, text_of};
 pub use source::{Fsync, Secret, SourceSpec};
 pub use stats::RouteStats;
 pub use tags::TagTemplate;

@@ -112,6 +112,17 @@ impl Pattern {
         self.each(key, &mut |word| captured.push(word)).then_some(captured)
     }
 
+    /// Appends what the names stand for in a key, joined as one. False if the key is none of the pattern's.
+    pub fn push_joined(&self, key: &[u8], out: &mut Vec<u8>) -> bool {
+        if self.names.len() == 1 {
+            return self.each(key, &mut |word| out.extend_from_slice(word));
+        }
+        self.each(key, &mut |word| {
+            out.extend_from_slice(&(word.len() as u64).to_le_bytes());
+            out.extend_from_slice(word);
+        })
+    }
+
     /// Whether a key is one of the pattern's. O(length of the key); allocates nothing.
     pub fn has(&self, key: &[u8]) -> bool {
         self.each(key, &mut |_| ())
@@ -298,7 +309,7 @@ fn steps(tokens: &[Token], at: usize, inside: bool) -> Vec<(Class, usize, bool)>
 }
 
 /// Whether a word of a key is of a type. Allocates nothing.
-fn is_of(word: &[u8], kind: ParameterType) -> bool {
+pub(crate) fn is_of(word: &[u8], kind: ParameterType) -> bool {
     let text = || std::str::from_utf8(word).ok();
     match kind {
         ParameterType::Bytes => true,

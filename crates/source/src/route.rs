@@ -8,7 +8,7 @@
 //! SET` takes the same words.
 
 use crate::driver::{Checked, Limits, Purpose};
-use crate::pattern::{Pattern, parameter_of};
+use crate::pattern::{Pattern, is_of, parameter_of};
 use crate::shape::Shape;
 use crate::stats::RouteStats;
 use crate::tags::TagTemplate;
@@ -473,12 +473,58 @@ impl Route {
 
     /// What the pattern's names stand for in a key.
     pub fn words_of(&self, key: &[u8]) -> Option<Vec<Parameter>> {
-        let mut types = self.types.iter();
         let mut words = Vec::with_capacity(self.types.len());
+        self.push_words_of(key, &mut words).then_some(words)
+    }
+
+    /// Puts the same behind other words; false if the key has none.
+    fn push_words_of(&self, key: &[u8], words: &mut Vec<Parameter>) -> bool {
+        let mut types = self.types.iter();
+        let count = words.len() + self.types.len();
         let is_one = self.pattern.each(key, &mut |word| {
             words.extend(types.next().and_then(|kind| parameter_of(word, *kind)));
         });
-        (is_one && words.len() == self.types.len()).then_some(words)
+        is_one && words.len() == count
+    }
+
+    /// Whether a key is one of the route's. O(length of the key).
+    pub fn has(&self, db: u32, key: &[u8]) -> bool {
+        self.db == db && self.pattern.has(key)
+    }
+
+    /// Whether a key of the route has words of the types that its names have, and so may be asked for. O(length of the key).
+    pub fn has_words(&self, key: &[u8]) -> bool {
+        let mut types = self.pattern.names().iter().zip(&self.types);
+        if types.all(|(name, kind)| name.declared == Some(*kind)) {
+            // Or it would not be one of the route's.
+            return true;
+        }
+        let (mut types, mut fits) = (self.types.iter(), true);
+        let is_one = self.pattern.each(key, &mut |word| {
+            fits &= types.next().is_some_and(|kind| is_of(word, *kind));
+        });
+        is_one && fits
+    }
+
+    /// What the names of the statement for many keys stand for, in these.
+    pub fn lists_of<'k>(
+        &self,
+        batch: &Template,
+        keys: impl ExactSizeIterator<Item = &'k [u8]>,
+    ) -> Vec<Parameter> {
+        let place = |name: &String| self.pattern.names().iter().position(|own| own.name == *name);
+        let places: Vec<Option<usize>> = batch.names().iter().map(place).collect();
+        let mut lists: Vec<Vec<Parameter>> = places.iter().map(|_| Vec::with_capacity(keys.len())).collect();
+        let mut words = Vec::with_capacity(self.types.len());
+        for key in keys {
+            words.clear();
+            self.push_words_of(key, &mut words);
+            for (list, place) in lists.iter_mut().zip(&places) {
+                let word = place.and_then(|place| words.get(place));
+                list.push(word.cloned().unwrap_or(Parameter::Null));
+            }
+        }
+        lists.into_iter().map(Parameter::List).collect()
     }
 
     /// Shows the tags of a key. O(length of the key and of its tags).
@@ -746,8 +792,10 @@ mod tests {
             columns: vec![column(ColumnKind::Text)],
             parameters: vec![Some(ParameterType::Integer)],
         };
+        assert!(route.has_words(b"user:x"));
         route.learn(Purpose::Load, &checked).expect("fits");
         assert_eq!(route.parameters(&route.query, b"user:x"), None);
+        assert!(!route.has_words(b"user:x") && route.has_words(b"user:7"));
         let two = Checked { columns: vec![column(ColumnKind::Text); 2], parameters: Vec::new() };
         assert!(route.learn(Purpose::Load, &two).is_err());
     }

@@ -4,7 +4,6 @@
 //! Truth is `true` or `false`; numbers are in their shortest decimal form.
 
 use crate::value::{Cell, Column, ColumnKind, Row};
-use foldhash::{HashMap, HashMapExt as _};
 use std::io::Write as _;
 
 /// A form.
@@ -111,60 +110,66 @@ impl Shape {
         Ok(())
     }
 
-    /// Rows in this form; nothing if they hold nothing. `skipped` columns at the front are none of its.
+    /// Rows in this form; nothing if they hold nothing. `skipped` columns at the front are none of its. What they hold is moved out of
+    /// them where that can be.
     ///
     /// # Errors
     /// Why the rows cannot take the form.
-    pub fn shape(self, columns: &[Column], rows: &[Row], skipped: usize) -> Result<Option<Shaped>, String> {
+    pub fn shape(
+        self,
+        columns: &[Column],
+        rows: &mut [Row],
+        skipped: usize,
+    ) -> Result<Option<Shaped>, String> {
         let columns = columns.get(skipped..).unwrap_or_default();
         self.check(columns)?;
         if rows.is_empty() {
             return Ok(None);
         }
-        let alone = || match rows {
-            [row] => Ok(row.get(skipped..).unwrap_or_default()),
-            _ => Err(format!(
+        if rows.len() > 1 && matches!(self, Shape::String | Shape::Hash | Shape::Json) {
+            return Err(format!(
                 "a {} takes one row, and the query answers {}: add LIMIT 1, or another shape",
                 self.name(),
                 rows.len()
-            )),
-        };
-        let column = || rows.iter().filter_map(|row| row.get(skipped).and_then(text_of));
+            ));
+        }
+        let mut cells = rows.iter_mut().map(|row| row.get_mut(skipped..).unwrap_or_default());
         Ok(match self {
-            Shape::String => alone()?.first().and_then(text_of).map(Shaped::String),
+            Shape::String => {
+                cells.next().and_then(<[Cell]>::first_mut).and_then(take_text).map(Shaped::String)
+            }
             Shape::Hash => {
-                let fields = columns.iter().zip(alone()?);
+                let fields = columns.iter().zip(cells.next().unwrap_or_default());
                 let fields: Vec<_> = fields
-                    .filter_map(|(column, cell)| Some((column.name.clone().into_bytes(), text_of(cell)?)))
+                    .filter_map(|(column, cell)| Some((column.name.clone().into_bytes(), take_text(cell)?)))
                     .collect();
                 (!fields.is_empty()).then_some(Shaped::Hash(fields))
             }
-            Shape::Json => Some(Shaped::String(json_of_row(columns, alone()?)?)),
+            Shape::Json => Some(Shaped::String(json_of_row(columns, cells.next().unwrap_or_default())?)),
             Shape::JsonRows => {
                 let mut out = vec![b'['];
-                for row in rows {
+                for cells in cells {
                     if out.len() > 1 {
                         out.push(b',');
                     }
-                    out.extend(json_of_row(columns, row.get(skipped..).unwrap_or_default())?);
+                    out.extend(json_of_row(columns, cells)?);
                 }
                 out.push(b']');
                 Some(Shaped::String(out))
             }
-            Shape::List => some(column().collect(), Shaped::List),
-            Shape::Set => some(column().collect(), Shaped::Set),
+            Shape::List | Shape::Set => {
+                let column = cells.filter_map(|cells| cells.first_mut().and_then(take_text)).collect();
+                some(column, if self == Shape::List { Shaped::List } else { Shaped::Set })
+            }
             Shape::Zset => {
-                let member = |row: &Row| {
-                    let (Some(member), Some(score)) =
-                        (row.get(skipped).and_then(text_of), row.get(skipped + 1))
-                    else {
-                        return Ok(None);
-                    };
+                let member = |cells: &mut [Cell]| {
+                    let [member, score, ..] = cells else { return Ok(None) };
+                    let Some(member) = take_text(member) else { return Ok(None) };
                     let score = score_of(score)
                         .ok_or_else(|| format!("{score:?} is no score: a number is wanted, and no NaN"))?;
                     Ok(Some((score, member)))
                 };
-                let members: Result<Vec<Option<_>>, String> = rows.iter().map(member).collect();
+                let members: Result<Vec<Option<_>>, String> = cells.map(member).collect();
                 some(members?.into_iter().flatten().collect(), Shaped::Zset)
             }
         })
@@ -222,6 +227,29 @@ pub fn text_of(cell: &Cell) -> Option<Vec<u8>> {
         Cell::Real(number) => Some(number.to_string().into_bytes()),
         Cell::Text(bytes) | Cell::Bytes(bytes) | Cell::Json(bytes) => Some(bytes.to_vec()),
     }
+}
+
+/// The same, moved out of the cell where that can be.
+fn take_text(cell: &mut Cell) -> Option<Vec<u8>> {
+    match std::mem::replace(cell, Cell::Null) {
+        Cell::Text(bytes) | Cell::Bytes(bytes) | Cell::Json(bytes) => Some(bytes.into_vec()),
+        other => text_of(&other),
+    }
+}
+
+/// Appends a cell as bytes; NULL is none.
+pub(crate) fn push_text(out: &mut Vec<u8>, cell: &Cell) {
+    // Writing to a vector does not fail.
+    _ = match cell {
+        Cell::Null => Ok(()),
+        Cell::Boolean(truth) => write!(out, "{truth}"),
+        Cell::Integer(number) => write!(out, "{number}"),
+        Cell::Real(number) => write!(out, "{number}"),
+        Cell::Text(bytes) | Cell::Bytes(bytes) | Cell::Json(bytes) => {
+            out.extend_from_slice(bytes);
+            Ok(())
+        }
+    };
 }
 
 fn score_of(cell: &Cell) -> Option<f64> {
@@ -292,17 +320,6 @@ pub fn push_json_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// The rows of a batch by what their first `names` columns hold: by [`joined`] words of keys.
-pub fn rows_by_key(rows: Vec<Row>, names: usize) -> HashMap<Vec<u8>, Vec<Row>> {
-    let mut groups: HashMap<Vec<u8>, Vec<Row>> = HashMap::with_capacity(rows.len());
-    for row in rows {
-        let words: Vec<Vec<u8>> =
-            row.iter().take(names).map(|cell| text_of(cell).unwrap_or_default()).collect();
-        groups.entry(joined(words)).or_default().push(row);
-    }
-    groups
-}
-
 /// The words of a key as one, which no other words give.
 pub fn joined<W: AsRef<[u8]> + Into<Vec<u8>>>(words: Vec<W>) -> Vec<u8> {
     match <[W; 1]>::try_from(words) {
@@ -339,37 +356,37 @@ mod tests {
     fn a_row_takes_each_form() {
         let rows = [row(&[text("Ada"), Cell::Null, Cell::Integer(36), Cell::Real(1.5), Cell::Boolean(true)])];
         let names = columns(&["name", "email", "age", "score", "on"]);
-        let hash = Shape::Hash.shape(&names, &rows, 0).expect("a hash");
+        let hash = Shape::Hash.shape(&names, &mut rows.clone(), 0).expect("a hash");
         let field = |field: &str, value: &str| (field.as_bytes().to_vec(), value.as_bytes().to_vec());
         let fields =
             vec![field("name", "Ada"), field("age", "36"), field("score", "1.5"), field("on", "true")];
         assert_eq!(hash, Some(Shaped::Hash(fields)));
-        let json = Shape::Json.shape(&names, &rows, 0).expect("json");
+        let json = Shape::Json.shape(&names, &mut rows.clone(), 0).expect("json");
         let document = r#"{"name":"Ada","email":null,"age":36,"score":1.5,"on":true}"#;
         assert_eq!(json, Some(Shaped::String(document.into())));
         assert_eq!(
-            Shape::String.shape(&names[..1], &[row(&[text("Ada")])], 0),
+            Shape::String.shape(&names[..1], &mut [row(&[text("Ada")])], 0),
             Ok(Some(Shaped::String(b"Ada".to_vec())))
         );
-        assert_eq!(Shape::String.shape(&names[..1], &[row(&[Cell::Null])], 0), Ok(None));
-        assert_eq!(Shape::Hash.shape(&names, &[], 0), Ok(None));
+        assert_eq!(Shape::String.shape(&names[..1], &mut [row(&[Cell::Null])], 0), Ok(None));
+        assert_eq!(Shape::Hash.shape(&names, &mut [], 0), Ok(None));
     }
 
     #[test]
     fn rows_take_each_form() {
         let rows = [row(&[text("a"), Cell::Integer(2)]), row(&[text("b"), text("-0.5")])];
         let names = columns(&["member", "score"]);
-        let zset = Shape::Zset.shape(&names, &rows, 0);
+        let zset = Shape::Zset.shape(&names, &mut rows.clone(), 0);
         assert_eq!(zset, Ok(Some(Shaped::Zset(vec![(2.0, b"a".to_vec()), (-0.5, b"b".to_vec())]))));
         assert_eq!(
-            Shape::List.shape(&names, &rows, 1),
+            Shape::List.shape(&names, &mut rows.clone(), 1),
             Ok(Some(Shaped::List(vec![b"2".to_vec(), b"-0.5".to_vec()])))
         );
-        let json = Shape::JsonRows.shape(&names, &rows, 0);
+        let json = Shape::JsonRows.shape(&names, &mut rows.clone(), 0);
         let document = r#"[{"member":"a","score":2},{"member":"b","score":"-0.5"}]"#;
         assert_eq!(json, Ok(Some(Shaped::String(document.into()))));
-        assert!(Shape::Hash.shape(&names, &rows, 0).is_err_and(|what| what.contains("LIMIT 1")));
-        assert!(Shape::Zset.shape(&names, &[row(&[text("a"), text("x")])], 0).is_err());
+        assert!(Shape::Hash.shape(&names, &mut rows.clone(), 0).is_err_and(|what| what.contains("LIMIT 1")));
+        assert!(Shape::Zset.shape(&names, &mut [row(&[text("a"), text("x")])], 0).is_err());
     }
 
     #[test]
@@ -388,17 +405,6 @@ mod tests {
         let mut out = Vec::new();
         push_json_text(&mut out, "a\"\\\n\u{1}é");
         assert_eq!(String::from_utf8_lossy(&out), r#""a\"\\\n\u0001é""#);
-    }
-
-    #[test]
-    fn a_batch_is_told_apart() {
-        let rows = vec![
-            row(&[Cell::Integer(1), text("a")]),
-            row(&[Cell::Integer(2), text("b")]),
-            row(&[Cell::Integer(1), text("c")]),
-        ];
-        let groups = rows_by_key(rows, 1);
-        assert_eq!((groups.len(), groups[&b"1".to_vec()].len()), (2, 2));
     }
 
     #[test]

@@ -64,14 +64,16 @@ impl Default for RouteStats {
 }
 
 impl RouteStats {
-    /// Counts a load that took so long, in microseconds.
-    pub fn loaded(&self, micros: u64) {
-        self.loads.fetch_add(1, Relaxed);
-        self.times[class_of(micros)].fetch_add(1, Relaxed);
-        let before = self.recent_micros.load(Relaxed);
-        // Two loads at once may lose one of them: it is an average.
-        let after = if before == 0 { micros } else { before - before / 8 + micros / 8 };
-        self.recent_micros.store(after, Relaxed);
+    /// Counts so many loads that took so long together, in microseconds.
+    pub fn loaded(&self, count: usize, micros: u64) {
+        self.loads.fetch_add(count as u64, Relaxed);
+        self.times[class_of(micros)].fetch_add(count as u64, Relaxed);
+        let mut recent = self.recent_micros.load(Relaxed);
+        for _ in 0..count.min(64) {
+            recent = if recent == 0 { micros } else { recent - recent / 8 + micros / 8 };
+        }
+        // Of two at once one may be lost: it is an average.
+        self.recent_micros.store(recent, Relaxed);
     }
 
     /// How long a load takes of late, in milliseconds: an average in which the last eight count most.
@@ -140,8 +142,8 @@ mod tests {
         }
         let stats = RouteStats::default();
         assert_eq!(stats.micros_at(0.5), 0);
-        (0..99).for_each(|_| stats.loaded(1000));
-        stats.loaded(50_000);
+        (0..99).for_each(|_| stats.loaded(1, 1000));
+        stats.loaded(1, 50_000);
         assert!((1000..1250).contains(&stats.micros_at(0.5)));
         assert!((50_000..62_500).contains(&stats.micros_at(1.0)));
         assert!(stats.recent_ms() > 1.0);

@@ -65,6 +65,9 @@ impl Place {
     }
 }
 
+/// From so many keys on their shards are put in order by a bit for each shard.
+const MANY_KEYS: usize = 256;
+
 /// Shards locked for one command, in ascending order.
 pub struct Locked<'t> {
     /// The only shard of most commands stands apart, so that they allocate nothing and have little to carry around.
@@ -138,7 +141,13 @@ impl<'t> Locked<'t> {
 
     #[inline(never)]
     fn other<'l>(others: &'l mut [Shard<'t, Object>], shard: usize) -> &'l mut Shard<'t, Object> {
-        let at = others.partition_point(|guard| guard.index() < shard);
+        // Of thousands of keys the shards are nearly all there are: then it stands where it would if none were left out.
+        let end = others.last().map_or(1, |guard| guard.index() + 1);
+        let guess = shard * others.len() / end;
+        let at = match others.get(guess) {
+            Some(guard) if guard.index() == shard => guess,
+            _ => others.partition_point(|guard| guard.index() < shard),
+        };
         match others.get_mut(at) {
             Some(guard) if guard.index() == shard => guard,
             _ => panic!("a command reached for a key it did not declare"),
@@ -211,9 +220,29 @@ impl<'k> Database<'k> {
     fn shards_of(&self, hashes: &[u64]) -> SmallVec<[u32; 16]> {
         let mut numbers: SmallVec<[u32; 16]> =
             hashes.iter().map(|hash| self.table.shard_of(*hash) as u32).collect();
-        numbers.sort_unstable();
-        numbers.dedup();
+        if numbers.len() < MANY_KEYS {
+            numbers.sort_unstable();
+            numbers.dedup();
+        } else {
+            sort_by_bits(&mut numbers);
+        }
         numbers
+    }
+}
+
+/// The same as to sort them and leave each in once, where there are many and none is large.
+fn sort_by_bits(numbers: &mut SmallVec<[u32; 16]>) {
+    let most = numbers.iter().copied().max().unwrap_or(0) as usize;
+    let mut bits = vec![0_u64; most / 64 + 1];
+    for number in &*numbers {
+        bits[*number as usize / 64] |= 1 << (number % 64);
+    }
+    numbers.clear();
+    for (at, word) in (0..).zip(&mut bits) {
+        while *word != 0 {
+            numbers.push(at * 64 + word.trailing_zeros());
+            *word &= *word - 1;
+        }
     }
 }
 
@@ -780,5 +809,21 @@ fn sample_deadlines(table: &Table<Object>, local: &mut Local, visit: &mut dyn Fn
         let random = local.random();
         let shard = table.lock(random as usize % table.shards());
         shard.sample(local.random(), 16, &mut |entry| entry.deadline().into_iter().for_each(&mut *visit));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_numbers_are_put_in_order_as_few_are() {
+        let mut numbers: SmallVec<[u32; 16]> = (0..2000_u32).map(|at| at * 7919 % 1024).collect();
+        numbers.retain(|number| *number % 5 != 3);
+        let mut sorted = numbers.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        sort_by_bits(&mut numbers);
+        assert_eq!(numbers, sorted);
     }
 }

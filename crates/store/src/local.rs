@@ -44,8 +44,46 @@ pub struct Unfound {
     pub ahead_ms: u64,
     /// The first bytes that keys of interest have, a bit for each.
     pub firsts: [u64; 4],
-    /// The keys noted since somebody looked, each with its end if it is there.
-    pub keys: Vec<(DbIndex, Box<[u8]>, Option<Millis>)>,
+    /// The keys noted since somebody looked.
+    pub keys: NotedKeys,
+}
+
+/// Keys, one behind the other in one buffer.
+#[derive(Debug, Default)]
+pub struct NotedKeys {
+    bytes: Vec<u8>,
+    /// The database of each, where it ends in the buffer, and its own end if it is there.
+    keys: Vec<(DbIndex, usize, Option<Millis>)>,
+}
+
+/// Bytes of noted keys for which memory is kept.
+const NOTED_BYTES_MAX: usize = 256 * 1024;
+
+impl NotedKeys {
+    /// Whether nothing is noted.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Forgets them.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.keys.clear();
+        if self.bytes.capacity() > NOTED_BYTES_MAX {
+            *self = NotedKeys::default();
+        }
+    }
+
+    /// Each with its database, and with its end if it is there, in the order in which they were noted.
+    pub fn iter(&self) -> impl Iterator<Item = (DbIndex, &[u8], Option<Millis>)> {
+        let mut start = 0;
+        self.keys.iter().map(move |(db, end, ends)| {
+            let key = &self.bytes[start..*end];
+            start = *end;
+            (*db, key, *ends)
+        })
+    }
 }
 
 impl Unfound {
@@ -53,7 +91,8 @@ impl Unfound {
     pub(crate) fn note(&mut self, db: DbIndex, key: &[u8], end: Option<Millis>) {
         let Some(first) = key.first() else { return };
         if self.firsts[usize::from(first >> 6)] >> (first & 63) & 1 != 0 {
-            self.keys.push((db, key.into(), end));
+            self.keys.bytes.extend_from_slice(key);
+            self.keys.keys.push((db, self.keys.bytes.len(), end));
         }
     }
 }

@@ -8,7 +8,6 @@ use crate::through::Brought;
 use larder_source::freshness::Age;
 use larder_source::{FlightKey, Route, Validator};
 use larder_store::{DbIndex, Millis};
-use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,21 +49,21 @@ impl Core {
         (route, is_there): (&Arc<Route>, bool),
         wait: Option<Duration>,
     ) -> Looked {
-        let words = route.words_of(key).filter(|_| conn.loads);
-        let Some(words) = words else { return Looked::NoKey };
-        let wanted = Wanted { db: *db, key: key.clone(), route: Arc::clone(route), words, is_old: is_there };
+        if !conn.loads || !route.has_words(key) {
+            return Looked::NoKey;
+        }
+        let hash = self.server.keyspace.hash(key);
         // What is queued for the store is there at once.
         let is_queued = !is_there && self.server.through.queued(route, db.0, key).is_some();
         if wait == Some(Duration::ZERO) && !is_queued {
-            let hash = self.server.keyspace.hash(key);
             let flight_key = FlightKey { db: db.0, key: key.clone() };
             if !is_there && self.server.through.flights.is_absent(&flight_key, hash, self.local.now.0) {
                 return Looked::Absent;
             }
-            self.renew(wanted);
+            self.renew(route, key, hash);
             return Looked::Under;
         }
-        self.wanted.push(wanted);
+        self.wanted.push(Wanted::one(route, key, hash, is_there));
         match self.join_wanted(conn) {
             Waits::No => Looked::Absent,
             Waits::Again => {
@@ -88,8 +87,8 @@ impl Core {
         runtime.spawn(async move {
             larder_source_fetch::pause(wait).await;
             let brought = Arc::new(Brought::Late("LOADTIMEOUT it takes longer than asked for".to_owned()));
-            let settled = Settled { waiting: SmallVec::from_buf([(client, ticket)]), db, key, brought };
-            server.mailboxes[worker].send(Message::Settled(vec![settled]));
+            let settled = Settled { waiting: (client, ticket), db, key, brought };
+            server.mailboxes[worker].send(Message::Settled(settled));
         });
     }
 }

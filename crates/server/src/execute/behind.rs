@@ -23,7 +23,6 @@ use larder_commands::{Args, Ctx, Error, Limits};
 use larder_resp::{Output, Protocol, Reply, Span};
 use larder_source::{Route, Writes, freshness, push_json_text};
 use larder_store::{Db, DbIndex, Expire, Hashed, Millis};
-use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -40,7 +39,7 @@ impl Core {
     ) -> Result<Option<Outcome>, Error> {
         // What became of the write stands under no key; beside it may stand what was fetched before, of fields.
         let answered = conn.loading.as_ref().and_then(|loading| loading.brought(&(conn.db, Box::default())));
-        match answered.cloned().as_deref() {
+        match answered.as_deref() {
             Some(Brought::Queued(queued)) => {
                 if writes_fields(row) {
                     return Ok(Some(self.change_copy(conn, out, (row, args, hash), routed, queued)));
@@ -152,25 +151,29 @@ impl Core {
             routed.iter().map(|one| (one.key.clone(), Arc::clone(&one.route))).collect();
         Box::new(move |result| {
             let brought = match result {
-                Ok(seqs) => Brought::Queued(Queued { seqs, keys, fields }),
+                Ok(seqs) => Brought::Queued(Box::new(Queued { seqs, keys, fields })),
                 Err(text) => Brought::Failure(Some(format!("BEHINDFAIL source '{name}': {text}"))),
             };
-            let (waiting, key) = (SmallVec::from_buf([(client, ticket)]), Box::default());
+            let (waiting, key) = ((client, ticket), Box::default());
             let settled = Settled { waiting, db, key, brought: Arc::new(brought) };
-            server.mailboxes[worker].send(Message::Settled(vec![settled]));
+            server.mailboxes[worker].send(Message::Settled(settled));
         })
     }
 
     /// Forgets what was brought for a connection's request. What it has queued and has not run drops its copies.
     pub fn end_loading(&self, conn: &mut Connection) {
         if let Some(loading) = conn.loading.take() {
-            loading.all.iter().for_each(|((db, _), brought)| self.forget_written(*db, brought));
+            loading.all().for_each(|((db, _), brought)| self.forget_written(*db, brought));
         }
     }
 
     /// Drops the copies of what is queued, or with its store, and whose command does not run.
     pub fn forget_written(&self, db: DbIndex, brought: &Brought) {
-        let (Brought::Queued(Queued { keys, .. }) | Brought::Written { keys, .. }) = brought else { return };
+        let keys = match brought {
+            Brought::Queued(queued) => &queued.keys,
+            Brought::Written(written) => &written.keys,
+            _ => return,
+        };
         if keys.is_empty() {
             return;
         }

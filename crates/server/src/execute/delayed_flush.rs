@@ -15,7 +15,7 @@ impl Core {
         }
         let flushed = self.alone(|core| {
             let db = DbIndex(0);
-            core.server.through.flights.overtake_all(|_| true);
+            core.server.through.flights.overtake_all(|_, _| true);
             core.local.effects.log.also(db, [b"FLUSHDB"]);
             let keys = core.server.keyspace.len(db) as u64;
             if let Some(garbage) = core.server.keyspace.flush(db, &mut core.local.effects) {

@@ -123,9 +123,11 @@ impl Core {
         look: impl FnOnce(Before<'_>) -> T,
     ) -> Result<Result<T, Outcome>, Error> {
         let place = (conn.db, routed.key.clone());
-        let brought = conn.loading.as_ref().and_then(|loading| loading.brought(&place)).cloned();
+        let brought = conn.loading.as_ref().and_then(|loading| loading.brought(&place));
         let unfit = Error::of("ERR the key is not of the types that the names of its route have");
-        let words = routed.route.words_of(&routed.key).ok_or(unfit)?;
+        if !routed.route.has_words(&routed.key) {
+            return Err(unfit);
+        }
         let Some(locked) = lock_one(self.server.keyspace.open(conn.db), routed.hash) else {
             conn.parked = Some(Parked::Busy);
             return Ok(Err(Outcome::Later));
@@ -153,8 +155,7 @@ impl Core {
             }
             _ => {}
         }
-        let route = Arc::clone(&routed.route);
-        self.wanted = vec![Wanted { db: conn.db, key: routed.key.clone(), route, words, is_old: false }];
+        self.wanted = vec![Wanted::one(&routed.route, &routed.key, routed.hash, false)];
         match self.join_wanted(conn) {
             Waits::No => Ok(Ok(look(Before::Nothing))),
             Waits::Yes => Ok(Err(Outcome::Later)),

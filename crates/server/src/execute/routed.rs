@@ -14,7 +14,7 @@ use crate::connection::{Connection, Parked};
 use crate::execute::Settled;
 use crate::registry::Row;
 use crate::server::{Message, Work};
-use crate::through::Brought;
+use crate::through::{Brought, Written};
 use larder_commands::spec::KeyFlags;
 use larder_commands::{Args, Error, keys_of};
 use larder_resp::{Output, Protocol, Reply};
@@ -112,7 +112,7 @@ impl Core {
         hash: u64,
     ) -> Result<Option<Outcome>, Error> {
         if matches!(row.spec.name, "flushall" | "flushdb" | "swapdb" | "flush_all") {
-            self.server.through.flights.overtake_all(|_| true);
+            self.server.through.flights.overtake_all(|_, _| true);
             return Ok(None);
         }
         if is_no_write(row) {
@@ -177,7 +177,7 @@ impl Core {
         args: &Args<'_>,
     ) -> Result<(), Error> {
         if matches!(row.spec.name, "flushall" | "flushdb" | "swapdb" | "flush_all") {
-            self.server.through.flights.overtake_all(|_| true);
+            self.server.through.flights.overtake_all(|_, _| true);
         }
         if only_ends(row) {
             return Ok(());
@@ -222,9 +222,9 @@ impl Core {
     ) -> Result<Option<Outcome>, Error> {
         // What became of the write stands under no key; beside it may stand what was fetched before, of fields.
         let ended = conn.loading.as_ref().and_then(|loading| loading.brought(&(conn.db, Box::default())));
-        let written = match ended.map(|brought| &**brought) {
-            Some(Brought::Written { marks, rows, fields, .. }) => {
-                Some(Ok((marks.clone(), rows.clone(), *fields)))
+        let written = match ended.as_deref() {
+            Some(Brought::Written(written)) => {
+                Some(Ok((written.marks.clone(), written.rows.clone(), written.fields)))
             }
             Some(Brought::Failure(text)) => Some(Err(text.clone().unwrap_or_default())),
             _ => None,
@@ -342,7 +342,8 @@ impl Core {
             let brought = match &result {
                 Ok(rows) => {
                     let keys = if fields.is_none() { keys.clone() } else { Vec::new() };
-                    Brought::Written { marks, rows: rows.clone(), fields: fields.unwrap_or_default(), keys }
+                    let (rows, fields) = (rows.clone(), fields.unwrap_or_default());
+                    Brought::Written(Box::new(Written { marks, rows, fields, keys }))
                 }
                 Err(error) => Brought::Failure(Some(error.reply())),
             };
@@ -355,13 +356,9 @@ impl Core {
                 let work = move |core: &mut Core| core.drop_copies(db, keys);
                 server.mailboxes[worker].send(Message::Work(Work(Box::new(work))));
             }
-            let settled = Settled {
-                waiting: SmallVec::from_buf([(client, ticket)]),
-                db,
-                key: Box::default(),
-                brought: Arc::new(brought),
-            };
-            server.mailboxes[worker].send(Message::Settled(vec![settled]));
+            let settled =
+                Settled { waiting: (client, ticket), db, key: Box::default(), brought: Arc::new(brought) };
+            server.mailboxes[worker].send(Message::Settled(settled));
         });
         Ok(())
     }
@@ -404,7 +401,7 @@ impl Core {
 
     /// Has nothing kept that is being loaded for a route.
     pub fn overtake_route(&mut self, route: &Route) {
-        self.server.through.flights.overtake_all(|key| key.is_of(route));
+        self.server.through.flights.overtake_all(|db, key| route.has(db, key));
     }
 
     /// Drops the copies of a route from a place on, in so many buckets at most. Answers where to go on, 0 at the end.

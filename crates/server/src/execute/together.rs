@@ -12,7 +12,7 @@ use super::routed::{Routed, Within, allow, is_no_write, only_drops, statements_f
 use super::{Core, Outcome};
 use crate::connection::Connection;
 use crate::registry::Row;
-use crate::through::{Brought, Queued, keep};
+use crate::through::{Brought, keep};
 use crate::transaction::Transaction;
 use larder_behind::NewWrite;
 use larder_commands::{Error, database_number};
@@ -65,7 +65,7 @@ impl Core {
         row: &'static Row,
     ) -> Result<Option<Outcome>, Error> {
         let loading = conn.loading.as_ref();
-        let written = loading.and_then(|loading| loading.brought(&(conn.db, Box::default()))).cloned();
+        let written = loading.and_then(|loading| loading.brought(&(conn.db, Box::default())));
         if let Some(Brought::Failure(text)) = written.as_deref() {
             self.end_transaction(conn);
             self.answer_failure(conn, out, row, text.as_deref().unwrap_or_default().as_bytes());
@@ -175,9 +175,9 @@ impl Core {
     /// What the store has of a transaction that is about to run.
     pub(super) fn written_for_exec(&self, conn: &Connection, transaction: &Transaction) -> Option<Written> {
         let brought = conn.loading.as_ref()?.brought(&(conn.db, Box::default()))?;
-        let (numbers, rows, keys, is_behind) = match &**brought {
-            Brought::Written { marks, rows, keys, .. } => (marks, rows.clone(), keys, false),
-            Brought::Queued(Queued { seqs, keys, .. }) => (seqs, Vec::new(), keys, true),
+        let (numbers, rows, keys, is_behind) = match &*brought {
+            Brought::Written(done) => (&done.marks, done.rows.clone(), &done.keys, false),
+            Brought::Queued(queued) => (&queued.seqs, Vec::new(), &queued.keys, true),
             _ => return None,
         };
         let source = keys.first()?.1.source.clone();
@@ -203,7 +203,7 @@ impl Core {
         let keyspace = &self.server.keyspace;
         for (routed, _) in &written.writes {
             let noted = loading.brought(&(conn.db, routed.key.clone()));
-            let Some(Brought::Value(value @ Shaped::Hash(_))) = noted.map(|noted| &**noted) else { continue };
+            let Some(Brought::Value(value @ Shaped::Hash(_))) = noted.as_deref() else { continue };
             let locked = match held.as_deref_mut() {
                 Some(held) => held.lend_one(keyspace.place(conn.db, routed.hash)),
                 None => keyspace.lock_many(conn.db, &[routed.hash]),

@@ -12,26 +12,36 @@ use super::exec::{lend, places};
 use super::fields::writes_fields;
 use super::settle::settle;
 use super::{Core, Outcome, lock_one};
-use crate::connection::{Connection, Loading, Parked};
+use crate::connection::{Connection, Parked};
 use crate::registry::{Fetches, Row};
-use crate::through::{BATCH_KEYS_MAX, Brought, Lead, Waiting, fetch, keep, laid_over};
+use crate::through::{BATCH_KEYS_MAX, Brought, Given, Leads, Loading, Waiting, fetch, keep, laid_over};
 use larder_commands::Args;
 use larder_resp::{Output, Reply};
 use larder_source::freshness::{self, Age};
-use larder_source::{FlightKey, Joined, Parameter, Route};
+use larder_source::{Batch, FlightKey, Joined, Keys, Route};
 use larder_store::{Db, DbIndex, Expire, Hashed, Millis};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// A key that somebody is to wait for.
+/// Keys of one route that somebody is to wait for.
 pub(super) struct Wanted {
-    pub(super) db: DbIndex,
-    pub(super) key: Box<[u8]>,
     pub(super) route: Arc<Route>,
-    pub(super) words: Vec<Parameter>,
-    /// It is there, and too old.
-    pub(super) is_old: bool,
+    keys: Keys,
+    /// Which are there, and too old.
+    are_old: Vec<bool>,
+}
+
+impl Wanted {
+    /// One key. `is_old`: it is there, and too old.
+    pub(super) fn one(route: &Arc<Route>, key: &[u8], hash: u64, is_old: bool) -> Wanted {
+        Wanted { route: Arc::clone(route), keys: Keys::one(key, hash), are_old: vec![is_old] }
+    }
+
+    fn push(&mut self, key: &[u8], hash: u64, is_old: bool) {
+        self.keys.push(key, hash);
+        self.are_old.push(is_old);
+    }
 }
 
 /// A key in a database.
@@ -67,48 +77,49 @@ impl Core {
     /// Turns what was noted into what is wanted; old copies that may be given meanwhile are fetched anew on the way.
     fn sort_unfound(&mut self, row: &Row, settled: Option<&Loading>) {
         let mut noted = std::mem::take(&mut self.local.unfound.keys);
-        for (db, key, end) in noted.drain(..) {
-            if row.fetches == Fetches::No {
-                continue;
+        if row.fetches != Fetches::No {
+            for (db, key, end) in noted.iter() {
+                self.sort_one(row, settled, (db, key, end));
             }
-            let place = (db, key);
-            if settled.is_some_and(|loading| loading.settles(&place, end.is_some())) {
-                continue;
-            }
-            let (db, key) = place;
-            let Some(route) = self.routes.find(db.0, &key) else { continue };
-            if row.fetches == Fetches::IfAsked && !route.exists_loads {
-                continue;
-            }
-            let route = Arc::clone(route);
-            if end.is_some() && self.server.through.queued(&route, db.0, &key).is_some() {
-                // The copy is what was written; the store is older.
-                continue;
-            }
-            // A key whose words are not of their types is a plain miss.
-            let Some(words) = route.words_of(&key) else { continue };
-            let is_old = match end {
-                None => {
-                    if self.server.through.is_bypassed(&route, self.local.now.0) {
-                        let hash = self.server.keyspace.hash(&key);
-                        let key = FlightKey { db: db.0, key: key.clone() };
-                        self.server.through.flights.forget_absent(&key, hash);
-                    }
-                    false
-                }
-                Some(end) => match self.age_of(&route, end) {
-                    Age::Fresh => continue,
-                    Age::Renew => {
-                        self.renew(Wanted { db, key, route, words, is_old: false });
-                        continue;
-                    }
-                    Age::Old => true,
-                },
-            };
-            self.wanted.push(Wanted { db, key, route, words, is_old });
         }
+        noted.clear();
         // The memory is used again.
         self.local.unfound.keys = noted;
+    }
+
+    fn sort_one(
+        &mut self,
+        row: &Row,
+        settled: Option<&Loading>,
+        (db, key, end): (DbIndex, &[u8], Option<Millis>),
+    ) {
+        if settled.is_some_and(|loading| loading.settles(&(db, key.into()), end.is_some())) {
+            return;
+        }
+        let Some(route) = self.routes.find(db.0, key) else { return };
+        // A key whose words are not of their types is a plain miss.
+        if row.fetches == Fetches::IfAsked && !route.exists_loads || !route.has_words(key) {
+            return;
+        }
+        let hash = self.server.keyspace.hash(key);
+        let Some(end) = end else {
+            if self.server.through.is_bypassed(route, self.local.now.0) {
+                let key = FlightKey { db: db.0, key: key.into() };
+                self.server.through.flights.forget_absent(&key, hash);
+            }
+            want(&mut self.wanted, route, key, hash, false);
+            return;
+        };
+        if self.server.through.queued(route, db.0, key).is_some() {
+            // The copy is what was written; the store is older.
+            return;
+        }
+        let route = Arc::clone(route);
+        match self.age_of(&route, end) {
+            Age::Fresh => {}
+            Age::Renew => self.renew(&route, key, hash),
+            Age::Old => want(&mut self.wanted, &route, key, hash, true),
+        }
     }
 
     pub(super) fn age_of(&mut self, route: &Route, end: Millis) -> Age {
@@ -124,26 +135,28 @@ impl Core {
     }
 
     /// Has a copy that is there fetched anew; nobody waits for it.
-    pub(super) fn renew(&mut self, Wanted { db, key, route, words, .. }: Wanted) {
-        let hash = self.server.keyspace.hash(&key);
-        let flight_key = FlightKey { db: db.0, key: key.clone() };
+    pub(super) fn renew(&mut self, route: &Arc<Route>, key: &[u8], hash: u64) {
         let flights = &self.server.through.flights;
-        let validator = flights.version(&flight_key, hash);
-        if let Some(flight) = flights.renew(flight_key, hash, &route, self.local.now.0, None) {
+        let batch = Arc::new(Batch::new(Arc::clone(route), Keys::one(key, hash), None));
+        let validator = flights.version(&FlightKey { db: route.db, key: key.into() }, hash);
+        if flights.renew(&batch, 0) {
             route.stats.renewed.fetch_add(1, Relaxed);
-            let queued = self.server.through.queued_change(&route, db.0, &key);
-            fetch(self.server, self.id, vec![Lead { flight, key, route, words, validator, queued }]);
+            let mut leads = Leads::none(&batch);
+            leads.add(0, validator, self.server.through.queued_change(route, route.db, key));
+            fetch(self.server, self.id, leads);
         }
     }
 
     /// Has a key fetched anew, whether there is a copy or not. False where no route has it.
     pub fn refresh(&mut self, db: DbIndex, key: &[u8]) -> bool {
         let Some(route) = self.routes.find(db.0, key).cloned() else { return false };
-        let Some(words) = route.words_of(key) else { return false };
+        if !route.has_words(key) {
+            return false;
+        }
         // What is under way may have been asked before the change that the client knows of.
         let hash = self.server.keyspace.hash(key);
         self.server.through.flights.overtake(&FlightKey { db: db.0, key: key.into() }, hash);
-        self.renew(Wanted { db, key: key.into(), route, words, is_old: false });
+        self.renew(&route, key, hash);
         true
     }
 
@@ -162,8 +175,11 @@ impl Core {
             return None;
         }
         let mark = self.mark;
-        let (missing, refused) = match &conn.loading {
-            Some(_) => self.missing(),
+        let (missing, refused) = match &mut conn.loading {
+            Some(loading) => {
+                loading.sort();
+                self.missing()
+            }
             None => (Vec::new(), Vec::new()),
         };
         let loading = conn.loading.take();
@@ -182,9 +198,9 @@ impl Core {
             }
         }
         let loading = conn.loading.as_deref()?;
-        let brought = |place: &Place| loading.brought(place).cloned();
-        let refused: Vec<Arc<Brought>> = refused.iter().filter_map(brought).collect();
-        let brought: Vec<Arc<Brought>> = missing.iter().filter_map(brought).collect();
+        let brought = |place: &Place| loading.brought(place);
+        let refused: Vec<Given> = refused.iter().filter_map(brought).collect();
+        let brought: Vec<Given> = missing.iter().filter_map(brought).collect();
         let failure = brought.iter().chain(&refused).find_map(|brought| match &**brought {
             Brought::Failure(Some(text)) | Brought::Late(text) => Some(text.clone()),
             _ => None,
@@ -207,7 +223,7 @@ impl Core {
         let (missing, there): (Vec<_>, Vec<_>) = noted.partition(|(.., end)| end.is_none());
         let is_refused =
             |db: DbIndex, key: &[u8]| self.routes.find(db.0, key).is_some_and(|route| self.is_refused(route));
-        let place = |(db, key, _): &(DbIndex, Box<[u8]>, Option<Millis>)| (*db, key.clone());
+        let place = |(db, key, _): (DbIndex, &[u8], Option<Millis>)| (db, key.into());
         let refused = there.into_iter().filter(|(db, key, _)| is_refused(*db, key)).map(place).collect();
         (missing.into_iter().map(place).collect(), refused)
     }
@@ -231,59 +247,14 @@ impl Core {
             return Waits::No;
         }
         let ticket = self.server.next_ticket();
-        let waiting = Waiting::new(self.id, conn.client.id, ticket);
-        let (mut leads, mut left, mut again) = (Vec::new(), 0, false);
-        let (now, has_room) = (self.local.now.0, self.has_room_for_queued(&wanted));
-        for Wanted { db, key, route, words, is_old } in wanted {
-            let hash = self.server.keyspace.hash(&key);
-            // Under the lock, so that what lands meanwhile is either seen here or still in the air.
-            let Some(locked) = lock_one(self.server.keyspace.open(db), hash) else {
-                again = true;
-                continue;
-            };
-            let mut keys = Db::new(&self.server.keyspace, db, locked, &mut self.local);
-            keys.settle(&Hashed { bytes: &key, hash }, false);
-            let is_there = keys.exists(&Hashed { bytes: &key, hash });
-            if is_there && !is_old {
-                again = true;
-                continue;
-            }
-            let queued = self.server.through.queued_change(&route, db.0, &key);
-            if let Some(change) = queued.as_ref().filter(|change| change.is_whole()) {
-                let queued = laid_over(change, Brought::Nothing);
-                if has_room && !is_there {
-                    keep_queued(&mut keys, &Hashed { bytes: &key, hash }, &queued, &route, &self.limits);
-                }
-                // Also where it is not kept the command is given it.
-                conn.loading.get_or_insert_default().add(db, key, Arc::new(queued));
-                again = true;
-                continue;
-            }
-            let flight_key = FlightKey { db: db.0, key: key.clone() };
-            let flights = &self.server.through.flights;
-            let validator = if is_there { flights.version(&flight_key, hash) } else { None };
-            let joined = if is_there {
-                flights
-                    .renew(flight_key, hash, &route, now, Some(waiting))
-                    .map_or(Joined::Follows, Joined::Leads)
-            } else {
-                route.stats.misses.fetch_add(1, Relaxed);
-                flights.join(flight_key, hash, &route, now, waiting)
-            };
-            drop(keys);
-            match joined {
-                Joined::Leads(flight) => {
-                    left += 1;
-                    self.lead(&mut leads, Lead { flight, key, route, words, validator, queued });
-                }
-                Joined::Follows => {
-                    left += 1;
-                    route.stats.coalesced.fetch_add(1, Relaxed);
-                }
-                Joined::Absent => {
-                    route.stats.negative.fetch_add(1, Relaxed);
-                }
-            }
+        let waiting = Waiting { worker: self.id, client: conn.client.id, ticket };
+        let (mut left, mut again) = (0, false);
+        let has_room = self.has_room_for_queued(&wanted);
+        for Wanted { route, keys, are_old } in wanted {
+            let batch = Arc::new(Batch::new(route, keys, Some(waiting)));
+            let (count, is_again) = self.join_batch(conn, &batch, &are_old, has_room);
+            left += count;
+            again |= is_again;
         }
         if left == 0 {
             return if again { Waits::Again } else { Waits::No };
@@ -292,17 +263,68 @@ impl Core {
         (loading.ticket, loading.left) = (ticket, left);
         conn.parked = Some(Parked::Load(ticket));
         conn.client.parked.store(true, Relaxed);
-        fetch(self.server, self.id, leads);
         Waits::Yes
     }
 
-    /// Puts a flight to others that are to be fetched for. Once there are as many as one batch takes, the store is asked, and is at it
-    /// while the others join.
-    fn lead(&self, leads: &mut Vec<Lead>, lead: Lead) {
-        leads.push(lead);
-        if leads.len() == BATCH_KEYS_MAX {
-            fetch(self.server, self.id, std::mem::take(leads));
+    /// Joins the flights of the keys of a batch, and has the store asked for those that it begins: for how many there is something to
+    /// wait for, and whether any is to be asked again at once.
+    fn join_batch(
+        &mut self,
+        conn: &mut Connection,
+        batch: &Arc<Batch<Waiting>>,
+        are_old: &[bool],
+        has_room: bool,
+    ) -> (usize, bool) {
+        let mut leads = Leads::none(batch);
+        let (mut followed, mut negative, mut again) = (0, 0, false);
+        let (route, db, now) = (batch.route(), DbIndex(batch.db()), self.local.now.0);
+        let mut misses = 0;
+        for (at, is_old) in are_old.iter().enumerate() {
+            let hashed = Hashed { bytes: batch.key(at), hash: batch.hash(at) };
+            // Under the lock, so that what lands meanwhile is either seen here or still in the air.
+            let Some(locked) = lock_one(self.server.keyspace.open(db), hashed.hash) else {
+                again = true;
+                continue;
+            };
+            let mut keys = Db::new(&self.server.keyspace, db, locked, &mut self.local);
+            keys.settle(&hashed, false);
+            let is_there = keys.exists(&hashed);
+            if is_there && !is_old {
+                again = true;
+                continue;
+            }
+            let queued = self.server.through.queued_change(route, db.0, hashed.bytes);
+            if let Some(change) = queued.as_ref().filter(|change| change.is_whole()) {
+                let queued = laid_over(change, Brought::Nothing);
+                if has_room && !is_there {
+                    keep_queued(&mut keys, &hashed, &queued, route, &self.limits);
+                }
+                // Also where it is not kept the command is given it.
+                conn.loading.get_or_insert_default().add(db, hashed.bytes.into(), Arc::new(queued));
+                again = true;
+                continue;
+            }
+            let flights = &self.server.through.flights;
+            let (joined, validator) = if is_there {
+                let version = flights.version(&FlightKey { db: db.0, key: hashed.bytes.into() }, hashed.hash);
+                (if flights.renew(batch, at) { Joined::Leads } else { Joined::Follows }, version)
+            } else {
+                misses += 1;
+                (flights.join(batch, at, now), None)
+            };
+            drop(keys);
+            match joined {
+                Joined::Leads => leads.add(at as u32, validator, queued),
+                Joined::Follows => followed += 1,
+                Joined::Absent => negative += 1,
+            }
         }
+        route.stats.misses.fetch_add(misses, Relaxed);
+        route.stats.coalesced.fetch_add(followed, Relaxed);
+        route.stats.negative.fetch_add(negative, Relaxed);
+        let left = leads.places.len() + followed as usize;
+        fetch(self.server, self.id, leads);
+        (left, again)
     }
 
     /// Runs a command on values that were brought for it and are not kept.
@@ -328,27 +350,29 @@ impl Core {
             let locked = lend(&mut held, keyspace, conn.db, row, args, hash);
             settle(&mut Db::new(keyspace, conn.db, locked, &mut self.local), row, args, hash);
         }
-        let brought = conn.loading.as_ref().map(|loading| loading.all.clone()).unwrap_or_default();
-        let mut lent = Vec::new();
-        for ((db, key), value) in &brought {
+        // Sorted by who looked for what was brought.
+        let loading = conn.loading.take();
+        let mut lent: Vec<(DbIndex, Box<[u8]>, u64)> = Vec::new();
+        for ((db, key), value) in loading.iter().flat_map(|loading| loading.all()) {
             let Brought::Value(value) = &**value else { continue };
-            let key = Hashed { bytes: key, hash: keyspace.hash(key) };
-            let place = keyspace.place(*db, key.hash);
+            let hashed = Hashed { bytes: key, hash: keyspace.hash(key) };
+            let place = keyspace.place(*db, hashed.hash);
             if !self.places.contains(&place) {
                 continue;
             }
             let mut keys = Db::new(keyspace, *db, held.lend_one(place), &mut self.local);
-            if !keys.exists(&key) {
-                keep(&mut keys, &key, value, Expire::Clear, &self.limits);
-                lent.push((*db, key));
+            if !keys.exists(&hashed) {
+                keep(&mut keys, &hashed, value, Expire::Clear, &self.limits);
+                lent.push((*db, key.clone(), hashed.hash));
             }
         }
+        conn.loading = loading;
         self.local.unfound.is_on = false;
         let result = self.dispatch(conn, out, row, args, hash, Some(&mut held));
         self.local.unfound.is_on = true;
-        for (db, key) in lent {
-            let locked = held.lend_one(keyspace.place(db, key.hash));
-            Db::new(keyspace, db, locked, &mut self.local).remove(&key);
+        for (db, key, hash) in &lent {
+            let locked = held.lend_one(keyspace.place(*db, *hash));
+            Db::new(keyspace, *db, locked, &mut self.local).remove(&Hashed { bytes: key, hash: *hash });
         }
         self.local.settles = settles;
         if let Err(error) = result {
@@ -396,18 +420,28 @@ impl Core {
         let mut known: HashSet<Box<[u8]>> = HashSet::new();
         for key in keys {
             let Some(route) = self.routes.find(conn.db.0, &key) else { continue };
-            let Some(words) = route.words_of(&key).filter(|_| !known.contains(&key)) else { continue };
-            known.insert(key.clone());
+            if !route.has_words(&key) || !known.insert(key.clone()) {
+                continue;
+            }
             let hash = self.server.keyspace.hash(&key);
             // A key that is locked is left to what comes.
             let Some(locked) = lock_one(self.server.keyspace.open(conn.db), hash) else { continue };
             let mut there = Db::new(&self.server.keyspace, conn.db, locked, &mut self.local);
             there.settle(&Hashed { bytes: &key, hash }, false);
             if !there.exists(&Hashed { bytes: &key, hash }) {
-                self.wanted.push(Wanted { db: conn.db, key, route: Arc::clone(route), words, is_old: false });
+                want(&mut self.wanted, route, &key, hash, false);
             }
         }
         matches!(self.join_wanted(conn), Waits::Yes).then_some(Outcome::Later)
+    }
+}
+
+/// Puts a key to the others of its route that are wanted.
+fn want(wanted: &mut Vec<Wanted>, route: &Arc<Route>, key: &[u8], hash: u64, is_old: bool) {
+    let fits = |other: &&mut Wanted| Arc::ptr_eq(&other.route, route) && other.keys.len() < BATCH_KEYS_MAX;
+    match wanted.iter_mut().rev().find(fits) {
+        Some(others) => others.push(key, hash, is_old),
+        None => wanted.push(Wanted::one(route, key, hash, is_old)),
     }
 }
 

@@ -4,96 +4,113 @@ use super::{Brought, Waiting, failure_of};
 use crate::execute::Core;
 use crate::server::{Message, Server, Work};
 use larder_behind::Change;
-use larder_source::{
-    Answer, Column, FlightId, FlightKey, Parameter, Request, Route, Row, Shaped, Template, Validator, joined,
-    rows_by_key,
-};
+use larder_source::{Answer, Batch, Column, Groups, Request, Route, Row, Shaped, Template, Validator};
 use larder_source_fetch::{FetchError, Source, within};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-/// Keys asked for by one batch, at most.
+/// Keys of one batch, at most.
 pub const BATCH_KEYS_MAX: usize = 1000;
 
-/// A flight that somebody is to fetch for.
+/// Flights that somebody is to fetch for, all begun by one batch.
 #[derive(Debug)]
-pub struct Lead {
-    /// The flight.
-    pub flight: FlightId,
-    /// Its key.
-    pub key: Box<[u8]>,
-    /// The key's route.
-    pub route: Arc<Route>,
-    /// What the names of the route's pattern stand for in the key.
-    pub words: Vec<Parameter>,
-    /// What names the version of the copy that there is.
-    pub validator: Option<Validator>,
-    /// What is queued of the key before the store is asked. It is laid over the answer, which may be from before the store had it, also when
-    /// it has left the queue meanwhile.
-    pub queued: Option<Change>,
+pub struct Leads {
+    /// The batch.
+    pub batch: Arc<Batch<Waiting>>,
+    /// The places of their keys in it.
+    pub places: Vec<u32>,
+    /// What names the versions of the copies that there are, by place.
+    pub validators: Vec<(u32, Validator)>,
+    /// What is queued of keys before the store is asked, by place. It is laid over the answer, which may be from before the store had it,
+    /// also when it has left the queue meanwhile.
+    pub queued: Vec<(u32, Change)>,
 }
 
-/// A flight that lands.
+impl Leads {
+    /// None yet.
+    pub fn none(batch: &Arc<Batch<Waiting>>) -> Leads {
+        let batch = Arc::clone(batch);
+        Leads { batch, places: Vec::new(), validators: Vec::new(), queued: Vec::new() }
+    }
+
+    /// Adds one.
+    pub fn add(&mut self, place: u32, validator: Option<Validator>, queued: Option<Change>) {
+        self.places.push(place);
+        self.validators.extend(validator.map(|validator| (place, validator)));
+        self.queued.extend(queued.map(|change| (place, change)));
+    }
+
+    fn keys(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.places.iter().map(|place| self.batch.key(*place as usize))
+    }
+
+    /// The same flights one by one.
+    fn one_by_one(self) -> impl Iterator<Item = Leads> {
+        let Leads { batch, places, mut validators, mut queued } = self;
+        places.into_iter().map(move |place| {
+            let mut one = Leads::none(&batch);
+            one.places.push(place);
+            one.validators.extend(validators.extract_if(.., |(of, _)| *of == place));
+            one.queued.extend(queued.extract_if(.., |(of, _)| *of == place));
+            one
+        })
+    }
+}
+
+/// Flights that land.
 #[derive(Debug)]
-pub struct Landing {
-    /// The flight.
-    pub flight: FlightId,
-    /// Its key.
-    pub key: FlightKey,
-    /// The key's route.
-    pub route: Arc<Route>,
-    /// What was queued of the key before the store was asked.
-    pub queued: Option<Change>,
-    /// What it brings.
-    pub cargo: Cargo,
+pub struct Landings {
+    /// The batch that began them.
+    pub batch: Arc<Batch<Waiting>>,
+    /// The places of their keys in it, and what they bring.
+    pub brought: Vec<(u32, Brought)>,
+    /// What was queued of keys before the store was asked.
+    pub queued: Vec<(u32, Change)>,
+    /// For how long the store says that it is fresh, in milliseconds.
+    pub fresh_ms: Option<u64>,
+    /// What names this version, of one that lands alone.
+    pub validator: Option<Validator>,
 }
 
 /// What flights bring.
-#[derive(Debug)]
-pub struct Cargo {
-    /// What was found.
-    pub brought: Brought,
-    /// For how long the store says that it is fresh, in milliseconds.
-    pub fresh_ms: Option<u64>,
-    /// What names this version.
-    pub validator: Option<Validator>,
-}
-
-impl From<Brought> for Cargo {
-    fn from(brought: Brought) -> Cargo {
-        Cargo { brought, fresh_ms: None, validator: None }
-    }
+#[derive(Debug, Default)]
+struct Cargo {
+    /// What was found for each of them, by its place.
+    brought: Vec<(u32, Brought)>,
+    fresh_ms: Option<u64>,
+    validator: Option<Validator>,
 }
 
 /// Flights whose landing is owed: each lands once, also when the task that fetches ends before it should.
 struct Owed {
     server: &'static Server,
     worker: usize,
-    leads: Vec<Lead>,
-    route: Arc<Route>,
+    leads: Leads,
     since: Instant,
 }
 
 impl Owed {
-    /// Lands flights, the first of them with the first cargo. Those without one stay owed.
-    fn land(&mut self, cargos: Vec<Cargo>) {
-        let micros = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let stats = &self.route.stats;
-        for cargo in &cargos {
-            stats.loaded(micros);
-            match &cargo.brought {
-                Brought::Nothing => stats.absent.fetch_add(1, Relaxed),
-                Brought::Failure(_) => stats.failures.fetch_add(1, Relaxed),
-                _ => continue,
-            };
+    /// Lands the flights with what was found for them; they stay owed where that is nothing at all.
+    fn land(&mut self, cargo: Cargo) {
+        if cargo.brought.is_empty() {
+            return;
         }
-        let count = cargos.len().min(self.leads.len());
-        let landing = |(lead, cargo): (Lead, Cargo)| {
-            let Lead { flight, key, route, queued, .. } = lead;
-            Landing { flight, key: FlightKey { db: route.db, key }, route, queued, cargo }
-        };
-        let landings: Vec<Landing> = self.leads.drain(..count).zip(cargos).map(landing).collect();
+        let micros = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let Cargo { brought, fresh_ms, validator } = cargo;
+        let (mut absent, mut failures) = (0, 0);
+        for (_, brought) in &brought {
+            absent += u64::from(matches!(brought, Brought::Nothing));
+            failures += u64::from(matches!(brought, Brought::Failure(_)));
+        }
+        let stats = &self.leads.batch.route().stats;
+        stats.loaded(brought.len(), micros);
+        stats.absent.fetch_add(absent, Relaxed);
+        stats.failures.fetch_add(failures, Relaxed);
+        self.leads.places.clear();
+        let queued = std::mem::take(&mut self.leads.queued);
+        let batch = Arc::clone(&self.leads.batch);
+        let landings = Landings { batch, brought, queued, fresh_ms, validator };
         let work = move |core: &mut Core| core.land(landings);
         self.server.mailboxes[self.worker].send(Message::Work(Work(Box::new(work))));
     }
@@ -101,80 +118,71 @@ impl Owed {
 
 impl Drop for Owed {
     fn drop(&mut self) {
-        if !self.leads.is_empty() {
+        if !self.leads.places.is_empty() {
             let text = "LOADFAIL internal error: the load ended before its time";
-            let failure = || Cargo::from(Brought::Failure(Some(text.to_owned())));
-            self.land((0..self.leads.len()).map(|_| failure()).collect());
+            let failure = |place: &u32| (*place, Brought::Failure(Some(text.to_owned())));
+            let brought = self.leads.places.iter().map(failure).collect();
+            self.land(Cargo { brought, ..Cargo::default() });
         }
     }
 }
 
-/// Has the store asked for these keys; what it brings lands at `worker`. Keys of one route go together where it has a batch.
-pub fn fetch(server: &'static Server, worker: usize, leads: Vec<Lead>) {
-    let mut groups: Vec<Vec<Lead>> = Vec::new();
-    for lead in leads {
-        let fits = |group: &&mut Vec<Lead>| {
-            group.len() < BATCH_KEYS_MAX
-                && lead.route.batch.is_some()
-                && group.first().is_some_and(|first| Arc::ptr_eq(&first.route, &lead.route))
-        };
-        match groups.iter_mut().find(fits) {
-            Some(group) => group.push(lead),
-            None => groups.push(vec![lead]),
-        }
-    }
-    for group in groups {
-        let Some(first) = group.first() else { continue };
-        let route = Arc::clone(&first.route);
-        let owed = Owed { server, worker, leads: group, since: crate::clock::now(), route };
+/// Has the store asked for the keys of these flights; what it brings lands at `worker`. They go together where their route has a batch.
+pub fn fetch(server: &'static Server, worker: usize, leads: Leads) {
+    let since = crate::clock::now();
+    let start = |leads: Leads| {
+        let owed = Owed { server, worker, leads, since };
         // Dropped here, it lands with an error.
-        let Some(source) = server.through.source(&owed.route.source) else { continue };
-        let Ok(runtime) = server.through.runtime() else { continue };
+        let Some(source) = server.through.source(&owed.leads.batch.route().source) else { return };
+        let Ok(runtime) = server.through.runtime() else { return };
         runtime.spawn(async move { run(owed, &source).await });
+    };
+    if leads.places.len() > 1 && leads.batch.route().batch.is_none() {
+        leads.one_by_one().for_each(start);
+    } else if !leads.places.is_empty() {
+        start(leads);
     }
 }
 
 /// Asks, tells who waits that it takes long when it does, and lands.
 async fn run(mut owed: Owed, source: &Source) {
-    let route = Arc::clone(&owed.route);
-    let cargos = {
+    let route = Arc::clone(owed.leads.batch.route());
+    let cargo = {
         let ask = ask(owed.server, &route, source, &owed.leads);
         let mut ask = std::pin::pin!(ask);
         match route.soft_timeout {
             None => ask.await,
             Some(soft) => match within(soft, ask.as_mut()).await {
-                Some(cargos) => cargos,
+                Some(cargo) => cargo,
                 None => {
-                    owed.leads.iter().for_each(|lead| release(&owed, lead, soft));
+                    release(&owed, &route, soft);
                     ask.await
                 }
             },
         }
     };
     // A flight that got nothing lands when the rest is dropped.
-    owed.land(cargos);
+    owed.land(cargo);
 }
 
-/// Gives those who wait for a flight what there is of old; it goes on without them.
-fn release(owed: &Owed, lead: &Lead, soft: std::time::Duration) {
-    let text =
-        format!("LOADTIMEOUT source '{}': it takes longer than {} ms", owed.route.source, soft.as_millis());
-    let (flight, key) = (lead.flight, FlightKey { db: lead.route.db, key: lead.key.clone() });
-    let work = move |core: &mut Core| core.release_waiters(flight, key, text);
+/// Gives those who wait for flights what there is of old; they go on without them.
+fn release(owed: &Owed, route: &Route, soft: std::time::Duration) {
+    let text = format!("LOADTIMEOUT source '{}': it takes longer than {} ms", route.source, soft.as_millis());
+    let (batch, places) = (Arc::clone(&owed.leads.batch), owed.leads.places.clone());
+    let work = move |core: &mut Core| core.release_waiters(&batch, &places, &text);
     owed.server.mailboxes[owed.worker].send(Message::Work(Work(Box::new(work))));
 }
 
 /// Waits until the changes of a source are told, or it is known that they are not, where a route wants to hear of them. A
 /// moment at most, after a source or a route came.
-async fn wait_for_feed(server: &'static Server, route: &Route, source: &Source, leads: &[Lead]) {
+async fn wait_for_feed(server: &'static Server, route: &Route, source: &Source, leads: &Leads) {
     if !route.invalidate.is_empty()
         && let Some(follower) = server.through.follower(&route.source)
         && !follower.begun.is_open()
     {
         let note = |is_to_ask| {
-            for lead in leads {
-                let key = FlightKey { db: route.db, key: lead.key.clone() };
-                server.through.flights.set_to_ask(lead.flight, &key, is_to_ask);
+            for place in &leads.places {
+                server.through.flights.set_to_ask(&leads.batch, *place as usize, is_to_ask);
             }
         };
         note(true);
@@ -184,39 +192,35 @@ async fn wait_for_feed(server: &'static Server, route: &Route, source: &Source, 
 }
 
 /// What each of the keys stands for in the store.
-async fn ask(server: &'static Server, route: &Route, source: &Source, leads: &[Lead]) -> Vec<Cargo> {
+async fn ask(server: &'static Server, route: &Route, source: &Source, leads: &Leads) -> Cargo {
     wait_for_feed(server, route, source, leads).await;
-    let result = match (&route.batch, leads) {
-        (_, [lead]) => ask_for_one(route, source, lead).await.map(|cargo| vec![cargo]),
+    let result = match (&route.batch, &leads.places[..]) {
+        (_, [place]) => ask_for_one(route, source, leads, *place).await,
         (Some(batch), _) => ask_for_many(route, source, batch, leads).await,
         // Without a batch there is one key.
-        (None, _) => Ok(Vec::new()),
+        (None, _) => Ok(Cargo::default()),
     };
-    match result {
-        Ok(cargos) => cargos,
-        Err(error) => {
-            tracing::debug!(route = route.pattern.text(), error = error.reply(), "a load failed");
-            leads.iter().map(|_| failure_of(route, &error).into()).collect()
-        }
-    }
+    result.unwrap_or_else(|error| {
+        tracing::debug!(route = route.pattern.text(), error = error.reply(), "a load failed");
+        let brought = leads.places.iter().map(|place| (*place, failure_of(route, &error))).collect();
+        Cargo { brought, ..Cargo::default() }
+    })
 }
 
-async fn ask_for_one(route: &Route, source: &Source, lead: &Lead) -> Result<Cargo, FetchError> {
-    let parameters = route.bind(&route.query, &lead.words);
-    let request = Request {
-        statement: &route.query,
-        parameters: &parameters,
-        validator: lead.validator.as_ref(),
-        limits: route.limits,
-    };
+async fn ask_for_one(route: &Route, source: &Source, leads: &Leads, place: u32) -> Result<Cargo, FetchError> {
+    // Keys without words are not asked for.
+    let parameters = route.parameters(&route.query, leads.batch.key(place as usize)).unwrap_or_default();
+    let validator = leads.validators.first().map(|(_, validator)| validator);
+    let request =
+        Request { statement: &route.query, parameters: &parameters, validator, limits: route.limits };
     match source.fetch(request, route.timeout).await? {
-        Answer::Rows { rows, fresh_ms, validator } => {
-            let brought = shaped(route, source, &rows.columns, &rows.rows, 0)?;
-            Ok(Cargo { brought, fresh_ms, validator })
+        Answer::Rows { mut rows, fresh_ms, validator } => {
+            let brought = shaped(route, source, &rows.columns, &mut rows.rows, 0)?;
+            Ok(Cargo { brought: vec![(place, brought)], fresh_ms, validator })
         }
         Answer::Unchanged { fresh_ms } => {
-            let validator = lead.validator.clone();
-            Ok(Cargo { brought: Brought::Unchanged, fresh_ms, validator })
+            let brought = vec![(place, Brought::Unchanged)];
+            Ok(Cargo { brought, fresh_ms, validator: validator.cloned() })
         }
     }
 }
@@ -225,39 +229,47 @@ async fn ask_for_many(
     route: &Route,
     source: &Source,
     batch: &Template,
-    leads: &[Lead],
-) -> Result<Vec<Cargo>, FetchError> {
+    leads: &Leads,
+) -> Result<Cargo, FetchError> {
     let names = route.pattern.names().len();
-    let mut lists: Vec<Vec<Parameter>> = vec![Vec::with_capacity(leads.len()); batch.names().len()];
-    for lead in leads {
-        for (list, value) in lists.iter_mut().zip(route.bind(batch, &lead.words)) {
-            list.push(value);
-        }
-    }
-    let parameters: Vec<Parameter> = lists.into_iter().map(Parameter::List).collect();
+    let parameters = route.lists_of(batch, leads.keys());
     let mut limits = route.limits;
-    limits.rows = limits.rows.saturating_mul(leads.len());
-    limits.bytes = limits.bytes.saturating_mul(leads.len()).min(256 << 20);
+    limits.rows = limits.rows.saturating_mul(leads.places.len());
+    limits.bytes = limits.bytes.saturating_mul(leads.places.len()).min(256 << 20);
     let request = Request { statement: batch, parameters: &parameters, validator: None, limits };
     let Answer::Rows { rows, fresh_ms, .. } = source.fetch(request, route.timeout).await? else {
-        return Ok(Vec::new());
+        return Ok(Cargo::default());
     };
-    let groups = rows_by_key(rows.rows, names);
-    let cargo = |key: &[u8]| {
-        let words = route.pattern.capture(key).map(joined);
-        let found = words.and_then(|words| groups.get(&words)).map_or(&[][..], Vec::as_slice);
-        let brought = shaped(route, source, &rows.columns, found, names);
-        let brought = brought.unwrap_or_else(|error| failure_of(route, &error));
-        Cargo { brought, fresh_ms, validator: None }
-    };
-    Ok(leads.iter().map(|lead| cargo(&lead.key)).collect())
+    let columns = rows.columns;
+    let mut groups = Groups::new(rows.rows, names);
+    let mut brought: Vec<(u32, Brought)> = Vec::with_capacity(leads.places.len());
+    let mut words = Vec::new();
+    for (place, key) in leads.places.iter().zip(leads.keys()) {
+        words.clear();
+        route.pattern.push_joined(key, &mut words);
+        let found = match groups.take(&words) {
+            Some(found) => shaped(route, source, &columns, found, names),
+            None => Ok(brought_before(&brought, leads, key)),
+        };
+        brought.push((*place, found.unwrap_or_else(|error| failure_of(route, &error))));
+    }
+    Ok(Cargo { brought, fresh_ms, validator: None })
+}
+
+/// What was found for a key that is asked for a second time: its first flight was overtaken before the store was asked.
+fn brought_before(brought: &[(u32, Brought)], leads: &Leads, key: &[u8]) -> Brought {
+    match leads.keys().zip(brought).find(|(other, _)| *other == key) {
+        Some((_, (_, Brought::Value(value)))) => Brought::Value(value.clone()),
+        Some((_, (_, Brought::Failure(text)))) => Brought::Failure(text.clone()),
+        _ => Brought::Nothing,
+    }
 }
 
 fn shaped(
     route: &Route,
     source: &Source,
     columns: &[Column],
-    rows: &[Row],
+    rows: &mut [Row],
     skipped: usize,
 ) -> Result<Brought, FetchError> {
     let shaped = route.shape.shape(columns, rows, skipped);
@@ -270,12 +282,5 @@ fn shaped(
         ))),
         Ok(Some(shaped)) => Ok(Brought::Value(shaped)),
         Err(text) => Err(FetchError::Failed(format!("source '{}': {text}", source.spec.name))),
-    }
-}
-
-impl Waiting {
-    /// A connection of a worker.
-    pub fn new(worker: usize, client: u64, ticket: u64) -> Waiting {
-        Waiting { worker, client, ticket }
     }
 }

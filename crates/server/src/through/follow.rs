@@ -266,7 +266,7 @@ fn following(server: &'static Server, follower: &Arc<Follower>, unsure: Vec<Arc<
 fn drop_then(core: &mut Core, mut routes: Vec<Arc<Route>>, cursor: u64, then: Box<dyn FnOnce() + Send>) {
     let Some(route) = routes.last() else { return then() };
     if cursor == 0 {
-        core.server.through.flights.overtake_asked(|key| key.is_of(route));
+        core.server.through.flights.overtake_asked(|db, key| route.has(db, key));
     }
     let next = core.drop_some_of_route(route, cursor, FEW_BUCKETS);
     if next == 0 {

@@ -8,6 +8,7 @@
 //! lines of the settings they were made of are changed together, under the lock of the plan.
 //! Read next: `larder_source`'s `route.rs` and `flight.rs` for what all this means.
 
+mod arrived;
 pub mod behind;
 mod fetch;
 mod follow;
@@ -15,8 +16,9 @@ mod keep;
 mod nature;
 mod warm;
 
+pub use arrived::{Arrived, Given, Loading};
 pub use behind::{DEAD_LETTERS, Queued, laid_over};
-pub use fetch::{BATCH_KEYS_MAX, Cargo, Landing, Lead, fetch};
+pub use fetch::{BATCH_KEYS_MAX, Landings, Leads, fetch};
 pub use follow::{Follower, Stop, drop_route, drop_unfollowed, follow, leave};
 pub use keep::keep;
 pub use warm::{Piece, warm};
@@ -56,23 +58,29 @@ pub enum Brought {
     Nothing,
     /// The store gave no answer: what clients are told who have no old copy; as if there were nothing where the route says so.
     Failure(Option<String>),
-    /// The store has what was to be written; which writes of its keys that was, and how many rows each of them
-    /// changed.
-    Written {
-        /// The number of the write, for each key.
-        marks: Vec<u64>,
-        /// Rows that each statement changed.
-        rows: Vec<u64>,
-        /// What HSET or HDEL answers.
-        fields: i64,
-        /// The keys of a transaction's writes, whose copies go if it does not run.
-        keys: Vec<(Box<[u8]>, Arc<Route>)>,
-    },
+    /// The store has what was to be written.
+    Written(Box<Written>),
     /// What was to be written is queued on disk.
-    Queued(Queued),
+    Queued(Box<Queued>),
     /// It takes long: who has an old copy is to be given it.
     Late(String),
 }
+
+/// Writes that the store has, for who asked for them.
+#[derive(Debug)]
+pub struct Written {
+    /// The number of the write, for each key.
+    pub marks: Vec<u64>,
+    /// Rows that each statement changed.
+    pub rows: Vec<u64>,
+    /// What HSET or HDEL answers.
+    pub fields: i64,
+    /// The keys of a transaction's writes, whose copies go if it does not run.
+    pub keys: Vec<(Box<[u8]>, Arc<Route>)>,
+}
+
+// Thousands of them are brought at a time.
+const _: () = assert!(size_of::<Brought>() <= 40);
 
 /// Sources, routes and flights.
 #[derive(Debug, Default)]
@@ -289,8 +297,8 @@ pub fn change(
     drop(turn);
     // What is under way by a route that is gone or another is not kept.
     let now = through.routes();
-    through.flights.overtake_all(|key| {
-        let (old, new) = (before.find(key.db, &key.key), now.find(key.db, &key.key));
+    through.flights.overtake_all(|db, key| {
+        let (old, new) = (before.find(db, key), now.find(db, key));
         !matches!((old, new), (Some(old), Some(new)) if Arc::ptr_eq(old, new))
     });
     for route in before.all() {

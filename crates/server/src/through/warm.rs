@@ -156,7 +156,7 @@ impl Warmer {
 
     /// The rows of a key are there.
     fn end_key(&mut self) {
-        let rows = std::mem::take(&mut self.rows);
+        let mut rows = std::mem::take(&mut self.rows);
         let words = std::mem::take(&mut self.words);
         self.bytes = 0;
         if rows.is_empty() || self.left == 0 {
@@ -168,7 +168,7 @@ impl Warmer {
         if captured != Some(joined(words)) || self.route.words_of(&key).is_none() {
             return;
         }
-        match self.route.shape.shape(&self.columns, &rows, self.route.pattern.names().len()) {
+        match self.route.shape.shape(&self.columns, &mut rows, self.route.pattern.names().len()) {
             Ok(Some(shaped)) if shaped.size() <= self.route.limits.bytes => {
                 self.left -= 1;
                 self.keys.push((key.into(), shaped));

@@ -5,9 +5,10 @@
 
 use super::Worker;
 use crate::connection::{Closing, Connection, Parked};
-use crate::execute::{Settled, adopt};
+use crate::execute::{Settled, Tidings, adopt};
 use crate::pubsub::Delivery;
 use crate::server::{Answer, Message};
+use crate::through::Loading;
 use crate::tracking::Invalidation;
 use larder_acl::User;
 use std::sync::Arc;
@@ -63,7 +64,8 @@ impl Worker {
             Message::Publish(delivery) => self.deliver(&delivery, NOBODY),
             Message::Invalidate(told) => self.invalidate(&told),
             Message::Monitor(line) => self.feed_monitors(&line),
-            Message::Settled(all) => all.into_iter().for_each(|settled| self.settle(settled)),
+            Message::Settled(settled) => self.settle(settled),
+            Message::Tidings(tidings) => self.hear(tidings),
             Message::Resume => {}
             Message::Listen => {
                 if let Err(error) = self.server.listeners.lock().watch(&self.poller) {
@@ -170,35 +172,49 @@ impl Worker {
         self.again.push(token);
     }
 
-    /// What connections waited for from a source is there; who waits for nothing more is asked again.
+    /// What a connection waited for from a source is there.
     fn settle(&mut self, settled: Settled) {
-        let Settled { waiting, db, mut key, brought } = settled;
-        for (at, (client, ticket)) in waiting.iter().enumerate() {
-            // The last one is given the key itself.
-            let key = if at + 1 == waiting.len() { std::mem::take(&mut key) } else { key.clone() };
-            let token = self.connections.token_of(*client);
-            let waits = |conn: &&mut Connection| conn.parked == Some(Parked::Load(*ticket));
-            let conn = token.and_then(|token| self.connections.get_mut(token)).filter(waits);
-            let Some(conn) = conn else {
-                self.core.forget_written(db, &brought);
-                continue;
-            };
-            let token = conn.token;
-            let Some(loading) = &mut conn.loading else { continue };
-            loading.add(db, key, Arc::clone(&brought));
-            loading.left = loading.left.saturating_sub(1);
-            if loading.left > 0 {
-                continue;
-            }
-            conn.parked = None;
-            conn.client.parked.store(false, Relaxed);
-            self.again.push(token);
-            // The end of the turn has the socket watched for reading again.
-            if !conn.in_flush_list {
-                conn.in_flush_list = true;
-                self.flush.push(token);
-            }
+        let Settled { waiting, db, key, brought } = settled;
+        let given = Arc::clone(&brought);
+        if !self.give(waiting, 1, |loading| loading.add(db, key, given)) {
+            self.core.forget_written(db, &brought);
         }
+    }
+
+    /// The same for what flights brought.
+    fn hear(&mut self, tidings: Tidings) {
+        let Tidings { arrived, whole, parts } = tidings;
+        for (waiting, at) in parts {
+            self.give(waiting, 1, |loading| loading.add_among(&arrived, at));
+        }
+        if let Some(waiting) = whole {
+            self.give(waiting, arrived.brought.len(), |loading| loading.add_all(arrived));
+        }
+    }
+
+    /// Gives a connection what it waited for, by so many flights; if it waits for nothing more it is asked again. False where it is not
+    /// there any more, or does not wait.
+    fn give(&mut self, (client, ticket): (u64, u64), count: usize, add: impl FnOnce(&mut Loading)) -> bool {
+        let token = self.connections.token_of(client);
+        let waits = |conn: &&mut Connection| conn.parked == Some(Parked::Load(ticket));
+        let conn = token.and_then(|token| self.connections.get_mut(token)).filter(waits);
+        let Some(conn) = conn else { return false };
+        let token = conn.token;
+        let Some(loading) = &mut conn.loading else { return true };
+        add(loading);
+        loading.left = loading.left.saturating_sub(count);
+        if loading.left > 0 {
+            return true;
+        }
+        conn.parked = None;
+        conn.client.parked.store(false, Relaxed);
+        self.again.push(token);
+        // The end of the turn has the socket watched for reading again.
+        if !conn.in_flush_list {
+            conn.in_flush_list = true;
+            self.flush.push(token);
+        }
+        true
     }
 
     fn feed_monitors(&mut self, line: &[u8]) {

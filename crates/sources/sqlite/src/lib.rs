@@ -10,9 +10,11 @@
 mod cells;
 mod connections;
 mod feed;
+mod gate;
 
 use cells::{column_of, failure_in, failure_of};
 use connections::{Connections, Stopper};
+use gate::Gate;
 use larder_source::{
     Answer, Checked, Column, Driver, Failure, Feed, Limits, Parameter, Purpose, Request, Row, Rows, Template,
     Work,
@@ -20,6 +22,7 @@ use larder_source::{
 use larder_source_net::sql::{Marked, marked, written_position};
 use larder_source_net::{Options, Runtime, decode, refused, unfit, unreachable};
 use rusqlite::{Connection, Statement, TransactionBehavior};
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +32,8 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 pub struct Sqlite {
     file: Arc<Connections>,
     readers: Arc<Semaphore>,
+    /// For queries of many keys.
+    gate: Arc<Gate>,
     writer: Arc<Mutex<()>>,
     runtime: Runtime,
     poll: Duration,
@@ -36,6 +41,8 @@ pub struct Sqlite {
 
 /// Values that can be bound to one statement (SQLITE_MAX_VARIABLE_NUMBER).
 const VALUES_MAX: usize = 32_766;
+/// How long a query of many keys waits for those before it.
+const BATCH_WAITS: Duration = Duration::from_millis(3);
 /// Rows in a piece of a stream.
 const PIECE: usize = 256;
 
@@ -53,6 +60,7 @@ impl Sqlite {
         Ok(Sqlite {
             file: Arc::new(Connections::new(path, read_only)),
             readers: Arc::new(Semaphore::new(options.connections.max(1))),
+            gate: Arc::new(Gate::new(processors().saturating_sub(1).max(1))),
             writer: Arc::default(),
             runtime: Runtime::get()?,
             poll: options.poll.max(Duration::from_millis(1)),
@@ -93,6 +101,10 @@ impl Sqlite {
         stopper.finished();
         done.map_err(|error| unreachable(format!("SQLite: {error}")))?
     }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 fn parse(url: &str) -> Result<(PathBuf, bool), Failure> {
@@ -142,7 +154,12 @@ impl Driver for Sqlite {
                 return done.map(answer);
             }
             let (statement, parameters) = (statement.clone(), request.parameters.to_vec());
-            self.reading(move |reader| all(reader, &statement, &parameters, limits)).await.map(answer)
+            let gate = is_batch.then(|| Arc::clone(&self.gate));
+            let work = move |reader: &Connection| {
+                let _pass = gate.as_deref().and_then(|gate| gate.enter(BATCH_WAITS));
+                all(reader, &statement, &parameters, limits)
+            };
+            self.reading(work).await.map(answer)
         })
     }
 

@@ -104,7 +104,7 @@ fn get(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let route = host.core.route_of(db, key);
     let place = (db, Box::<[u8]>::from(key));
     let settled = host.conn.loading.as_deref().filter(|loading| loading.settles(&place, value.is_some()));
-    let brought = settled.and_then(|loading| loading.brought(&place)).cloned();
+    let brought = settled.and_then(|loading| loading.brought(&place));
     let mut found = Found { status: "MISS", value, end, route, version: None };
     let Some(route) = found.route.clone() else {
         found.status = if found.value.is_some() { "HIT" } else { "MISS" };

@@ -129,13 +129,13 @@ fn invalidate_many(host: &mut Host<'_>, concerns: Concerns<'_>, force: Force) ->
         }
     }
     // Once the rule is in force: a flight that begins from now on brings what is newer.
-    server.through.flights.invalidate(|flight: &FlightKey| {
-        flight.db == db.0
+    server.through.flights.invalidate(|of_db, key| {
+        of_db == db.0
             && match concerns {
-                Concerns::Prefix(prefix) => flight.key.starts_with(prefix),
+                Concerns::Prefix(prefix) => key.starts_with(prefix),
                 Concerns::Tag(tag) => {
                     let mut has = false;
-                    nature.tags(&flight.key, &mut |own| has |= own == tag);
+                    nature.tags(key, &mut |own| has |= own == tag);
                     has
                 }
             }

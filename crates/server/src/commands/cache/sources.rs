@@ -449,10 +449,12 @@ fn test_route(host: &mut Host<'_>, key: &[u8]) -> Result<(), Error> {
         };
         let found = source.fetch(request, route.timeout).await.map_err(|error| error.reply())?;
         let millis = start.elapsed().as_secs_f64() * 1000.0;
-        let Found::Rows { rows, .. } = found else { return Err("ERR the store answered nothing".to_owned()) };
+        let Found::Rows { mut rows, .. } = found else {
+            return Err("ERR the store answered nothing".to_owned());
+        };
         let shaped = route
             .shape
-            .shape(&rows.columns, &rows.rows, 0)
+            .shape(&rows.columns, &mut rows.rows, 0)
             .map_err(|text| format!("LOADFAIL source '{}': {text}", source.spec.name))?;
         Ok(Box::new(move |reply: &mut Reply<'_>| {
             reply.map(5);
