@@ -300,7 +300,7 @@ fn a_value_in_parts_is_the_value() {
     assert_eq!((whole.keys.len(), whole.parts), (5, 0));
     for (whole_max, step) in [(0, 1), (0, 50), (100, 7), (1000, 300), (1000, 1000)] {
         let in_parts = read(&file, step, Terms { whole_max, ..TERMS }).unwrap();
-        assert!(in_parts.parts > 10, "{} parts for {whole_max} bytes", in_parts.parts);
+        assert!(in_parts.parts >= 4, "{} parts for {whole_max} bytes", in_parts.parts);
         assert_eq!(Read { parts: 0, ..in_parts }, whole, "{whole_max} {step}");
     }
     // What is all there at once is not cut.
@@ -310,7 +310,7 @@ fn a_value_in_parts_is_the_value() {
 #[test]
 fn what_is_wrong_with_a_value_in_parts_is_told_as_of_a_whole_one() {
     let file = long_values();
-    for at in (0..file.len() - 8).step_by(13) {
+    for at in (0..file.len() - 8).step_by(37) {
         let mut wrong = file.clone();
         wrong[at] ^= 0x21;
         let terms = Terms { sums: false, ..TERMS };
