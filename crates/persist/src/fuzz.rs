@@ -2,10 +2,13 @@
 //!
 //! Each takes any bytes and panics only if an invariant is broken.
 
-use crate::rdb::file::{About, Cutter, FileError, Record, Records, Terms, Value};
+use crate::rdb::file::{
+    About, Cut, Cutter, Dialect, FileError, Part, ReadPart, Record, Records, Terms, Value, Why, join,
+    read_part,
+};
 use crate::rdb::{
-    Dumped, DumpedHash, DumpedList, DumpedSet, DumpedZSet, FunctionsError, RestoreError, VERSION, Writer,
-    dump_functions, dump_string, restore, restore_functions,
+    BadData, Dumped, DumpedHash, DumpedList, DumpedSet, DumpedZSet, FunctionsError, RestoreError, VERSION,
+    Writer, dump_functions, dump_string, restore, restore_functions,
 };
 use larder_values::collection::{Collection, PackedLimits};
 pub use larder_values::fuzz::{fuzz_glob, fuzz_hll};
@@ -36,32 +39,83 @@ pub fn fuzz_restore(bytes: &[u8]) {
 /// Reads the bytes as a file: however it arrives the same is found, and the same is refused.
 pub fn fuzz_rdb_file(bytes: &[u8]) {
     let Some((&step, file)) = bytes.split_first() else { return };
-    let found = read_file(file, usize::from(step) * 4 + 1);
-    assert_eq!(found, read_file(file, file.len().max(1)), "what is found depends on how it arrives");
+    let step = usize::from(step) * 4 + 1;
+    let found = read_file(file, step, usize::MAX);
+    assert_eq!(
+        found,
+        read_file(file, file.len().max(1), usize::MAX),
+        "what is found depends on how it arrives"
+    );
+    assert_eq!(found, read_file(file, step, 0), "what is found depends on where values are cut");
+}
+
+/// A value that comes in parts.
+#[derive(Default)]
+pub(crate) struct InParts {
+    key: Option<(Record<'static>, u64)>,
+    parts: Vec<ReadPart>,
+    is_broken: bool,
+}
+
+impl InParts {
+    /// Takes a part in. With the last one, the key and what comes of the value.
+    pub(crate) fn take(
+        &mut self,
+        piece: &[u8],
+        (cut, part): (&Cut, Part),
+        dialect: Dialect,
+    ) -> Option<(Record<'static>, Result<Value<'static>, FileError>)> {
+        let (record, read) = read_part(piece, (cut, part), dialect);
+        self.key = record.map(|record| (record, cut.at)).or(self.key.take());
+        self.is_broken |= read.is_err();
+        self.parts.extend(read);
+        if !part.is_last {
+            return None;
+        }
+        let InParts { key, parts, is_broken } = std::mem::take(self);
+        let (record, at) = key.expect("the first part has the key");
+        let value = if is_broken { Err(BadData) } else { join(parts.into_iter()) };
+        let value = value.map_err(|BadData| record.error(at, Why::Value));
+        Some((record, value))
+    }
+}
+
+/// What is shown of a value.
+fn show(value: Result<Value<'_>, FileError>) -> String {
+    match value {
+        Ok(Value::Collection(dumped)) => {
+            let shown = format!("{dumped:?}");
+            exercise(dumped);
+            shown
+        }
+        Ok(value) => format!("{value:?}"),
+        Err(error) => error.to_string(),
+    }
 }
 
 /// What a file says of itself and which keys it holds, read as it arrives `step` bytes at a time.
-fn read_file(file: &[u8], step: usize) -> Result<(Vec<About>, Vec<String>), FileError> {
-    let terms = Terms { databases: 16, skips_modules: true, sums: false, stops_behind: b"" };
+fn read_file(file: &[u8], step: usize, whole_max: usize) -> Result<(Vec<About>, Vec<String>), FileError> {
+    let terms = Terms { databases: 16, skips_modules: true, sums: false, stops_behind: b"", whole_max };
+    let mut in_parts = InParts::default();
     let (mut about, mut found, mut cutter) = (Vec::new(), Vec::new(), Cutter::new(terms));
     let (mut start, mut end) = (0, 0);
     loop {
         let offered = file.get(start..end).unwrap_or_default();
         let cut = cutter.cut(offered, &mut |told| about.push(told))?;
         let piece = offered.get(..cut.bytes).unwrap_or_default();
-        let mut records = Records::new(if cut.keys == 0 { &[] } else { piece }, &cut, cutter.dialect());
+        if let Some(part) = cut.part
+            && let Some((Record { db, head, key, .. }, value)) =
+                in_parts.take(piece, (&cut, part), cutter.dialect())
+        {
+            found.push(format!("{db} {head:?} {key:?}"));
+            found.push(show(value));
+        }
+        let has_keys = cut.keys > 0 && cut.part.is_none();
+        let mut records = Records::new(if has_keys { piece } else { &[] }, &cut, cutter.dialect());
         while let Some(record) = records.next_key()? {
             let Record { db, head, key, .. } = &record;
             found.push(format!("{db} {head:?} {key:?}"));
-            found.push(match records.value(&record) {
-                Ok(Value::Collection(dumped)) => {
-                    let shown = format!("{dumped:?}");
-                    exercise(dumped);
-                    shown
-                }
-                Ok(value) => format!("{value:?}"),
-                Err(error) => error.to_string(),
-            });
+            found.push(show(records.value(&record)));
         }
         start += cut.bytes;
         if cut.is_last {

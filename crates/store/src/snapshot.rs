@@ -41,7 +41,10 @@ const HOT_PART: usize = 5;
 /// Keys that are looked at to find out which are hot.
 const SAMPLE_KEYS: usize = 512;
 /// A buffer of so many bytes is handed on.
-const CHUNK_BYTES: usize = 256 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
+/// Room for such a buffer, the last key included unless it is a long one: while it grew it would be copied, and who is saving something
+/// on the way to a change would wait for that.
+const CHUNK_ROOM: usize = CHUNK_BYTES + 4 * 1024;
 
 /// Writes entries in the form of whatever the snapshot becomes. Each thread has its own.
 pub trait Scribe: Send {
@@ -61,6 +64,11 @@ pub trait Sink: Send + Sync {
     /// Whether it wants to know what the eviction policy knows of keys: [`Chunk::kept`].
     fn keeps_uses(&self) -> bool {
         false
+    }
+
+    /// An empty buffer for the next part, if there is one that was filled before.
+    fn buffer(&self) -> Vec<u8> {
+        Vec::new()
     }
 
     /// Takes a part over.
@@ -308,6 +316,10 @@ impl Pen {
         if self.db != db {
             self.hand_on(sink);
             self.db = db;
+        }
+        if self.bytes.capacity() == 0 {
+            self.bytes = sink.buffer();
+            self.bytes.reserve(CHUNK_ROOM);
         }
     }
 

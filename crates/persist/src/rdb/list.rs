@@ -40,6 +40,13 @@ pub enum DumpedChunk {
     Packed(PackedBuf),
 }
 
+impl DumpedChunk {
+    /// Chunks without elements are passed over, as in Redis.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, DumpedChunk::Packed(packed) if packed.is_empty())
+    }
+}
+
 impl DumpedList {
     /// The list, in the form that it has under the limit in force.
     pub fn into_list(self, limit: Limit) -> List {
@@ -136,14 +143,19 @@ pub(super) fn read_ziplists(reader: &mut Reader<'_>) -> Result<Dumped, RestoreEr
 
 /// Reads an object of type 18: listpacks and large elements behind their number.
 pub(super) fn read_listpacks(reader: &mut Reader<'_>, string_max: usize) -> Result<Dumped, RestoreError> {
-    read_chunks(reader, |reader| match reader.plain_length().map_err(bad)? {
+    read_chunks(reader, |reader| read_chunk(reader, string_max))
+}
+
+/// Reads a chunk of an object of type 18, which may be empty.
+pub(super) fn read_chunk(reader: &mut Reader<'_>, string_max: usize) -> Result<DumpedChunk, RestoreError> {
+    match reader.plain_length().map_err(bad)? {
         CHUNK_PLAIN => match reader.string(string_max)? {
             text if text.is_empty() => Err(RestoreError::BadData),
             text => Ok(DumpedChunk::Plain(text)),
         },
         CHUNK_PACKED => Ok(DumpedChunk::Packed(reader.listpack(usize::MAX)?)),
         _ => Err(RestoreError::BadData),
-    })
+    }
 }
 
 fn read_chunks(
@@ -154,8 +166,7 @@ fn read_chunks(
     let mut chunks = Vec::new();
     for _ in 0..len {
         let chunk = read(reader)?;
-        // Chunks without elements are passed over, as in Redis.
-        if !matches!(&chunk, DumpedChunk::Packed(packed) if packed.is_empty()) {
+        if !chunk.is_empty() {
             chunks.push(chunk);
         }
     }

@@ -5,7 +5,7 @@
 
 use super::string::StringError;
 use super::{BadData, Reader, StringWriter, push_length};
-use larder_values::stream::{Group, Pending, Stream, StreamId};
+use larder_values::stream::{Group, Pending, ReadNode, Stream, StreamId};
 use std::collections::BTreeMap;
 
 /// The forms, by their type bytes: with more numbers, and with when consumers were active.
@@ -73,11 +73,28 @@ impl Reader<'_> {
     pub(super) fn stream(&mut self, kind: u8, string_max: usize) -> Result<Stream, StringError> {
         let mut stream = Stream::new();
         for _ in 0..self.plain_length()? {
-            let first = self.string(string_max)?;
-            let first = StreamId::from_bytes(first.try_into().map_err(|_| BadData)?);
-            let listpack = self.text(usize::MAX)?;
-            stream.push_listpack(first, &listpack).map_err(|_| BadData)?;
+            let node = self.stream_node(string_max)?;
+            stream.push_node(node).map_err(|_| BadData)?;
         }
+        self.behind_stream_nodes(&mut stream, kind, string_max)?;
+        Ok(stream)
+    }
+
+    /// A node of a stream.
+    pub(super) fn stream_node(&mut self, string_max: usize) -> Result<ReadNode, StringError> {
+        let first = self.string(string_max)?;
+        let first = StreamId::from_bytes(first.try_into().map_err(|_| BadData)?);
+        let listpack = self.text(usize::MAX)?;
+        Ok(ReadNode::of_listpack(first, &listpack).map_err(|_| BadData)?)
+    }
+
+    /// What stands behind the nodes of a stream.
+    pub(super) fn behind_stream_nodes(
+        &mut self,
+        stream: &mut Stream,
+        kind: u8,
+        string_max: usize,
+    ) -> Result<(), StringError> {
         let length = self.plain_length()?;
         let last_id = self.stream_id()?;
         let (mut max_deleted, mut added) = (StreamId::MIN, length);
@@ -93,9 +110,9 @@ impl Reader<'_> {
         }
         stream.set_last_id(last_id, Some(added), Some(max_deleted));
         for _ in 0..self.plain_length()? {
-            self.group(&mut stream, kind, string_max)?;
+            self.group(stream, kind, string_max)?;
         }
-        Ok(stream)
+        Ok(())
     }
 
     fn stream_id(&mut self) -> Result<StreamId, BadData> {

@@ -31,7 +31,13 @@ struct Found {
 pub fn check_rdb(path: &Path, out: &mut dyn Write) -> std::io::Result<bool> {
     let mut file = File::open(path)?;
     writeln!(out, "{}: {} bytes", path.display(), file.metadata()?.len())?;
-    let terms = Terms { databases: u64::MAX, skips_modules: true, sums: true, stops_behind: b"" };
+    let terms = Terms {
+        databases: u64::MAX,
+        skips_modules: true,
+        sums: true,
+        stops_behind: b"",
+        whole_max: usize::MAX,
+    };
     let (mut found, mut cutter) = (Found::default(), Cutter::new(terms));
     let outcome = found.look_through(&mut file, &mut cutter, out)?;
     found.tell(&cutter, out)?;

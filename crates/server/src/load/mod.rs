@@ -1,7 +1,7 @@
 //! What lies between start and serving: the data of a file is loaded, while clients are answered that it is.
 //!
 //! One thread reads the file and cuts it into pieces (`rdb.rs`); the workers take them from a queue between their
-//! turns (`pieces.rs`), decode them and store their keys. Until all is there a command that may not run meanwhile is
+//! turns (`pieces.rs`; parts of long values: `parts.rs`), decode them and store their keys. Until all is there a command that may not run meanwhile is
 //! answered `-LOADING`; no event is told of what is loaded.
 //! Invariant: either everything that a file holds is there when serving begins, or the server does not serve. With `load-serving
 //! hot-first` serving begins before, for commands whose keys are decided: nothing that the file still has comes over these (`partly.rs`).
@@ -12,6 +12,7 @@ pub mod beside;
 mod check;
 mod check_aof;
 mod partly;
+mod parts;
 mod pieces;
 mod rdb;
 

@@ -4,10 +4,15 @@
 //! being stored until it is done, also if its worker fails; the first error ends everything.
 
 use super::beside::OfPiece;
+use super::parts::PlaceOfPart;
 use super::rdb::How;
 use crate::execute::{Core, lock_one};
+use larder_commands::Limits;
 use larder_commands::keys::{Beside, load_key};
-use larder_persist::rdb::file::{Cut, Dialect, FileError, Record, Records, Value, Why};
+use larder_persist::rdb::BadData;
+use larder_persist::rdb::file::{
+    Cut, Dialect, FileError, Head, ReadPart, Record, Records, Value, Why, join, read_part,
+};
 use larder_script::library;
 use larder_store::{Database, Db, DbIndex, Hashed, Kind, Learned, Locked, Participant};
 use parking_lot::{Condvar, Mutex};
@@ -17,11 +22,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Bytes that may wait.
-const WAITING_BYTES_MAX: usize = 16 << 20;
+const WAITING_BYTES_MAX: usize = 4 << 20;
 /// Keys whose memory is asked for together before they are stored.
 const WINDOW: usize = 32;
 /// Buffers that are kept to be filled again, and how large one may be.
-const SPARE_MAX: usize = 8;
+const SPARE_MAX: usize = 16;
 const SPARE_BYTES_MAX: usize = 1 << 20;
 /// How often the thread that reads looks whether the server is to stop.
 const LOOK: Duration = Duration::from_millis(50);
@@ -44,6 +49,8 @@ pub enum Piece {
         beside: OfPiece,
         /// The eviction policy that had known it of them.
         kept_for: Option<Kind>,
+        /// They are a part of one value instead.
+        part: Option<PlaceOfPart>,
     },
     /// What an eviction policy had learned.
     Learned(Learned),
@@ -276,16 +283,29 @@ impl Core {
             let mut taken =
                 Taken { pieces: &server.loading.pieces, counts: Counts::default(), outcome: Err(broken) };
             taken.outcome = match &piece {
-                Piece::Keys { bytes, cut, dialect, how, is_rest, beside, kept_for } => {
-                    let mut records = Records::new(bytes, cut, *dialect);
+                Piece::Keys { bytes, cut, dialect, how, is_rest, beside, kept_for, part } => {
                     let choice = self.local.uses.choice();
                     let recalls = choice.is_some_and(|choice| Some(choice.kind) == *kept_for);
                     let beside = |place| Beside {
                         kept: if recalls { beside.kept(place) } else { None },
                         note: beside.note(place),
                     };
-                    let how = (*how, *is_rest, &beside as &dyn Fn(usize) -> Beside);
-                    self.load_keys(&mut records, how, &mut taken.counts, participant)
+                    match part {
+                        Some(place) => {
+                            let read = read_part(bytes, (cut, place.part), *dialect);
+                            self.load_part(
+                                place,
+                                (read, cut.at),
+                                (*how, *is_rest, beside(0)),
+                                &mut taken.counts,
+                            )
+                        }
+                        None => {
+                            let mut records = Records::new(bytes, cut, *dialect);
+                            let how = (*how, *is_rest, &beside as &dyn Fn(usize) -> Beside);
+                            self.load_keys(&mut records, how, &mut taken.counts, participant)
+                        }
+                    }
                 }
                 Piece::Learned(learned) => {
                     let is_taken_up = server.keyspace.take_up(learned);
@@ -380,26 +400,42 @@ impl Core {
             records.go_to_value(record);
             let value = records.value(record)?;
             let hashed = Hashed { bytes: &record.key, hash: turn.hash };
-            match value {
-                Value::Empty => counts.empty += 1,
-                Value::Skipped => counts.skipped += 1,
-                value => {
-                    db.settle(&hashed, true);
-                    if is_rest && db.is_decided(&hashed) {
-                        counts.overtaken += 1;
-                        continue;
-                    }
-                    let hushed = db.local.effects.hush();
-                    let existed = load_key(&mut db, &self.limits, &hashed, (record.head, *beside), value);
-                    db.local.effects.speak(hushed);
-                    if existed && !merges {
-                        return Err(records.error_of(record, Why::Twice));
-                    }
-                    counts.loaded += 1;
-                }
+            let is_new =
+                load_value(&mut db, &self.limits, &hashed, (record.head, *beside), (value, is_rest), counts);
+            if !is_new && !merges {
+                return Err(records.error_of(record, Why::Twice));
             }
         }
         Ok(())
+    }
+
+    /// Takes a part of a value in, and stores the value where that was the last one.
+    fn load_part(
+        &mut self,
+        place: &PlaceOfPart,
+        ((record, read), at): ((Option<Record<'static>>, Result<ReadPart, BadData>), u64),
+        (how, is_rest, beside): (How, bool, Beside),
+        counts: &mut Counts,
+    ) -> Result<(), FileError> {
+        if place.part.is_first && record.is_none() {
+            return Err(FileError { at, key: None, why: Why::Bad("a record") });
+        }
+        let Some(whole) = place.fill((record, at), read.ok(), beside) else { return Ok(()) };
+        let (record, now) = (&whole.record, self.local.now.0);
+        if !how.keeps_expired && record.head.end_ms.is_some_and(|end| end < now) {
+            counts.expired += 1;
+            return Ok(());
+        }
+        let value = whole.parts.map(|parts| join(parts.into_values()));
+        let Some(Ok(value)) = value else { return Err(record.error(whole.at, Why::Value)) };
+        let index = DbIndex(u32::try_from(record.db).unwrap_or(0));
+        let database = self.server.keyspace.open(index);
+        let hashed = Hashed { bytes: &record.key, hash: self.server.keyspace.hash(&record.key) };
+        let locked = self.lock_to_load(database, hashed.hash);
+        let mut db = Db::on(database, locked, &mut self.local);
+        let is_new =
+            load_value(&mut db, &self.limits, &hashed, (record.head, whole.beside), (value, is_rest), counts);
+        if is_new || how.merges { Ok(()) } else { Err(record.error(whole.at, Why::Twice)) }
     }
 
     /// Locks the shard of a key that is to be stored. Where it is promised to a client that waits, others have to be served before, and
@@ -433,4 +469,32 @@ impl Core {
         functions
             .change(|libraries| libraries.may_load(&name, replaces).and_then(|()| libraries.add(library)))
     }
+}
+
+/// Stores the value of a key, unless that is decided. False where the key was there.
+fn load_value(
+    db: &mut Db<'_>,
+    limits: &Limits,
+    key: &Hashed<'_>,
+    known: (Head, Beside),
+    (value, is_rest): (Value<'_>, bool),
+    counts: &mut Counts,
+) -> bool {
+    match value {
+        Value::Empty => counts.empty += 1,
+        Value::Skipped => counts.skipped += 1,
+        value => {
+            db.settle(key, true);
+            if is_rest && db.is_decided(key) {
+                counts.overtaken += 1;
+                return true;
+            }
+            let hushed = db.local.effects.hush();
+            let existed = load_key(db, limits, key, known, value);
+            db.local.effects.speak(hushed);
+            counts.loaded += 1;
+            return !existed;
+        }
+    }
+    true
 }

@@ -1,16 +1,18 @@
 //! A snapshot's way in: read, cut, handed to the workers.
 
 use super::beside::{self, Beside};
+use super::parts::{Parts, PlaceOfPart};
 use super::pieces::{Counts, Piece};
 use super::{LoadError, Stage};
 use crate::clock;
 use crate::server::{Message, Server};
 use foldhash::HashSet;
-use larder_persist::rdb::file::{About, Cut, Cutter, FileError, Terms, Why};
+use larder_persist::rdb::file::{About, Cut, Cutter, FileError, Part, Terms, Why};
 use larder_store::Kind;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -84,6 +86,7 @@ pub fn rdb(server: &'static Server, path: &Path, how: How) -> Result<Loaded, Loa
             skips_modules: settings.load_skip_modules(),
             sums: settings.rdbchecksum(),
             stops_behind: if how.is_hot_first { beside::COLD.as_bytes() } else { b"" },
+            whole_max: PIECE_BYTES,
         }),
         buffer: Vec::new(),
         libraries: 0,
@@ -96,6 +99,7 @@ pub fn rdb(server: &'static Server, path: &Path, how: How) -> Result<Loaded, Loa
         kept_for: None,
         insight: None,
         next_word: start + PROGRESS_PERIOD,
+        parts: None,
     };
     if how.is_hot_first {
         server.keyspace.expect_rest();
@@ -143,6 +147,8 @@ struct Reading {
     /// What was told of accesses, if the file says and anybody wants to know.
     insight: Option<Vec<u8>>,
     next_word: Instant,
+    /// The value that comes in parts, and how many have come.
+    parts: Option<(Arc<Parts>, usize)>,
 }
 
 impl Reading {
@@ -202,7 +208,7 @@ impl Reading {
 
     /// Gives what was cut to the workers.
     fn hand_over(&mut self, cut: Cut, stops: &dyn Fn() -> bool) -> Result<(), Option<FileError>> {
-        if cut.keys == 0 {
+        if cut.keys == 0 && cut.part.is_none() {
             self.buffer.drain(..cut.bytes);
             return Ok(());
         }
@@ -213,7 +219,17 @@ impl Reading {
         let (dialect, beside) = (self.cutter.dialect(), self.beside.take(cut.keys));
         let kept_for = self.kept_for;
         let (how, is_rest) = (self.how, self.is_rest);
-        self.push(Piece::Keys { bytes, cut, dialect, how, is_rest, beside, kept_for }, stops)
+        let part = cut.part.map(|part| self.place_of(part));
+        self.push(Piece::Keys { bytes, cut, dialect, how, is_rest, beside, kept_for, part }, stops)
+    }
+
+    /// Where a part of a value goes, and as which.
+    fn place_of(&mut self, part: Part) -> PlaceOfPart {
+        let (of, place) = self.parts.take().unwrap_or_default();
+        if !part.is_last {
+            self.parts = Some((Arc::clone(&of), place + 1));
+        }
+        PlaceOfPart { part, of, place }
     }
 
     /// Waits as `key-load-delay` says, which may be set anew meanwhile.

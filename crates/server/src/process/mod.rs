@@ -5,10 +5,12 @@
 
 mod cores;
 mod oom_score;
+mod priority;
 mod supervision;
 
 pub use cores::pin;
 pub use oom_score::OomScore;
+pub use priority::GivingWay;
 pub use supervision::{begin as begin_supervision, tell as tell_supervisor};
 
 use larder_config::Settings;

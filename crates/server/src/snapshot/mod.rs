@@ -301,6 +301,10 @@ impl Sink for ToWriter {
         self.keeps_uses
     }
 
+    fn buffer(&self) -> Vec<u8> {
+        self.pending.buffer()
+    }
+
     fn take(&self, mut chunk: Chunk) {
         if chunk.bytes.capacity() / 4 * 3 > chunk.bytes.len() {
             chunk.bytes.shrink_to_fit();
@@ -480,6 +484,7 @@ fn plan<'s>(kind: Kind, target: &Target, settings: &'s Settings, is_hot_first: b
         } else {
             settings.rdb_save_incremental_fsync()
         },
+        gives_way: matches!(kind, Kind::Background | Kind::Rewrite),
         key_delay: settings.rdb_key_save_delay(),
     };
     (plan, if is_rewrite { settings.aof_rewrite_cpulist() } else { settings.bgsave_cpulist() })

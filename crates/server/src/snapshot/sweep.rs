@@ -10,9 +10,11 @@ use larder_store::Saved;
 use std::time::{Duration, Instant};
 
 /// Longest slice of a worker that has requests: what one of them waits longer for at the most, but for a key that takes longer.
-const SLICE_BUSY: Duration = Duration::from_micros(30);
-/// Longest slice of one that has none.
-const SLICE_IDLE: Duration = Duration::from_micros(500);
+const SLICE_BUSY: Duration = Duration::from_micros(15);
+/// Longest slice of one that has none: the first one that comes waits for the end of it.
+const SLICE_IDLE: Duration = Duration::from_micros(100);
+/// How long no request has come to one that has none. Between two slices there is none by chance now and then.
+const CALM: Duration = Duration::from_millis(2);
 /// How long a worker with requests rests after a slice, in slices: it gives a fifth of its time.
 const REST: u32 = 4;
 /// How long one waits that can do nothing before others have got on.
@@ -25,6 +27,8 @@ pub struct Sweep {
     next: Option<Instant>,
     /// Commands that had run at the last slice.
     commands: u64,
+    /// The last slice before which some had run.
+    busy: Option<Instant>,
     /// Nothing is left for this worker to do.
     is_through: bool,
 }
@@ -48,7 +52,10 @@ impl Sweep {
             return false;
         }
         let commands = core.stats.commands.get();
-        let is_busy = std::mem::replace(&mut self.commands, commands) != commands;
+        if std::mem::replace(&mut self.commands, commands) != commands {
+            self.busy = Some(start);
+        }
+        let is_busy = self.busy.is_some_and(|busy| start.saturating_duration_since(busy) < CALM);
         let slice = if is_busy { SLICE_BUSY } else { SLICE_IDLE };
         if !core.open_turn() {
             return true;

@@ -7,11 +7,13 @@
 
 use crate::clock;
 use crate::load::beside;
+use crate::process::GivingWay;
 use larder_behind::{Disk, Sink as File};
 use larder_persist::aof::append;
 use larder_persist::crc64::Running;
 use larder_persist::rdb::file::{Pieces, push_end, push_select};
 use larder_store::{Chunk, DbIndex};
+use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +27,15 @@ pub const BEHIND_BYTES: usize = 8 << 20;
 pub const FULL_BYTES: usize = 40 << 20;
 /// That share, as a divisor.
 pub const FULL_PART: usize = 32;
+/// Bytes that may wait before the thread that writes does not give way to workers any more. More than a sweep leaves: it is commands
+/// that save what they are about to change.
+const URGENT_BYTES: usize = 2 * BEHIND_BYTES;
+/// How far the thread gives way until then, in steps of its nice value; and where it could not come back from there.
+const WAY: (i32, i32) = (10, 5);
+/// Buffers that are kept to be filled again, and how large one may be: fresh memory costs who writes into it more than what it writes.
+const SPARE_MAX: usize = 16;
+/// See there.
+const SPARE_BYTES_MAX: usize = 128 << 10;
 /// Bytes of cold keys that are copied at once.
 const COPIED_BYTES: usize = 1 << 20;
 /// Bytes that are written at once: a worker on the same core waits no longer than that takes.
@@ -53,6 +64,8 @@ pub struct Pending {
     peak: AtomicUsize,
     /// There will be no file.
     is_given_up: AtomicBool,
+    /// Buffers of what was written, empty.
+    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Pending {
@@ -69,6 +82,20 @@ impl Pending {
     /// How many there are.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)
+    }
+
+    /// A buffer to be filled; nobody waits for one.
+    pub fn buffer(&self) -> Vec<u8> {
+        self.spare.try_lock().and_then(|mut spare| spare.pop()).unwrap_or_default()
+    }
+
+    /// Keeps the buffer of what was written.
+    fn keep(&self, mut buffer: Vec<u8>) {
+        let mut spare = self.spare.lock();
+        if spare.len() < SPARE_MAX && buffer.capacity() <= SPARE_BYTES_MAX {
+            buffer.clear();
+            spare.push(buffer);
+        }
     }
 
     /// Says to the writer, which may be waiting, that there will be no file.
@@ -113,6 +140,8 @@ pub struct Plan {
     pub compresses: bool,
     /// Whether it is forced to disk bit by bit.
     pub syncs_often: bool,
+    /// Whether the thread that writes gives way to workers.
+    pub gives_way: bool,
     /// How long each key takes at least, as `rdb-key-save-delay` has it.
     pub key_delay: i32,
 }
@@ -242,7 +271,12 @@ impl Writer {
         pieces: &Receiver<Piece>,
         pending: &Arc<Pending>,
     ) -> Result<Written, Failure> {
+        // Until the end of this function: what the thread does behind that it does under locks that workers want.
+        let mut priority = plan.gives_way.then(|| GivingWay::new(WAY.0, WAY.1));
         loop {
+            if let Some(priority) = &mut priority {
+                priority.give_way(pending.bytes() < URGENT_BYTES);
+            }
             match pieces.recv() {
                 Ok(Piece::Head(bytes)) => self.append(plan, &bytes)?,
                 Ok(Piece::Keys(chunk)) => {
@@ -250,7 +284,7 @@ impl Writer {
                     delay(plan.key_delay, chunk.keys, pending)?;
                     self.written.keys += chunk.keys;
                     let bytes = held_by(&chunk);
-                    drop(chunk);
+                    pending.keep(chunk.bytes);
                     pending.took(bytes);
                 }
                 Ok(Piece::End) => break,
@@ -471,6 +505,7 @@ mod tests {
             is_summed: true,
             compresses: false,
             syncs_often: true,
+            gives_way: true,
             key_delay: 0,
         }
     }

@@ -1,38 +1,42 @@
 //! Whether elements repeat, for what comes from outside.
 
 use super::Element;
-use crate::index::hash_of;
 use std::borrow::Cow;
 
-/// So many elements are told apart without asking for memory.
-const FEW: usize = 64;
-/// Places for their hashes.
-const PLACES: usize = 2 * FEW;
+/// So many elements are told apart without asking for memory, in twice as many places; the fewer places, the less there is to clear.
+const FEW: usize = 16;
+/// So many as well.
+const SOME: usize = 128;
 
 /// Whether no two elements spell the same text. Elements are looked at several times.
 #[must_use]
 pub fn are_distinct<'t>(elements: impl Iterator<Item = Element<'t>> + Clone) -> bool {
     // Texts are compared where hashes are equal: almost never, but for one that is there twice.
-    few_differ(elements.clone()).unwrap_or_else(|| hashes_differ(elements.clone())) || texts_differ(elements)
+    hashes_of_some_differ::<{ 2 * FEW }>(elements.clone())
+        .or_else(|| hashes_of_some_differ::<{ 2 * SOME }>(elements.clone()))
+        .unwrap_or_else(|| hashes_differ(elements.clone()))
+        || texts_differ(elements)
 }
 
-/// Whether no two have the same hash; `None` for more than a few.
-fn few_differ<'t>(elements: impl Iterator<Item = Element<'t>>) -> Option<bool> {
+/// Whether no two have the same hash, or rather the same half of it; `None` for more than half as many as there are places.
+fn hashes_of_some_differ<'t, const PLACES: usize>(
+    elements: impl Iterator<Item = Element<'t>>,
+) -> Option<bool> {
     // A table without removals: a hash stands at its home, or behind others without a gap. 0 is an empty place.
-    let mut places = [0_u64; PLACES];
+    let mut places = [0_u32; PLACES];
     for (count, hash) in elements.map(hash).enumerate() {
-        if count == FEW {
+        if count == PLACES / 2 {
             return None;
         }
-        let hash = hash.max(1);
+        let half = (hash >> 32) as u32 | 1;
         let mut at = hash as usize % PLACES;
         while places[at] != 0 {
-            if places[at] == hash {
+            if places[at] == half {
                 return Some(false);
             }
             at = (at + 1) % PLACES;
         }
-        places[at] = hash;
+        places[at] = half;
     }
     Some(true)
 }
@@ -44,17 +48,38 @@ fn hashes_differ<'t>(elements: impl Iterator<Item = Element<'t>>) -> bool {
     hashes.is_sorted_by(|hash, next| hash != next)
 }
 
-/// Of the text, whichever way it is kept: one that spells an integer is taken for it.
+/// Of the text, whichever way it is kept.
+#[inline]
 fn hash(element: Element<'_>) -> u64 {
     match element {
-        Element::Int(value) => hash_of(&value.to_le_bytes()),
-        // Most texts are told to be no integer by how they begin.
-        Element::Bytes(text @ [b'-' | b'0'..=b'9', ..]) => match Element::of(text) {
-            Element::Int(value) => hash_of(&value.to_le_bytes()),
-            Element::Bytes(text) => hash_of(text),
-        },
-        Element::Bytes(text) => hash_of(text),
+        Element::Bytes(text) => hash_of_text(text),
+        Element::Int(value) => hash_of_text(itoa::Buffer::new().format(value).as_bytes()),
     }
+}
+
+/// A quick hash under no secret: texts that were made to share it cost a comparison of all texts, which is bounded, and no more.
+#[inline]
+fn hash_of_text(text: &[u8]) -> u64 {
+    let (words, rest) = text.as_chunks::<8>();
+    let mut hash = text.len() as u64;
+    for word in words {
+        hash = mixed(hash ^ u64::from_le_bytes(*word));
+    }
+    match (rest, text.last_chunk::<8>()) {
+        ([], _) => hash,
+        (_, Some(last)) => mixed(hash ^ u64::from_le_bytes(*last)),
+        (rest, None) => {
+            let bytes = rest.iter().fold(0, |bytes, &byte| bytes << 8 | u64::from(byte));
+            mixed(hash ^ bytes)
+        }
+    }
+}
+
+/// Both halves of the product with an odd number, that of the golden ratio.
+#[inline]
+fn mixed(word: u64) -> u64 {
+    let wide = u128::from(word) * 0x9e37_79b9_7f4a_7c15;
+    wide as u64 ^ (wide >> 64) as u64
 }
 
 fn texts_differ<'t>(elements: impl Iterator<Item = Element<'t>>) -> bool {
@@ -76,7 +101,7 @@ mod tests {
 
     #[test]
     fn many_are_told_apart_as_few_are() {
-        for count in [FEW - 1, FEW, FEW + 1, 3 * FEW] {
+        for count in [FEW - 1, FEW, FEW + 1, 3 * FEW, SOME - 1, SOME, SOME + 1, 3 * SOME] {
             let elements = (0..count as i64).map(Element::Int);
             assert!(are_distinct(elements.clone()), "{count}");
             assert!(!are_distinct(elements.chain([Element::Bytes(b"5")])), "{count}");
@@ -88,10 +113,26 @@ mod tests {
         let [seven, text, other] = [Element::Int(7), Element::Bytes(b"7"), Element::Bytes(b"07")];
         assert!(!are_distinct([seven, text].into_iter()));
         assert!(are_distinct([seven, other].into_iter()));
-        // The eight bytes of an integer are another text, though they are what is hashed for it.
+        // The eight bytes of an integer are another text.
         let bytes = 7_i64.to_le_bytes();
         assert!(are_distinct([seven, Element::Bytes(&bytes)].into_iter()));
         assert!(are_distinct([].into_iter()));
+    }
+
+    #[test]
+    fn texts_that_share_a_hash_are_compared() {
+        // The second word makes up for the first.
+        let text = |first: u64| {
+            let second = mixed(16 ^ first) ^ 99;
+            [first.to_le_bytes(), second.to_le_bytes()].concat()
+        };
+        let texts: Vec<_> = (0..=SOME as u64 * 2).map(text).collect();
+        for count in [2, FEW, SOME, texts.len()] {
+            let elements = texts.iter().take(count).map(|text| Element::Bytes(text));
+            assert_eq!(elements.clone().map(hash).collect::<HashSet<_>>().len(), 1);
+            assert!(are_distinct(elements.clone()), "{count}");
+            assert!(!are_distinct(elements.chain([Element::Bytes(&texts[1])])), "{count}");
+        }
     }
 
     proptest! {

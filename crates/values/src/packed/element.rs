@@ -298,26 +298,58 @@ pub(super) fn decode(bytes: &[u8], at: usize) -> (Element<'_>, usize) {
 
 /// Elements that are neither a string of up to 63 bytes nor an integer of 0 to 127.
 fn decode_other(bytes: &[u8], at: usize) -> (Element<'_>, usize) {
-    let (head, payload) = head(bytes, at);
-    let start = at + head;
-    let end = start + payload;
-    let next = end + backlen_bytes(head + payload);
-    match bytes[at] {
-        MIDDLE_STRING..=LONG_STRING => (Element::Bytes(&bytes[start..end]), next),
-        _ => (Element::Int(wide_int(&bytes[at..start])), next),
+    let first = bytes[at];
+    if (MIDDLE_STRING..=LONG_STRING).contains(&first) {
+        let (head, payload) = head(bytes, at);
+        let (start, end) = (at + head, at + head + payload);
+        return (Element::Bytes(&bytes[start..end]), end + backlen_bytes(head + payload));
     }
+    // The bytes of each width are taken by its number, which costs less than a copy of as many as there are.
+    let (value, len) = match first {
+        INT_16 => (i64::from(i16::from_le_bytes(array(bytes, at + 1))), 3),
+        INT_24 => {
+            let [low, middle, high] = array(bytes, at + 1);
+            (i64::from(i32::from_le_bytes([0, low, middle, high]) >> 8), 4)
+        }
+        INT_32 => (i64::from(i32::from_le_bytes(array(bytes, at + 1))), 5),
+        // Nothing else was accepted.
+        INT_64.. => (i64::from_le_bytes(array(bytes, at + 1)), 9),
+        _ => {
+            let low = u16::from(first & !INT_13_MASK) << 8 | u16::from(bytes[at + 1]);
+            // The sign bit of 13 moves to that of 16, and back with its copies.
+            (i64::from((low << 3) as i16 >> 3), 2)
+        }
+    };
+    (Element::Int(value), at + len + 1)
 }
 
-/// The integer of a head of two bytes and more.
-fn wide_int(head: &[u8]) -> i64 {
-    if let &[first, low] = head {
-        let value = i64::from(first & !INT_13_MASK) << 8 | i64::from(low);
-        return if value >= 1 << 12 { value - (1 << 13) } else { value };
-    }
-    let (mut word, value) = ([0; 8], &head[1..]);
-    word[8 - value.len()..].copy_from_slice(value);
-    i64::from_le_bytes(word) >> (8 * (8 - value.len()))
+/// The `N` bytes from `at` on.
+#[inline]
+fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut array = [0; N];
+    array.copy_from_slice(&bytes[at..at + N]);
+    array
 }
+
+/// By the first byte of an element: how many bytes it has before the length behind it, where that is one byte. 0: the first byte does
+/// not tell, or begins no element.
+const SHORT_BYTES: [u8; 256] = {
+    let (mut table, mut first) = ([0; 256], 0);
+    while first < table.len() {
+        table[first] = match first as u8 {
+            0..SHORT_STRING => 1,
+            byte @ SHORT_STRING..INT_13 => 1 + (byte & !SHORT_STRING_MASK),
+            INT_13..MIDDLE_STRING => 2,
+            INT_16 => 3,
+            INT_24 => 4,
+            INT_32 => 5,
+            INT_64 => 9,
+            _ => 0,
+        };
+        first += 1;
+    }
+    table
+};
 
 /// Bytes of the head and of the payload of the element at `at`.
 #[inline]
@@ -345,9 +377,9 @@ pub(super) fn head(bytes: &[u8], at: usize) -> (usize, usize) {
 /// Where the element after the one at `at` starts.
 #[inline]
 pub(super) fn end_of(bytes: &[u8], at: usize) -> usize {
-    let first = bytes[at];
-    if first & SHORT_STRING_MASK == SHORT_STRING {
-        return at + 2 + usize::from(first & !SHORT_STRING_MASK);
+    let short = usize::from(SHORT_BYTES[usize::from(bytes[at])]);
+    if short != 0 {
+        return at + short + 1;
     }
     let (head, payload) = head(bytes, at);
     at + head + payload + backlen_bytes(head + payload)
@@ -390,7 +422,17 @@ fn read_backlen(bytes: &[u8]) -> (usize, usize) {
 
 /// Where the element that starts at `at` ends, with every byte of it looked at; `None` if it is
 /// none, or runs beyond the end.
+#[inline]
 pub(super) fn checked_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let short = SHORT_BYTES[usize::from(*bytes.get(at)?)];
+    if short == 0 {
+        return checked_end_of_other(bytes, at);
+    }
+    let end = at + usize::from(short);
+    (bytes.get(end) == Some(&short)).then_some(end + 1)
+}
+
+fn checked_end_of_other(bytes: &[u8], at: usize) -> Option<usize> {
     let head_bytes = match *bytes.get(at)? {
         0..INT_13 => 1,
         INT_13..LONG_STRING => 2,

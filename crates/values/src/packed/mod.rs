@@ -250,6 +250,7 @@ impl<'a> Iterator for Iter<'a> {
         Some(element)
     }
 
+    #[inline]
     fn nth(&mut self, count: usize) -> Option<Element<'a>> {
         for _ in 0..count {
             if self.front >= self.back {

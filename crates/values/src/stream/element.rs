@@ -28,7 +28,9 @@ impl<'a> Element<'a> {
     /// The element for some text.
     #[inline]
     pub fn of(text: &'a [u8]) -> Element<'a> {
-        let could_be = matches!(text.first(), Some(b'0'..=b'9' | b'-')) && text.len() <= INTEGER_TEXT_MAX;
+        let could_be = matches!(text, [b'0'..=b'9' | b'-', ..])
+            && matches!(text, [.., b'0'..=b'9'])
+            && text.len() <= INTEGER_TEXT_MAX;
         match could_be.then(|| number::parse_i64(text)).flatten() {
             Some(value) => Element::Int(value),
             None => Element::Bytes(text),

@@ -76,17 +76,22 @@ impl Stream {
         self.nodes.iter().map(|(first, node)| NodeListpack { first: *first, node })
     }
 
-    /// Appends a node in Redis' form. The last id, and what else stands beside the entries, is to be
-    /// set when all nodes are there.
+    /// Appends a node in Redis' form, as [`Stream::push_node`] does.
     ///
     /// # Errors
     /// Where the bytes are no node, or its ids do not follow those there are.
     pub fn push_listpack(&mut self, first: StreamId, bytes: &[u8]) -> Result<(), BadListpack> {
+        self.push_node(ReadNode::of_listpack(first, bytes)?)
+    }
+
+    /// Appends a node that was read. The last id, and what else stands beside the entries, is to be set when all nodes are there.
+    ///
+    /// # Errors
+    /// Where its ids do not follow those there are.
+    pub fn push_node(&mut self, ReadNode { first, node }: ReadNode) -> Result<(), BadListpack> {
         if self.nodes.last_key_value().is_some_and(|(_, node)| node.last() >= first) {
             return Err(BadListpack);
         }
-        let mut node = read_node(first, Reader::new(bytes)?)?;
-        node.close();
         let live = node.live();
         self.insert_node(first, node);
         self.numbers.length = self.numbers.length.checked_add(live).ok_or(BadListpack)?;
@@ -94,6 +99,25 @@ impl Stream {
             self.find_first_id();
         }
         Ok(())
+    }
+}
+
+/// A node that belongs to no stream yet.
+#[derive(Debug)]
+pub struct ReadNode {
+    first: StreamId,
+    node: Node,
+}
+
+impl ReadNode {
+    /// A node in Redis' form, filed under an id.
+    ///
+    /// # Errors
+    /// Where the bytes are no node.
+    pub fn of_listpack(first: StreamId, bytes: &[u8]) -> Result<ReadNode, BadListpack> {
+        let mut node = read_node(first, Reader::new(bytes)?)?;
+        node.close();
+        Ok(ReadNode { first, node })
     }
 }
 

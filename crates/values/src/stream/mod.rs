@@ -25,7 +25,7 @@ mod tests;
 pub use element::Element;
 pub use group::{Consumer, ConsumerId, Delivery, Group, Pending};
 pub use id::{IdText, ParsedId, StreamId};
-pub use listpack::{BadListpack, NodeListpack};
+pub use listpack::{BadListpack, NodeListpack, ReadNode};
 pub use node::Entry;
 pub use numbers::Numbers;
 pub use range::{Entries, EntriesBackwards};

@@ -5,7 +5,8 @@
 
 use super::super::{Reader, VERSION};
 use super::error::{FileError, Why};
-use super::scan::{Halt, Scan, module_name};
+use super::records::Records;
+use super::scan::{Halt, Scan, has_nodes, module_name};
 use super::{CHECKSUM_SINCE, Dialect, HEADER_BYTES, MAGIC, MAGIC_VALKEY, VALKEY_VERSIONS, kind, opcode};
 use crate::crc64;
 
@@ -20,6 +21,8 @@ pub struct Terms {
     pub sums: bool,
     /// A cut ends behind an aux field of this name; empty for none.
     pub stops_behind: &'static [u8],
+    /// A value of nodes (a list, a stream) that is not all there when so many bytes are offered is cut between its nodes.
+    pub whole_max: usize,
 }
 
 /// What a file says that is not a key.
@@ -49,6 +52,19 @@ pub enum About {
     SkippedModule(String),
 }
 
+/// Which part of a value a piece is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its key stands in front of it.
+    pub is_first: bool,
+    /// What stands behind its nodes is there too.
+    pub is_last: bool,
+    /// Nodes in it.
+    pub nodes: u64,
+    /// The value's type.
+    pub(super) of: u8,
+}
+
 /// A piece of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
@@ -58,10 +74,12 @@ pub struct Cut {
     pub db: u64,
     /// Where it begins, in bytes from the file's start.
     pub at: u64,
-    /// Keys in it.
+    /// Keys in it. A value in parts counts with its last one.
     pub keys: u64,
     /// The file ended behind it.
     pub is_last: bool,
+    /// It is a part of one value, and nothing else.
+    pub part: Option<Part>,
 }
 
 /// Where a file has been cut so far.
@@ -76,6 +94,16 @@ pub struct Cutter {
     sum: Option<crc64::Running>,
     wanted: u64,
     likely: u64,
+    /// The value that is being cut between its nodes.
+    long: Option<Long>,
+}
+
+/// A value of which parts were taken.
+struct Long {
+    of: u8,
+    key: Box<[u8]>,
+    /// Nodes that were not taken yet.
+    left: u64,
 }
 
 /// What stands next in a file.
@@ -104,6 +132,7 @@ impl Cutter {
             sum,
             wanted: HEADER_BYTES as u64,
             likely: 0,
+            long: None,
         }
     }
 
@@ -171,6 +200,9 @@ impl Cutter {
             return self.cut_header(bytes);
         }
         (self.wanted, self.likely) = (1, 0);
+        if self.long.is_some() {
+            return self.cut_part(bytes, 0);
+        }
         let (mut cut, mut is_last, mut is_stopped) = (0, false, false);
         let (first_db, keys_before) = (self.db, self.keys);
         while !is_last && !is_stopped {
@@ -185,14 +217,74 @@ impl Cutter {
             }
             cut += scan.at();
         }
+        if cut == 0
+            && bytes.len() >= self.terms.whole_max
+            && let Some(nodes_at) = self.begin_parts(bytes)
+        {
+            return self.cut_part(bytes, nodes_at);
+        }
         let keys = self.keys - keys_before;
-        let piece = Cut { bytes: cut, db: first_db, at: self.at, keys, is_last };
+        let piece = Cut { bytes: cut, db: first_db, at: self.at, keys, is_last, part: None };
         self.take(bytes.get(..cut).unwrap_or_default(), is_last)?;
         Ok(piece)
     }
 
+    /// Has the record that `bytes` begin with be cut between its nodes, if it has any and the first of them is there. Answers where they
+    /// begin.
+    fn begin_parts(&mut self, bytes: &[u8]) -> Option<usize> {
+        let whole = Cut { bytes: bytes.len(), db: self.db, at: self.at, keys: 0, is_last: false, part: None };
+        let record = Records::new(bytes, &whole, self.dialect).next_key().ok()??;
+        let of = record.kind();
+        let mut scan = Scan::new(bytes.get(record.value_at()..)?);
+        let left = has_nodes(of).then(|| scan.length().ok()).flatten()?;
+        let nodes_at = record.value_at() + scan.at();
+        scan.node(of).ok().filter(|()| left > 0)?;
+        self.long = Some(Long { of, key: record.key.as_ref().into(), left });
+        Some(nodes_at)
+    }
+
+    /// Takes as many nodes from `start` on as are there, and what stands behind them if that is all there.
+    fn cut_part(&mut self, bytes: &[u8], start: usize) -> Result<Cut, FileError> {
+        let Some(mut long) = self.long.take() else { return Err(self.error(0, Why::Bad("a record"))) };
+        let mut scan = Scan::new(bytes.get(start..).unwrap_or_default());
+        let mut part = Part { is_first: start > 0, is_last: false, nodes: 0, of: long.of };
+        let mut end = 0;
+        while !part.is_last {
+            let step = if long.left > 0 { scan.node(long.of) } else { scan.behind_nodes(long.of) };
+            match step {
+                Ok(()) => {
+                    end = start + scan.at();
+                    part.is_last = long.left == 0;
+                    part.nodes += u64::from(!part.is_last);
+                    long.left = long.left.saturating_sub(1);
+                }
+                // What is wrong behind nodes is left for the next cut, as elsewhere.
+                Err(_) if part.nodes > 0 => break,
+                Err(Halt::Short(wanted)) => {
+                    self.wanted = wanted + start as u64;
+                    self.likely = self.wanted;
+                    break;
+                }
+                Err(halt) => {
+                    let why = Why::Bad(if let Halt::Bad(what) = halt { what } else { "a node" });
+                    let error = self.error(start + scan.at(), why);
+                    return Err(FileError { key: Some((self.db, long.key)), ..error });
+                }
+            }
+        }
+        let keys = u64::from(part.is_last);
+        let part = (end > 0).then_some(part);
+        let cut = Cut { bytes: end, db: self.db, at: self.at, keys, is_last: false, part };
+        self.keys += keys;
+        if keys == 0 {
+            self.long = Some(long);
+        }
+        self.take(bytes.get(..end).unwrap_or_default(), false)?;
+        Ok(cut)
+    }
+
     fn cut_header(&mut self, bytes: &[u8]) -> Result<Cut, FileError> {
-        let nothing = Cut { bytes: 0, db: 0, at: 0, keys: 0, is_last: false };
+        let nothing = Cut { bytes: 0, db: 0, at: 0, keys: 0, is_last: false, part: None };
         let Some(header) = bytes.get(..HEADER_BYTES) else { return Ok(nothing) };
         let not_rdb = || FileError { at: 0, key: None, why: Why::NotRdb };
         let (digits, dialect) = if let Some(digits) = header.strip_prefix(MAGIC) {

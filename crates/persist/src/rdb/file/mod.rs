@@ -2,13 +2,15 @@
 //!
 //! A record is an opcode and what belongs to it, or a key: what is known of it under opcodes, its type, itself, its
 //! value. What is written are pieces that are appended to a buffer; whoever has a file sums and writes them. What is
-//! read is cut into pieces of whole records first, by lengths alone, and each piece can be read by another thread.
+//! read is cut into pieces of whole records first, by lengths alone, and each piece can be read by another thread; a long list or stream
+//! is several pieces.
 //! Invariant: what is read is hostile, and nothing is believed before it is there.
-//! Read next: `write`; `cut` and then `records`.
+//! Read next: `write`; `cut` and then `records`, `parts` for what is long.
 
 mod cut;
 mod error;
 mod foreign;
+mod parts;
 mod records;
 mod scan;
 mod write;
@@ -16,8 +18,9 @@ mod write;
 #[cfg(test)]
 mod read_tests;
 
-pub use cut::{About, Cut, Cutter, Terms};
+pub use cut::{About, Cut, Cutter, Part, Terms};
 pub use error::{FileError, Why};
+pub use parts::{ReadPart, join, read_part};
 pub use records::{Record, Records, Value};
 pub use write::{Access, Head, Pieces, push_end, push_head, push_header, push_resize, push_select};
 

@@ -2,12 +2,14 @@
 
 use super::*;
 use crate::crc64;
+use crate::fuzz::InParts;
 use crate::rdb::VERSION;
 use crate::rdb::{Dumped, DumpedHash, Writer};
 use larder_values::collection::PackedLimits;
 use proptest::prelude::*;
 
-const TERMS: Terms = Terms { databases: 16, skips_modules: false, sums: true, stops_behind: b"" };
+const TERMS: Terms =
+    Terms { databases: 16, skips_modules: false, sums: true, stops_behind: b"", whole_max: usize::MAX };
 
 /// What a file says, in the order in which it says it.
 #[derive(Debug, Default, PartialEq)]
@@ -16,18 +18,31 @@ struct Read {
     keys: Vec<(u64, Vec<u8>, Head, String)>,
     /// Bytes of the file.
     bytes: u64,
+    /// Pieces that were part of a value.
+    parts: u64,
 }
 
 /// Reads a file that arrives `step` bytes at a time.
 fn read(file: &[u8], step: usize, terms: Terms) -> Result<Read, FileError> {
     let (mut read, mut cutter) = (Read::default(), Cutter::new(terms));
     let (mut start, mut end) = (0, 0);
+    let mut in_parts = InParts::default();
     loop {
         let offered = &file[start..end];
         let cut = cutter.cut(offered, &mut |about| read.about.push(about))?;
-        let mut records = Records::new(&offered[..cut.bytes], &cut, cutter.dialect());
+        let piece = &offered[..cut.bytes];
+        let mut records = Records::new(piece, &cut, cutter.dialect());
         let mut keys = 0;
+        if let Some(part) = cut.part {
+            read.parts += 1;
+            if let Some((record, value)) = in_parts.take(piece, (&cut, part), cutter.dialect()) {
+                keys += 1;
+                let value = format!("{:?}", value?);
+                read.keys.push((record.db, record.key.into_owned(), record.head, value));
+            }
+        }
         while cut.at != 0
+            && cut.part.is_none()
             && let Some(record) = records.next_key()?
         {
             let value = format!("{:?}", records.value(&record)?);
@@ -245,6 +260,69 @@ fn what_is_wrong_is_told_with_its_place_and_key() {
     assert!(read(&wrong, 9, Terms { sums: false, ..TERMS }).is_ok());
 }
 
+/// A file of a list and a stream of many nodes each, and of keys in front of them, between them and behind.
+fn long_values() -> Vec<u8> {
+    use larder_values::collection::Collection;
+    use larder_values::list::{End, Limit, List};
+    use larder_values::stream::{NodeLimits, Pending, Stream, StreamId};
+    let limit = Limit::of(3);
+    let mut list = List::empty();
+    for number in 0..100 {
+        let text = if number % 10 == 3 { "long".repeat(3000) } else { format!("element {number}") };
+        list.make_room(limit, text.len(), 1);
+        list.push(End::Tail, text.as_bytes());
+    }
+    let mut stream = Stream::new();
+    for ms in 1..200 {
+        let limits = NodeLimits { entries_max: 3, bytes_max: 4096 };
+        stream.add(StreamId::new(ms, 0), [&b"field"[..], b"value"].into_iter(), limits).unwrap();
+    }
+    stream.create_group(b"group", StreamId::new(5, 0), None);
+    let group = stream.group_mut(b"group").unwrap();
+    let consumer = group.create_consumer(b"alice", 1000).unwrap();
+    group.put_pending(StreamId::new(2, 0), Pending { delivered_ms: 1400, deliveries: 2, consumer });
+    let (mut out, mut writer) = (Vec::new(), Writer::new(true));
+    push_header(VERSION, &mut out);
+    push_select(3, &mut out);
+    writer.push_string(Some(b"first"), b"1", &mut out);
+    push_head(Head { end_ms: Some(1 << 41), access: Access::Idle(7) }, &mut out);
+    writer.push_list(Some(b"list"), list.view(), &mut out);
+    writer.push_string(Some(b"between"), b"text", &mut out);
+    writer.push_stream(Some(b"stream"), &stream, &mut out);
+    writer.push_string(Some(b"last"), b"text", &mut out);
+    ended(out)
+}
+
+#[test]
+fn a_value_in_parts_is_the_value() {
+    let file = long_values();
+    let whole = read(&file, 1 << 20, TERMS).unwrap();
+    assert_eq!((whole.keys.len(), whole.parts), (5, 0));
+    for (whole_max, step) in [(0, 1), (0, 50), (100, 7), (1000, 300), (1000, 1000)] {
+        let in_parts = read(&file, step, Terms { whole_max, ..TERMS }).unwrap();
+        assert!(in_parts.parts >= 4, "{} parts for {whole_max} bytes", in_parts.parts);
+        assert_eq!(Read { parts: 0, ..in_parts }, whole, "{whole_max} {step}");
+    }
+    // What is all there at once is not cut.
+    assert_eq!(read(&file, 1 << 20, Terms { whole_max: 0, ..TERMS }).unwrap().parts, 0);
+}
+
+#[test]
+fn what_is_wrong_with_a_value_in_parts_is_told_as_of_a_whole_one() {
+    let file = long_values();
+    for at in (0..file.len() - 8).step_by(37) {
+        let mut wrong = file.clone();
+        wrong[at] ^= 0x21;
+        let terms = Terms { sums: false, ..TERMS };
+        let whole = read(&wrong, file.len(), terms);
+        let in_parts = read(&wrong, 100, Terms { whole_max: 0, ..terms });
+        assert_eq!(in_parts.map(|read| Read { parts: 0, ..read }), whole, "byte {at}");
+        let short = read(&file[..at], at.max(1), terms);
+        let in_parts = read(&file[..at], 100, Terms { whole_max: 0, ..terms });
+        assert_eq!(in_parts.map(|read| Read { parts: 0, ..read }), short, "{at} bytes");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
     #[test]
@@ -320,7 +398,9 @@ proptest! {
                 let file = [header, kind, bytes.as_slice()].concat();
                 let in_pieces = read(&file, step, terms);
                 // However it arrives, the same is found.
-                prop_assert_eq!(in_pieces, read(&file, file.len().max(1), terms));
+                prop_assert_eq!(&in_pieces, &read(&file, file.len().max(1), terms));
+                let in_parts = read(&file, step, Terms { whole_max: 0, ..terms });
+                prop_assert_eq!(in_pieces, in_parts.map(|read| Read { parts: 0, ..read }));
             }
         }
     }

@@ -36,6 +36,30 @@ pub struct Record<'a> {
     value_at: usize,
 }
 
+impl Record<'_> {
+    /// Its type.
+    pub(super) fn kind(&self) -> u8 {
+        self.kind
+    }
+
+    /// Where its value begins, in bytes from the piece's start.
+    pub(super) fn value_at(&self) -> usize {
+        self.value_at
+    }
+
+    /// It, whatever becomes of the piece.
+    pub(super) fn into_owned(self) -> Record<'static> {
+        let Record { db, key, head, kind, at, value_at } = self;
+        Record { db, key: Cow::Owned(key.into_owned()), head, kind, at, value_at }
+    }
+
+    /// The error of a key of a piece that begins at `piece_at`.
+    #[must_use]
+    pub fn error(&self, piece_at: u64, why: Why) -> FileError {
+        FileError { at: piece_at + self.at as u64, key: Some((self.db, self.key.as_ref().into())), why }
+    }
+}
+
 /// Reads the keys of a piece, one after the other.
 #[derive(Debug)]
 pub struct Records<'a> {
@@ -70,7 +94,7 @@ impl<'a> Records<'a> {
     /// The error of a key.
     #[must_use]
     pub fn error_of(&self, record: &Record<'_>, why: Why) -> FileError {
-        FileError { at: self.at + record.at as u64, key: Some((record.db, record.key.as_ref().into())), why }
+        record.error(self.at, why)
     }
 
     /// The next key; `None` where the piece ends. Its value is to be read or passed then.

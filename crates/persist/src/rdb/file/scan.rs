@@ -155,14 +155,16 @@ impl<'a> Scan<'a> {
             }),
             zset::TYPE_ZSET_2 => self.many(|scan| scan.string().and_then(|()| scan.pass(8))),
             kind::HASH_VALKEY => self.many(|scan| scan.strings(2).and_then(|()| scan.pass(8))),
-            list::TYPE_LIST_QUICKLIST_2 => self.many(|scan| scan.lengths(1).and_then(|()| scan.string())),
+            of if has_nodes(of) => {
+                self.many(|scan| scan.node(of))?;
+                self.behind_nodes(of)
+            }
             hash::TYPE_HASH_METADATA_OLD => self.many(Scan::field_with_end),
             hash::TYPE_HASH_METADATA => {
                 self.pass(8)?;
                 self.many(Scan::field_with_end)
             }
             hash::TYPE_HASH_LISTPACK_EX => self.pass(8).and_then(|()| self.string()),
-            stream::TYPE_STREAM | stream::TYPE_STREAM_2 | stream::TYPE_STREAM_3 => self.stream(of),
             kind::MODULE => self.length().and_then(|_| self.module()),
             _ => Err(Halt::Type(of)),
         }
@@ -173,9 +175,20 @@ impl<'a> Scan<'a> {
         self.strings(2)
     }
 
-    fn stream(&mut self, of: u8) -> Step {
+    /// Passes a node of a value that has nodes: a listpack of elements or of entries, with what stands in front of it.
+    pub(super) fn node(&mut self, of: u8) -> Step {
+        match of {
+            list::TYPE_LIST_QUICKLIST_2 => self.lengths(1).and_then(|()| self.string()),
+            _ => self.strings(2),
+        }
+    }
+
+    /// Passes what stands behind the nodes of such a value.
+    pub(super) fn behind_nodes(&mut self, of: u8) -> Step {
+        if of == list::TYPE_LIST_QUICKLIST_2 {
+            return Ok(());
+        }
         let has_more = of >= stream::TYPE_STREAM_2;
-        self.many(|scan| scan.strings(2))?;
         self.lengths(if has_more { 8 } else { 3 })?;
         self.many(|scan| {
             scan.string()?;
@@ -202,6 +215,14 @@ impl<'a> Scan<'a> {
             }
         }
     }
+}
+
+/// Whether values of a type are a number of nodes, each of which can be read alone, and what stands behind them.
+pub(super) fn has_nodes(of: u8) -> bool {
+    matches!(
+        of,
+        list::TYPE_LIST_QUICKLIST_2 | stream::TYPE_STREAM | stream::TYPE_STREAM_2 | stream::TYPE_STREAM_3
+    )
 }
 
 /// The name of a module's type, out of its number: nine letters of six bits each.
