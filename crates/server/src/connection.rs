@@ -255,10 +255,16 @@ impl Connection {
         self.was_authenticated |= authenticated;
     }
 
+    /// Has the connection work in a database.
+    pub fn select(&mut self, db: DbIndex) {
+        self.db = db;
+        self.client.db.store(db.0, Relaxed);
+    }
+
     /// Puts the connection back into the state it had when it was accepted (RESET), but for its user.
     pub fn reset(&mut self) {
         self.protocol = Protocol::Resp2;
-        self.db = DbIndex(0);
+        self.select(DbIndex(0));
         self.reply_mode = ReplyMode::On;
         self.loads = true;
         self.no_touch = false;

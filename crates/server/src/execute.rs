@@ -129,6 +129,8 @@ pub struct Core {
     is_settled: bool,
     /// Commands that have run the short way and are not among [`WorkerStats::commands`] yet.
     short_runs: u64,
+    /// Commands of all when those of the connection at hand began, or were counted last.
+    commands_before: u64,
     /// Where the reply of the command at hand starts.
     mark: (usize, usize),
     until_memory_check: u32,
@@ -235,6 +237,7 @@ impl Core {
             logged_before: 0,
             is_settled: false,
             short_runs: 0,
+            commands_before: 0,
             mark: (0, 0),
             until_memory_check: 0,
             over_limit: false,

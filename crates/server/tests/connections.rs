@@ -380,3 +380,26 @@ fn who_sees_the_server_end_finds_nobody_to_take_the_next_connection() {
         assert!(TcpStream::connect(server.address()).is_err(), "it still listens");
     }
 }
+
+#[test]
+fn what_came_before_in_a_pipeline_shows_in_client_info() {
+    let server = larder(1, &[]);
+    let mut client = server.client();
+    for words in [&["SELECT", "3"][..], &["PING"], &["CLIENT", "INFO"], &["SELECT", "4"], &["CLIENT", "LIST"]]
+    {
+        client.send(words).unwrap();
+    }
+    let replies: Vec<String> = (0..5).map(|_| client.read().unwrap().text()).collect();
+    assert!(
+        replies[2].contains(" db=3 ") && replies[2].trim_end().ends_with(" tot-cmds=2"),
+        "{}",
+        replies[2]
+    );
+    assert!(
+        replies[4].contains(" db=4 ") && replies[4].trim_end().ends_with(" tot-cmds=4"),
+        "{}",
+        replies[4]
+    );
+    let after = client.run("CLIENT INFO").unwrap().text();
+    assert!(after.trim_end().ends_with(" tot-cmds=5"), "{after}");
+}

@@ -195,7 +195,7 @@ pub static SELECT: HostCommand = HostCommand {
         ..Spec::EMPTY
     },
     run: HostRun::Host(|host, args| {
-        host.conn.db = database_number(&host.server().keyspace, args.get(1))?;
+        host.conn.select(database_number(&host.server().keyspace, args.get(1))?);
         host.reply().ok();
         Ok(())
     }),

@@ -279,9 +279,10 @@ fn run(
     }
     let key = row.filter(|row| row.first_key != 0).and_then(|row| args.try_get(row.first_key));
     let hash = key.map_or(0, |key| core.server.keyspace.hash(key));
-    let before = core.stats.commands.get();
+    let between = core.begin_client();
     let outcome = core.execute(conn, out, row, args, hash);
-    conn.client.commands.add(core.stats.commands.get().saturating_sub(before));
+    core.count_commands_of(&conn.client);
+    core.go_on_with_client(between);
     conn.client.active_ms.store(core.local.now.0, Relaxed);
     outcome
 }

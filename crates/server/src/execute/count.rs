@@ -27,6 +27,29 @@ impl Core {
         self.stats.commands.get()
     }
 
+    /// Begins to count the commands of another connection. Answers how many of the one before are not counted yet, for
+    /// [`Core::go_on_with_client`].
+    #[inline]
+    pub fn begin_client(&mut self) -> u64 {
+        let now = self.count_short_runs();
+        let before = std::mem::replace(&mut self.commands_before, now);
+        now.saturating_sub(before)
+    }
+
+    /// Goes on with a connection whose commands were not all counted when another's began.
+    pub fn go_on_with_client(&mut self, uncounted: u64) {
+        self.commands_before = self.stats.commands.get().saturating_sub(uncounted);
+    }
+
+    /// Counts the commands since it began among those of the connection at hand: at its end, and where it asks for the number.
+    #[inline]
+    pub fn count_commands_of(&mut self, client: &Client) {
+        let after = self.count_short_runs();
+        // CONFIG RESETSTAT may have begun the count anew meanwhile.
+        client.commands.add(after.checked_sub(self.commands_before).unwrap_or(after));
+        self.commands_before = after;
+    }
+
     /// Counts how long a run of a command took, which stands for `scale` runs.
     #[inline]
     pub(super) fn count_time(&self, command: usize, nanos: u64, scale: u64) {

@@ -265,7 +265,8 @@ impl Core {
         }
         server.running[self.id].end(&server.busy);
         self.mark = mark;
-        (conn.protocol, conn.db, conn.is_in_exec) = (protocol, db, was_in_exec);
+        (conn.protocol, conn.is_in_exec) = (protocol, was_in_exec);
+        conn.select(db);
         ended.unwrap_or_else(|panic| resume_unwind(panic))
     }
 

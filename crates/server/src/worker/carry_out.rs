@@ -97,7 +97,7 @@ impl Worker {
         conn.output.set_bytes_max(output_bytes_max(conn, self.core.settings.client_output_buffer_limit()));
         let mut progress = Progress { at: group.requests.0 as usize, left_from: None };
         self.core.local.no_touch = conn.no_touch;
-        let before = self.core.stats.commands.get();
+        self.core.begin_client();
         self.core.logged_before = self.core.local.effects.log.last();
         // One boundary for the panics of all its commands: entering one costs nothing then.
         let result = catch_unwind(AssertUnwindSafe(|| {
@@ -116,9 +116,7 @@ impl Worker {
         if group.source == Source::Own || progress.left_from.is_some() {
             self.keep_the_rest(conn, group, batch, own, progress.left_from);
         }
-        let after = self.core.count_short_runs();
-        // CONFIG RESETSTAT may have begun the count anew meanwhile.
-        conn.client.commands.add(after.checked_sub(before).unwrap_or(after));
+        self.core.count_commands_of(&conn.client);
         self.note_activity(conn, group, batch);
         if !conn.in_flush_list {
             conn.in_flush_list = true;
@@ -365,7 +363,6 @@ impl Worker {
         {
             client.last_command.store(row.id + 1, Relaxed);
         }
-        client.db.store(conn.db.0, Relaxed);
         if client.held.load(Relaxed) && conn.parked != Some(Parked::Paused) {
             // Release: pairs with the Acquire of CLIENT UNBLOCK, which looks next among those who wait for a key.
             client.held.store(false, Release);

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// CLIENT INFO
 pub(super) fn info(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
+    host.core.count_commands_of(&host.conn.client);
     let mut text = Vec::new();
     write_line(host.server(), host.core.local.now.0, &host.conn.client, &mut text);
     host.reply().verbatim(b"txt", &text);
@@ -21,6 +22,7 @@ pub(super) fn info(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
 /// CLIENT LIST [filter value [filter value ...]]
 pub(super) fn list(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let filter = Filter::parse(host, args, Asking::List)?;
+    host.core.count_commands_of(&host.conn.client);
     let (now, me) = (host.core.local.now.0, host.conn.client.id);
     let mut text = Vec::new();
     for client in host.server().clients.all() {
