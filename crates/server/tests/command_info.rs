@@ -8,7 +8,8 @@ use larder_testkit::{Client, Redis82, Server};
 use std::path::Path;
 
 /// Commands of versions of Redis and Valkey beyond 8.2.
-const NEWER: [&str; 17] = [
+const NEWER: [&str; 18] = [
+    "client|capa",
     "clusterscan",
     "cluster|cancelslotmigrations",
     "cluster|flushslot",

@@ -18,6 +18,7 @@ pub const LEFT_OUT: [(&str, &str); 61] = [
     ("cache|tags", "no command of Redis"),
     ("cache|warm", "no command of Redis"),
     ("cl.throttle", "no command of Redis"),
+    ("client|capa", "no command of Redis"),
     ("client|load", "no command of Redis"),
     ("client|reply", "switches off the replies that are compared"),
     ("client|tracking", "has messages come between replies; its own tests compare them"),

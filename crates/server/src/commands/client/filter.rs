@@ -82,9 +82,12 @@ impl<'a> Filter<'a> {
     /// The filters from the third word on.
     pub(super) fn parse(host: &Host<'_>, args: &Args<'a>, asking: Asking) -> Result<Filter<'a>, Error> {
         let mut filter = Filter { skips_asker: asking == Asking::Kill, ..Filter::default() };
+        // What Redis' own form of CLIENT LIST does not end with is a syntax error, whatever else is wrong.
+        let is_more = asking == Asking::List && args.len() > 4 && args.is(2, b"type");
         let mut at = 2;
         while at < args.len() {
-            at += filter.parse_one(host, args, at, asking)?;
+            let words = filter.parse_one(host, args, at, asking);
+            at += words.map_err(|error| if is_more { Error::Syntax } else { error })?;
         }
         Ok(filter)
     }
