@@ -66,7 +66,7 @@ impl Groups {
         Groups { rows, words, groups, places, hasher }
     }
 
-    /// The rows of a key by its words, [`joined`](push_joined), to be taken apart; `None` if they were given before.
+    /// The rows of a key by its words, joined as the rows were, to be taken apart; `None` if they were given before.
     pub fn take(&mut self, words: &[u8]) -> Option<&mut [Row]> {
         let is_of = |place: &u32| self.words[self.groups[*place as usize].words.clone()] == *words;
         let Some(place) = self.places.find(self.hasher.hash_one(words), is_of) else {
