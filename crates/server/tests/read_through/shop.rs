@@ -105,6 +105,13 @@ pub fn field(value: &Value, name: &str) -> Value {
 pub const NAME: &[&str] =
     &["user:<id:int>", "as", "string", "query", "SELECT name FROM users WHERE id = $id"];
 
+/// The route `t:<id>` to names, written through by these statements.
+pub fn name_through<'a>(statements: &[&'a str]) -> Vec<&'a str> {
+    let route =
+        ["t:<id:int>", "as", "string", "query", "SELECT name FROM users WHERE id = $id", "writes", "through"];
+    route.iter().chain(statements).copied().collect()
+}
+
 pub fn name_with<'a>(options: &[&'a str]) -> Vec<&'a str> {
     NAME.iter().copied().chain(options.iter().copied()).collect()
 }

@@ -1,7 +1,7 @@
 //! What becomes of writes to keys that come from a store.
 
 use crate::scenario::{ok, until};
-use crate::shop::{NAME, Shop, counted, figure_of, get, serve, texts};
+use crate::shop::{NAME, Shop, counted, figure_of, get, name_through, serve, texts};
 use std::thread;
 
 #[test]
@@ -32,19 +32,12 @@ fn writes_are_refused_passed_by_or_put_through() {
     let shop = Shop::new();
     let query = "SELECT name FROM users WHERE id = $id";
     let around = ["a:<id:int>", "as", "string", "query", query, "writes", "around"];
-    let through = [
-        "t:<id:int>",
-        "as",
-        "string",
-        "query",
-        query,
-        "writes",
-        "through",
+    let through = name_through(&[
         "set",
         "INSERT INTO users(id, name) VALUES ($id, $value) ON CONFLICT(id) DO UPDATE SET name = $value",
         "del",
         "DELETE FROM users WHERE id = $id",
-    ];
+    ]);
     let server = serve(2, &shop, &[NAME, &around, &through]);
     let mut client = server.client();
     assert_eq!(get(&mut client, "user:1").as_deref(), Some("Ada"));
@@ -161,18 +154,7 @@ fn fields_are_written_through() {
 #[test]
 fn writers_through_and_readers_agree_with_the_store() {
     let shop = Shop::new();
-    let query = "SELECT name FROM users WHERE id = $id";
-    let through = [
-        "t:<id:int>",
-        "as",
-        "string",
-        "query",
-        query,
-        "writes",
-        "through",
-        "set",
-        "UPDATE users SET name = $value WHERE id = $id",
-    ];
+    let through = name_through(&["set", "UPDATE users SET name = $value WHERE id = $id"]);
     let server = serve(2, &shop, &[&through]);
     thread::scope(|scope| {
         for writer in 0..4 {

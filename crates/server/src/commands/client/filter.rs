@@ -112,11 +112,7 @@ impl<'a> Filter<'a> {
         } else if args.is(at, b"maxage") {
             self.age_secs_min = Some(seconds("maxage", value)?);
         } else {
-            let word = args.get(at);
-            let (is_not, name) = match word.get(..4) {
-                Some(start) if start.eq_ignore_ascii_case(b"not-") => (true, &word[4..]),
-                _ => (false, word),
-            };
+            let (is_not, name) = negated(args.get(at));
             if name.eq_ignore_ascii_case(b"id") {
                 let (ids, words) = parse_ids(args, at + 1, asking)?;
                 self.traits(is_not).ids = Some(ids);
@@ -235,21 +231,21 @@ fn parse_ids(args: &Args<'_>, first: usize, asking: Asking) -> Result<(Vec<u64>,
     Ok((ids, words))
 }
 
+/// Whether a trait is one that a connection is not to have, and its name.
+fn negated(word: &[u8]) -> (bool, &[u8]) {
+    match word.split_at_checked(4) {
+        Some((start, name)) if start.eq_ignore_ascii_case(b"not-") => (true, name),
+        _ => (false, word),
+    }
+}
+
 /// Whether a word is the name of a filter.
 fn is_filter(word: &[u8]) -> bool {
-    let is = |name: &[u8]| name.eq_ignore_ascii_case(word);
-    let trait_name = match word.get(..4) {
-        Some(start) if start.eq_ignore_ascii_case(b"not-") => &word[4..],
-        _ => word,
-    };
-    let is_trait = |name: &[u8]| name.eq_ignore_ascii_case(trait_name);
-    is(b"skipme")
-        || is(b"idle")
-        || is(b"maxage")
-        || is_trait(b"id")
-        || is_trait(b"type")
-        || is_trait(b"db")
-        || TEXTS.iter().any(|(name, _)| is_trait(name))
+    let is_one_of = |names: &[&[u8]], word: &[u8]| names.iter().any(|name| name.eq_ignore_ascii_case(word));
+    let (_, name) = negated(word);
+    is_one_of(&[b"skipme", b"idle", b"maxage"], word)
+        || is_one_of(&[b"id", b"type", b"db"], name)
+        || TEXTS.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
 }
 
 /// A time in whole seconds, at least one.
