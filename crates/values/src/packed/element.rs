@@ -139,7 +139,7 @@ impl<'a> Element<'a> {
 
     /// Appends the element in its encoding.
     #[inline]
-    pub(super) fn encode(self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(self, out: &mut Vec<u8>) {
         if let Element::Bytes(bytes) = self
             && bytes.len() <= SHORT_STRING_BYTES_MAX
         {
@@ -158,7 +158,15 @@ impl<'a> Element<'a> {
     }
 
     /// Writes the element in its encoding over `out`, which has the length for it.
-    pub(super) fn encode_over(self, out: &mut [u8]) {
+    pub(crate) fn encode_over(self, out: &mut [u8]) {
+        if let Element::Bytes(bytes) = self
+            && bytes.len() <= SHORT_STRING_BYTES_MAX
+            && let [head, payload @ .., back] = out
+        {
+            (*head, *back) = (SHORT_STRING | bytes.len() as u8, bytes.len() as u8 + 1);
+            payload.copy_from_slice(bytes);
+            return;
+        }
         let (head, payload) = (self.head(), self.payload());
         let back = backlen(head.len + payload.len());
         let (head_out, rest) = out.split_at_mut(head.len);
