@@ -90,6 +90,11 @@ impl Writer {
         Writer { strings: StringWriter::new(compress), listpack: Vec::new() }
     }
 
+    /// Its strings: how they are written, see [`StringWriter::leave`].
+    pub fn strings(&mut self) -> &mut StringWriter {
+        &mut self.strings
+    }
+
     /// Appends the payload of a string.
     pub fn dump_string(&mut self, text: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
