@@ -3,7 +3,9 @@
 use super::dump::BUFFER_KEPT_MAX;
 use super::{BadData, Length, Reader, push_length};
 use larder_values::lzf;
-use larder_values::packed::{PackedBuf, from_listpack, from_listpack_vec};
+use larder_values::packed::{
+    Element, PackedBuf, from_listpack, from_listpack_shown, from_listpack_vec, from_listpack_vec_shown,
+};
 use std::borrow::Cow;
 
 const ENCODED: u8 = 3 << 6;
@@ -177,6 +179,20 @@ impl<'a> Reader<'a> {
         let packed = match self.text(max)? {
             Cow::Borrowed(listpack) => from_listpack(listpack),
             Cow::Owned(listpack) => from_listpack_vec(listpack),
+        };
+        packed.map_err(|_| StringError::Bad)
+    }
+
+    /// The same; `visit` is shown each element with its index while it is looked at.
+    #[inline]
+    pub(super) fn listpack_shown(
+        &mut self,
+        max: usize,
+        visit: impl FnMut(usize, Element<'_>),
+    ) -> Result<PackedBuf, StringError> {
+        let packed = match self.text(max)? {
+            Cow::Borrowed(listpack) => from_listpack_shown(listpack, visit),
+            Cow::Owned(listpack) => from_listpack_vec_shown(listpack, visit),
         };
         packed.map_err(|_| StringError::Bad)
     }

@@ -203,9 +203,11 @@ fn prepare(plan: &Plan, disk: &dyn Disk) -> Result<Writer, Failure> {
 }
 
 fn make(path: &Path, disk: &dyn Disk) -> Result<Box<dyn File>, Failure> {
-    // One that a process of the same number has left behind.
+    // One that a process of the same number has left behind. Where nothing can be written the reason is not that something is there.
     match disk.remove(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+        Err(error)
+            if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem) =>
+        {
             return Err(failed("remove what stands in the way of", path)(error));
         }
         _ => {}

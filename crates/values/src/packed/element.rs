@@ -440,6 +440,19 @@ pub(super) fn checked_end(bytes: &[u8], at: usize) -> Option<usize> {
     (bytes.get(end) == Some(&short)).then_some(end + 1)
 }
 
+/// The element that starts at `at`, and where it ends, looked at as [`checked_end`] does.
+#[inline(always)]
+pub(super) fn checked(bytes: &[u8], at: usize) -> Option<(Element<'_>, usize)> {
+    let first = *bytes.get(at)?;
+    let end = checked_end(bytes, at)?;
+    let element = match first {
+        0..SHORT_STRING => Element::Int(i64::from(first)),
+        SHORT_STRING..INT_13 => Element::Bytes(bytes.get(at + 1..end - 1)?),
+        _ => decode_other(bytes, at).0,
+    };
+    Some((element, end))
+}
+
 fn checked_end_of_other(bytes: &[u8], at: usize) -> Option<usize> {
     let head_bytes = match *bytes.get(at)? {
         0..INT_13 => 1,

@@ -20,10 +20,12 @@ pub use buf::PackedBuf;
 pub use element::{Element, encoded_bytes};
 use element::{SHORT_STRING, SHORT_STRING_MASK, decode, end_of, start_before};
 pub(crate) use element::{decode_bare, end_of_bare};
-pub use foreign::{Bad, check, from_listpack, from_listpack_vec, to_listpack};
+pub use foreign::{
+    Bad, check, from_listpack, from_listpack_shown, from_listpack_vec, from_listpack_vec_shown, to_listpack,
+};
 
 mod distinct;
-pub use distinct::are_distinct;
+pub use distinct::{Seen, are_distinct};
 
 /// Bytes of the count in front.
 pub(crate) const HEADER_BYTES: usize = 2;
