@@ -173,7 +173,7 @@ fn values_of_every_type_move_to_valkey_and_back() {
     source.run("HSET h a 1 b 2").unwrap();
     source.run("HPEXPIREAT h 4102444800123 FIELDS 1 a").unwrap();
     let payload = source.run("DUMP h").unwrap();
-    target.command(&[b"RESTORE", b"h", b"0", payload.bytes().unwrap()]).unwrap();
+    target.command::<&[u8]>(&[b"RESTORE", b"h", b"0", payload.bytes().unwrap()]).unwrap();
     let ends = target.run("HPEXPIRETIME h FIELDS 2 a b").unwrap();
     assert_eq!(ends.items().unwrap(), [Value::Integer(4_102_444_800_123), Value::Integer(-1)]);
 }
