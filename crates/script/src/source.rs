@@ -290,7 +290,9 @@ impl<'a> Reader<'a> {
             }
             b'[' if self.long_bracket() => Token::Literal,
             other => {
-                if let Some(sign) = foreign_sign(other, self.peek(1)) {
+                // Behind a stray `#!`, as scripts of the shell begin, the complaint is about the `#`.
+                let is_stray = other == b'!' && self.source[..start].ends_with(b"#");
+                if let Some(sign) = foreign_sign(other, self.peek(1)).filter(|_| !is_stray) {
                     return Err(self.unexpected(sign));
                 }
                 self.at += 1;

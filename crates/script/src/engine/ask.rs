@@ -270,7 +270,8 @@ impl Buffers {
         let start = self.bytes.len();
         match value {
             Value::String(text) => return self.add(&text.as_bytes()),
-            Value::Integer(integer) => number::write_i64(&mut self.bytes, *integer),
+            // Any whole number comes so; one that is a number of Lua's is exact as such.
+            Value::Integer(integer) => write_number(&mut self.bytes, *integer as f64),
             Value::Number(number) => write_number(&mut self.bytes, *number),
             _ => return Err(b"ERR Lua redis lib command arguments must be strings or integers"),
         }

@@ -217,8 +217,10 @@ impl Value {
     }
 
     fn reply_of_table(&self, is_resp3: bool) -> Reply {
-        let one_line =
-            |text: &[u8]| text.iter().map(|byte| if b"\r\n".contains(byte) { b' ' } else { *byte }).collect();
+        let one_line = |text: &[u8]| {
+            let shown = text.iter().take_while(|byte| **byte != 0);
+            shown.map(|byte| if b"\r\n".contains(byte) { b' ' } else { *byte }).collect()
+        };
         let text_of = |value: &Value, name| match value.field(name) {
             Some(Value::Text(text)) => Some(text.clone()),
             _ => None,
