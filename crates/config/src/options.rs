@@ -514,7 +514,7 @@ options! {
             because "there are no replicas yet";
         Replication "masterauth" / "primaryauth" masterauth: Text, Kind::Text, "", [SENSITIVE]
             "Password for the primary.";
-        Replication "masteruser" / "primaryuser" masteruser: Text, Kind::Text, "", []
+        Replication "masteruser" / "primaryuser" masteruser: Text, Kind::Text, "", [SENSITIVE]
             "User for the primary.";
         Replication "replica-read-only" / "slave-read-only" replica_read_only: bool, Kind::Bool, "yes", []
             "Refuse writes by clients on a replica.";

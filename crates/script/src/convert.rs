@@ -131,7 +131,8 @@ fn length(line: &[u8]) -> Option<usize> {
 /// Appends a number as an argument of a command.
 pub(crate) fn write_number(out: &mut Vec<u8>, value: f64) {
     let whole = value as i64;
-    if whole as f64 == value && value.abs() < WHOLE_MAX {
+    // Redis writes a whole number as one up to here, and beyond by the fewest digits that tell it from its neighbours.
+    if whole as f64 == value && value.abs() <= WHOLE_MAX / 2.0 {
         number::write_i64(out, whole);
     } else if value.is_nan() {
         out.extend_from_slice(if value.is_sign_negative() { b"-nan" } else { b"nan" });
@@ -175,8 +176,21 @@ struct Open(usize, usize);
 pub(crate) struct Bounds<'a> {
     /// The most bytes.
     pub(crate) bytes_max: usize,
-    /// Called once in [`STEPS`] elements; an error ends it.
-    pub(crate) go_on: &'a mut dyn FnMut() -> mlua::Result<()>,
+    /// Told how it goes; an error ends it.
+    pub(crate) tell: &'a mut dyn FnMut(Told<'_>) -> mlua::Result<()>,
+}
+
+/// What is told while a reply is written.
+pub(crate) enum Told<'t> {
+    /// [`STEPS`] elements more are written.
+    Further,
+    /// An error is.
+    Error {
+        /// Its text.
+        text: &'t [u8],
+        /// Whether it has been counted among the errors of the server already.
+        is_counted: bool,
+    },
 }
 
 /// Writes what a script returned as a reply. `resp3`: the script asked for RESP3.
@@ -191,7 +205,7 @@ pub(crate) fn write_value(
     resp3: bool,
     bounds: &mut Bounds<'_>,
 ) -> mlua::Result<()> {
-    let Some(mut table) = write_or_begin(lua, reply, names, value, resp3)? else { return Ok(()) };
+    let Some(mut table) = write_or_begin(lua, reply, names, value, resp3, bounds)? else { return Ok(()) };
     let outer = lua.create_table()?;
     let mut open = vec![Open(0, table.len)];
     let (before, mut steps) = (reply.output().bytes_mut().len(), 0u32);
@@ -200,7 +214,7 @@ pub(crate) fn write_value(
         if reply.output().bytes_mut().len() - before > bounds.bytes_max {
             return Err(mlua::Error::MemoryError("not enough memory".into()));
         } else if steps.is_multiple_of(STEPS) {
-            (bounds.go_on)()?;
+            (bounds.tell)(Told::Further)?;
         }
         if done == all {
             open.pop();
@@ -212,8 +226,8 @@ pub(crate) fn write_value(
         *done += 1;
         let value: Value = table.elements.raw_get(*done as i64)?;
         if open.len() >= DEPTH_MAX && value.is_table() {
-            reply.error(b"ERR reached lua stack limit");
-        } else if let Some(inner) = write_or_begin(lua, reply, names, value, resp3)? {
+            write_error(reply, b"ERR reached lua stack limit", false, bounds)?;
+        } else if let Some(inner) = write_or_begin(lua, reply, names, value, resp3, bounds)? {
             outer.raw_set(open.len() as i64, &table.elements)?;
             open.push(Open(0, inner.len));
             table = inner;
@@ -235,6 +249,7 @@ fn write_or_begin(
     names: &Names,
     value: Value,
     resp3: bool,
+    bounds: &mut Bounds<'_>,
 ) -> mlua::Result<Option<Begun>> {
     match value {
         Value::String(text) => reply.bulk(&text.as_bytes()),
@@ -242,17 +257,24 @@ fn write_or_begin(
         Value::Boolean(true) => reply.integer(1),
         Value::Integer(number) => reply.integer(number),
         Value::Number(number) => reply.integer(truncated(number)),
-        Value::Table(table) => return begin_table(lua, reply, names, table),
+        Value::Table(table) => return begin_table(lua, reply, names, table, bounds),
         _ => reply.null(),
     }
     Ok(None)
 }
 
-fn begin_table(lua: &Lua, reply: &mut Reply<'_>, names: &Names, table: Table) -> mlua::Result<Option<Begun>> {
+fn begin_table(
+    lua: &Lua,
+    reply: &mut Reply<'_>,
+    names: &Names,
+    table: Table,
+    bounds: &mut Bounds<'_>,
+) -> mlua::Result<Option<Begun>> {
     if let Value::String(text) = table.raw_get(&names.err)? {
-        reply.error(&text.as_bytes());
+        let is_counted = table.raw_get::<Option<bool>>(&names.is_counted)?.unwrap_or(false);
+        write_error(reply, until_nul(&text.as_bytes()), is_counted, bounds)?;
     } else if let Value::String(text) = table.raw_get(&names.ok)? {
-        let text = one_line(&text.as_bytes());
+        let text = one_line(until_nul(&text.as_bytes()));
         [&b"+"[..], &text, b"\r\n"].iter().for_each(|part| reply.raw(part));
     } else if let Some(number) = as_number(&table.raw_get(&names.double)?) {
         let mut text = Vec::new();
@@ -278,6 +300,16 @@ fn begin_table(lua: &Lua, reply: &mut Reply<'_>, names: &Names, table: Table) ->
         return Ok(Some(Begun { elements: table, len }));
     }
     Ok(None)
+}
+
+fn write_error(
+    reply: &mut Reply<'_>,
+    text: &[u8],
+    is_counted: bool,
+    bounds: &mut Bounds<'_>,
+) -> mlua::Result<()> {
+    reply.error(text);
+    (bounds.tell)(Told::Error { text, is_counted })
 }
 
 /// The keys of a table as elements of another, each followed by its value where `with_values`; and how many keys there are.
@@ -330,6 +362,11 @@ fn truncated(number: f64) -> i64 {
     if (-WHOLE_MAX..WHOLE_MAX).contains(&number) { number as i64 } else { i64::MIN }
 }
 
+/// A text as a string of C has it, where Redis takes it for one.
+pub(crate) fn until_nul(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
 fn one_line(text: &[u8]) -> Vec<u8> {
     text.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }).collect()
 }
@@ -339,8 +376,8 @@ mod tests {
     use super::*;
     use larder_resp::{Output, Protocol};
 
-    fn bounds(go_on: &mut dyn FnMut() -> mlua::Result<()>) -> Bounds<'_> {
-        Bounds { bytes_max: 1 << 20, go_on }
+    fn bounds(tell: &mut dyn FnMut(Told<'_>) -> mlua::Result<()>) -> Bounds<'_> {
+        Bounds { bytes_max: 1 << 20, tell }
     }
 
     fn round(lua: &Lua, reply: &str, resp3: bool) -> String {
@@ -348,7 +385,7 @@ mod tests {
         let value = read_reply(lua, &names, reply.as_bytes(), &mut 0).unwrap();
         let mut out = Output::default();
         let reply = &mut Reply::new(&mut out, Protocol::Resp3);
-        write_value(lua, reply, &names, value, resp3, &mut bounds(&mut || Ok(()))).unwrap();
+        write_value(lua, reply, &names, value, resp3, &mut bounds(&mut |_| Ok(()))).unwrap();
         String::from_utf8(out.to_vec()).unwrap()
     }
 
@@ -357,7 +394,7 @@ mod tests {
         let mut out = Output::default();
         let names = Names::new(lua).unwrap();
         let reply = &mut Reply::new(&mut out, protocol);
-        write_value(lua, reply, &names, value, false, &mut bounds(&mut || Ok(()))).unwrap();
+        write_value(lua, reply, &names, value, false, &mut bounds(&mut |_| Ok(()))).unwrap();
         String::from_utf8(out.to_vec()).unwrap()
     }
 

@@ -12,7 +12,7 @@ pub(crate) use ask::Ways;
 use ask::{Ask, HOST, Way};
 use functions::Functions;
 
-use crate::convert::{Bounds, Names, write_value};
+use crate::convert::{Bounds, Names, Told, until_nul, write_value};
 use crate::libs::{self, patterns::GoOn};
 use crate::redis_api::{self, Runs, error_text, place_above, text_of};
 use crate::sandbox;
@@ -77,6 +77,8 @@ pub trait Host {
     fn log(&mut self, level: i64, text: &[u8]);
     /// The script says where its changes go from now on: 1 to the log, 2 to replicas, 3 to both, 0 to neither.
     fn replicate(&mut self, _flags: i64) {}
+    /// The reply that a script has returned holds this error. `is_counted`: the server has counted it when a command failed.
+    fn answers_error(&mut self, _text: &[u8], _is_counted: bool) {}
     /// A script has run for some time without asking for anything: whether it goes on.
     fn tick(&mut self) -> Verdict;
 }
@@ -391,8 +393,14 @@ impl Engine {
                 Some(text) => reply.bulk(&text),
                 None => {
                     let is_resp3 = self.shared.protocol.get() == Protocol::Resp3;
-                    let go_on = &mut || self.go_on(host);
-                    let bounds = &mut Bounds { bytes_max: self.memory_max, go_on };
+                    let tell = &mut |told: Told<'_>| match told {
+                        Told::Further => self.go_on(host),
+                        Told::Error { text, is_counted } => {
+                            host.answers_error(text, is_counted);
+                            Ok(())
+                        }
+                    };
+                    let bounds = &mut Bounds { bytes_max: self.memory_max, tell };
                     write_value(&self.lua, reply, &self.ask.names, value, is_resp3, bounds)?;
                 }
             }
@@ -515,6 +523,7 @@ fn failure(value: &Value) -> mlua::Result<Failure> {
         text @ (Value::String(_) | Value::Integer(_) | Value::Number(_)) => text_of(&text),
         _ => b"ERR unknown error".to_vec(),
     };
+    let text = until_nul(&text).to_vec();
     let source: Option<LuaString> = table.raw_get("source")?;
     let line: Option<i64> = table.raw_get("line")?;
     let place = source.zip(line).map(|(source, line)| (source.as_bytes().to_vec(), line));

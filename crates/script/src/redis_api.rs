@@ -2,6 +2,7 @@
 //!
 //! Invariant: whatever a script does wrong is raised as a table with a field `err`.
 
+use crate::convert::until_nul;
 use crate::engine::{Info, Place, Shared, Ways};
 use larder_resp::Protocol;
 use mlua::{Function, Lua, LuaString, Table, Value};
@@ -74,7 +75,7 @@ pub(crate) fn install(
         "error_text",
         lua.create_function(|lua, text: LuaString| {
             let text = text.as_bytes();
-            let text = text.strip_prefix(b"-").unwrap_or(&text);
+            let text = until_nul(text.strip_prefix(b"-").unwrap_or(&text));
             // An error has a code.
             let code: &[u8] = if text.contains(&b' ') { b"" } else { b"ERR " };
             lua.create_string([code, text].concat())

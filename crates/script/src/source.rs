@@ -1,6 +1,7 @@
 //! Sources on their way to LuaJIT: what Lua 5.1 reads differently is put into words that both read alike.
 //!
 //! - An escape that is none (`"\."`) stands for its character, and so do `\x`, `\z` and `\u`.
+//! - Operators are those of Lua 5.1: no `!=`, `&`, `<<`, `?:` or `+=`.
 //! - Numbers are those of Lua 5.1: no `1LL`, which would bring LuaJIT's foreign functions in.
 //! - The first line has no liberties: neither `#` nor a byte order mark is skipped.
 //! - A function with `...` that has no use for it has a table `arg` in its place.
@@ -243,6 +244,16 @@ struct Reader<'a> {
     shortcuts: Option<Shortcuts<'a>>,
 }
 
+/// The sign that Lua 5.1 stumbles over where LuaJIT has an operator of another language, as `!=`, `<<`, `?:` or `+=`.
+fn foreign_sign(byte: u8, next: u8) -> Option<u8> {
+    match (byte, next) {
+        (b'&' | b'|' | b'!' | b'?', _) => Some(byte),
+        (b'~', next) => (next != b'=').then_some(byte),
+        (b'<', b'<') | (b'>' | b'-', b'>') | (b'+' | b'-' | b'*' | b'/' | b'%' | b'^', b'=') => Some(next),
+        _ => None,
+    }
+}
+
 impl<'a> Reader<'a> {
     /// Blocks, brackets and expressions that are open.
     fn nested(&self) -> usize {
@@ -267,7 +278,11 @@ impl<'a> Reader<'a> {
             b'.' if self.peek(1).is_ascii_digit() => self.number()?,
             b'.' => {
                 self.skip_while(|byte| byte == b'.');
-                Token::Dots(self.at - start)
+                let dots = self.at - start;
+                if dots == 2 && self.peek(0) == b'=' {
+                    return Err(self.unexpected(b'='));
+                }
+                Token::Dots(dots)
             }
             b'"' | b'\'' => {
                 self.quoted(byte)?;
@@ -275,11 +290,18 @@ impl<'a> Reader<'a> {
             }
             b'[' if self.long_bracket() => Token::Literal,
             other => {
+                if let Some(sign) = foreign_sign(other, self.peek(1)) {
+                    return Err(self.unexpected(sign));
+                }
                 self.at += 1;
                 Token::Other(other)
             }
         };
         Ok(Some((token, start)))
+    }
+
+    fn unexpected(&self, sign: u8) -> Malformed {
+        Malformed { line: self.line, what: "unexpected symbol", near: vec![sign] }
     }
 
     fn skip_while(&mut self, is_part: impl Fn(u8) -> bool) {

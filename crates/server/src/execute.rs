@@ -133,6 +133,9 @@ pub struct Core {
     short_runs: u64,
     /// Commands of all when those of the connection at hand began, or were counted last.
     commands_before: u64,
+    /// How often the script that just ended has failed by the errors it answered, as Redis counts: once for each that a command
+    /// of it had failed with, and once for all others.
+    answered_errors: u64,
     /// Where the reply of the command at hand starts.
     mark: (usize, usize),
     until_memory_check: u32,
@@ -241,6 +244,7 @@ impl Core {
             is_settled: false,
             short_runs: 0,
             commands_before: 0,
+            answered_errors: 0,
             mark: (0, 0),
             until_memory_check: 0,
             over_limit: false,
@@ -444,8 +448,9 @@ impl Core {
         let stats = &self.stats.by_command[row.id];
         stats.calls.add(1);
         self.stats.commands.add(1);
-        if failed {
-            stats.failed.add(1);
+        let failures = u64::from(failed) + std::mem::take(&mut self.answered_errors);
+        if failures > 0 {
+            stats.failed.add(failures);
         }
         self.count_changes();
         if row.has(Flags::ADMIN) && !conn.is_in_exec {

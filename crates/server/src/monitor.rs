@@ -3,6 +3,7 @@
 use crate::connection::Connection;
 use crate::registry::Row;
 use larder_commands::Args;
+use larder_config::{Flags, lookup};
 use larder_store::DbIndex;
 
 /// Commands whose words must not be shown: all words from this one on are replaced.
@@ -32,6 +33,15 @@ pub fn redacted<'a>(row: &Row, args: &Args<'a>) -> impl ExactSizeIterator<Item =
                 .position(|word| word.eq_ignore_ascii_case(b"auth") || word.eq_ignore_ascii_case(b"auth2"));
             if let Some(at) = at {
                 words.iter_mut().skip(at + 1).take(2).for_each(|word| *word = REDACTED);
+            }
+        }
+        None if row.name == "config|set" => {
+            for pair in words.get_mut(2..).unwrap_or_default().chunks_mut(2) {
+                if let [name, value] = pair
+                    && lookup(name).is_some_and(|option| option.flags.has(Flags::SENSITIVE))
+                {
+                    *value = REDACTED;
+                }
             }
         }
         None => {}

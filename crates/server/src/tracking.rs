@@ -140,7 +140,7 @@ impl Tracking {
             return;
         }
         let mut own = tracked.prefixes.lock();
-        let prefixes = if prefixes.is_empty() && own.is_empty() { vec![Box::default()] } else { prefixes };
+        let prefixes = if prefixes.is_empty() { vec![Box::default()] } else { prefixes };
         let mut all = self.prefixes.lock();
         for prefix in prefixes {
             if !own.contains(&prefix) {

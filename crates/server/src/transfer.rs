@@ -50,8 +50,8 @@ impl Cargo {
     /// Appends what RESTORE takes.
     fn write_payload(&self, out: &mut Vec<u8>) {
         match self {
-            Cargo::Own(bytes) => rdb::dump_string(bytes, out),
-            Cargo::Shared(bytes) => rdb::dump_string(bytes, out),
+            Cargo::Own(bytes) => rdb::dump_string_for_any(bytes, out),
+            Cargo::Shared(bytes) => rdb::dump_string_for_any(bytes, out),
             Cargo::Payload(bytes) => out.extend_from_slice(bytes),
         }
     }

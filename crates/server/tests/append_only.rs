@@ -140,6 +140,13 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
     kill_many_times(kills);
 }
 
+/// What `larder check-aof` says of a log, and whether it is good.
+fn checked(options: &[&str], path: &Path) -> (bool, String) {
+    let output =
+        Command::new(Larder::binary().unwrap()).arg("check-aof").args(options).arg(path).output().unwrap();
+    (output.status.success(), String::from_utf8(output.stdout).unwrap())
+}
+
 #[test]
 fn a_log_that_ends_in_the_middle_is_cut_off_or_refused() {
     let folder = Folder::new("torn");
@@ -170,23 +177,46 @@ fn a_log_that_ends_in_the_middle_is_cut_off_or_refused() {
     append(b"SET b 2\r\n*1\r\n$4\r\nPING\r\n");
     let error = folder.try_start(&[]).err().unwrap();
     assert!(error.contains(&format!("damaged at byte {}", whole.len())), "{error}");
-    let check = |options: &[&str], path: &Path| {
-        let output = Command::new(Larder::binary().unwrap())
-            .arg("check-aof")
-            .args(options)
-            .arg(path)
-            .output()
-            .unwrap();
-        (output.status.success(), String::from_utf8(output.stdout).unwrap())
-    };
     let manifest = folder.log("appendonly.aof.manifest");
-    let (is_good, text) = check(&[], &manifest);
+    let (is_good, text) = checked(&[], &manifest);
     assert!(!is_good && text.contains(&format!("damaged at byte {}", whole.len())), "{text}");
-    let (is_good, text) = check(&["--fix", "--yes"], &manifest);
+    let (is_good, text) = checked(&["--fix", "--yes"], &manifest);
     assert!(is_good, "{text}");
     assert_eq!(fs::read(folder.incr()).unwrap(), whole);
-    assert!(check(&[], &folder.incr()).0);
+    assert!(checked(&[], &folder.incr()).0);
     folder.start(&[]);
+}
+
+#[test]
+fn commands_behind_a_snapshot_in_the_same_file_are_looked_at() {
+    let folder = Folder::new("preamble");
+    let path = folder.0.join("appendonly.aof");
+    let snapshot = b"REDIS0010\xfe\0\0\x01a\x011\xff\0\0\0\0\0\0\0\0";
+    let whole = [&snapshot[..], b"*3\r\n$3\r\nSET\r\n$1\r\nb\r\n$1\r\n2\r\n"].concat();
+    fs::write(&path, &whole).unwrap();
+    assert!(checked(&[], &path).0);
+    fs::write(&path, [&whole[..], b"*1\r\n$4\r\nPI"].concat()).unwrap();
+    let (is_good, text) = checked(&[], &path);
+    assert!(!is_good && text.contains(&format!("{} of {} bytes", whole.len(), whole.len() + 10)), "{text}");
+    assert!(checked(&["--fix", "--yes"], &path).0);
+    assert_eq!(fs::read(&path).unwrap(), whole);
+    let values = folder.start(&[]).client().run("MGET a b").unwrap();
+    assert_eq!(values.items().unwrap().iter().map(|value| value.text()).collect::<Vec<_>>(), ["1", "2"]);
+}
+
+#[test]
+fn a_log_that_valkey_began_is_read() {
+    let folder = Folder::new("valkey");
+    fs::create_dir_all(folder.0.join("appendonlydir")).unwrap();
+    let manifest =
+        "file appendonly.aof.1.base.rdb seq 1 type b\nfile appendonly.aof.1.incr.aof seq 1 type i\n";
+    fs::write(folder.log("appendonly.aof.manifest"), manifest).unwrap();
+    let snapshot = b"VALKEY080\xfe\0\0\x01a\x011\xff\0\0\0\0\0\0\0\0";
+    fs::write(folder.log("appendonly.aof.1.base.rdb"), snapshot).unwrap();
+    let commands = "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*2\r\n$4\r\nINCR\r\n$1\r\na\r\n";
+    fs::write(folder.log("appendonly.aof.1.incr.aof"), commands).unwrap();
+    assert!(checked(&[], &folder.log("appendonly.aof.manifest")).0);
+    assert_eq!(folder.start(&[]).client().run("GET a").unwrap().text(), "2");
 }
 
 #[test]

@@ -54,6 +54,14 @@ pub trait Scribe: Send {
     /// Appends a key, its end and its value. `idle_ms`: how long it has not been used, if that was asked for and is known. False
     /// where the key is left out.
     fn write(&mut self, item: &Item<'_>, idle_ms: Option<u64>, to: &mut Vec<u8>) -> bool;
+
+    /// Whether work is left, from now on, for whoever gets the chunk: a command waits for what is written.
+    fn leave_work(&mut self, _leaves: bool) {}
+
+    /// Where work was left, in the bytes that were written since this was asked last; see [`Chunk::left`].
+    fn take_left(&mut self) -> Vec<u32> {
+        Vec::new()
+    }
 }
 
 /// Where a snapshot goes. None of this may wait: shards are locked.
@@ -95,6 +103,8 @@ pub struct Chunk {
     pub keys: u64,
     /// What was written.
     pub bytes: Vec<u8>,
+    /// Where the scribe has left work to be done, in the order of the bytes.
+    pub left: Vec<u32>,
     /// What the eviction policy knows of each of them, in their order, [`KEPT_BYTES`] a key; empty where that was not asked for.
     pub kept: Vec<u8>,
     /// What is noted of values beside their bytes: for each of which something is, the place of its key in this chunk, four bytes, the
@@ -330,6 +340,7 @@ impl Pen {
                 is_cold: self.is_cold,
                 keys: std::mem::take(&mut self.keys),
                 bytes: std::mem::take(&mut self.bytes),
+                left: self.scribe.take_left(),
                 kept: std::mem::take(&mut self.kept),
                 notes: std::mem::take(&mut self.notes),
             });
@@ -371,6 +382,12 @@ impl Drop for Saver {
 }
 
 impl Saver {
+    /// Has its scribes leave work to others, or not.
+    fn leave_work(&mut self, leaves: bool) {
+        self.pen.scribe.leave_work(leaves);
+        self.cold_pen.iter_mut().for_each(|pen| pen.scribe.leave_work(leaves));
+    }
+
     /// Saves a cell. Its shard is locked.
     fn save(
         &mut self,
@@ -569,7 +586,9 @@ impl Local {
             let pen = Pen::new(snapshot, false);
             let cold_pen = snapshot.hot_from.map(|_| Pen::new(snapshot, true));
             let snapshot = Arc::clone(snapshot);
-            Box::new(Saver { snapshot, pen, cold_pen, at: None, is_through: false })
+            let mut saver = Saver { snapshot, pen, cold_pen, at: None, is_through: false };
+            saver.leave_work(true);
+            Box::new(saver)
         });
     }
 
@@ -700,7 +719,10 @@ impl Keyspace {
             };
             let hash = part.range(cell).0;
             let Some(shard) = table.try_lock(table.shard_of(hash)) else { return Saved::Some };
+            // Nobody waits: it is for all threads to share, and not for the one that writes.
+            local.saver.iter_mut().for_each(|saver| saver.leave_work(false));
             save_cell_of((table, self.database_of(number)), &shard, local, hash, None);
+            local.saver.iter_mut().for_each(|saver| saver.leave_work(true));
             drop(shard);
             if !more_time() {
                 return Saved::Some;

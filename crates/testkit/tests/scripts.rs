@@ -70,6 +70,7 @@ fn a_spinning_script_is_killed_and_everybody_is_answered_meanwhile() {
                     "{refused}"
                 );
             }
+            assert_eq!(notation(&clients[0].run("FUNCTION STATS").unwrap()), BUSY);
             assert_eq!(notation(&clients[0].run("SCRIPT KILL").unwrap()), "+OK");
             let end = notation(&spinning.read().unwrap());
             assert!(end.starts_with("-ERR Script killed by user with SCRIPT KILL... script: "), "{end}");

@@ -254,75 +254,104 @@ pub fn decompress(input: &[u8], len: usize, out: &mut Vec<u8>) -> Result<(), Bro
         return Err(Broken);
     }
     let start = out.len();
-    out.resize(start + len, 0);
-    let expanded = out.get_mut(start..).and_then(|text| expand(input, text));
-    if expanded.is_none() {
-        out.truncate(start);
-    }
+    out.resize(start + len + SLACK, 0);
+    let expanded = out.get_mut(start..).and_then(|room| expand(input, room, len));
+    out.truncate(if expanded.is_some() { start + len } else { start });
     expanded.ok_or(Broken)
 }
 
-/// Fills `out` by runs and copies; `None` if they do not fit it.
-fn expand(mut input: &[u8], out: &mut [u8]) -> Option<()> {
+/// Bytes behind the output that may be written to and are not looked at: what is short is copied in one piece of known length.
+const SLACK: usize = LITERALS_MAX;
+
+/// Fills the first `len` bytes of `room` by runs and copies; `None` if they do not fit. Behind them is room for [`SLACK`] more.
+fn expand(mut input: &[u8], room: &mut [u8], len: usize) -> Option<()> {
     let mut at = 0;
     while let Some((&control, rest)) = input.split_first() {
         let control = usize::from(control);
         if control < LITERALS_MAX {
-            at = copy_literals(rest, control + 1, out, at)?;
-            input = rest.get(control + 1..)?;
+            let run = control + 1;
+            if run > len - at {
+                return None;
+            }
+            copy_literals(rest, run, room.get_mut(at..)?)?;
+            at += run;
+            input = rest.get(run..)?;
             continue;
         }
-        let (mut len, mut rest) = ((control >> 5) + 2, rest);
-        if len == COPY_LONG {
+        let (mut run, mut rest) = ((control >> 5) + 2, rest);
+        if run == COPY_LONG {
             let (&more, after) = rest.split_first()?;
-            (len, rest) = (len + usize::from(more), after);
+            (run, rest) = (run + usize::from(more), after);
         }
         let (&low, rest) = rest.split_first()?;
         let distance = ((control & 31) << 8) + usize::from(low) + 1;
-        at = copy_back(out, at, distance, len)?;
+        if run > len - at {
+            return None;
+        }
+        copy_back(room, at, distance, run)?;
+        at += run;
         input = rest;
     }
-    (at == out.len()).then_some(())
+    (at == len).then_some(())
 }
 
-/// Writes the first `len` bytes of `literals` at `at`, and answers where they end.
+/// Writes the first `len` bytes of `literals`, which may have fewer, to the start of `room`.
 #[inline]
-fn copy_literals(literals: &[u8], len: usize, out: &mut [u8], at: usize) -> Option<usize> {
-    let room = out.get_mut(at..)?;
-    // The longest run is copied whatever is needed of it, where that is within both: what is behind is written over later.
-    match (literals.first_chunk::<LITERALS_MAX>(), room.first_chunk_mut::<LITERALS_MAX>()) {
-        (Some(literals), Some(room)) => *room = *literals,
-        _ => room.get_mut(..len)?.copy_from_slice(literals.get(..len)?),
+fn copy_literals(literals: &[u8], len: usize, room: &mut [u8]) -> Option<()> {
+    // As many as the longest run has are copied whatever is needed of it: what is behind is written over later. Close to the end
+    // of the input, where so many are not there, fewer.
+    copy_chunk::<LITERALS_MAX>(literals, len, room)
+        .or_else(|| copy_chunk::<{ LITERALS_MAX / 2 }>(literals, len, room))
+        .or_else(|| copy_chunk::<{ LITERALS_MAX / 4 }>(literals, len, room))
+        .or_else(|| {
+            room.get_mut(..len)?.copy_from_slice(literals.get(..len)?);
+            Some(())
+        })
+}
+
+/// Copies `N` bytes where `len` is no more than that, and both have so many.
+#[inline(always)]
+fn copy_chunk<const N: usize>(from: &[u8], len: usize, to: &mut [u8]) -> Option<()> {
+    if len > N {
+        return None;
     }
-    Some(at + len)
+    *to.first_chunk_mut::<N>()? = *from.first_chunk::<N>()?;
+    Some(())
 }
 
 /// Bytes that are copied at once.
 const STRIDE: usize = 16;
 
-/// Writes `len` bytes at `at` that stand `distance` before it, and answers where they end; they may overlap what they are copied to.
+/// Writes `len` bytes at `at` that stand `distance` before it; they may overlap what they are copied to. There is room for
+/// [`SLACK`] more.
 #[inline]
-fn copy_back(out: &mut [u8], at: usize, distance: usize, len: usize) -> Option<usize> {
-    let (from, end) = (at.checked_sub(distance)?, at + len);
-    if end > out.len() {
-        return None;
-    }
-    if distance >= STRIDE && end + STRIDE <= out.len() {
+fn copy_back(room: &mut [u8], at: usize, distance: usize, len: usize) -> Option<()> {
+    let from = at.checked_sub(distance)?;
+    if distance >= STRIDE {
         for ahead in (0..len).step_by(STRIDE) {
-            let stride = *out.get(from + ahead..)?.first_chunk::<STRIDE>()?;
-            *out.get_mut(at + ahead..)?.first_chunk_mut()? = stride;
+            let stride = *room.get(from + ahead..)?.first_chunk::<STRIDE>()?;
+            *room.get_mut(at + ahead..)?.first_chunk_mut()? = stride;
         }
-        return Some(end);
+        return Some(());
+    }
+    if distance == 1 {
+        let stride = [*room.get(from)?; STRIDE];
+        for ahead in (0..len).step_by(STRIDE) {
+            *room.get_mut(at + ahead..)?.first_chunk_mut()? = stride;
+        }
+        return Some(());
     }
     // What has been copied repeats, so each round can copy all that stands after `from`.
-    let mut at = at;
+    let (mut at, end) = (at, at + len);
     while at < end {
         let part = (end - at).min(at - from);
-        out.copy_within(from..from + part, at);
+        room.copy_within(from..from + part, at);
         at += part;
     }
-    Some(end)
+    Some(())
 }
+
+const _: () = assert!(STRIDE <= SLACK);
 
 #[cfg(test)]
 mod tests {
@@ -441,6 +470,46 @@ mod tests {
             prop_assert!(out.starts_with(b"before"));
             let added = out.len() - b"before".len();
             prop_assert!(added <= limit && done == (added > 0));
+        }
+
+        #[test]
+        fn what_runs_and_copies_say_is_what_comes(
+            steps in proptest::collection::vec(
+                prop_oneof![
+                    proptest::collection::vec(any::<u8>(), 1..=LITERALS_MAX).prop_map(Ok),
+                    (1_usize..40, 3_usize..=COPY_MAX).prop_map(Err),
+                ],
+                1..40,
+            ),
+            off in 0_usize..3,
+        ) {
+            let (mut packed, mut whole) = (Vec::new(), Vec::new());
+            for step in steps {
+                match step {
+                    Ok(literals) => {
+                        packed.push((literals.len() - 1) as u8);
+                        packed.extend_from_slice(&literals);
+                        whole.extend_from_slice(&literals);
+                    }
+                    Err((distance, len)) if distance <= whole.len() => {
+                        let high = ((distance - 1) >> 8) as u8;
+                        match len {
+                            ..COPY_LONG => packed.push(high | ((len - 2) << 5) as u8),
+                            _ => packed.extend_from_slice(&[high | 7 << 5, (len - COPY_LONG) as u8]),
+                        }
+                        packed.push((distance - 1) as u8);
+                        (0..len).for_each(|_| whole.push(whole[whole.len() - distance]));
+                    }
+                    Err(_) => {}
+                }
+            }
+            let (result, told): (_, &[u8]) = if off == 0 { (Ok(()), &whole) } else { (Err(Broken), &[]) };
+            let mut out = b"before".to_vec();
+            prop_assert_eq!(decompress(&packed, whole.len() + off, &mut out), result);
+            prop_assert_eq!(out, [&b"before"[..], told].concat());
+            if let Some(short) = whole.len().checked_sub(1 + off) {
+                prop_assert_eq!(decompress(&packed, short, &mut Vec::new()), Err(Broken));
+            }
         }
 
         #[test]

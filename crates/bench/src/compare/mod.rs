@@ -8,6 +8,7 @@ mod expiry;
 mod fragmentation;
 mod handover;
 mod latency;
+mod limit;
 mod memory;
 mod persistence;
 pub(crate) mod redis_benchmark;
@@ -140,6 +141,8 @@ pub(crate) enum Suite {
     Trace,
     /// Misses under memory limits, by policy.
     Eviction,
+    /// SETs at the memory limit and below it, by policy.
+    Limit,
     /// Snapshots, loading and logs: time, memory, latency, CPU.
     Persistence,
     /// Resident memory after values were overwritten with others of other sizes.
@@ -196,6 +199,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
             Suite::Tls => tls::run(&cx)?,
             Suite::Trace => trace_suite::run(&cx, &args.trace, &args.servers.peers_dir)?,
             Suite::Eviction => eviction::run(&cx, &args.eviction)?,
+            Suite::Limit => limit::run(&cx)?,
             Suite::Persistence => persistence::run(&cx)?,
             Suite::Fragmentation => fragmentation::run(&cx)?,
         }

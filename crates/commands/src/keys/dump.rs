@@ -101,6 +101,13 @@ pub fn write_payload(item: &Item<'_>, out: &mut Vec<u8>) {
     rdb::push_footer(out, start);
 }
 
+/// The same for a server of which nothing is known: where the value allows it, of a version that others than Redis' latest read.
+pub fn write_payload_for_any(item: &Item<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    write_object(&mut rdb::Writer::new(true), None, item, out);
+    rdb::push_footer_for_any(out, start);
+}
+
 /// Appends a key and its value as a file has them: what is known of it, type, key, object. O(its size).
 pub fn write_key(writer: &mut rdb::Writer, item: &Item<'_>, access: rdb::file::Access, out: &mut Vec<u8>) {
     let end_ms = item.deadline().map(|end| end.0);

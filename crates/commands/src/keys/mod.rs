@@ -17,7 +17,7 @@ pub(crate) mod scan;
 mod sort;
 mod ttl;
 
-pub use dump::{Beside, load_key, write_key, write_payload};
+pub use dump::{Beside, load_key, write_key, write_payload, write_payload_for_any};
 pub(crate) use flush::flush;
 pub use flush::flush_waits;
 pub use remake::write_commands;

@@ -1,12 +1,13 @@
 //! Payloads of DUMP and RESTORE: a type byte, an object, two bytes of version, eight of CRC-64.
 
+use super::file::{self, Dialect};
 use super::hash::{self, DumpedHash};
 use super::list::{self, DumpedList};
 use super::set::{self, DumpedSet};
 use super::stream::{TYPE_STREAM, TYPE_STREAM_2, TYPE_STREAM_3};
 use super::string::StringError;
 use super::zset::{self, DumpedZSet};
-use super::{Reader, StringWriter, VERSION};
+use super::{Reader, StringWriter, VERSION, VERSION_WITHOUT_FIELD_ENDS};
 use crate::crc64;
 use larder_values::packed::{Packed, to_listpack};
 use larder_values::stream::Stream;
@@ -90,6 +91,11 @@ impl Writer {
         Writer { strings: StringWriter::new(compress), listpack: Vec::new() }
     }
 
+    /// Its strings: how they are written, see [`StringWriter::leave`].
+    pub fn strings(&mut self) -> &mut StringWriter {
+        &mut self.strings
+    }
+
     /// Appends the payload of a string.
     pub fn dump_string(&mut self, text: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
@@ -150,7 +156,17 @@ impl Writer {
 
 /// Appends version and checksum of a payload that began at `start`.
 pub fn push_footer(out: &mut Vec<u8>, start: usize) {
-    out.extend_from_slice(&VERSION.to_le_bytes());
+    push_footer_of(VERSION, out, start);
+}
+
+/// The same, of the lowest version that has the type of the value: servers that do not know ours read it, too, Valkey among them.
+pub fn push_footer_for_any(out: &mut Vec<u8>, start: usize) {
+    let has_ends = out.get(start).is_some_and(|kind| *kind >= hash::TYPE_HASH_METADATA_OLD);
+    push_footer_of(if has_ends { VERSION } else { VERSION_WITHOUT_FIELD_ENDS }, out, start);
+}
+
+fn push_footer_of(version: u16, out: &mut Vec<u8>, start: usize) {
+    out.extend_from_slice(&version.to_le_bytes());
     let checksum = crc64::checksum(&out[start..]);
     out.extend_from_slice(&checksum.to_le_bytes());
 }
@@ -160,15 +176,27 @@ pub fn dump_string(text: &[u8], out: &mut Vec<u8>) {
     Writer::new(true).dump_string(text, out);
 }
 
+/// Appends a payload of a string that any server reads.
+pub fn dump_string_for_any(text: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    Writer::new(true).push_string(None, text, out);
+    push_footer_for_any(out, start);
+}
+
 /// The value in a payload; `string_max` bounds each string in it. Bytes between the object and
 /// the footer are ignored, as Redis does.
 // Differs from Redis: an object that runs into the footer is refused, where Redis reads the
 // footer's bytes as the object's.
+// Differs from Redis: payloads of Valkey 9 are read, whose versions are numbers of its own.
 pub fn restore(payload: &[u8], string_max: usize) -> Result<Dumped, RestoreError> {
-    let body = checked_body(payload).ok_or(RestoreError::VersionOrChecksum)?;
+    let (body, dialect) = checked_body(payload).ok_or(RestoreError::VersionOrChecksum)?;
     let mut reader = Reader::new(body);
     let kind = reader.byte().map_err(|_| RestoreError::BadData)?;
-    read_object(kind, &mut reader, string_max).map_err(|error| match error {
+    let read = match dialect {
+        Dialect::Redis => read_object(kind, &mut reader, string_max),
+        Dialect::Valkey => file::read_valkey(kind, &mut reader, string_max),
+    };
+    read.map_err(|error| match error {
         RestoreError::Empty => RestoreError::BadData,
         error => error,
     })
@@ -207,13 +235,17 @@ pub(super) fn read_object(
     }
 }
 
-/// The payload without its footer, if that is right.
-pub(super) fn checked_body(payload: &[u8]) -> Option<&[u8]> {
+/// The payload without its footer, if that is right, and whose it is.
+pub(super) fn checked_body(payload: &[u8]) -> Option<(&[u8], Dialect)> {
     let (body, footer) = payload.split_at_checked(payload.len().checked_sub(FOOTER_BYTES)?)?;
     let (version, checksum) = footer.split_first_chunk::<2>()?;
     let summed = &payload[..payload.len() - checksum.len()];
-    let right = u16::from_le_bytes(*version) <= VERSION && crc64::checksum(summed).to_le_bytes() == *checksum;
-    right.then_some(body)
+    let dialect = match u16::from_le_bytes(*version) {
+        ..=VERSION => Dialect::Redis,
+        version if file::VALKEY_VERSIONS.contains(&u32::from(version)) => Dialect::Valkey,
+        _ => return None,
+    };
+    (crc64::checksum(summed).to_le_bytes() == *checksum).then_some((body, dialect))
 }
 
 #[cfg(test)]
@@ -258,12 +290,42 @@ mod tests {
         for version in 0..=12 {
             assert_eq!(restore(&payload(b"\0\x01a", version), 100), text(b"a"));
         }
-        for version in [13, 14, 80, 255, 0xff00] {
+        assert_eq!(restore(&payload(b"\0\x01a", 80), 100), text(b"a"));
+        for version in [13, 14, 79, 81, 255, 0xff00] {
             assert_eq!(restore(&payload(b"\0\x01a", version), 100), Err(RestoreError::VersionOrChecksum));
         }
         for short in [&b""[..], b"123456789"] {
             assert_eq!(restore(short, 100), Err(RestoreError::VersionOrChecksum));
         }
+    }
+
+    #[test]
+    fn a_type_means_in_a_payload_of_valkey_what_it_means_there() {
+        let end = 1_800_000_000_000_u64;
+        let object = [&b"\x16\x01\x01f\x01v"[..], &end.to_le_bytes()].concat();
+        let Ok(Dumped::Hash(hash)) = restore(&payload(&object, 80), 100) else { panic!("no hash") };
+        let DumpedHash::Fields { fields, with_ends: true } = hash else { panic!("no ends") };
+        assert_eq!(fields, [(b"f".to_vec(), b"v".to_vec(), Some(end))]);
+        assert_eq!(restore(&payload(&object, 12), 100), Err(RestoreError::BadData));
+        let long = [&b"\x16\x01\x01f\x40\x65"[..], &[b'v'; 101], &end.to_le_bytes()].concat();
+        assert_eq!(restore(&payload(&long, 80), 100), Err(RestoreError::TooLong));
+    }
+
+    #[test]
+    fn a_payload_for_any_has_the_lowest_version_that_will_do() {
+        let version = |object: &[u8]| {
+            let mut out = [b"before", object].concat();
+            push_footer_for_any(&mut out, 6);
+            assert!(checked_body(&out[6..]).is_some());
+            out[out.len() - FOOTER_BYTES]
+        };
+        assert_eq!(
+            (version(b"\0\x01a"), version(b"\x15"), version(b"\x18"), version(b"\x19")),
+            (11, 11, 12, 12)
+        );
+        let mut out = Vec::new();
+        dump_string_for_any(b"a", &mut out);
+        assert_eq!(out[..5], *b"\0\x01a\x0b\0");
     }
 
     proptest! {

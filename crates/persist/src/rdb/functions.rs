@@ -49,7 +49,7 @@ pub fn dump_functions<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> 
 
 /// The texts of libraries in a payload; `text_max` bounds each of them.
 pub fn restore_functions(payload: &[u8], text_max: usize) -> Result<Vec<Vec<u8>>, FunctionsError> {
-    let mut reader = Reader::new(checked_body(payload).ok_or(FunctionsError::VersionOrChecksum)?);
+    let mut reader = Reader::new(checked_body(payload).ok_or(FunctionsError::VersionOrChecksum)?.0);
     let mut texts = Vec::new();
     while let Ok(opcode) = reader.byte() {
         match opcode {

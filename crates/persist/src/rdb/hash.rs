@@ -6,7 +6,7 @@
 use super::dump::{Dumped, RestoreError, Writer, push_footer};
 use super::{BadData, Reader, push_length, ziplist};
 use larder_values::hash::{Hash, HashView, Loader, PackedLimits};
-use larder_values::packed::{Element, Packed, PackedBuf, are_distinct};
+use larder_values::packed::{Element, Packed, PackedBuf, Seen, are_distinct};
 use std::collections::HashSet;
 
 /// Pairs, one by one.
@@ -207,7 +207,12 @@ pub(super) fn read(kind: u8, reader: &mut Reader<'_>, string_max: usize) -> Resu
             let fields = read_zipmap(&reader.string(usize::MAX)?).map_err(bad)?;
             DumpedHash::Fields { fields, with_ends: false }
         }
-        TYPE_HASH_ZIPLIST => small(ziplist::read(&reader.string(usize::MAX)?).map_err(bad)?, 2)?,
+        TYPE_HASH_ZIPLIST => {
+            let packed = ziplist::read(&reader.string(usize::MAX)?).map_err(bad)?;
+            let mut seen = Seen::default();
+            packed.view().iter().step_by(2).for_each(|field| seen.add(field));
+            small(packed, 2, &seen)?
+        }
         _ => read_listpack(reader, 2)?,
     };
     Ok(Dumped::Hash(hash))
@@ -223,7 +228,7 @@ fn read_fields(
     if count == 0 {
         return Err(RestoreError::Empty);
     }
-    let mut large = (count > TABLE_ABOVE).then(Loader::default);
+    let mut large = (count > TABLE_ABOVE).then(|| Loader::with_room(reader.worth_room(count)));
     let mut fields: Vec<Field> = Vec::new();
     for _ in 0..count {
         let end = match ends {
@@ -264,15 +269,21 @@ fn read_end(reader: &mut Reader<'_>, earliest: Option<u64>) -> Result<Option<u64
 
 /// A listpack of pairs, or of triples.
 fn read_listpack(reader: &mut Reader<'_>, elements: usize) -> Result<DumpedHash, RestoreError> {
-    small(reader.listpack(usize::MAX)?, elements)
+    let mut seen = Seen::default();
+    let packed = reader.listpack_shown(usize::MAX, |index, element| {
+        if index.is_multiple_of(elements) {
+            seen.add(element);
+        }
+    })?;
+    small(packed, elements, &seen)
 }
 
-/// A small form, if it is one.
-fn small(packed: PackedBuf, elements: usize) -> Result<DumpedHash, RestoreError> {
+/// A small form, if it is one, whose fields were seen.
+fn small(packed: PackedBuf, elements: usize, seen: &Seen) -> Result<DumpedHash, RestoreError> {
     if packed.is_empty() {
         return Err(RestoreError::Empty);
     }
-    if is_whole(packed.view(), elements) {
+    if is_whole(packed.view(), elements, seen) {
         let hash = if elements == 2 { Hash::of_pairs(packed) } else { Hash::of_triples(packed) };
         return Ok(DumpedHash::Small(hash));
     }
@@ -280,12 +291,12 @@ fn small(packed: PackedBuf, elements: usize) -> Result<DumpedHash, RestoreError>
 }
 
 /// Whether packed elements are pairs or triples as a hash has them: some, all different, ends in order.
-fn is_whole(packed: Packed<'_>, elements: usize) -> bool {
+fn is_whole(packed: Packed<'_>, elements: usize, seen: &Seen) -> bool {
     let count = packed.len();
     count > 0
         && count.is_multiple_of(elements)
         && (elements < 3 || ends_are_in_order(packed))
-        && are_distinct(packed.iter().step_by(elements))
+        && seen.are_distinct(packed.iter().step_by(elements))
 }
 
 fn ends_are_in_order(triples: Packed<'_>) -> bool {

@@ -16,7 +16,9 @@ mod string;
 mod ziplist;
 mod zset;
 
-pub use dump::{Dumped, RestoreError, Writer, dump_string, push_footer, restore};
+pub use dump::{
+    Dumped, RestoreError, Writer, dump_string, dump_string_for_any, push_footer, push_footer_for_any, restore,
+};
 pub use functions::{FunctionsError, dump_functions, restore_functions};
 pub use hash::DumpedHash;
 pub use length::{Length, push_length};
@@ -33,6 +35,11 @@ pub const VERSION: u16 = 12;
 
 /// The version that a file needs in which no field of a hash has an end: redis-server 7.2 and Valkey read it.
 pub const VERSION_WITHOUT_FIELD_ENDS: u16 = 11;
+
+/// What an element of a large collection takes, more or less.
+const ELEMENT_BYTES: usize = 8;
+/// Elements for which room is made at once; for more it grows as they come.
+const ROOM_MAX: usize = 1 << 20;
 
 /// The data does not follow the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +83,12 @@ impl<'a> Reader<'a> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(BadData)?;
         self.rest = rest;
         Ok(taken)
+    }
+
+    /// For how many elements it is worth making room where so many are announced: no more than the bytes that are there have, if
+    /// each takes [`ELEMENT_BYTES`] of them, nor than [`ROOM_MAX`].
+    fn worth_room(&self, announced: u64) -> usize {
+        usize::try_from(announced).unwrap_or(usize::MAX).min(self.rest.len() / ELEMENT_BYTES).min(ROOM_MAX)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], BadData> {

@@ -4,7 +4,7 @@
 
 use super::dump::{Dumped, RestoreError, Writer, push_footer};
 use super::{Length, Reader, push_length};
-use larder_values::packed::{Element, PackedBuf, are_distinct};
+use larder_values::packed::{Element, PackedBuf, Seen};
 use larder_values::set::{Ints, IntsBuf, Large, LargeLoader, Limits, Loader, Set, View};
 
 pub(super) const TYPE_SET: u8 = 2;
@@ -90,17 +90,22 @@ impl Writer {
 pub(super) fn read(kind: u8, reader: &mut Reader<'_>, string_max: usize) -> Result<Dumped, RestoreError> {
     let dumped = match kind {
         TYPE_SET_INTSET => read_ints(&reader.text(string_max)?).map(DumpedSet::Ints),
-        TYPE_SET_LISTPACK => distinct(reader.listpack(string_max)?)?.map(DumpedSet::Packed),
+        TYPE_SET_LISTPACK => {
+            let mut seen = Seen::default();
+            let packed = reader.listpack_shown(string_max, |_, member| seen.add(member))?;
+            distinct(packed, &seen)?.map(DumpedSet::Packed)
+        }
         _ => read_members(reader, string_max)?,
     };
     dumped.map(Dumped::Set).ok_or(RestoreError::BadData)
 }
 
-fn distinct(members: PackedBuf) -> Result<Option<PackedBuf>, RestoreError> {
+/// Members, all of which were seen.
+fn distinct(members: PackedBuf, seen: &Seen) -> Result<Option<PackedBuf>, RestoreError> {
     if members.is_empty() {
         return Err(RestoreError::Empty);
     }
-    Ok(Some(members).filter(|members| are_distinct(members.view().iter())))
+    Ok(Some(members).filter(|members| seen.are_distinct(members.view().iter())))
 }
 
 fn read_ints(intset: &[u8]) -> Option<IntsBuf> {
@@ -111,21 +116,23 @@ fn read_ints(intset: &[u8]) -> Option<IntsBuf> {
     right.then(|| IntsBuf::copy_of(ints))
 }
 
-/// Members behind their count; `None` where one is there twice. Room is made as they arrive.
+/// Members behind their count; `None` where one is there twice. Room is made for what is there.
 fn read_members(reader: &mut Reader<'_>, string_max: usize) -> Result<Option<DumpedSet>, RestoreError> {
     let Ok(Length::Plain(len)) = reader.length() else { return Err(RestoreError::BadData) };
     if len > TABLE_ABOVE {
-        let mut loader = LargeLoader::default();
+        let mut loader = LargeLoader::with_room(reader.worth_room(len));
         for _ in 0..len {
             loader.add(&reader.text(string_max)?);
         }
         return Ok(loader.finish().map(DumpedSet::Large));
     }
-    let mut members = PackedBuf::new();
+    let (mut members, mut seen) = (PackedBuf::new(), Seen::default());
     for _ in 0..len {
-        members.push_back(&reader.text(string_max)?);
+        let member = reader.text(string_max)?;
+        seen.add(Element::Bytes(&member));
+        members.push_back(&member);
     }
-    Ok(distinct(members)?.map(DumpedSet::Members))
+    Ok(distinct(members, &seen)?.map(DumpedSet::Members))
 }
 
 #[cfg(test)]

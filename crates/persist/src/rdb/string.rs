@@ -3,7 +3,9 @@
 use super::dump::BUFFER_KEPT_MAX;
 use super::{BadData, Length, Reader, push_length};
 use larder_values::lzf;
-use larder_values::packed::{PackedBuf, from_listpack, from_listpack_vec};
+use larder_values::packed::{
+    Element, PackedBuf, from_listpack, from_listpack_shown, from_listpack_vec, from_listpack_vec_shown,
+};
 use std::borrow::Cow;
 
 const ENCODED: u8 = 3 << 6;
@@ -26,12 +28,44 @@ pub struct StringWriter {
     compressor: lzf::Compressor,
     compressed: Vec<u8>,
     compress: bool,
+    /// Texts are left as they are for whoever calls [`StringWriter::push_compressing`].
+    leaves: bool,
+    /// Where those begin that were left.
+    left: Vec<u32>,
 }
 
 impl StringWriter {
     /// A writer that compresses, or does not, as `rdbcompression` says.
     pub fn new(compress: bool) -> StringWriter {
-        StringWriter { compressor: lzf::Compressor::new(), compressed: Vec::new(), compress }
+        let (compressed, left) = (Vec::new(), Vec::new());
+        StringWriter { compressor: lzf::Compressor::new(), compressed, compress, leaves: false, left }
+    }
+
+    /// Whether texts that might be compressed are left as they are, from now on, for whoever calls [`StringWriter::push_compressing`]
+    /// elsewhere.
+    pub fn leave(&mut self, leaves: bool) {
+        self.leaves = leaves;
+    }
+
+    /// Where the texts begin that were left since this was asked last, counted from the beginning of what they were appended to.
+    pub fn take_left(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.left)
+    }
+
+    /// Appends what another writer wrote, with the texts compressed that it left at `left`.
+    pub fn push_compressing(&mut self, bytes: &[u8], left: &[u32], out: &mut Vec<u8>) {
+        let mut done = 0;
+        for at in left {
+            let rest = bytes.get(*at as usize..).unwrap_or_default();
+            let mut reader = Reader::new(rest);
+            let Ok(text) = reader.plain_length().and_then(|len| reader.take(len)) else { continue };
+            out.extend_from_slice(&bytes[done..*at as usize]);
+            done = bytes.len() - reader.rest().len();
+            if !self.push_compressed(out, text) {
+                out.extend_from_slice(&bytes[*at as usize..done]);
+            }
+        }
+        out.extend_from_slice(&bytes[done..]);
     }
 
     /// Appends a string in the form that Redis gives it.
@@ -42,8 +76,13 @@ impl StringWriter {
         {
             return;
         }
-        if self.compress && text.len() > COMPRESS_ABOVE && self.push_compressed(out, text) {
-            return;
+        if self.compress && text.len() > COMPRESS_ABOVE {
+            if self.leaves {
+                // One that begins behind 4 GiB stays as it is.
+                self.left.extend(u32::try_from(out.len()));
+            } else if self.push_compressed(out, text) {
+                return;
+            }
         }
         push_raw(out, text);
     }
@@ -144,6 +183,20 @@ impl<'a> Reader<'a> {
         packed.map_err(|_| StringError::Bad)
     }
 
+    /// The same; `visit` is shown each element with its index while it is looked at.
+    #[inline]
+    pub(super) fn listpack_shown(
+        &mut self,
+        max: usize,
+        visit: impl FnMut(usize, Element<'_>),
+    ) -> Result<PackedBuf, StringError> {
+        let packed = match self.text(max)? {
+            Cow::Borrowed(listpack) => from_listpack_shown(listpack, visit),
+            Cow::Owned(listpack) => from_listpack_vec_shown(listpack, visit),
+        };
+        packed.map_err(|_| StringError::Bad)
+    }
+
     /// The integer, where a string object is one; else nothing was read.
     pub(super) fn small_integer(&mut self) -> Result<Option<i64>, BadData> {
         let integer = match self.rest().first() {
@@ -229,6 +282,32 @@ mod tests {
         assert_eq!(Reader::new(b"\x02aa").string(1), Err(StringError::TooLong));
         assert_eq!(Reader::new(b"\xc3\x06\x15\x01aa\xe0\n\0").string(20), Err(StringError::TooLong));
         assert_eq!(Reader::new(b"\xc3\x02\0\0a").string(20), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn what_is_left_is_compressed_later() {
+        let texts = [
+            &b"short"[..],
+            &[b'a'; 30],
+            b"-128",
+            &[b'b'; 20_000],
+            b"",
+            b"no two of these letters: fghijklmpqv",
+        ];
+        let (mut at_once, mut raw, mut later) = (Vec::new(), b"before".to_vec(), Vec::new());
+        let mut writer = StringWriter::new(true);
+        texts.iter().for_each(|text| writer.push(&mut at_once, text));
+        writer.leave(true);
+        texts.iter().for_each(|text| writer.push(&mut raw, text));
+        raw.extend_from_slice(b"behind");
+        let left = writer.take_left();
+        assert!(left.len() == 3 && raw.len() > 20_000 && writer.take_left().is_empty());
+        writer.push_compressing(&raw, &left, &mut later);
+        assert_eq!(later, [&b"before"[..], &at_once, b"behind"].concat());
+        writer.leave(false);
+        let mut again = Vec::new();
+        texts.iter().for_each(|text| writer.push(&mut again, text));
+        assert_eq!(again, at_once);
     }
 
     proptest! {

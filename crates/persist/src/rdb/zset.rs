@@ -7,7 +7,7 @@ use super::dump::{Dumped, RestoreError, Writer, push_footer};
 use super::{BadData, Reader, push_length, text_of, ziplist};
 use larder_values::collection::PackedLimits;
 use larder_values::number;
-use larder_values::packed::{Element, PackedBuf, are_distinct};
+use larder_values::packed::{Element, PackedBuf, Seen, are_distinct};
 use larder_values::zset::{Loaded, Loader, View, ZSet, is_sorted};
 
 pub(super) const TYPE_ZSET: u8 = 3;
@@ -115,8 +115,7 @@ pub(super) fn read_pairs(
         Ok(())
     };
     if len > TREE_ABOVE {
-        // Room is made as pairs arrive: the count is only what is announced.
-        let mut loader = Loader::default();
+        let mut loader = Loader::with_room(reader.worth_room(len));
         for _ in 0..len {
             read_pair(reader, &mut |member, score| loader.add(member, score))?;
         }
@@ -150,37 +149,98 @@ pub(super) fn text_score(reader: &mut Reader<'_>) -> Result<f64, BadData> {
 
 /// Reads an object of type 17.
 pub(super) fn read_listpack(reader: &mut Reader<'_>) -> Result<Dumped, RestoreError> {
-    checked(reader.listpack(usize::MAX)?)
+    let mut looked = Looked::default();
+    let packed = reader.listpack_shown(usize::MAX, |index, element| looked.take(index, element))?;
+    looked.judge(packed)
 }
 
 /// Reads an object of type 12.
 pub(super) fn read_ziplist(reader: &mut Reader<'_>) -> Result<Dumped, RestoreError> {
     let bytes = reader.string(usize::MAX)?;
     let packed = ziplist::read(&bytes).map_err(|BadData| RestoreError::BadData)?;
-    checked(packed)
+    let mut looked = Looked::default();
+    packed.view().iter().enumerate().for_each(|(index, element)| looked.take(index, element));
+    looked.judge(packed)
 }
 
-/// Looks at every pair of a packed set.
-// Differs from Redis: a listpack with repeated members, odd length or scores that are no numbers is
-// refused whatever sanitize-dump-payload says, and one out of order is put in order.
-fn checked(packed: PackedBuf) -> Result<Dumped, RestoreError> {
-    if packed.is_empty() {
-        return Err(RestoreError::Empty);
+/// What was seen of the pairs of a packed set.
+struct Looked {
+    members: Seen,
+    /// The highest score so far.
+    highest: f64,
+    /// Each score was above that before: no text tells the order.
+    rises: bool,
+    /// Something is no score.
+    is_bad: bool,
+    elements: usize,
+}
+
+impl Default for Looked {
+    fn default() -> Looked {
+        Looked {
+            members: Seen::default(),
+            highest: f64::NEG_INFINITY,
+            rises: true,
+            is_bad: false,
+            elements: 0,
+        }
     }
-    let (mut before, mut is_in_order) = (None, true);
+}
+
+impl Looked {
+    /// Takes note of the next element, a member or the score behind it.
+    #[inline]
+    fn take(&mut self, index: usize, element: Element<'_>) {
+        self.elements = index + 1;
+        if index.is_multiple_of(2) {
+            self.members.add(element);
+            return;
+        }
+        match score_of(Some(element)) {
+            Ok(score) => {
+                self.rises &= self.highest < score;
+                self.highest = score;
+            }
+            Err(_) => self.is_bad = true,
+        }
+    }
+
+    /// The set, if all is right with it.
+    fn judge(&self, packed: PackedBuf) -> Result<Dumped, RestoreError> {
+        if packed.is_empty() {
+            return Err(RestoreError::Empty);
+        }
+        let is_whole = !self.is_bad && self.elements.is_multiple_of(2);
+        if !is_whole || !self.members.are_distinct(packed.view().iter().step_by(2)) {
+            return Err(RestoreError::BadData);
+        }
+        if self.rises || is_in_order(&packed) {
+            Ok(Dumped::ZSet(DumpedZSet::Packed(packed)))
+        } else {
+            in_order(&packed)
+        }
+    }
+}
+
+/// Whether the pairs of a packed set are in the order of sorted sets.
+fn is_in_order(packed: &PackedBuf) -> bool {
+    let mut before = None;
     let mut elements = packed.view().iter();
     while let Some(member) = elements.next() {
-        let pair = (member, score_of(elements.next())?);
-        is_in_order &= before.is_none_or(|before| follows(before, pair));
+        let Ok(score) = score_of(elements.next()) else { return false };
+        let pair = (member, score);
+        if !before.is_none_or(|before| follows(before, pair)) {
+            return false;
+        }
         before = Some(pair);
     }
-    if !are_distinct(packed.view().iter().step_by(2)) {
-        return Err(RestoreError::BadData);
-    }
-    if is_in_order {
-        return Ok(Dumped::ZSet(DumpedZSet::Packed(packed)));
-    }
-    // What is not in order is put in order, as Redis does where it makes a large set of it.
+    true
+}
+
+/// The pairs of a packed set, to be put in order, as Redis does where it makes a large set of it.
+// Differs from Redis: a listpack with repeated members, odd length or scores that are no numbers is
+// refused whatever sanitize-dump-payload says, and one out of order is put in order.
+fn in_order(packed: &PackedBuf) -> Result<Dumped, RestoreError> {
     let mut pairs = Pairs::default();
     let mut elements = packed.view().iter();
     while let Some(member) = elements.next() {

@@ -8,7 +8,7 @@ use crate::execute::{Core, Host};
 use crate::registry::{HostCommand, HostRun};
 use crate::server::{Answer, Message, Work};
 use crate::transfer::{Cargo, Order, Parcel, Report};
-use larder_commands::keys::write_payload;
+use larder_commands::keys::write_payload_for_any;
 use larder_commands::spec::{Acl, Arg, Begin, Find, Flags, Group, KeyFlags, KeySpec};
 use larder_commands::{Args, Error, Spec};
 use larder_store::{Db, DbIndex, Event, Item, Str};
@@ -231,9 +231,9 @@ fn is_still(item: &Item<'_>, cargo: &Cargo) -> bool {
     }
 }
 
-/// What DUMP answers for a value.
+/// What RESTORE takes of a value, there or elsewhere.
 fn payload_of(item: &Item<'_>) -> Vec<u8> {
     let mut payload = Vec::new();
-    write_payload(item, &mut payload);
+    write_payload_for_any(item, &mut payload);
     payload
 }

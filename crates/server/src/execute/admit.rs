@@ -144,17 +144,11 @@ impl Core {
             Reply::new(out, conn.protocol).simple("QUEUED");
             return Outcome::Done;
         }
-        // What EXEC carries out is shown before it; what is asked again, once it runs.
-        let is_exec = row.in_multi == InMulti::Exec;
-        let line = if is_exec { None } else { self.line_for_monitors(conn, row, args) };
         let outcome = self.run(conn, out, row, args, hash, None);
         if outcome == Outcome::Done {
             conn.loading = None;
-            match line {
-                Some(line) => self.feed_monitors(line),
-                None if is_exec => self.show_monitors(conn, row, args),
-                None => {}
-            }
+            // With the database that it leaves its connection in; behind what EXEC carries out. What is asked again, once it runs.
+            self.show_monitors(conn, row, args);
         }
         outcome
     }
@@ -327,18 +321,10 @@ impl Core {
     /// Shows a command to those who monitor, unless it is none for their eyes.
     #[inline]
     pub(super) fn show_monitors(&self, conn: &Connection, row: &'static Row, args: &Args<'_>) {
-        if let Some(line) = self.line_for_monitors(conn, row, args) {
-            self.feed_monitors(line);
+        if self.server.monitors.load(Relaxed) != 0 && !row.has(Flags::SKIP_MONITOR) && !row.has(Flags::ADMIN)
+        {
+            self.feed_monitors(monitor::line(conn, row, args, clock::unix_micros()));
         }
-    }
-
-    /// What those who monitor are shown of a command, if there is anybody.
-    #[inline]
-    fn line_for_monitors(&self, conn: &Connection, row: &'static Row, args: &Args<'_>) -> Option<Vec<u8>> {
-        let is_shown = self.server.monitors.load(Relaxed) != 0
-            && !row.has(Flags::SKIP_MONITOR)
-            && !row.has(Flags::ADMIN);
-        is_shown.then(|| monitor::line(conn, row, args, clock::unix_micros()))
     }
 
     #[cold]

@@ -191,6 +191,8 @@ impl Core {
             LogKind::LargeRequest => self.settings.commandlog_large_request_max_len(),
             LogKind::LargeReply => self.settings.commandlog_large_reply_max_len(),
         };
+        // Differs from Redis: a command of a script is logged with the address and the name of who called the script; Redis has
+        // neither there.
         let entry = LogEntry {
             id: 0,
             unix_secs: self.local.now.0 / 1000,

@@ -243,6 +243,7 @@ impl Core {
                 args,
                 name,
                 calls: 0,
+                is_failed: false,
             };
             let reply = &mut Reply::new(out, protocol);
             let ended = if run.is_function {
@@ -251,6 +252,7 @@ impl Core {
             } else {
                 run.engine.run(run.compiled, run.keys, args.from(3), &mut session, reply)
             };
+            session.core.answered_errors += u64::from(session.is_failed);
             session.core.local.effects.log.mute(false);
             session.core.local.effects.log.close();
             session.serve_waiters(was_in_exec);
@@ -281,7 +283,7 @@ impl Core {
 
     /// Answers how a script ended that has no value.
     fn answer_end(
-        &self,
+        &mut self,
         conn: &Connection,
         out: &mut Output,
         ended: Ended,
@@ -297,6 +299,7 @@ impl Core {
             text.extend(format!(":{line}.").into_bytes());
         }
         if is_counted {
+            self.answered_errors += 1;
             Reply::new(out, conn.protocol).error(&text);
             return Ok(());
         }
@@ -488,6 +491,8 @@ struct Session<'a> {
     name: &'a [u8],
     /// Commands so far.
     calls: u32,
+    /// It answers an error that no command of it has failed with.
+    is_failed: bool,
 }
 
 impl Host for Session<'_> {
@@ -544,6 +549,15 @@ impl Host for Session<'_> {
             _ => row,
         };
         Some(self.conn.user.check(registry.catalog(), row.id, &args, self.conn.db.0).is_ok())
+    }
+
+    fn answers_error(&mut self, text: &[u8], is_counted: bool) {
+        if is_counted {
+            self.core.answered_errors += 1;
+            return;
+        }
+        self.core.count_error(text);
+        self.is_failed = true;
     }
 
     fn log(&mut self, level: i64, text: &[u8]) {

@@ -40,7 +40,7 @@ pub fn aof(server: &'static Server, files: &Files) -> Result<(), LoadError> {
         let is_last = index + 1 == entries.len();
         let is_base = files.manifest.base.as_ref() == Some(entry);
         let mut from = 0;
-        if is_base && is_rdb(&path)? {
+        if is_base && super::begins_as_snapshot(&path).map_err(|error| system(&path, &error))? {
             from =
                 super::rdb(server, &path, super::How { keeps_expired: true, ..super::How::default() })?.bytes;
             if std::fs::metadata(&path).map_or(0, |found| found.len()) <= from {
@@ -51,17 +51,6 @@ pub fn aof(server: &'static Server, files: &Files) -> Result<(), LoadError> {
         Log::load(server, &path, from, is_last)?;
     }
     Ok(())
-}
-
-/// Whether a file begins as a snapshot does.
-fn is_rdb(path: &Path) -> Result<bool, LoadError> {
-    let mut magic = [0; 5];
-    let mut file = File::open(path).map_err(|error| system(path, &error))?;
-    match file.read_exact(&mut magic) {
-        Ok(()) => Ok(&magic == b"REDIS"),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(system(path, &error)),
-    }
 }
 
 /// Commands of a file that were read and are to be carried out.

@@ -29,6 +29,14 @@ struct Found {
 /// # Errors
 /// Where nothing can be told.
 pub fn check_rdb(path: &Path, out: &mut dyn Write) -> std::io::Result<bool> {
+    check_snapshot(path, out).map(|bytes| bytes.is_some())
+}
+
+/// The same; how many bytes the snapshot has, behind which the file may go on, where nothing is wrong with it.
+///
+/// # Errors
+/// As [`check_rdb`].
+pub fn check_snapshot(path: &Path, out: &mut dyn Write) -> std::io::Result<Option<u64>> {
     let mut file = File::open(path)?;
     writeln!(out, "{}: {} bytes", path.display(), file.metadata()?.len())?;
     let terms = Terms {
@@ -45,11 +53,11 @@ pub fn check_rdb(path: &Path, out: &mut dyn Write) -> std::io::Result<bool> {
         Err(error) => writeln!(out, "WRONG {error}; what stands behind it was not looked at")?,
         Ok(()) if found.wrong == 0 => {
             writeln!(out, "OK: {} bytes of snapshot", cutter.taken())?;
-            return Ok(true);
+            return Ok(Some(cutter.taken()));
         }
         Ok(()) => writeln!(out, "WRONG: {} values", found.wrong)?,
     }
-    Ok(false)
+    Ok(None)
 }
 
 impl Found {
@@ -153,7 +161,9 @@ impl Found {
     }
 
     fn tell(&self, cutter: &Cutter, out: &mut dyn Write) -> std::io::Result<()> {
-        writeln!(out, "{:?} version {}", cutter.dialect(), cutter.version())?;
+        if cutter.version() != 0 {
+            writeln!(out, "{:?} version {}", cutter.dialect(), cutter.version())?;
+        }
         for (db, [keys, ending, over]) in &self.databases {
             writeln!(out, "database {db}: {keys} keys, {ending} of them end, {over} of those are over")?;
         }

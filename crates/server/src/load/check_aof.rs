@@ -2,10 +2,11 @@
 //!
 //! Given a manifest it looks through all files that it names, in order; only the last of them may be cut off.
 
-use crate::load;
+use super::begins_as_snapshot;
+use super::check::check_snapshot;
 use larder_persist::aof::{Found, Manifest, Scan};
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, Read as _, Write};
+use std::io::{self, BufRead as _, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Bytes read at once.
@@ -75,15 +76,16 @@ pub fn check_aof(options: &Options, out: &mut impl Write) -> io::Result<bool> {
     };
     for (index, path) in files.iter().enumerate() {
         let is_last = index + 1 == files.len();
+        let mut from = 0;
         if begins_as_snapshot(path)? {
-            if !load::check_rdb(path, out)? {
-                return Ok(false);
-            }
-            if is_last || files.len() > 1 {
+            let Some(snapshot) = check_snapshot(path, out)? else { return Ok(false) };
+            if std::fs::metadata(path)?.len() <= snapshot {
                 continue;
             }
+            // What Redis before version 7 wrote: commands behind a snapshot.
+            from = snapshot;
         }
-        let looked = look(path, options.truncate_to)?;
+        let looked = look(path, from, options.truncate_to)?;
         let name = path.display();
         let Some(wrong) = &looked.wrong else {
             writeln!(out, "{name}: {} bytes, all of them good", looked.bytes)?;
@@ -128,17 +130,12 @@ fn files_of(path: &Path) -> io::Result<Result<Vec<PathBuf>, String>> {
     })
 }
 
-fn begins_as_snapshot(path: &Path) -> io::Result<bool> {
-    let mut start = Vec::new();
-    File::open(path)?.take(5).read_to_end(&mut start)?;
-    Ok(start == b"REDIS")
-}
-
-/// Looks through a file of commands.
-fn look(path: &Path, truncate_to: Option<u64>) -> io::Result<Looked> {
+/// Looks through the commands of a file from a place on.
+fn look(path: &Path, from: u64, truncate_to: Option<u64>) -> io::Result<Looked> {
     let mut file = File::open(path)?;
     let total = file.metadata()?.len();
-    let (mut bytes, mut at, mut scan) = (Vec::new(), 0, Scan::default());
+    file.seek(SeekFrom::Start(from))?;
+    let (mut bytes, mut at, mut scan) = (Vec::new(), 0, Scan { good: from, read: from, ..Scan::default() });
     loop {
         match scan.feed(bytes.get(at..).unwrap_or_default()) {
             Found::Piece(len) => at += len,

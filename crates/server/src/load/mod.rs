@@ -26,7 +26,9 @@ use crate::journal::{self, Files};
 use crate::server::Server;
 use crate::through;
 use larder_config::Settings;
-use larder_persist::rdb::file::FileError;
+use larder_persist::rdb::file::{FileError, START_BYTES, is_start};
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{
     AtomicU8, AtomicU64,
@@ -202,6 +204,13 @@ pub fn log_again(server: &'static Server, prepare: impl FnOnce()) -> Result<(), 
     server.loading.set(Stage::Off);
     server.touch_settings();
     loaded
+}
+
+/// Whether a file of a log begins as a snapshot does, be it Redis' or Valkey's.
+fn begins_as_snapshot(path: &Path) -> std::io::Result<bool> {
+    let mut start = Vec::new();
+    File::open(path)?.take(START_BYTES as u64).read_to_end(&mut start)?;
+    Ok(is_start(&start))
 }
 
 /// Whether hot keys are to be served before the rest is there.

@@ -97,6 +97,9 @@ struct Turn {
     hash: u64,
 }
 
+/// Keys of one shard, with their values.
+type Decoded<'r> = Vec<(Turn, Value<'r>)>;
+
 /// What came of pieces.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
@@ -303,7 +306,8 @@ impl Core {
                         None => {
                             let mut records = Records::new(bytes, cut, *dialect);
                             let how = (*how, *is_rest, &beside as &dyn Fn(usize) -> Beside);
-                            self.load_keys(&mut records, how, &mut taken.counts, participant)
+                            let announced = usize::try_from(cut.keys).unwrap_or(0);
+                            self.load_keys(&mut records, how, announced, &mut taken.counts, participant)
                         }
                     }
                 }
@@ -339,30 +343,19 @@ impl Core {
         &mut self,
         records: &mut Records<'_>,
         (how, is_rest, beside): (How, bool, &dyn Fn(usize) -> Beside),
+        announced: usize,
         counts: &mut Counts,
         participant: &Participant,
     ) -> Result<(), FileError> {
-        let (keyspace, now) = (&self.server.keyspace, self.local.now.0);
-        let (mut keys, mut turns): (Vec<Waiting<'_>>, Vec<Turn>) = (Vec::new(), Vec::new());
-        let mut place = 0..;
-        while let Some(record) = records.next_key()? {
-            records.pass(&record)?;
-            let beside = beside(place.next().unwrap_or_default());
-            if !how.keeps_expired && record.head.end_ms.is_some_and(|end| end < now) {
-                counts.expired += 1;
-                continue;
-            }
-            let db = u32::try_from(record.db).unwrap_or(0);
-            // A piece has fewer than 2^32 records, since each is some bytes of one that fits in memory.
-            turns.push(Turn { db, at: keys.len() as u32, hash: keyspace.hash(&record.key) });
-            keys.push(Waiting { record, beside });
-        }
+        let keyspace = &self.server.keyspace;
+        let (keys, mut turns) = self.read_keys(records, (how, beside), announced, counts)?;
         turns.sort_unstable_by_key(|turn| (turn.db, turn.hash));
         // Each worker begins elsewhere: two that go through the table side by side wait for each other's locks.
         let workers = self.server.mailboxes.len().max(1);
         let first = turns.len() * (self.id % workers) / workers;
         turns.rotate_left(first);
         let looked_at = |turn: &Turn| (keyspace.open(DbIndex(turn.db)), turn.hash);
+        let (mut decoded, mut later) = (Decoded::new(), Vec::new());
         let mut windows = turns.chunks(WINDOW).peekable();
         while let Some(window) = windows.next() {
             Database::prefetch_all(participant, window.iter().map(looked_at));
@@ -376,37 +369,63 @@ impl Core {
                     turn.db == first.db && keyspace.place(DbIndex(turn.db), turn.hash) == place
                 };
                 let (here, rest) = left.split_at(left.iter().take_while(same).count());
-                self.load_into_shard(records, &keys, (here, how.merges, is_rest), counts)?;
                 left = rest;
+                // No lock is held while values are decoded, nor waited for while there is something else to do: who has it may not
+                // run at all just then.
+                for turn in here {
+                    let Some(Waiting { record, .. }) = keys.get(turn.at as usize) else { continue };
+                    records.go_to_value(record);
+                    decoded.push((*turn, records.value(record)?));
+                }
+                let database = keyspace.open(DbIndex(first.db));
+                match database.try_lock_one(first.hash) {
+                    Some(locked) => {
+                        let db = (&mut Db::on(database, locked, &mut self.local), &self.limits);
+                        load_into_shard(db, (records, &keys), &mut decoded, (how.merges, is_rest), counts)?;
+                    }
+                    None => later.push(std::mem::take(&mut decoded)),
+                }
             }
+        }
+        for mut decoded in later {
+            let Some((first, _)) = decoded.first() else { continue };
+            let database = keyspace.open(DbIndex(first.db));
+            let locked = self.lock_to_load(database, first.hash);
+            let db = (&mut Db::on(database, locked, &mut self.local), &self.limits);
+            load_into_shard(db, (records, &keys), &mut decoded, (how.merges, is_rest), counts)?;
         }
         Ok(())
     }
 
-    /// Stores keys of one shard.
-    fn load_into_shard(
-        &mut self,
-        records: &mut Records<'_>,
-        keys: &[Waiting<'_>],
-        (turns, merges, is_rest): (&[Turn], bool, bool),
+    /// The keys of a piece, as many as are announced and not over, and where each of them goes.
+    fn read_keys<'r>(
+        &self,
+        records: &mut Records<'r>,
+        (how, beside): (How, &dyn Fn(usize) -> Beside),
+        announced: usize,
         counts: &mut Counts,
-    ) -> Result<(), FileError> {
-        let Some(first) = turns.first() else { return Ok(()) };
-        let database = self.server.keyspace.open(DbIndex(first.db));
-        let locked = self.lock_to_load(database, first.hash);
-        let mut db = Db::on(database, locked, &mut self.local);
-        for turn in turns {
-            let Some(Waiting { record, beside }) = keys.get(turn.at as usize) else { continue };
-            records.go_to_value(record);
-            let value = records.value(record)?;
-            let hashed = Hashed { bytes: &record.key, hash: turn.hash };
-            let is_new =
-                load_value(&mut db, &self.limits, &hashed, (record.head, *beside), (value, is_rest), counts);
-            if !is_new && !merges {
-                return Err(records.error_of(record, Why::Twice));
+    ) -> Result<(Vec<Waiting<'r>>, Vec<Turn>), FileError> {
+        let (keyspace, now) = (&self.server.keyspace, self.local.now.0);
+        // As many as the cut counted, each of them some bytes of the piece.
+        let mut keys: Vec<Waiting<'r>> = Vec::with_capacity(announced);
+        let mut turns: Vec<Turn> = Vec::with_capacity(announced);
+        for place in 0..announced {
+            let Some(record) = records.next_key()? else { break };
+            // Behind the last one is nothing to be found.
+            if place + 1 < announced {
+                records.pass(&record)?;
             }
+            let beside = beside(place);
+            if !how.keeps_expired && record.head.end_ms.is_some_and(|end| end < now) {
+                counts.expired += 1;
+                continue;
+            }
+            let db = u32::try_from(record.db).unwrap_or(0);
+            // A piece has fewer than 2^32 records, since each is some bytes of one that fits in memory.
+            turns.push(Turn { db, at: keys.len() as u32, hash: keyspace.hash(&record.key) });
+            keys.push(Waiting { record, beside });
         }
-        Ok(())
+        Ok((keys, turns))
     }
 
     /// Takes a part of a value in, and stores the value where that was the last one.
@@ -469,6 +488,25 @@ impl Core {
         functions
             .change(|libraries| libraries.may_load(&name, replaces).and_then(|()| libraries.add(library)))
     }
+}
+
+/// Stores keys of one shard, which is locked.
+fn load_into_shard<'r>(
+    (db, limits): (&mut Db<'_>, &Limits),
+    (records, keys): (&Records<'_>, &[Waiting<'r>]),
+    decoded: &mut Decoded<'r>,
+    (merges, is_rest): (bool, bool),
+    counts: &mut Counts,
+) -> Result<(), FileError> {
+    for (turn, value) in decoded.drain(..) {
+        let Some(Waiting { record, beside }) = keys.get(turn.at as usize) else { continue };
+        let hashed = Hashed { bytes: &record.key, hash: turn.hash };
+        let is_new = load_value(db, limits, &hashed, (record.head, *beside), (value, is_rest), counts);
+        if !is_new && !merges {
+            return Err(records.error_of(record, Why::Twice));
+        }
+    }
+    Ok(())
 }
 
 /// Stores the value of a key, unless that is decided. False where the key was there.

@@ -374,6 +374,14 @@ impl Scribe for Rdb {
         write_key(&mut self.writer, item, access, to);
         true
     }
+
+    fn leave_work(&mut self, leaves: bool) {
+        self.writer.strings().leave(leaves);
+    }
+
+    fn take_left(&mut self) -> Vec<u32> {
+        self.writer.strings().take_left()
+    }
 }
 
 /// What is known of the uses of keys beyond single ones, as it stands in a file's head.

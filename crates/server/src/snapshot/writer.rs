@@ -11,6 +11,7 @@ use crate::process::GivingWay;
 use larder_behind::{Disk, Sink as File};
 use larder_persist::aof::append;
 use larder_persist::crc64::Running;
+use larder_persist::rdb::StringWriter;
 use larder_persist::rdb::file::{Pieces, push_end, push_select};
 use larder_store::{Chunk, DbIndex};
 use parking_lot::Mutex;
@@ -111,7 +112,8 @@ impl Pending {
 
 /// The memory that a chunk takes, in bytes.
 pub fn held_by(chunk: &Chunk) -> usize {
-    chunk.bytes.capacity() + chunk.kept.capacity() + chunk.notes.capacity()
+    let left = chunk.left.capacity() * size_of::<u32>();
+    chunk.bytes.capacity() + left + chunk.kept.capacity() + chunk.notes.capacity()
 }
 
 /// What a file is made of.
@@ -190,6 +192,8 @@ fn prepare(plan: &Plan, disk: &dyn Disk) -> Result<Writer, Failure> {
     let cold = plan.cold_aside.as_ref().map(|path| make(path, disk)).transpose()?;
     Ok(Writer {
         file: make(&plan.aside, disk)?,
+        strings: StringWriter::new(plan.compresses),
+        done: Vec::new(),
         db: None,
         cold: cold.map(|file| Cold { file, db: None }),
         sum: plan.is_summed.then(Running::new),
@@ -199,9 +203,11 @@ fn prepare(plan: &Plan, disk: &dyn Disk) -> Result<Writer, Failure> {
 }
 
 fn make(path: &Path, disk: &dyn Disk) -> Result<Box<dyn File>, Failure> {
-    // One that a process of the same number has left behind.
+    // One that a process of the same number has left behind. Where nothing can be written the reason is not that something is there.
     match disk.remove(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+        Err(error)
+            if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem) =>
+        {
             return Err(failed("remove what stands in the way of", path)(error));
         }
         _ => {}
@@ -248,6 +254,10 @@ fn delay(each: i32, keys: u64, pending: &Pending) -> Result<(), Failure> {
 
 struct Writer {
     file: Box<dyn File>,
+    /// Does what commands have left to be done.
+    strings: StringWriter,
+    /// A chunk in which that is done.
+    done: Vec<u8>,
     /// The database that keys are of at present.
     db: Option<DbIndex>,
     /// Where cold keys go for the time being.
@@ -319,16 +329,30 @@ impl Writer {
 
     /// Puts keys where they go.
     fn take(&mut self, plan: &Plan, chunk: &Chunk) -> Result<(), Failure> {
+        if chunk.left.is_empty() {
+            return self.put(plan, chunk, &chunk.bytes);
+        }
+        let mut done = std::mem::take(&mut self.done);
+        done.clear();
+        self.strings.push_compressing(&chunk.bytes, &chunk.left, &mut done);
+        let result = self.put(plan, chunk, &done);
+        done.shrink_to(SPARE_BYTES_MAX);
+        self.done = done;
+        result
+    }
+
+    /// The same of what their bytes have become.
+    fn put(&mut self, plan: &Plan, chunk: &Chunk, bytes: &[u8]) -> Result<(), Failure> {
         if let (Some(cold), Some(path)) = (&mut self.cold, &plan.cold_aside)
             && chunk.is_cold
         {
             let front = front_of(&mut cold.db, plan, chunk);
-            let appended = cold.file.append(&front).and_then(|()| cold.file.append(&chunk.bytes));
+            let appended = cold.file.append(&front).and_then(|()| cold.file.append(bytes));
             return appended.map_err(failed("write to", path));
         }
         let front = front_of(&mut self.db, plan, chunk);
         self.append(plan, &front)?;
-        self.append(plan, &chunk.bytes)
+        self.append(plan, bytes)
     }
 
     /// Ends the hot keys, and puts the cold ones behind them.
@@ -479,7 +503,8 @@ mod tests {
     }
 
     fn chunk(db: u32, keys: u64, bytes: Vec<u8>) -> Chunk {
-        Chunk { db: DbIndex(db), is_cold: false, keys, bytes, kept: Vec::new(), notes: Vec::new() }
+        let (left, kept, notes) = (Vec::new(), Vec::new(), Vec::new());
+        Chunk { db: DbIndex(db), is_cold: false, keys, bytes, left, kept, notes }
     }
 
     fn pieces() -> Vec<Piece> {

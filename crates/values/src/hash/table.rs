@@ -106,6 +106,12 @@ pub struct Loader {
 }
 
 impl Loader {
+    /// One with room for so many fields, though not for their texts.
+    #[must_use]
+    pub fn with_room(fields: usize) -> Loader {
+        Loader { hashes: Vec::with_capacity(fields), ..Loader::default() }
+    }
+
     /// Adds a field, of which it is not known whether it is there.
     #[inline]
     pub fn add(&mut self, field: &[u8], value: &[u8], end: Option<u64>) {

@@ -50,12 +50,46 @@ fn in_order_of_hashes(mut entries: Vec<(u64, u32)>) -> Vec<(u64, u32)> {
         *place += 1;
     }
     // Where the next entry of a part would stand is where it ends.
-    let mut start = 0;
+    let (mut start, mut spare) = (0, Vec::new());
     for &end in next.iter().take(1 << DEALT_BITS) {
-        dealt[start..end].sort_unstable_by_key(|(hash, _)| *hash);
+        sort_part(&mut dealt[start..end], &mut spare);
         start = end;
     }
     dealt
+}
+
+/// Bits of hashes, those behind [`DEALT_BITS`], by which a part is dealt out once more.
+const PART_BITS: u32 = 8;
+/// Up to so many entries of a part that have these bits in common, about, are put in order one by one.
+const ALIKE_MAX: usize = 16;
+
+/// Sorts entries by their hashes, of which the first [`DEALT_BITS`] bits are alike, and the others as good as random.
+fn sort_part(part: &mut [(u64, u32)], spare: &mut Vec<(u64, u32)>) {
+    if part.len() > ALIKE_MAX << PART_BITS {
+        part.sort_unstable_by_key(|(hash, _)| *hash);
+        return;
+    }
+    let place = |hash: u64| (hash << DEALT_BITS >> (64 - PART_BITS)) as usize;
+    let mut next = [0_u32; (1 << PART_BITS) + 1];
+    part.iter().for_each(|(hash, _)| next[place(*hash) + 1] += 1);
+    (1..next.len()).for_each(|at| next[at] += next[at - 1]);
+    spare.clear();
+    spare.extend_from_slice(part);
+    for entry in &*spare {
+        let to = &mut next[place(entry.0)];
+        part[*to as usize] = *entry;
+        *to += 1;
+    }
+    // What is left to do is among few neighbours.
+    for at in 1..part.len() {
+        let entry = part[at];
+        let mut to = at;
+        while to > 0 && part[to - 1].0 > entry.0 {
+            part[to] = part[to - 1];
+            to -= 1;
+        }
+        part[to] = entry;
+    }
 }
 
 /// An index of references. The record of a reference must keep its hash while it is in here.

@@ -208,3 +208,19 @@ fn nearly_all_references_are_told_before_they_are_looked_for() {
     index.look_ahead(&many, &|_| {}, |_| {});
     Index::new().look_ahead(&many, &|_| panic!("an empty index has no line"), |_| {});
 }
+
+proptest! {
+    #[test]
+    fn entries_come_in_the_order_of_their_hashes(
+        seed: u32,
+        count in prop_oneof![0_u32..40, 1_000_u32..1_100, 1_100_u32..9_000],
+        // Hashes of no bits in front are all in one part, those of few bits are there many times.
+        alike in prop_oneof![Just(0_u32), 1_u32..20, 40_u32..63],
+    ) {
+        let entries: Vec<_> = (0..count).map(|at| (hash(at ^ seed) >> alike, at)).collect();
+        let mut ordered = in_order_of_hashes(entries.clone());
+        prop_assert!(ordered.is_sorted_by_key(|(hash, _)| *hash));
+        ordered.sort_unstable_by_key(|(_, at)| *at);
+        prop_assert_eq!(ordered, entries);
+    }
+}

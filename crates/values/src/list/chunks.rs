@@ -6,6 +6,7 @@
 //! Invariant: no block and no chunk is empty; a block's counts are those of its chunks; `len` and
 //! `bytes` are the sums. Which chunks are compressed is settled after a change, by [`Chunks::settle`].
 
+use super::End;
 use super::chunk::Chunk;
 use crate::mover::{Mover, Resume};
 use crate::packed::PackedBuf;
@@ -165,6 +166,18 @@ impl Chunks {
     #[inline]
     pub(super) fn edit<R>(&mut self, at: At, edit: impl FnOnce(&mut PackedBuf) -> R) -> R {
         self.with_chunk(at, |chunk| chunk.edit(edit))
+    }
+
+    /// Adds an element at an end of the chunk at `at`.
+    #[inline]
+    pub(super) fn push_to(&mut self, at: At, end: End, text: &[u8]) {
+        self.with_chunk(at, |chunk| chunk.push(end, text));
+    }
+
+    /// Takes `count` elements from an end of the chunk at `at`, which has more.
+    #[inline]
+    pub(super) fn pop_from(&mut self, at: At, end: End, count: usize) {
+        self.with_chunk(at, |chunk| chunk.pop(end, count));
     }
 
     /// Has the chunk at `at` uncompressed, so that places in it can be named.

@@ -170,7 +170,7 @@ impl List {
         }
     }
 
-    /// Adds an element at an end, after [`List::make_room`]. O(1) at the tail, O(limit) at the head.
+    /// Adds an element at an end, after [`List::make_room`]. Amortised O(1), but O(n) at the head of a small list.
     #[inline]
     pub fn push(&mut self, end: End, text: &[u8]) {
         match (&mut self.0, end) {

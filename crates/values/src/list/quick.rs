@@ -118,10 +118,7 @@ impl Quick {
             End::Tail => self.chunks.last(),
         };
         if let Some(at) = outer.filter(|&at| self.has_room(at, text.len())) {
-            self.chunks.edit(at, |packed| match end {
-                End::Head => packed.push_front(text),
-                End::Tail => packed.push_back(text),
-            });
+            self.chunks.push_to(at, end, text);
             return;
         }
         if let Some(full) = outer {
@@ -271,8 +268,7 @@ impl Quick {
             if taken == present {
                 self.chunks.remove(at);
             } else {
-                let first = if end == End::Head { 0 } else { present - taken };
-                self.chunks.edit(at, |packed| packed.remove_range(first, taken));
+                self.chunks.pop_from(at, end, taken);
             }
             left -= taken;
         }

@@ -3,7 +3,7 @@
 //! Invariant: the count in front is that of the elements, or 65,535 where there are so many or more.
 
 use super::element::{Element, backlen_bytes, end_of};
-use super::{COUNT_UNKNOWN, Cursor, HEADER_BYTES, Packed};
+use super::{COUNT_UNKNOWN, Cursor, HEADER_BYTES, Packed, write_count};
 use crate::mover::Mover;
 
 /// Packed elements in a buffer of their own. An empty one holds no memory.
@@ -256,9 +256,7 @@ impl PackedBuf {
 
     #[inline]
     fn set_count(&mut self, count: usize) {
-        if let Some(field) = self.0.first_chunk_mut::<HEADER_BYTES>() {
-            *field = (count.min(COUNT_UNKNOWN) as u16).to_le_bytes();
-        }
+        write_count(&mut self.0, count);
     }
 }
 

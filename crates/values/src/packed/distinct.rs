@@ -18,27 +18,84 @@ pub fn are_distinct<'t>(elements: impl Iterator<Item = Element<'t>> + Clone) -> 
         || texts_differ(elements)
 }
 
-/// Whether no two have the same hash, or rather the same half of it; `None` for more than half as many as there are places.
-fn hashes_of_some_differ<'t, const PLACES: usize>(
-    elements: impl Iterator<Item = Element<'t>>,
-) -> Option<bool> {
-    // A table without removals: a hash stands at its home, or behind others without a gap. 0 is an empty place.
-    let mut places = [0_u32; PLACES];
-    for (count, hash) in elements.map(hash).enumerate() {
-        if count == PLACES / 2 {
-            return None;
+/// Elements that are told one by one, of which few need to be remembered.
+#[derive(Debug, Default)]
+pub struct Seen(Hashes<{ 2 * FEW }>);
+
+impl Seen {
+    /// Takes note of an element.
+    #[inline]
+    pub fn add(&mut self, element: Element<'_>) {
+        self.0.add(hash(element));
+    }
+
+    /// Whether no two of them spell the same text; `elements` are they, once more, to be looked at where that is not certain.
+    #[inline]
+    pub fn are_distinct<'t>(&self, elements: impl Iterator<Item = Element<'t>> + Clone) -> bool {
+        self.0.differ() == Some(true) || are_distinct(elements)
+    }
+}
+
+/// Hashes, or rather halves of them, up to half as many as there are places.
+#[derive(Debug)]
+struct Hashes<const PLACES: usize> {
+    /// A table without removals: a hash stands at its home, or behind others without a gap. 0 is an empty place.
+    places: [u32; PLACES],
+    count: usize,
+    /// One came twice.
+    is_twice: bool,
+}
+
+impl<const PLACES: usize> Default for Hashes<PLACES> {
+    fn default() -> Self {
+        Hashes { places: [0; PLACES], count: 0, is_twice: false }
+    }
+}
+
+impl<const PLACES: usize> Hashes<PLACES> {
+    #[inline]
+    fn add(&mut self, hash: u64) {
+        self.count += 1;
+        if self.is_full() {
+            return;
         }
         let half = (hash >> 32) as u32 | 1;
         let mut at = hash as usize % PLACES;
-        while places[at] != 0 {
-            if places[at] == half {
-                return Some(false);
+        while self.places[at] != 0 {
+            if self.places[at] == half {
+                self.is_twice = true;
+                return;
             }
             at = (at + 1) % PLACES;
         }
-        places[at] = half;
+        self.places[at] = half;
     }
-    Some(true)
+
+    /// Whether more came than are remembered.
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.count > PLACES / 2
+    }
+
+    /// Whether no two are the same; `None` for too many.
+    #[inline]
+    fn differ(&self) -> Option<bool> {
+        (!self.is_full()).then_some(!self.is_twice)
+    }
+}
+
+/// Whether no two have the same hash; `None` for more than half as many as there are places.
+fn hashes_of_some_differ<'t, const PLACES: usize>(
+    elements: impl Iterator<Item = Element<'t>>,
+) -> Option<bool> {
+    let mut hashes = Hashes::<PLACES>::default();
+    for hash in elements.map(hash) {
+        hashes.add(hash);
+        if hashes.is_full() || hashes.is_twice {
+            break;
+        }
+    }
+    hashes.differ()
 }
 
 /// Whether no two have the same hash.
@@ -48,14 +105,21 @@ fn hashes_differ<'t>(elements: impl Iterator<Item = Element<'t>>) -> bool {
     hashes.is_sorted_by(|hash, next| hash != next)
 }
 
-/// Of the text, whichever way it is kept.
+/// Of the text, whichever way it is kept: one that spells an integer may have been kept as a text elsewhere.
 #[inline]
 fn hash(element: Element<'_>) -> u64 {
+    let element = match element {
+        Element::Bytes(text @ [.., b'0'..=b'9']) => Element::of(text),
+        other => other,
+    };
     match element {
         Element::Bytes(text) => hash_of_text(text),
-        Element::Int(value) => hash_of_text(itoa::Buffer::new().format(value).as_bytes()),
+        Element::Int(value) => mixed(value as u64 ^ OF_INTEGERS),
     }
 }
+
+/// What tells integers from texts of their eight bytes.
+const OF_INTEGERS: u64 = 0xd1b5_4a32_d192_ed03;
 
 /// A quick hash under no secret: texts that were made to share it cost a comparison of all texts, which is bounded, and no more.
 #[inline]
@@ -142,7 +206,10 @@ mod tests {
                 texts.iter().enumerate().map(|(at, text)| format!("{text}{}", at / step)).collect();
             let set: HashSet<&String> = texts.iter().collect();
             let elements = texts.iter().map(|text| Element::of(text.as_bytes()));
-            prop_assert_eq!(are_distinct(elements), set.len() == texts.len());
+            prop_assert_eq!(are_distinct(elements.clone()), set.len() == texts.len());
+            let mut seen = Seen::default();
+            elements.clone().for_each(|element| seen.add(element));
+            prop_assert_eq!(seen.are_distinct(elements), set.len() == texts.len());
         }
     }
 }

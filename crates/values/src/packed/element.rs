@@ -139,7 +139,7 @@ impl<'a> Element<'a> {
 
     /// Appends the element in its encoding.
     #[inline]
-    pub(super) fn encode(self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(self, out: &mut Vec<u8>) {
         if let Element::Bytes(bytes) = self
             && bytes.len() <= SHORT_STRING_BYTES_MAX
         {
@@ -158,7 +158,15 @@ impl<'a> Element<'a> {
     }
 
     /// Writes the element in its encoding over `out`, which has the length for it.
-    pub(super) fn encode_over(self, out: &mut [u8]) {
+    pub(crate) fn encode_over(self, out: &mut [u8]) {
+        if let Element::Bytes(bytes) = self
+            && bytes.len() <= SHORT_STRING_BYTES_MAX
+            && let [head, payload @ .., back] = out
+        {
+            (*head, *back) = (SHORT_STRING | bytes.len() as u8, bytes.len() as u8 + 1);
+            payload.copy_from_slice(bytes);
+            return;
+        }
         let (head, payload) = (self.head(), self.payload());
         let back = backlen(head.len + payload.len());
         let (head_out, rest) = out.split_at_mut(head.len);
@@ -430,6 +438,19 @@ pub(super) fn checked_end(bytes: &[u8], at: usize) -> Option<usize> {
     }
     let end = at + usize::from(short);
     (bytes.get(end) == Some(&short)).then_some(end + 1)
+}
+
+/// The element that starts at `at`, and where it ends, looked at as [`checked_end`] does.
+#[inline(always)]
+pub(super) fn checked(bytes: &[u8], at: usize) -> Option<(Element<'_>, usize)> {
+    let first = *bytes.get(at)?;
+    let end = checked_end(bytes, at)?;
+    let element = match first {
+        0..SHORT_STRING => Element::Int(i64::from(first)),
+        SHORT_STRING..INT_13 => Element::Bytes(bytes.get(at + 1..end - 1)?),
+        _ => decode_other(bytes, at).0,
+    };
+    Some((element, end))
 }
 
 fn checked_end_of_other(bytes: &[u8], at: usize) -> Option<usize> {

@@ -20,10 +20,12 @@ pub use buf::PackedBuf;
 pub use element::{Element, encoded_bytes};
 use element::{SHORT_STRING, SHORT_STRING_MASK, decode, end_of, start_before};
 pub(crate) use element::{decode_bare, end_of_bare};
-pub use foreign::{Bad, check, from_listpack, from_listpack_vec, to_listpack};
+pub use foreign::{
+    Bad, check, from_listpack, from_listpack_shown, from_listpack_vec, from_listpack_vec_shown, to_listpack,
+};
 
 mod distinct;
-pub use distinct::are_distinct;
+pub use distinct::{Seen, are_distinct};
 
 /// Bytes of the count in front.
 pub(crate) const HEADER_BYTES: usize = 2;
@@ -40,9 +42,25 @@ pub(crate) fn listpack_bytes_of(packed_bytes: usize) -> usize {
 /// The count that stands for itself and everything above.
 const COUNT_UNKNOWN: usize = 65_535;
 
+/// Writes a count of elements in front of them.
+#[inline]
+pub(crate) fn write_count(bytes: &mut [u8], count: usize) {
+    if let Some(field) = bytes.first_chunk_mut::<HEADER_BYTES>() {
+        *field = (count.min(COUNT_UNKNOWN) as u16).to_le_bytes();
+    }
+}
+
 /// A place of an element. Good for the buffer it came from until that is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor(usize);
+
+impl Cursor {
+    /// Where the element begins in the bytes under its view.
+    #[inline]
+    pub(crate) fn offset(self) -> usize {
+        self.0
+    }
+}
 
 /// A view of packed elements.
 #[derive(Clone, Copy, Debug)]

@@ -59,6 +59,12 @@ pub struct LargeLoader {
 }
 
 impl LargeLoader {
+    /// One with room for so many members, though not for their texts.
+    #[must_use]
+    pub fn with_room(members: usize) -> LargeLoader {
+        LargeLoader { hashes: Vec::with_capacity(members), ..LargeLoader::default() }
+    }
+
     /// Adds a member, of which it is not known whether it is there.
     #[inline]
     pub fn add(&mut self, member: &[u8]) {

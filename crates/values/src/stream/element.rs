@@ -28,10 +28,7 @@ impl<'a> Element<'a> {
     /// The element for some text.
     #[inline]
     pub fn of(text: &'a [u8]) -> Element<'a> {
-        let could_be = matches!(text, [b'0'..=b'9' | b'-', ..])
-            && matches!(text, [.., b'0'..=b'9'])
-            && text.len() <= INTEGER_TEXT_MAX;
-        match could_be.then(|| number::parse_i64(text)).flatten() {
+        match may_be_integer(text).then(|| number::parse_i64(text)).flatten() {
             Some(value) => Element::Int(value),
             None => Element::Bytes(text),
         }
@@ -95,6 +92,37 @@ impl<'a> Element<'a> {
             }
         }
     }
+}
+
+/// Whether it is worth looking whether a text spells an integer.
+#[inline]
+fn may_be_integer(text: &[u8]) -> bool {
+    matches!(text, [b'0'..=b'9' | b'-', ..])
+        && matches!(text, [.., b'0'..=b'9'])
+        && text.len() <= INTEGER_TEXT_MAX
+}
+
+/// The length of the code that begins `bytes`, where it is quickly told that it is the one [`Element::encode`] writes for the same text,
+/// and all of it is there.
+#[inline]
+pub(super) fn len_of_kept(bytes: &[u8]) -> Option<usize> {
+    let first = *bytes.first()?;
+    match first {
+        ..0x80 => Some(1),
+        0x80..0xc0 => {
+            let len = 1 + usize::from(first & 0x3f);
+            (!may_be_integer(bytes.get(1..len)?)).then_some(len)
+        }
+        _ => None,
+    }
+}
+
+/// The integer of 13 bits in the two bytes of its code.
+#[inline]
+pub(super) fn of_13_bits(high: u8, low: u8) -> i64 {
+    let low = u16::from(high & 0x1f) << 8 | u16::from(low);
+    // The sign bit of 13 moves to that of 16, and back with its copies.
+    i64::from((low << 3) as i16 >> 3)
 }
 
 fn encode_int(value: i64, out: &mut Vec<u8>) {
@@ -177,11 +205,7 @@ fn decode_wide(first: u8, bytes: &[u8]) -> Option<(Element<'_>, usize)> {
         Some((Element::Bytes(bytes.get(start..end)?), end))
     };
     match first {
-        0xc0..=0xdf => {
-            let low = u16::from(first & 0x1f) << 8 | u16::from(*bytes.get(1)?);
-            // The sign bit of 13 moves to that of 16, and back with its copies.
-            Some((Element::Int(i64::from((low << 3) as i16 >> 3)), 2))
-        }
+        0xc0..=0xdf => Some((Element::Int(of_13_bits(first, *bytes.get(1)?)), 2)),
         0xe0..=0xef => text(2, usize::from(first & 0xf) << 8 | usize::from(*bytes.get(1)?)),
         BYTES32 => text(5, u32::from_le_bytes(*bytes.get(1..5)?.first_chunk()?) as usize),
         INT16 => Some((Element::Int(little_endian(bytes.get(1..3)?)), 3)),
@@ -270,6 +294,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_code_that_is_kept_is_the_one_that_is_written(
+            text in prop_oneof!["-?[0-9]{0,22}", "[-0-9a-c]{0,4}", proptest::collection::vec(any::<u8>(), 0..64).prop_map(|text| text.escape_ascii().to_string())],
+            small in 0_u8..0x80,
+            behind: [u8; 3],
+        ) {
+            let text = &text.as_bytes()[..text.len().min(63)];
+            let code = [&[0x80 | text.len() as u8], text, &behind].concat();
+            let mut written = Vec::new();
+            Element::of(text).encode(&mut written);
+            match len_of_kept(&code) {
+                Some(len) => prop_assert_eq!(&code[..len], written),
+                // What may spell an integer is looked at more closely.
+                None => prop_assert!(may_be_integer(text)),
+            }
+            prop_assert_eq!(len_of_kept(&code[..text.len()]), None);
+            prop_assert_eq!(len_of_kept(&[small, behind[0]]), Some(1));
+            let code = [0xc0 | small & 0x1f, behind[0]];
+            prop_assert_eq!(decode(&code), Some((Element::Int(of_13_bits(code[0], code[1])), 2)));
+        }
+
         #[test]
         fn encoded_then_decoded(
             text in prop_oneof![

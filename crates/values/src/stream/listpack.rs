@@ -7,7 +7,7 @@
 //! count and length is compared with what is there, and ids must grow.
 
 use super::element::{self, Element};
-use super::node::Node;
+use super::node::{CODE_BYTES_AT_ONCE, NewEntry, Node};
 use super::{Stream, StreamId};
 
 /// Bytes before the first element: the total, and the number of elements.
@@ -133,7 +133,7 @@ fn read_node(first: StreamId, mut list: Reader<'_>) -> Result<Node, BadListpack>
         return Err(BadListpack);
     }
     // Redis' form is the longer one, but for ids far apart.
-    let room = Vec::with_capacity(list.rest.len());
+    let room = Vec::with_capacity(list.rest.len() + CODE_BYTES_AT_ONCE);
     let mut node = Node::with_names_in(room, first, names.iter().copied());
     let mut live_before = None;
     while !list.is_at_end() {
@@ -148,7 +148,7 @@ fn read_node(first: StreamId, mut list: Reader<'_>) -> Result<Node, BadListpack>
         }
         let mut entry = node.begin_entry(first, id, fields, same);
         for _ in 0..words {
-            entry.push(list.word()?);
+            list.copy_word(&mut entry)?;
         }
         let at = entry.finish();
         if flags & !(DELETED | SAME_FIELDS) != 0 || list.int()? != elements_of(fields as i64, same) {
@@ -280,6 +280,18 @@ impl<'a> Reader<'a> {
 
     #[inline(always)]
     fn int(&mut self) -> Result<i64, BadListpack> {
+        // As most are: in one byte, or in two.
+        match *self.rest {
+            [value @ ..0x80, 1, ref rest @ ..] => {
+                (self.rest, self.read) = (rest, self.read + 1);
+                return Ok(i64::from(value));
+            }
+            [high @ 0xc0..0xe0, low, 2, ref rest @ ..] => {
+                (self.rest, self.read) = (rest, self.read + 1);
+                return Ok(element::of_13_bits(high, low));
+            }
+            _ => {}
+        }
         match self.element()? {
             Element::Int(value) => Ok(value),
             Element::Bytes(text) => crate::number::parse_i64(text).ok_or(BadListpack),
@@ -289,6 +301,21 @@ impl<'a> Reader<'a> {
     #[inline(always)]
     fn count(&mut self) -> Result<usize, BadListpack> {
         usize::try_from(self.int()?).map_err(|_| BadListpack)
+    }
+
+    /// Appends the next element to an entry. Most have the code here that a node gives them.
+    #[inline(always)]
+    fn copy_word(&mut self, entry: &mut NewEntry<'_>) -> Result<(), BadListpack> {
+        if let Some(len) = element::len_of_kept(self.rest)
+            && self.rest.get(len).is_some_and(|&behind| usize::from(behind) == len)
+        {
+            entry.push_code(self.rest, len);
+            self.rest = self.rest.get(len + 1..).unwrap_or_default();
+            self.read += 1;
+            return Ok(());
+        }
+        entry.push(self.word()?);
+        Ok(())
     }
 
     /// An element as a node keeps it, whatever form its text has here.

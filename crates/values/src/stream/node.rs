@@ -22,6 +22,9 @@ const NEAR_MS: u8 = 1;
 /// Both numbers follow: the difference of milliseconds, the sequence.
 const FAR: u8 = 2;
 
+/// Bytes of a code that are copied at once where it has no more than these.
+pub(super) const CODE_BYTES_AT_ONCE: usize = 16;
+
 /// Header and end of a listpack.
 const LISTPACK_FRAME_BYTES: usize = 7;
 /// The flags of an entry in a listpack.
@@ -108,6 +111,23 @@ impl NewEntry<'_> {
         let before = self.node.buffer.len();
         word.encode(&mut self.node.buffer);
         self.listpack += listpack_size(self.node.buffer.len() - before);
+    }
+
+    /// Appends a word by its code, the first `len` bytes of those given: text that spells no integer, or an integer in the fewest
+    /// bytes there are for it.
+    #[inline]
+    pub(super) fn push_code(&mut self, bytes: &[u8], len: usize) {
+        let buffer = &mut self.node.buffer;
+        match bytes.first_chunk::<CODE_BYTES_AT_ONCE>() {
+            // A copy of known length is the quickest; what is too much is taken back.
+            Some(chunk) if len <= chunk.len() => {
+                let end = buffer.len() + len;
+                buffer.extend_from_slice(chunk);
+                buffer.truncate(end);
+            }
+            _ => buffer.extend_from_slice(bytes.get(..len).unwrap_or_default()),
+        }
+        self.listpack += listpack_size(len);
     }
 
     /// Ends it, and answers where it begins.

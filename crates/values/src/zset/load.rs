@@ -24,6 +24,16 @@ pub struct Loader {
 pub struct Loaded(ZSet);
 
 impl Loader {
+    /// One with room for so many members, though not for their texts.
+    #[must_use]
+    pub fn with_room(members: usize) -> Loader {
+        Loader {
+            records: Slab::default(),
+            items: Vec::with_capacity(members),
+            hashes: Vec::with_capacity(members),
+        }
+    }
+
     /// Adds a member, of which it is not known whether it is there.
     #[inline]
     pub fn add(&mut self, member: &[u8], score: f64) {

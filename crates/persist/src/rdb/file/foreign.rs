@@ -1,10 +1,10 @@
 //! Values in forms that others than Redis write.
 
-use super::super::dump::{Dumped, RestoreError};
+use super::super::dump::{Dumped, RestoreError, read_object};
 use super::super::hash::{DumpedHash, Field};
 use super::super::set::DumpedSet;
 use super::super::{BadData, Reader};
-use super::kind;
+use super::{Dialect, kind};
 use larder_values::number;
 use larder_values::packed::PackedBuf;
 use larder_values::packed::are_distinct;
@@ -19,22 +19,34 @@ const END_MAX: u64 = (1 << 48) - 2;
 /// Reads the object of a type that only such files have.
 pub(super) fn read(of: u8, reader: &mut Reader<'_>) -> Result<Dumped, RestoreError> {
     match of {
-        kind::HASH_VALKEY => read_hash(reader, valkey_end),
-        kind::HASH_WITH_ENDS => read_hash(reader, dragonfly_end),
+        kind::HASH_VALKEY => read_hash(reader, usize::MAX, valkey_end),
+        kind::HASH_WITH_ENDS => read_hash(reader, usize::MAX, dragonfly_end),
         kind::SET_WITH_ENDS => read_set(reader),
         of => Err(RestoreError::UnsupportedType(of)),
+    }
+}
+
+/// Reads the object in a payload of Valkey 9; `string_max` bounds each string.
+pub(in super::super) fn read_valkey(
+    byte: u8,
+    reader: &mut Reader<'_>,
+    string_max: usize,
+) -> Result<Dumped, RestoreError> {
+    match kind::of(byte, Dialect::Valkey) {
+        kind::HASH_VALKEY => read_hash(reader, string_max, valkey_end),
+        of => read_object(of, reader, string_max),
     }
 }
 
 type ReadEnd = fn(&mut Reader<'_>) -> Result<Option<u64>, BadData>;
 
 /// Fields, each with its value and its end.
-fn read_hash(reader: &mut Reader<'_>, read_end: ReadEnd) -> Result<Dumped, RestoreError> {
+fn read_hash(reader: &mut Reader<'_>, string_max: usize, read_end: ReadEnd) -> Result<Dumped, RestoreError> {
     let bad = |BadData| RestoreError::BadData;
     let count = reader.plain_length().map_err(bad)?;
     let (mut fields, mut seen): (Vec<Field>, _) = (Vec::new(), HashSet::new());
     for _ in 0..count {
-        let (field, value) = (reader.string(usize::MAX)?, reader.string(usize::MAX)?);
+        let (field, value) = (reader.string(string_max)?, reader.string(string_max)?);
         let end = read_end(reader).map_err(bad)?;
         if !seen.insert(field.clone()) {
             return Err(RestoreError::BadData);

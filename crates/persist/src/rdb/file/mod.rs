@@ -20,6 +20,7 @@ mod read_tests;
 
 pub use cut::{About, Cut, Cutter, Part, Terms};
 pub use error::{FileError, Why};
+pub(super) use foreign::read_valkey;
 pub use parts::{ReadPart, join, read_part};
 pub use records::{Record, Records, Value};
 pub use write::{Access, Head, Pieces, push_end, push_head, push_header, push_resize, push_select};
@@ -28,12 +29,20 @@ pub use write::{Access, Head, Pieces, push_end, push_head, push_header, push_res
 const MAGIC: &[u8; 5] = b"REDIS";
 /// What files of Valkey 9 and later begin with, behind it three digits of version.
 const MAGIC_VALKEY: &[u8; 6] = b"VALKEY";
+/// So many bytes of a file tell whether it is one.
+pub const START_BYTES: usize = MAGIC_VALKEY.len();
 /// Bytes of either, with its version.
 const HEADER_BYTES: usize = 9;
 /// Versions of Valkey's own.
-const VALKEY_VERSIONS: std::ops::RangeInclusive<u32> = 80..=80;
+pub(super) const VALKEY_VERSIONS: std::ops::RangeInclusive<u32> = 80..=80;
 /// From this version on files end with a checksum.
 const CHECKSUM_SINCE: u32 = 5;
+
+/// Whether a file that begins with these bytes, [`START_BYTES`] of them or all it has, is a snapshot or means to be one.
+#[must_use]
+pub fn is_start(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC) || bytes.starts_with(MAGIC_VALKEY)
+}
 
 /// Whose file it is: the same type byte means different things.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

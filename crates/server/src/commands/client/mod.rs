@@ -441,11 +441,10 @@ fn set_info(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     }
     let value = args.get(3);
     if check_name(value).is_err() {
-        return Err(Error::of(if is_name {
-            "ERR lib-name cannot contain spaces, newlines or special characters."
-        } else {
-            "ERR lib-ver cannot contain spaces, newlines or special characters."
-        }));
+        // The option is told as it was asked for.
+        let text =
+            [&b"ERR "[..], option, b" cannot contain spaces, newlines or special characters."].concat();
+        return Err(Error::custom(text));
     }
     let mut names = host.conn.client.names.lock();
     if is_name {

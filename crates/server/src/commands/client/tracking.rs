@@ -83,20 +83,18 @@ sub!(
 );
 
 fn caching(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
-    let mode = host.conn.tracked.as_ref().map(|tracked| tracked.mode()).unwrap_or_default();
-    if !mode.opt_in && !mode.opt_out {
+    let Some(mode) = host.conn.tracked.as_ref().map(|tracked| tracked.mode()) else {
         // The mode's word is not looked at before.
         return Err(Error::of(
             "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
         ));
-    }
-    let is_valid = match (args.is(2, b"yes"), args.is(2, b"no")) {
-        (true, _) => mode.opt_in,
-        (_, true) => mode.opt_out,
+    };
+    let (is_valid, word, wanted) = match (args.is(2, b"yes"), args.is(2, b"no")) {
+        (true, _) => (mode.opt_in, "YES", "OPTIN"),
+        (_, true) => (mode.opt_out, "NO", "OPTOUT"),
         _ => return Err(Error::Syntax),
     };
     if !is_valid {
-        let (word, wanted) = if mode.opt_in { ("NO", "OPTOUT") } else { ("YES", "OPTIN") };
         return Err(Error::custom(format!(
             "ERR CLIENT CACHING {word} is only valid when tracking is enabled in {wanted} mode."
         )));

@@ -8,6 +8,8 @@ use super::scripts::{FLUSH_TYPE, answer_kill};
 use crate::commands::shown_name;
 use crate::execute::{Call, Host};
 use crate::registry::{HostCommand, HostRun};
+use crate::scripts::{Running, busy_text};
+use crossbeam_utils::CachePadded;
 use larder_commands::spec::{Acl, Arg, Flags, Group, KeySpec};
 use larder_commands::{Args, Error, Spec};
 use larder_persist::rdb::{dump_functions, restore_functions};
@@ -396,10 +398,12 @@ fn restore(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
 fn stats(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
     let server = host.server();
     let libraries = server.functions.all();
-    let is_shown = |running: &&crossbeam_utils::CachePadded<crate::scripts::Running>| {
-        running.is_busy.load(Relaxed) && running.is_function.load(Relaxed)
-    };
-    let running = server.running.iter().find(is_shown);
+    let is_busy = |running: &&CachePadded<Running>| running.is_busy.load(Relaxed);
+    let running = server.running.iter().filter(is_busy).find(|running| running.is_function.load(Relaxed));
+    if running.is_none() && server.running.iter().any(|running| is_busy(&running)) {
+        // A script of EVAL has nothing to show here.
+        return Err(Error::custom(busy_text(false)));
+    }
     let mut reply = host.reply();
     reply.map(2);
     reply.bulk(b"running_script");
