@@ -119,8 +119,6 @@ pub struct Core {
     routes: Arc<Routes>,
     /// What the command at hand is to wait for.
     wanted: Vec<Wanted>,
-    /// Since when something is waited for that comes in a moment, by the time-stamp counter.
-    expects_since: Option<u64>,
     turns: u32,
     /// Commands in constant time are timed in this turn, for the others of their kind.
     timing_turn: bool,
@@ -236,7 +234,6 @@ impl Core {
             share_evictors: Vec::new(),
             routes: Arc::default(),
             wanted: Vec::new(),
-            expects_since: None,
             turns: 0,
             timing_turn: false,
             attentive: true,

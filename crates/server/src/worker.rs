@@ -113,8 +113,8 @@ impl Worker {
     pub fn run(&mut self) {
         while !self.stopping {
             let wait = self.time_to_wait();
-            match self.wait(wait) {
-                Ok(()) => {}
+            match self.poller.wait(&mut self.ready, wait) {
+                Ok(_) => {}
                 Err(error) => {
                     tracing::error!(%error, "the event loop cannot wait for sockets; the server stops");
                     self.server.ask_to_stop();
@@ -124,18 +124,6 @@ impl Worker {
             self.turn();
         }
         self.flush_all();
-    }
-
-    /// Waits for sockets and messages, for so long at most; awake at first, where a source is about to answer.
-    fn wait(&mut self, time: Option<Duration>) -> std::io::Result<()> {
-        while time != Some(Duration::ZERO) && self.core.expects_soon() {
-            self.poller.wait(&mut self.ready, Some(Duration::ZERO))?;
-            if !self.ready.is_empty() || !self.server.mailboxes[self.core.id].is_empty() {
-                return Ok(());
-            }
-        }
-        self.poller.wait(&mut self.ready, time)?;
-        Ok(())
     }
 
     /// How long the poller may wait: not at all while something is to be done.

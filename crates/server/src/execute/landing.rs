@@ -58,7 +58,6 @@ impl Core {
     /// Ends flights with what they brought. Inside a turn.
     pub fn land(&mut self, landings: Landings) {
         let Landings { batch, mut brought, queued, fresh_ms, validator } = landings;
-        self.expects_since = None;
         let mut locked = Vec::new();
         let mut told = Told::new(&batch, brought.len());
         // In its place, which becomes what all who waited share.

@@ -44,9 +44,6 @@ impl Wanted {
     }
 }
 
-/// What comes within this is waited for awake: to sleep and to be woken takes a good part of it.
-const SOON_NANOS: u64 = 80_000;
-
 /// A key in a database.
 type Place = (DbIndex, Box<[u8]>);
 
@@ -291,7 +288,6 @@ impl Core {
 
     /// Joins the last of them, and parks the connection for all.
     fn join_rest(&mut self, conn: &mut Connection, mut joining: Option<Joining>) -> Waits {
-        let is_soon = joining.is_none() && self.wanted.iter().all(|wanted| is_soon(&wanted.route));
         self.join_more(conn, &mut joining);
         let Some(Joining { waiting, left, again }) = joining else { return Waits::No };
         if left == 0 {
@@ -301,14 +297,7 @@ impl Core {
         (loading.ticket, loading.left) = (waiting.ticket, left);
         conn.parked = Some(Parked::Load(waiting.ticket));
         conn.client.parked.store(true, Relaxed);
-        self.expects_since = is_soon.then(|| self.ticks());
         Waits::Yes
-    }
-
-    /// Whether something that is waited for should come in a moment: sooner than this thread could go to sleep and be woken.
-    pub fn expects_soon(&self) -> bool {
-        let is_soon = |since| self.stopwatch.nanos(since, self.ticks()) < SOON_NANOS;
-        self.expects_since.is_some_and(is_soon)
     }
 
     /// Joins the flights of the keys of a batch, and has the store asked for those that it begins: for how many there is something to
@@ -479,12 +468,6 @@ impl Core {
         }
         matches!(self.join_wanted(conn), Waits::Yes).then_some(Outcome::Later)
     }
-}
-
-/// Whether the loads of a route are over in a moment of late, as those of a file that lies in memory are.
-fn is_soon(route: &Route) -> bool {
-    let recent = route.stats.recent_ms();
-    recent > 0.0 && recent * 1e6 < SOON_NANOS as f64
 }
 
 /// Puts a key to the others of its route that are wanted.
