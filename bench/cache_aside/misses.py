@@ -1,8 +1,8 @@
 """What a miss adds to the store's own time, and MGET of 10,000 cold keys beside the store's own query for them.
 
-    misses.py larder FOLDER-OF-POSTGRES-PROGRAMS
+    misses.py larder [FOLDER-OF-POSTGRES-PROGRAMS]
 
-Needs psycopg2, and root or the user postgres. Over SQLite and PostgreSQL on the loopback; medians.
+Over SQLite, and with those programs over PostgreSQL on the loopback, which needs psycopg2, and root or the user postgres. Medians.
 """
 import os
 import shutil
@@ -14,17 +14,9 @@ import sys
 import tempfile
 import time
 
-import psycopg2
-from psycopg2.extras import execute_values
-
-LARDER, POSTGRES = sys.argv[1:3]
+LARDER, POSTGRES = (*sys.argv[1:3], None)[:2]
 KEYS, MISSES = 10_000, 5_000
 NAMES = [f"name-{number}" * 3 for number in range(KEYS)]
-
-
-def as_postgres(*words):
-    before = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-    subprocess.run([*before, *words], check=True, stdout=subprocess.DEVNULL)
 
 
 def request(*words):
@@ -76,42 +68,59 @@ def compare(cache, prefix, one, many):
     )
 
 
-folder = tempfile.mkdtemp()
-if os.getuid() == 0:
-    shutil.chown(folder, "postgres")
-os.chmod(folder, 0o755)
+class Postgres:
+    """A server of its own, in a folder of its own."""
+
+    def __init__(self):
+        import psycopg2
+        from psycopg2.extras import execute_values
+
+        self.folder = tempfile.mkdtemp()
+        if os.getuid() == 0:
+            shutil.chown(self.folder, "postgres")
+        os.chmod(self.folder, 0o755)
+        self.run("initdb", "-U", "larder", "-A", "trust", "-E", "UTF8", "--locale=C")
+        options = f"-p 7431 -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self.run("pg_ctl", "-w", "-l", self.folder + "/log", "-o", options, "start")
+        connection = psycopg2.connect("host=127.0.0.1 port=7431 user=larder dbname=postgres")
+        connection.autocommit = True
+        self.cursor = connection.cursor()
+        self.cursor.execute("CREATE TABLE users (id int PRIMARY KEY, name text)")
+        execute_values(self.cursor, "INSERT INTO users VALUES %s", list(enumerate(NAMES)))
+        self.cursor.execute("ANALYZE users; PREPARE one(int) AS SELECT name FROM users WHERE id = $1")
+
+    def run(self, program, *words):
+        before = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+        words = [*before, f"{POSTGRES}/{program}", "-D", self.folder + "/data", *words]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+
+    def fetch(self, statement, values):
+        self.cursor.execute(statement, values)
+        return self.cursor.fetchall()
+
+    def end(self):
+        self.run("pg_ctl", "-m", "immediate", "stop")
+        shutil.rmtree(self.folder)
+
+
+QUERY = ["query", "SELECT name FROM users WHERE id = $id", "batch"]
 file = tempfile.mkdtemp() + "/users.db"
 lite = sqlite3.connect(file)
 lite.execute("PRAGMA journal_mode = WAL")
 lite.execute("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)")
 lite.executemany("INSERT INTO users VALUES (?, ?)", enumerate(NAMES))
 lite.commit()
-as_postgres(POSTGRES + "/initdb", "-D", folder + "/data", "-U", "larder", "-A", "trust", "-E", "UTF8", "--locale=C")
-options = f"-p 7431 -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-as_postgres(POSTGRES + "/pg_ctl", "-D", folder + "/data", "-w", "-l", folder + "/log", "-o", options, "start")
-server = None
+stores = ["--source", "lite", "sqlite:" + file, "--route", "sqlite:<id:int>", "lite", "as", "string", *QUERY]
+stores += ["SELECT id, name FROM users WHERE id IN ($id)"]
+postgres = server = None
 try:
-    connection = psycopg2.connect("host=127.0.0.1 port=7431 user=larder dbname=postgres")
-    connection.autocommit = True
-    rows = connection.cursor()
-    rows.execute("CREATE TABLE users (id int PRIMARY KEY, name text)")
-    execute_values(rows, "INSERT INTO users VALUES %s", list(enumerate(NAMES)))
-    rows.execute("ANALYZE users; PREPARE one(int) AS SELECT name FROM users WHERE id = $1")
-    query = ["query", "SELECT name FROM users WHERE id = $id", "batch"]
-    server = subprocess.Popen(
-        [LARDER, "--port", "7446", "--source", "lite", "sqlite:" + file]
-        + ["--source", "postgres", "postgres://larder@127.0.0.1:7431/postgres"]
-        + ["--route", "sqlite:<id:int>", "lite", "as", "string", *query, "SELECT id, name FROM users WHERE id IN ($id)"]
-        + ["--route", "postgres:<id:int>", "postgres", "as", "string", *query]
-        + ["SELECT id, name FROM users WHERE id = ANY($id)"],
-        stderr=subprocess.DEVNULL,
-    )
+    if POSTGRES:
+        postgres = Postgres()
+        stores += ["--source", "postgres", "postgres://larder@127.0.0.1:7431/postgres"]
+        stores += ["--route", "postgres:<id:int>", "postgres", "as", "string", *QUERY]
+        stores += ["SELECT id, name FROM users WHERE id = ANY($id)"]
+    server = subprocess.Popen([LARDER, "--port", "7446", *stores], stderr=subprocess.DEVNULL)
     cache = Cache(7446)
-
-    def fetch(cursor, statement, values):
-        cursor.execute(statement, values)
-        return cursor.fetchall()
-
     marks = ",".join("?" * KEYS)
     compare(
         cache,
@@ -119,15 +128,16 @@ try:
         lambda number: lite.execute("SELECT name FROM users WHERE id = ?", (number,)).fetchall(),
         lambda keys: lite.execute(f"SELECT id, name FROM users WHERE id IN ({marks})", keys).fetchall(),
     )
-    compare(
-        cache,
-        b"postgres",
-        lambda number: fetch(rows, "EXECUTE one(%s)", (number,)),
-        lambda keys: fetch(rows, "SELECT id, name FROM users WHERE id = ANY(%s)", (keys,)),
-    )
+    if POSTGRES:
+        compare(
+            cache,
+            b"postgres",
+            lambda number: postgres.fetch("EXECUTE one(%s)", (number,)),
+            lambda keys: postgres.fetch("SELECT id, name FROM users WHERE id = ANY(%s)", (keys,)),
+        )
 finally:
     if server:
         server.terminate()
-    as_postgres(POSTGRES + "/pg_ctl", "-D", folder + "/data", "-m", "immediate", "stop")
-    shutil.rmtree(folder)
+    if postgres:
+        postgres.end()
     shutil.rmtree(os.path.dirname(file))

@@ -130,6 +130,16 @@ impl<'t> Db<'t> {
         Hashed { bytes, hash: self.table.hash(bytes) }
     }
 
+    /// Prefetches what looking up these keys will read, some dozens at the most: their buckets, then their entries.
+    pub fn prefetch(&mut self, keys: &[Hashed<'_>]) {
+        for Hashed { hash, .. } in keys {
+            self.locked.shard_mut(self.table.shard_of(*hash)).prefetch_home(*hash);
+        }
+        for Hashed { hash, .. } in keys {
+            self.locked.shard_mut(self.table.shard_of(*hash)).prefetch_entry(*hash);
+        }
+    }
+
     /// The live entry of a key; one whose time has come is removed on the way.
     #[inline]
     fn find(&mut self, key: &Hashed<'_>) -> Option<Entry<'_, Object>> {

@@ -4,13 +4,13 @@
 //! Read next: `occupied.rs` for changing an entry, `sweep.rs` for expiry, `directory.rs` for the structure, `segment.rs` for the search.
 
 use crate::arena::{Arena, Use, Zeroed};
-use crate::bucket::Slot;
+use crate::bucket::{Pattern, Slot};
 use crate::directory::{PREFIX_BITS_MAX, Root, directory_bytes, tag_of};
 use crate::entry::{Content, Entry, NewEntry, Payload, Raw, Removed, SLOT_BYTES, Shape};
 use crate::lock::{Lock, Owner, WasOwed};
 use crate::occupied::Occupied;
 use crate::segment::{Segment, SegmentRef};
-use crate::table::Inner;
+use crate::table::{Inner, prefetch_matches};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -325,6 +325,29 @@ impl<'t, B: Send + Sync + 'static> Shard<'t, B> {
         let (_, _, raw) = self.core.find(hash, key)?;
         // SAFETY: used slots point to live entries with payloads of type B; changing them takes `&mut self`.
         Some(unsafe { Entry::new(raw) })
+    }
+
+    /// First step of prefetching one of several keys that are about to be looked up: its home bucket.
+    #[inline]
+    pub fn prefetch_home(&self, hash: u64) {
+        if let Some((word, tag)) = self.word_of(hash) {
+            crate::prefetch(word.bucket(word.home(tag)));
+        }
+    }
+
+    /// Second step, once the bucket has come: the entries that may be the key's.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: u64) {
+        if let Some((word, tag)) = self.word_of(hash) {
+            // SAFETY: the lock is held, so the segment that the directory names is live.
+            unsafe { prefetch_matches(word.bucket(word.home(tag)), Pattern::new(tag, false)) };
+        }
+    }
+
+    #[inline]
+    fn word_of(&self, hash: u64) -> Option<(SegmentRef, u64)> {
+        let word = self.core.segment(hash)?.reference();
+        Some((word, tag_of(hash, self.core.prefix_bits(word.depth()))))
     }
 
     /// Finds a key, to change or remove its entry.

@@ -486,7 +486,7 @@ impl<B: Send + Sync + 'static> Drop for Table<B> {
 /// # Safety
 /// The bucket is not freed meanwhile. Its slots may be written.
 #[inline]
-unsafe fn prefetch_matches(bucket: *const Bucket, pattern: Pattern) -> bool {
+pub(crate) unsafe fn prefetch_matches(bucket: *const Bucket, pattern: Pattern) -> bool {
     // SAFETY: the caller's promise; the slots are read as atomics.
     let bucket = unsafe { &*bucket };
     let mut any = false;

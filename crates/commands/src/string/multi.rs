@@ -15,6 +15,10 @@ use larder_values::number;
 
 const PER_KEY: &str = "O(N) where N is the number of keys.";
 const INVALID_NUMKEYS: Error = Error::of("ERR invalid numkeys value or out of range");
+/// Keys whose memory is prefetched at a time.
+const WINDOW: usize = 32;
+/// Up to so many words nothing is prefetched: a core has few look-ups under way at once by itself.
+const FEW_WORDS: usize = 5;
 const PAIRS: Arg = Arg::block("data", &[Arg::key("key", 0), Arg::string("value")]).multiple();
 
 /// MGET key [key ...]
@@ -39,11 +43,20 @@ pub static MGET: Command = Command {
 
 fn mget(cx: &mut Ctx<'_>, args: &Args<'_>) -> Result<(), Error> {
     cx.reply.array(args.len() - 1);
-    for index in 1..args.len() {
-        let key = cx.key(args, index);
-        // A key of another type counts as none.
-        let value = cx.db.string(&key).unwrap_or(None);
-        cx.reply.string_or_null(value);
+    let mut window = [Hashed { bytes: &[], hash: 0 }; WINDOW];
+    for start in (1..args.len()).step_by(WINDOW) {
+        let keys = &mut window[..WINDOW.min(args.len() - start)];
+        for (key, index) in keys.iter_mut().zip(start..) {
+            *key = cx.key(args, index);
+        }
+        if args.len() > FEW_WORDS {
+            cx.db.prefetch(keys);
+        }
+        for key in keys {
+            // A key of another type counts as none.
+            let value = cx.db.string(key).unwrap_or(None);
+            cx.reply.string_or_null(value);
+        }
     }
     Ok(())
 }

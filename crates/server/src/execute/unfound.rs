@@ -57,6 +57,15 @@ pub(super) enum Waits {
     Again,
 }
 
+/// What a connection has joined of what it is to wait for.
+struct Joining {
+    waiting: Waiting,
+    /// Flights that it waits for.
+    left: usize,
+    /// Whether something is to be asked again at once.
+    again: bool,
+}
+
 impl Core {
     /// Notes how close to their ends copies need a look at present. Some times a second.
     pub fn look_after_routes(&mut self) {
@@ -68,18 +77,22 @@ impl Core {
     /// command then runs again the long way.
     #[cold]
     pub(super) fn must_fetch(&mut self, row: &Row) -> bool {
-        self.sort_unfound(row, None);
+        self.sort_unfound(row, None, |_| ());
         let must = !self.wanted.is_empty();
         self.wanted.clear();
         must
     }
 
-    /// Turns what was noted into what is wanted; old copies that may be given meanwhile are fetched anew on the way.
-    fn sort_unfound(&mut self, row: &Row, settled: Option<&Loading>) {
+    /// Turns what was noted into what is wanted; old copies that may be given meanwhile are fetched anew on the way. `full` is called
+    /// when as much is wanted as goes into one query.
+    fn sort_unfound(&mut self, row: &Row, settled: Option<&Loading>, mut full: impl FnMut(&mut Core)) {
         let mut noted = std::mem::take(&mut self.local.unfound.keys);
         if row.fetches != Fetches::No {
             for (db, key, end) in noted.iter() {
                 self.sort_one(row, settled, (db, key, end));
+                if self.wanted.last().is_some_and(|wanted| wanted.keys.len() >= BATCH_KEYS_MAX) {
+                    full(self);
+                }
             }
         }
         noted.clear();
@@ -182,10 +195,7 @@ impl Core {
             }
             None => (Vec::new(), Vec::new()),
         };
-        let loading = conn.loading.take();
-        self.sort_unfound(row, loading.as_deref());
-        conn.loading = loading;
-        match self.join_wanted(conn) {
+        match self.join_unfound(conn, row) {
             Waits::No => {}
             Waits::Yes => {
                 out.truncate(mark);
@@ -240,28 +250,52 @@ impl Core {
         route.stale_if_error.is_zero() && self.server.through.is_bypassed(route, self.local.now.0)
     }
 
+    /// Joins the flights of all that a command did not find, and parks the connection for them. Where there are many, the store is asked
+    /// for the first while the others are looked at.
+    fn join_unfound(&mut self, conn: &mut Connection, row: &Row) -> Waits {
+        let Some(loading) = conn.loading.take() else {
+            let mut joining = None;
+            self.sort_unfound(row, None, |core| core.join_more(conn, &mut joining));
+            return self.join_rest(conn, joining);
+        };
+        // What was brought is not added to while it is looked at.
+        self.sort_unfound(row, Some(&loading), |_| ());
+        conn.loading = Some(loading);
+        self.join_wanted(conn)
+    }
+
     /// Joins the flights of all that is wanted, and parks the connection for them.
     pub(super) fn join_wanted(&mut self, conn: &mut Connection) -> Waits {
+        self.join_rest(conn, None)
+    }
+
+    /// Joins the flights of what is wanted so far.
+    fn join_more(&mut self, conn: &mut Connection, joining: &mut Option<Joining>) {
         let wanted = std::mem::take(&mut self.wanted);
-        if wanted.is_empty() {
-            return Waits::No;
-        }
-        let ticket = self.server.next_ticket();
-        let waiting = Waiting { worker: self.id, client: conn.client.id, ticket };
-        let (mut left, mut again) = (0, false);
         let has_room = self.has_room_for_queued(&wanted);
         for Wanted { route, keys, are_old } in wanted {
-            let batch = Arc::new(Batch::new(route, keys, Some(waiting)));
+            let joining = joining.get_or_insert_with(|| {
+                let ticket = self.server.next_ticket();
+                let waiting = Waiting { worker: self.id, client: conn.client.id, ticket };
+                Joining { waiting, left: 0, again: false }
+            });
+            let batch = Arc::new(Batch::new(route, keys, Some(joining.waiting)));
             let (count, is_again) = self.join_batch(conn, &batch, &are_old, has_room);
-            left += count;
-            again |= is_again;
+            joining.left += count;
+            joining.again |= is_again;
         }
+    }
+
+    /// Joins the last of them, and parks the connection for all.
+    fn join_rest(&mut self, conn: &mut Connection, mut joining: Option<Joining>) -> Waits {
+        self.join_more(conn, &mut joining);
+        let Some(Joining { waiting, left, again }) = joining else { return Waits::No };
         if left == 0 {
             return if again { Waits::Again } else { Waits::No };
         }
         let loading = conn.loading.get_or_insert_default();
-        (loading.ticket, loading.left) = (ticket, left);
-        conn.parked = Some(Parked::Load(ticket));
+        (loading.ticket, loading.left) = (waiting.ticket, left);
+        conn.parked = Some(Parked::Load(waiting.ticket));
         conn.client.parked.store(true, Relaxed);
         Waits::Yes
     }

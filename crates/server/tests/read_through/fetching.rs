@@ -125,6 +125,39 @@ fn a_batch_fetches_what_mget_misses_with_one_question() {
 }
 
 #[test]
+fn more_keys_than_one_question_takes_are_answered_in_their_order() {
+    let shop = Shop::new();
+    shop.run(
+        "WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 3009)
+         INSERT INTO users SELECT i, 'name-' || i, NULL, 1 FROM n",
+    );
+    let batch = name_with(&["batch", "SELECT id, name FROM users WHERE id IN ($id)"]);
+    for threads in [1, 2] {
+        let server = serve(threads, &shop, &[&batch]);
+        let mut client = server.client();
+        client.run("SET own here").unwrap();
+        // Forwards and backwards, with keys twice and thrice, such as the store has not, and such as are nobody's.
+        let ids: Vec<i64> = (1..=3009).chain((10..200).rev()).chain([5000, 10, 5000]).collect();
+        let mut keys: Vec<String> = ids.iter().map(|id| format!("user:{id}")).collect();
+        keys.extend(["own".to_owned(), "other".to_owned()]);
+        let mut command = vec!["MGET"];
+        command.extend(keys.iter().map(String::as_str));
+        let name_of = |id: &i64| match id {
+            1 => "Ada".to_owned(),
+            2 => "Grace".to_owned(),
+            3 => "Ann".to_owned(),
+            10..3010 => format!("name-{id}"),
+            _ => nil(),
+        };
+        let wanted: Vec<String> = ids.iter().map(name_of).chain(["here".to_owned(), nil()]).collect();
+        assert_eq!(texts(&client.command(&command).unwrap()), wanted);
+        assert_eq!(figure_of(&mut client, "asked"), 4 + 2, "four questions, and two when the route was checked");
+        assert_eq!(texts(&client.command(&command).unwrap()), wanted);
+        assert_eq!(figure_of(&mut client, "asked"), 4 + 2);
+    }
+}
+
+#[test]
 fn what_cannot_be_kept_is_given_all_the_same() {
     let shop = Shop::new();
     let route = name_with(&["ttl", "0"]);

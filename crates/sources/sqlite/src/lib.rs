@@ -10,11 +10,11 @@
 mod cells;
 mod connections;
 mod feed;
-mod gate;
+mod lane;
 
 use cells::{column_of, failure_in, failure_of};
 use connections::{Connections, Stopper};
-use gate::Gate;
+use lane::Lane;
 use larder_source::{
     Answer, Checked, Column, Driver, Failure, Feed, Limits, Parameter, Purpose, Request, Row, Rows, Template,
     Work,
@@ -25,24 +25,30 @@ use rusqlite::{Connection, Statement, TransactionBehavior};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::time::Instant;
 
 /// A SQLite file.
 pub struct Sqlite {
     file: Arc<Connections>,
     readers: Arc<Semaphore>,
     /// For queries of many keys.
-    gate: Arc<Gate>,
+    lane: Lane,
     writer: Arc<Mutex<()>>,
     runtime: Runtime,
     poll: Duration,
+    /// Whether what was last run at once took long.
+    is_slow: AtomicBool,
 }
 
 /// Values that can be bound to one statement (SQLITE_MAX_VARIABLE_NUMBER).
 const VALUES_MAX: usize = 32_766;
 /// How long a query of many keys waits for those before it.
-const BATCH_WAITS: Duration = Duration::from_millis(3);
+const BATCH_WAITS: Duration = Duration::from_millis(8);
+/// A query that was answered within this did not wait for a disk.
+const QUICK: Duration = Duration::from_micros(200);
 /// Rows in a piece of a stream.
 const PIECE: usize = 256;
 
@@ -60,7 +66,8 @@ impl Sqlite {
         Ok(Sqlite {
             file: Arc::new(Connections::new(path, read_only)),
             readers: Arc::new(Semaphore::new(options.connections.max(1))),
-            gate: Arc::new(Gate::new(processors().saturating_sub(1).max(1))),
+            lane: Lane::new(processors().saturating_sub(1).max(1)),
+            is_slow: AtomicBool::new(false),
             writer: Arc::default(),
             runtime: Runtime::get()?,
             poll: options.poll.max(Duration::from_millis(1)),
@@ -69,11 +76,18 @@ impl Sqlite {
 
     /// Runs work here and now, over a connection that is there, if it is done after few steps and waits for nobody. That
     /// saves handing it to a thread and back, which takes longer than finding a row. Nothing where it is to be begun anew elsewhere.
+    /// What else this thread has to do is given to another one only where the disk may be waited for: that takes longer too.
     fn at_once<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Failure>) -> Option<Result<T, Failure>> {
         let _place = self.readers.try_acquire().ok()?;
         let mut reader = self.file.take_idle_reader()?;
         reader.hurry().ok()?;
-        let done = tokio::task::block_in_place(|| work(&reader.connection));
+        let since = Instant::now();
+        let done = if self.is_slow.load(Relaxed) {
+            tokio::task::block_in_place(|| work(&reader.connection))
+        } else {
+            work(&reader.connection)
+        };
+        self.is_slow.store(since.elapsed() > QUICK, Relaxed);
         let is_to_begin_anew = done.as_ref().is_err_and(Failure::is_passing);
         reader.give_back(done.is_ok() || is_to_begin_anew, &self.file);
         (!is_to_begin_anew).then_some(done)
@@ -84,11 +98,33 @@ impl Sqlite {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
+        let (work, stopper) = self.over_reader(work).await?;
+        let done = self.runtime.spawn_blocking(work).await;
+        stopper.finished();
+        done.map_err(|error| unreachable(format!("SQLite: {error}")))?
+    }
+
+    /// The same for queries of many keys.
+    async fn reading_many<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (work, stopper) = self.over_reader(work).await?;
+        let done = self.lane.run(self.runtime, BATCH_WAITS, work).await;
+        stopper.finished();
+        done?
+    }
+
+    /// Work with the connection that it takes when it begins, and what stops it.
+    async fn over_reader<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<(impl FnOnce() -> Result<T, Failure> + Send + 'static, Stopper), Failure> {
         let place = Arc::clone(&self.readers).acquire_owned().await;
         let place = place.map_err(|_| unreachable("the source is closed"))?;
         let (file, stopper) = (Arc::clone(&self.file), Stopper::new());
         let stop = stopper.flag();
-        let task = self.runtime.spawn_blocking(move || {
+        let work = move || {
             // Held until the connection is back, also when nobody waits any more.
             let _place = place;
             let mut reader = file.take_reader()?;
@@ -96,10 +132,8 @@ impl Sqlite {
             let done = work(&reader.connection);
             reader.give_back(done.is_ok(), &file);
             done
-        });
-        let done = task.await;
-        stopper.finished();
-        done.map_err(|error| unreachable(format!("SQLite: {error}")))?
+        };
+        Ok((work, stopper))
     }
 }
 
@@ -154,12 +188,9 @@ impl Driver for Sqlite {
                 return done.map(answer);
             }
             let (statement, parameters) = (statement.clone(), request.parameters.to_vec());
-            let gate = is_batch.then(|| Arc::clone(&self.gate));
-            let work = move |reader: &Connection| {
-                let _pass = gate.as_deref().and_then(|gate| gate.enter(BATCH_WAITS));
-                all(reader, &statement, &parameters, limits)
-            };
-            self.reading(work).await.map(answer)
+            let work = move |reader: &Connection| all(reader, &statement, &parameters, limits);
+            let rows = if is_batch { self.reading_many(work).await } else { self.reading(work).await };
+            rows.map(answer)
         })
     }
 
