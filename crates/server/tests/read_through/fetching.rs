@@ -151,7 +151,11 @@ fn more_keys_than_one_question_takes_are_answered_in_their_order() {
         };
         let wanted: Vec<String> = ids.iter().map(name_of).chain(["here".to_owned(), nil()]).collect();
         assert_eq!(texts(&client.command(&command).unwrap()), wanted);
-        assert_eq!(figure_of(&mut client, "asked"), 4 + 2, "four questions, and two when the route was checked");
+        assert_eq!(
+            figure_of(&mut client, "asked"),
+            4 + 2,
+            "four questions, and two when the route was checked"
+        );
         assert_eq!(texts(&client.command(&command).unwrap()), wanted);
         assert_eq!(figure_of(&mut client, "asked"), 4 + 2);
     }
