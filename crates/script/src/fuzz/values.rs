@@ -217,19 +217,18 @@ impl Value {
     }
 
     fn reply_of_table(&self, is_resp3: bool) -> Reply {
-        let one_line = |text: &[u8]| {
-            let shown = text.iter().take_while(|byte| **byte != 0);
-            shown.map(|byte| if b"\r\n".contains(byte) { b' ' } else { *byte }).collect()
-        };
+        let one_line =
+            |text: &[u8]| text.iter().map(|byte| if b"\r\n".contains(byte) { b' ' } else { *byte }).collect();
+        let until_nul = |text: &[u8]| one_line(text.split(|byte| *byte == 0).next().unwrap_or_default());
         let text_of = |value: &Value, name| match value.field(name) {
             Some(Value::Text(text)) => Some(text.clone()),
             _ => None,
         };
         if let Some(text) = text_of(self, "err") {
-            return Reply::Error(one_line(&text));
+            return Reply::Error(until_nul(&text));
         }
         if let Some(text) = text_of(self, "ok") {
-            return Reply::Status(one_line(&text));
+            return Reply::Status(until_nul(&text));
         }
         if let Some(Value::Number(number)) = self.field("double") {
             return Reply::Double(*number);
