@@ -124,6 +124,8 @@ pub struct Journal {
     folder: Mutex<PathBuf>,
     /// The next file is ready, and its snapshot is still to be begun.
     is_ready: AtomicBool,
+    /// The rewrite under way has a file for what is logged from its moment on: logging was on when the writer got it ready.
+    is_prepared: AtomicBool,
     /// Clients that wait for [`Journal::durable`] to reach a number.
     waiting: Mutex<Vec<(u64, u64)>>,
     /// How long the writer waits each time before it writes, in microseconds: for tests.

@@ -65,7 +65,8 @@ fn begin_snapshot(core: &mut Core) {
     let server = core.server;
     let journal: &'static Journal = &server.journal;
     let settings = server.settings();
-    let is_on = settings.appendonly();
+    // What was turned on since the writer got ready has no file yet: it gets a base, and a file, of its own behind this one.
+    let is_on = settings.appendonly() && journal.is_prepared.load(Relaxed);
     let form = Base::form(&settings);
     let path = journal.folder().join(format!("temp-rewriteaof-bg-{}.aof", std::process::id()));
     let whole: PathBuf = path.clone();

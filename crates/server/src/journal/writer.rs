@@ -176,6 +176,7 @@ impl Writer {
     fn prepare(&mut self) -> Result<(), String> {
         self.files.make_folder()?;
         let settings = self.server.settings();
+        self.journal.is_prepared.store(settings.appendonly(), Relaxed);
         if !settings.appendonly() {
             // A base alone.
             self.rewrites_from = u64::MAX;
