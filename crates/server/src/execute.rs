@@ -729,6 +729,7 @@ impl Core {
         );
         out.truncate(self.mark);
         self.local.scratch = Vec::new();
+        self.answered_errors = 0;
         self.local.effects.set_client(0);
         self.local.effects.log.close_all();
         self.local.unfound.is_on = !self.routes.is_empty();

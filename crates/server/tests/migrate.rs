@@ -101,19 +101,25 @@ fn told(client: &mut Client, keys: &[String]) -> Vec<String> {
         .collect()
 }
 
+/// Has one server hold values of every type and the other nothing; their keys, in order.
+fn populated(source: &mut Client, target: &mut Client) -> Vec<String> {
+    ok(source, "FLUSHALL");
+    ok(target, "FLUSHALL");
+    source.run("FUNCTION FLUSH").unwrap();
+    scenario::populate(source);
+    let mut keys: Vec<String> =
+        source.run("KEYS *").unwrap().items().unwrap().iter().map(Value::text).collect();
+    keys.sort();
+    keys
+}
+
 #[test]
 fn values_of_every_type_move_to_redis_and_back() {
     let Some(redis) = larder_testkit::server::available(Redis82::start()) else { return };
     let ours = larder(2, &[]);
     for (from, to) in [(&ours, &redis), (&redis, &ours)] {
         let (mut source, mut target) = (from.client(), to.client());
-        ok(&mut source, "FLUSHALL");
-        ok(&mut target, "FLUSHALL");
-        source.run("FUNCTION FLUSH").unwrap();
-        scenario::populate(&mut source);
-        let mut keys: Vec<String> =
-            source.run("KEYS *").unwrap().items().unwrap().iter().map(Value::text).collect();
-        keys.sort();
+        let keys = populated(&mut source, &mut target);
         assert_eq!(keys.len(), 16);
         let before = told(&mut source, &keys);
         // By hand first, under other names: as a cluster's node would that moves a slot.
@@ -150,17 +156,11 @@ fn values_of_every_type_move_to_valkey_and_back() {
     let ours = larder(2, &[]);
     for (from, to) in [(&ours, &valkey), (&valkey, &ours)] {
         let (mut source, mut target) = (from.client(), to.client());
-        ok(&mut source, "FLUSHALL");
-        ok(&mut target, "FLUSHALL");
-        source.run("FUNCTION FLUSH").unwrap();
-        scenario::populate(&mut source);
-        let mut keys: Vec<String> =
-            source.run("KEYS *").unwrap().items().unwrap().iter().map(Value::text).collect();
+        let mut keys = populated(&mut source, &mut target);
         // Valkey has a type of its own for fields that end, and refuses Redis'.
         if to.port() == valkey.port() {
             keys.retain(|key| !key.contains("timed"));
         }
-        keys.sort();
         let before = digests(&mut source, &keys);
         let port = to.port().to_string();
         let mut batch = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"].map(str::to_owned).to_vec();
