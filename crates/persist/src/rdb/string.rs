@@ -52,8 +52,15 @@ impl StringWriter {
         std::mem::take(&mut self.left)
     }
 
-    /// Appends what another writer wrote, with the texts compressed that it left at `left`.
-    pub fn push_compressing(&mut self, bytes: &[u8], left: &[u32], out: &mut Vec<u8>) {
+    /// Appends what another writer wrote, with the texts compressed that it left at `left`. Behind each of them `between` is called with
+    /// how many bytes it had.
+    pub fn push_compressing(
+        &mut self,
+        bytes: &[u8],
+        left: &[u32],
+        out: &mut Vec<u8>,
+        between: &mut dyn FnMut(usize),
+    ) {
         let mut done = 0;
         for at in left {
             let rest = bytes.get(*at as usize..).unwrap_or_default();
@@ -64,6 +71,7 @@ impl StringWriter {
             if !self.push_compressed(out, text) {
                 out.extend_from_slice(&bytes[*at as usize..done]);
             }
+            between(text.len());
         }
         out.extend_from_slice(&bytes[done..]);
     }
@@ -302,7 +310,9 @@ mod tests {
         raw.extend_from_slice(b"behind");
         let left = writer.take_left();
         assert!(left.len() == 3 && raw.len() > 20_000 && writer.take_left().is_empty());
-        writer.push_compressing(&raw, &left, &mut later);
+        let mut texts_compressed = 0;
+        writer.push_compressing(&raw, &left, &mut later, &mut |_| texts_compressed += 1);
+        assert_eq!(texts_compressed, left.len());
         assert_eq!(later, [&b"before"[..], &at_once, b"behind"].concat());
         writer.leave(false);
         let mut again = Vec::new();

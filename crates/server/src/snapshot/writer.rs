@@ -40,7 +40,9 @@ const SPARE_BYTES_MAX: usize = 128 << 10;
 /// Bytes of cold keys that are copied at once.
 const COPIED_BYTES: usize = 1 << 20;
 /// Bytes that are written at once: a worker on the same core waits no longer than that takes.
-const WRITTEN_BYTES: usize = 64 << 10;
+const WRITTEN_BYTES: usize = 32 << 10;
+/// Bytes that are compressed at once, for the same reason.
+const COMPRESSED_BYTES: usize = 8 << 10;
 /// Bytes after which a file is forced to disk, where that is asked for.
 const SYNC_BYTES: u64 = 4 << 20;
 
@@ -334,7 +336,14 @@ impl Writer {
         }
         let mut done = std::mem::take(&mut self.done);
         done.clear();
-        self.strings.push_compressing(&chunk.bytes, &chunk.left, &mut done);
+        let mut compressed = 0;
+        self.strings.push_compressing(&chunk.bytes, &chunk.left, &mut done, &mut |bytes| {
+            compressed += bytes;
+            if compressed >= COMPRESSED_BYTES {
+                compressed = 0;
+                std::thread::yield_now();
+            }
+        });
         let result = self.put(plan, chunk, &done);
         done.shrink_to(SPARE_BYTES_MAX);
         self.done = done;
