@@ -85,6 +85,11 @@ pub trait Sink: Send + Sync {
     /// So much is waiting to go out that no more should be saved but what has to be.
     fn is_behind(&self) -> bool;
 
+    /// So little is waiting that whoever sends it out has time for work that is left in it, even where nobody waits.
+    fn has_time(&self) -> bool {
+        false
+    }
+
     /// Everything has been taken over.
     fn end(&self);
 
@@ -719,8 +724,9 @@ impl Keyspace {
             };
             let hash = part.range(cell).0;
             let Some(shard) = table.try_lock(table.shard_of(hash)) else { return Saved::Some };
-            // Nobody waits: it is for all threads to share, and not for the one that writes.
-            local.saver.iter_mut().for_each(|saver| saver.leave_work(false));
+            // No command waits. It is for all threads to share: for this one, where the one that writes has enough to do.
+            let leaves = saver.snapshot.sink.has_time();
+            local.saver.iter_mut().for_each(|saver| saver.leave_work(leaves));
             save_cell_of((table, self.database_of(number)), &shard, local, hash, None);
             local.saver.iter_mut().for_each(|saver| saver.leave_work(true));
             drop(shard);

@@ -38,7 +38,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use writer::{BEHIND_BYTES, FULL_BYTES, FULL_PART, Pending, Piece, Plan, write};
+use writer::{BEHIND_BYTES, EASY_BYTES, FULL_BYTES, FULL_PART, Pending, Piece, Plan, write};
 
 /// What a snapshot is made for.
 pub struct Target {
@@ -316,6 +316,10 @@ impl Sink for ToWriter {
 
     fn is_behind(&self) -> bool {
         self.pending.bytes() > BEHIND_BYTES
+    }
+
+    fn has_time(&self) -> bool {
+        self.pending.bytes() < EASY_BYTES
     }
 
     fn end(&self) {

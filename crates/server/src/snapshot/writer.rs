@@ -24,6 +24,8 @@ use std::time::Duration;
 
 /// Bytes that may wait to be written before nothing more is saved but what has to be.
 pub const BEHIND_BYTES: usize = 8 << 20;
+/// Bytes below which the thread that writes has so little to do that it is left what workers could do themselves.
+pub const EASY_BYTES: usize = 1 << 20;
 /// Bytes that may wait before commands that change something wait too, beside a share of the memory in use.
 pub const FULL_BYTES: usize = 40 << 20;
 /// That share, as a divisor.
