@@ -10,6 +10,7 @@ mod functions;
 mod hash;
 mod length;
 mod list;
+mod luck;
 mod set;
 mod stream;
 mod string;

@@ -1,6 +1,7 @@
 //! String objects: raw, as a small integer, or compressed.
 
 use super::dump::BUFFER_KEPT_MAX;
+use super::luck::Luck;
 use super::{BadData, Length, Reader, push_length};
 use larder_values::lzf;
 use larder_values::packed::{
@@ -28,6 +29,8 @@ pub struct StringWriter {
     compressor: lzf::Compressor,
     compressed: Vec<u8>,
     compress: bool,
+    /// How texts fared, where not all of them are tried.
+    luck: Option<Luck>,
     /// Texts are left as they are for whoever calls [`StringWriter::push_compressing`].
     leaves: bool,
     /// Where those begin that were left.
@@ -38,7 +41,13 @@ impl StringWriter {
     /// A writer that compresses, or does not, as `rdbcompression` says.
     pub fn new(compress: bool) -> StringWriter {
         let (compressed, left) = (Vec::new(), Vec::new());
-        StringWriter { compressor: lzf::Compressor::new(), compressed, compress, leaves: false, left }
+        StringWriter { compressor: lzf::Compressor::new(), compressed, compress, luck: None, leaves: false, left }
+    }
+
+    /// From now on not every text is tried where many like it were tried in vain. A payload for others is to be as Redis would make it;
+    /// a file of many is to be written soon.
+    pub fn spare_effort(&mut self) {
+        self.luck = Some(Luck::default());
     }
 
     /// Whether texts that might be compressed are left as they are, from now on, for whoever calls [`StringWriter::push_compressing`]
@@ -105,8 +114,14 @@ impl StringWriter {
     }
 
     fn push_compressed(&mut self, out: &mut Vec<u8>, text: &[u8]) -> bool {
+        if self.luck.as_mut().is_some_and(|luck| !luck.is_worth_it(text.len())) {
+            return false;
+        }
         self.compressed.clear();
         let pays = self.compressor.compress(text, text.len() - COMPRESS_GAIN_MIN, &mut self.compressed);
+        if let Some(luck) = &mut self.luck {
+            luck.tell(text.len(), pays);
+        }
         if pays {
             out.push(ENCODED | LZF);
             push_length(out, self.compressed.len() as u64);

@@ -7,6 +7,7 @@
 //! Invariant: `done` of a target is called once, whatever happens, when nothing of its snapshot goes on any more.
 //! Read next: `writer.rs`, `jobs.rs`.
 
+mod courtesy;
 mod jobs;
 mod sweep;
 mod writer;
@@ -289,8 +290,10 @@ impl Sink for ToWriter {
         if self.form == Form::Commands {
             return Box::new(Commands);
         }
+        let mut writer = rdb::Writer::new(self.compresses);
+        writer.strings().spare_effort();
         Box::new(Rdb {
-            writer: rdb::Writer::new(self.compresses),
+            writer,
             uses: self.uses,
             now_ms: self.now_ms,
             counts_in_fields: self.counts_in_fields,

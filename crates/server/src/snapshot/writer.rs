@@ -7,7 +7,7 @@
 
 use crate::clock;
 use crate::load::beside;
-use crate::process::GivingWay;
+use crate::snapshot::courtesy::Courtesy;
 use larder_behind::{Disk, Sink as File};
 use larder_persist::aof::append;
 use larder_persist::crc64::Running;
@@ -33,8 +33,6 @@ pub const FULL_PART: usize = 32;
 /// Bytes that may wait before the thread that writes does not give way to workers any more. More than a sweep leaves: it is commands
 /// that save what they are about to change.
 const URGENT_BYTES: usize = 2 * BEHIND_BYTES;
-/// How far the thread gives way until then, in steps of its nice value; and where it could not come back from there.
-const WAY: (i32, i32) = (10, 5);
 /// Buffers that are kept to be filled again, and how large one may be: fresh memory costs who writes into it more than what it writes.
 const SPARE_MAX: usize = 16;
 /// See there.
@@ -42,9 +40,7 @@ const SPARE_BYTES_MAX: usize = 128 << 10;
 /// Bytes of cold keys that are copied at once.
 const COPIED_BYTES: usize = 1 << 20;
 /// Bytes that are written at once: a worker on the same core waits no longer than that takes.
-const WRITTEN_BYTES: usize = 32 << 10;
-/// Bytes that are compressed at once, for the same reason.
-const COMPRESSED_BYTES: usize = 8 << 10;
+const WRITTEN_BYTES: usize = 16 << 10;
 /// Bytes after which a file is forced to disk, where that is asked for.
 const SYNC_BYTES: u64 = 4 << 20;
 
@@ -193,10 +189,13 @@ pub fn write(
 }
 
 fn prepare(plan: &Plan, disk: &dyn Disk) -> Result<Writer, Failure> {
+    let mut strings = StringWriter::new(plan.compresses);
+    strings.spare_effort();
     let cold = plan.cold_aside.as_ref().map(|path| make(path, disk)).transpose()?;
     Ok(Writer {
         file: make(&plan.aside, disk)?,
-        strings: StringWriter::new(plan.compresses),
+        courtesy: Courtesy::new(plan.gives_way),
+        strings,
         done: Vec::new(),
         db: None,
         cold: cold.map(|file| Cold { file, db: None }),
@@ -258,6 +257,8 @@ fn delay(each: i32, keys: u64, pending: &Pending) -> Result<(), Failure> {
 
 struct Writer {
     file: Box<dyn File>,
+    /// Until all is written: what the thread does behind that it does under locks that workers want.
+    courtesy: Courtesy,
     /// Does what commands have left to be done.
     strings: StringWriter,
     /// A chunk in which that is done.
@@ -285,13 +286,10 @@ impl Writer {
         pieces: &Receiver<Piece>,
         pending: &Arc<Pending>,
     ) -> Result<Written, Failure> {
-        // Until the end of this function: what the thread does behind that it does under locks that workers want.
-        let mut priority = plan.gives_way.then(|| GivingWay::new(WAY.0, WAY.1));
         loop {
-            if let Some(priority) = &mut priority {
-                priority.give_way(pending.bytes() < URGENT_BYTES);
-            }
-            match pieces.recv() {
+            let piece = pieces.recv();
+            self.courtesy.begin(pending.bytes() >= URGENT_BYTES);
+            match piece {
                 Ok(Piece::Head(bytes)) => self.append(plan, &bytes)?,
                 Ok(Piece::Keys(chunk)) => {
                     self.take(plan, &chunk)?;
@@ -338,14 +336,8 @@ impl Writer {
         }
         let mut done = std::mem::take(&mut self.done);
         done.clear();
-        let mut compressed = 0;
-        self.strings.push_compressing(&chunk.bytes, &chunk.left, &mut done, &mut |bytes| {
-            compressed += bytes;
-            if compressed >= COMPRESSED_BYTES {
-                compressed = 0;
-                std::thread::yield_now();
-            }
-        });
+        let Writer { strings, courtesy, .. } = self;
+        strings.push_compressing(&chunk.bytes, &chunk.left, &mut done, &mut |bytes| courtesy.after(bytes));
         let result = self.put(plan, chunk, &done);
         done.shrink_to(SPARE_BYTES_MAX);
         self.done = done;
@@ -396,7 +388,7 @@ impl Writer {
                 sum.update(step);
             }
             self.file.append(step).map_err(failed("write to", &plan.aside))?;
-            std::thread::yield_now();
+            self.courtesy.after(step.len());
         }
         self.written.bytes += bytes.len() as u64;
         self.unsynced += bytes.len() as u64;
