@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 /// A file system, as far as it is changed.
@@ -58,6 +59,11 @@ pub trait Sink: Send {
     /// # Errors
     /// The system's.
     fn cut(&mut self, bytes: u64) -> io::Result<()>;
+
+    /// The open file behind it, if it is one of the system's: for advice, not to write to it.
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 /// The system's files.
@@ -93,5 +99,9 @@ impl Sink for File {
 
     fn cut(&mut self, bytes: u64) -> io::Result<()> {
         self.set_len(bytes)
+    }
+
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(AsFd::as_fd(self))
     }
 }

@@ -3,7 +3,7 @@
 //! From socket to data: `worker.rs` (one turn of the event loop), `execute.rs` (one request),
 //! `registry.rs` (the commands), then `larder-commands` and `larder-store`.
 //!
-//! `unsafe` stands in `alloc.rs` only; the kernel is reached through safe wrappers.
+//! `unsafe` stands in `alloc.rs` and in `io/writeback.rs` only; otherwise the kernel is reached through safe wrappers.
 #![deny(unsafe_code)]
 
 mod access;

@@ -6,6 +6,7 @@
 mod epoll;
 mod socket;
 mod tls;
+pub mod writeback;
 
 pub use epoll::{Poller, Readiness, Waker};
 pub use socket::{Received, Sent, Socket};

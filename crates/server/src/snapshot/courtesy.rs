@@ -10,7 +10,7 @@ use crate::process::GivingWay;
 use std::time::{Duration, Instant};
 
 /// How far the thread gives way, in steps of its nice value; and where it could not come back from there.
-const WAY: (i32, i32) = (10, 5);
+const WAY: (i32, i32) = (19, 5);
 /// Bytes of work after which the core is offered: some ten microseconds.
 const OFFER_BYTES: usize = 4 << 10;
 /// How much longer than it works it waits for offered cores at the most.

@@ -10,7 +10,7 @@ use larder_store::Saved;
 use std::time::{Duration, Instant};
 
 /// Longest slice of a worker that has requests: what one of them waits longer for at the most, but for a key that takes longer.
-const SLICE_BUSY: Duration = Duration::from_micros(15);
+const SLICE_BUSY: Duration = Duration::from_micros(5);
 /// Longest slice of one that has none: the first one that comes waits for the end of it.
 const SLICE_IDLE: Duration = Duration::from_micros(100);
 /// How long no request has come to one that has none. Between two slices there is none by chance now and then.

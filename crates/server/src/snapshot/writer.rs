@@ -6,6 +6,7 @@
 //! Invariant: nobody who hands a part over waits. Read next: `mod.rs`.
 
 use crate::clock;
+use crate::io::writeback;
 use crate::load::beside;
 use crate::snapshot::courtesy::Courtesy;
 use larder_behind::{Disk, Sink as File};
@@ -41,6 +42,8 @@ const SPARE_BYTES_MAX: usize = 128 << 10;
 const COPIED_BYTES: usize = 1 << 20;
 /// Bytes that are written at once: a worker on the same core waits no longer than that takes.
 const WRITTEN_BYTES: usize = 16 << 10;
+/// Bytes after which the system is asked to begin writing them to disk, where they are to be forced there.
+const BEGUN_BYTES: u64 = 256 << 10;
 /// Bytes after which a file is forced to disk, where that is asked for.
 const SYNC_BYTES: u64 = 4 << 20;
 
@@ -202,6 +205,7 @@ fn prepare(plan: &Plan, disk: &dyn Disk) -> Result<Writer, Failure> {
         sum: plan.is_summed.then(Running::new),
         written: Written { bytes: 0, keys: 0 },
         unsynced: 0,
+        begun: 0,
     })
 }
 
@@ -270,6 +274,8 @@ struct Writer {
     sum: Option<Running>,
     written: Written,
     unsynced: u64,
+    /// Up to where the system was asked to begin.
+    begun: u64,
 }
 
 /// The file of cold keys.
@@ -388,9 +394,15 @@ impl Writer {
                 sum.update(step);
             }
             self.file.append(step).map_err(failed("write to", &plan.aside))?;
+            self.written.bytes += step.len() as u64;
+            if plan.syncs_often && self.written.bytes - self.begun >= BEGUN_BYTES {
+                if let Some(file) = self.file.as_fd() {
+                    writeback::begin(file, self.begun, self.written.bytes - self.begun);
+                }
+                self.begun = self.written.bytes;
+            }
             self.courtesy.after(step.len());
         }
-        self.written.bytes += bytes.len() as u64;
         self.unsynced += bytes.len() as u64;
         if plan.syncs_often && self.unsynced >= SYNC_BYTES {
             self.unsynced = 0;
