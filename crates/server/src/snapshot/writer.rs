@@ -43,7 +43,7 @@ const COPIED_BYTES: usize = 1 << 20;
 /// Bytes that are written at once: a worker on the same core waits no longer than that takes.
 const WRITTEN_BYTES: usize = 16 << 10;
 /// Bytes after which the system is asked to begin writing them to disk, where they are to be forced there.
-const BEGUN_BYTES: u64 = 256 << 10;
+const BEGUN_BYTES: u64 = 128 << 10;
 /// Bytes after which a file is forced to disk, where that is asked for.
 const SYNC_BYTES: u64 = 4 << 20;
 
