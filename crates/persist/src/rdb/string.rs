@@ -41,7 +41,14 @@ impl StringWriter {
     /// A writer that compresses, or does not, as `rdbcompression` says.
     pub fn new(compress: bool) -> StringWriter {
         let (compressed, left) = (Vec::new(), Vec::new());
-        StringWriter { compressor: lzf::Compressor::new(), compressed, compress, luck: None, leaves: false, left }
+        StringWriter {
+            compressor: lzf::Compressor::new(),
+            compressed,
+            compress,
+            luck: None,
+            leaves: false,
+            left,
+        }
     }
 
     /// From now on not every text is tried where many like it were tried in vain. A payload for others is to be as Redis would make it;

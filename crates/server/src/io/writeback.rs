@@ -13,9 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 pub fn begin(file: BorrowedFd<'_>, offset: u64, bytes: u64) {
     let (Ok(offset), Ok(bytes)) = (i64::try_from(offset), i64::try_from(bytes)) else { return };
     // SAFETY: no memory is handed over, and the descriptor is open as long as it is borrowed.
-    let _ = unsafe {
-        libc::sync_file_range(file.as_raw_fd(), offset, bytes, libc::SYNC_FILE_RANGE_WRITE)
-    };
+    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, bytes, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 #[cfg(test)]
@@ -28,7 +26,9 @@ mod tests {
     fn what_is_begun_stays_as_it_is_and_nonsense_does_nothing() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&[7; 10_000]).unwrap();
-        for (offset, bytes) in [(0, 4096), (4096, 5904), (0, 0), (1 << 40, 1 << 40), (u64::MAX, 1), (1, u64::MAX)] {
+        for (offset, bytes) in
+            [(0, 4096), (4096, 5904), (0, 0), (1 << 40, 1 << 40), (u64::MAX, 1), (1, u64::MAX)]
+        {
             begin(file.as_fd(), offset, bytes);
         }
         let (_, end) = std::io::pipe().unwrap();
