@@ -115,15 +115,16 @@ fn verifier(
     settings: &Settings,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, String> {
-    if settings.tls_auth_clients() == TlsAuthClients::No {
-        return Ok(Arc::new(NoClientAuth));
-    }
     let (file, folder) = (settings.tls_ca_cert_file(), settings.tls_ca_cert_dir());
     let mut roots = RootCertStore::empty();
     if !file.is_empty() {
         for certificate in certificates("tls-ca-cert-file", file)? {
             roots.add(certificate).map_err(|error| format!("tls-ca-cert-file: {error}"))?;
         }
+    }
+    // A file that is named has to be good even where nobody is asked.
+    if settings.tls_auth_clients() == TlsAuthClients::No {
+        return Ok(Arc::new(NoClientAuth));
     }
     if !folder.is_empty() {
         add_folder(&path_of("tls-ca-cert-dir", folder)?, &mut roots)?;

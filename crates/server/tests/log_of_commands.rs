@@ -129,6 +129,19 @@ fn redis(folder: &Path) -> Option<Server> {
 }
 
 #[test]
+fn where_there_is_no_log_nothing_is_loaded_from_it_and_nothing_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = larder(2, &["--dir", folder.path().to_str().unwrap(), "--enable-debug-command", "yes"]);
+    let mut client = server.client();
+    ok(&mut client, "SET key value");
+    let refused = client.run("DEBUG LOADAOF").unwrap();
+    assert_eq!(refused.text(), "ERR Error trying to load the AOF files, check server logs.");
+    assert_eq!(client.run("GET key").unwrap().text(), "value");
+    assert!(server.log().contains("there is no append-only log in"), "{}", server.log());
+    ok(&mut client, "SET key other");
+}
+
+#[test]
 fn a_base_of_commands_makes_the_same_data_here_and_in_redis() {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let [first, second, third] = [0, 1, 2].map(|index: usize| folders[index].path());

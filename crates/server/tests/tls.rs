@@ -180,6 +180,7 @@ fn certificates_are_exchanged_while_it_runs() {
         format!("tls-cert-file {}", tls.certificates.path("broken")),
         "tls-cert-file \"\"".to_owned(),
         "tls-auth-clients yes tls-ca-cert-file \"\"".to_owned(),
+        format!("tls-auth-clients no tls-ca-cert-file {}", tls.certificates.path("broken")),
         "maxmemory 1gb tls-protocols TLSv1.1".to_owned(),
         format!("tls-port {}", tls.server.port()),
     ] {

@@ -286,7 +286,7 @@ impl Core {
                 _ => Ok(row),
             };
         };
-        let Some(sub) = row.subcommand(word) else { return Err((Some(row), unknown_subcommand(row, word))) };
+        let Some(sub) = row.subcommand(word) else { return Err((None, unknown_subcommand(row, word))) };
         if sub.spec.takes(args.len()) { Ok(sub) } else { Err((Some(sub), Error::arity(&sub.name))) }
     }
 

@@ -197,6 +197,10 @@ pub fn again(
 /// As [`run`]; what was loaded before stays.
 pub fn log_again(server: &'static Server, prepare: impl FnOnce()) -> Result<(), LoadError> {
     let files = Files::of(&server.settings(), Box::new(larder_behind::Files)).map_err(LoadError::Log)?;
+    // Differs from Redis: DEBUG LOADAOF answers its error where there is no log, and the data stays; Redis has removed it by then.
+    if files.manifest.files().next().is_none() {
+        return Err(LoadError::Log(format!("there is no append-only log in {}", files.folder.display())));
+    }
     server.loading.set(Stage::Closed);
     server.touch_settings();
     prepare();
