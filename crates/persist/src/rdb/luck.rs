@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn texts_are_left_out_only_behind_many_that_were_tried_in_vain_and_until_one_pays() {
         let mut luck = Luck::default();
-        let mut tried = |luck: &mut Luck, len: usize, pays: bool, texts: usize| {
+        let tried = |luck: &mut Luck, len: usize, pays: bool, texts: usize| {
             let tries = (0..texts).filter(|_| {
                 let tries = luck.is_worth_it(len);
                 if tries {
