@@ -15,7 +15,7 @@ use crate::compare::{Context, progress};
 use crate::gauge::Gauge;
 use crate::load::{self, LoadSpec, Mark, Stop};
 use crate::outcome::Outcome;
-use crate::peers::{Peer, Server};
+use crate::peers::Peer;
 use crate::schedule::Arrivals;
 use crate::workload::Workload;
 
