@@ -31,8 +31,8 @@ pub const EASY_BYTES: usize = 1 << 20;
 pub const FULL_BYTES: usize = 40 << 20;
 /// That share, as a divisor.
 pub const FULL_PART: usize = 32;
-/// Bytes that may wait before the thread that writes does not give way to workers any more. More than a sweep leaves: it is commands
-/// that save what they are about to change.
+/// Bytes that may wait before the thread that writes is to have half of its core. More than a sweep leaves: it is commands that save what
+/// they are about to change.
 const URGENT_BYTES: usize = 2 * BEHIND_BYTES;
 /// Buffers that are kept to be filled again, and how large one may be: fresh memory costs who writes into it more than what it writes.
 const SPARE_MAX: usize = 16;

@@ -20,6 +20,7 @@ use crate::peers::{Kind, Launch, Peer, Server};
 const SNAPSHOT_MAX: Duration = Duration::from_secs(300);
 /// How often a server is asked whether its snapshot is over.
 const ASKED_EVERY: Duration = Duration::from_millis(20);
+/// The same of one whose latencies are taken.
 const ASKED_EVERY_UNWATCHED: Duration = Duration::from_millis(250);
 /// How long a server may tidy up before its memory is read.
 const SETTLE: Duration = Duration::from_millis(500);
