@@ -4,6 +4,7 @@
 //! removes it on the way. Those that leave it where it is say so ([`Db::is_over`], [`Db::glance`],
 //! [`Db::peek_raw`]). An edit that fails has changed nothing. The access field is written on reads and
 //! writes of values, not when a key is merely looked at.
+//! Read next: `db/edit.rs` for strings and integers changed in place, `db/tell.rs` for what is told of changes.
 
 use crate::discard::{Removal, discard};
 use crate::effects::Event;
@@ -13,13 +14,18 @@ use crate::insight::{Found, bytes_of as bytes_apart};
 use crate::item::{Item, Owned, Value};
 use crate::keyspace::{Database, DbIndex, Hashed, Keyspace, Locked, TableNumber};
 use crate::local::{Access, Local, Millis};
-use crate::object::{Object, Type, next_due_of};
+use crate::object::{Object, next_due_of};
 use crate::sizes::Replacing;
 use crate::snapshot::save_first;
 use crate::string::{self, INLINE_BYTES_MAX, Str, kind};
 use larder_table::{DeadlineChange, Entry, NewEntry, Occupied, Payload, PayloadRef};
 use larder_values::number;
 use std::sync::Arc;
+
+mod edit;
+mod tell;
+
+pub use edit::EditIntegerError;
 
 /// The key holds another type than the command works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -517,110 +523,6 @@ impl<'t> Db<'t> {
         false
     }
 
-    /// Changes an integer in place, or stores a first one.
-    ///
-    /// `change` gets the present value, `None` where the key is absent, and answers the new one.
-    /// `Err(None)` says that the key holds no integer.
-    pub fn edit_integer<E>(
-        &mut self,
-        key: &Hashed<'_>,
-        change: impl FnOnce(i64) -> Result<i64, E>,
-    ) -> Result<i64, EditIntegerError<E>> {
-        let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key);
-        let Some(mut occupied) = found else {
-            let value = change(0).map_err(EditIntegerError::Refused)?;
-            self.put_integer(key, value, Expire::Clear);
-            return Ok(value);
-        };
-        let item = Item::new(occupied.view());
-        let string = item.string().map_err(|WrongType| EditIntegerError::WrongType)?;
-        let present = string.to_i64().ok_or(EditIntegerError::NotAnInteger)?;
-        let value = change(present).map_err(EditIntegerError::Refused)?;
-        if matches!(string, Str::Int(_))
-            && let Some(bytes) = occupied.inline_mut()
-        {
-            bytes.copy_from_slice(&value.to_le_bytes());
-            self.table.counted(self.local, present, value);
-        } else {
-            let bytes = value.to_le_bytes();
-            let payload = Payload::Inline(&bytes);
-            let replacing = Replacing::of(&occupied.view(), kind::INT, &payload);
-            let removed = occupied.replace(kind::INT, payload, DeadlineChange::Keep);
-            self.table.replaced(self.local, replacing, &removed, Some(bytes.len()));
-            debug_assert!(removed.boxed.is_none());
-        }
-        touch(self.local, self.table.number, key.hash, &occupied.view());
-        if self.local.insight.wants_edited(key.hash) {
-            self.tell_written(key);
-        }
-        Ok(value)
-    }
-
-    /// Changes a string's bytes through a buffer; an absent key starts empty. Answers what `edit`
-    /// answers.
-    ///
-    /// A long string is edited where it lies unless a reply still holds it. `edit` says through its
-    /// second answer whether the value is to be stored; a value left empty and unstored creates no
-    /// key. The time to live stays.
-    pub fn edit_string<R>(
-        &mut self,
-        key: &Hashed<'_>,
-        edit: impl FnOnce(&mut Vec<u8>) -> (R, bool),
-    ) -> Result<R, WrongType> {
-        let mut buffer = std::mem::take(&mut self.local.scratch);
-        buffer.clear();
-        let result = self.edit_string_with(key, &mut buffer, edit);
-        buffer.clear();
-        if buffer.capacity() <= 64 * 1024 {
-            self.local.scratch = buffer;
-        }
-        result
-    }
-
-    fn edit_string_with<R>(
-        &mut self,
-        key: &Hashed<'_>,
-        buffer: &mut Vec<u8>,
-        edit: impl FnOnce(&mut Vec<u8>) -> (R, bool),
-    ) -> Result<R, WrongType> {
-        let found = Self::find_in(self.table, &mut self.locked, self.local, self.index, key);
-        if let Some(mut occupied) = found {
-            Item::new(occupied.view()).string()?;
-            if let Some(blob) = occupied.boxed_mut().and_then(Object::blob_mut) {
-                let (before, capacity) = (blob.len(), blob.capacity());
-                let (answer, _) = edit(Arc::make_mut(blob));
-                self.table.sizes.changed(self.local, Type::String, before, blob.len());
-                let grown = blob.capacity().wrapping_sub(capacity) as u32;
-                let view = occupied.view();
-                touch(self.local, self.table.number, key.hash, &view);
-                if self.local.uses.asks_for_sizes() {
-                    let bytes_before = bytes_of(&view).wrapping_sub(grown);
-                    let had_end = view.deadline().is_some();
-                    edited(self.table, self.local, key.hash, &view, had_end, bytes_before);
-                }
-                if self.local.insight.wants_written(key.hash, capacity.wrapping_add(grown as usize)) {
-                    self.tell_written(key);
-                }
-                return Ok(answer);
-            }
-            Item::new(occupied.view()).string()?.write_to(buffer);
-        }
-        let (answer, store) = edit(buffer);
-        if store {
-            if buffer.len() > INLINE_BYTES_MAX {
-                // The buffer becomes the value: no second copy.
-                let blob = Payload::Boxed(Object::Blob(Arc::new(std::mem::take(buffer))));
-                self.put_payload(key, kind::BLOB, blob, Expire::Keep);
-            } else {
-                self.put_payload(key, kind::EDITED, Payload::Inline(buffer), Expire::Keep);
-            }
-        } else {
-            // Looked at and left as it was: an access all the same.
-            self.touch(key);
-        }
-        Ok(answer)
-    }
-
     /// Removes a key on the way of a command that is about something else. Answers whether it existed.
     pub fn remove(&mut self, key: &Hashed<'_>) -> bool {
         self.remove_for(key, Removal::Replaced)
@@ -762,73 +664,6 @@ impl<'t> Db<'t> {
             occupied.set_kind(string::raw_kind(view.kind()));
         }
     }
-
-    /// Announces a change of a key; see [`crate::Effects`].
-    #[inline]
-    pub fn changed(&mut self, key: &Hashed<'_>, event: Event) {
-        self.local.effects.changed(self.index, key.bytes, event);
-    }
-
-    /// Has those who wait for a key looked after, though its value has not changed.
-    pub fn wake(&mut self, key: &Hashed<'_>) {
-        self.local.effects.wake(self.index, key.bytes);
-    }
-
-    /// Announces an event that stands for several changes.
-    pub fn changed_times(&mut self, key: &Hashed<'_>, event: Event, times: u64) {
-        self.local.effects.changed_many(times.saturating_sub(1));
-        self.local.effects.changed(self.index, key.bytes, event);
-    }
-
-    /// Counts changes of what stands beside a value, such as the groups of a stream, and tells listeners of
-    /// an event. To those who watch the key it is as it was, as in Redis.
-    pub fn changed_unwatched(&mut self, key: &Hashed<'_>, times: u64, event: Option<Event>) {
-        self.local.effects.changed_many(times);
-        if let Some(event) = event {
-            self.local.effects.mention(self.index, key.bytes, event);
-        }
-    }
-
-    /// Counts and announces fields that were removed because their time had come.
-    pub fn fields_expired<'f>(&mut self, key: &Hashed<'_>, fields: impl ExactSizeIterator<Item = &'f [u8]>) {
-        self.local.stats.expired_fields.add(fields.len() as u64);
-        if self.local.effects.log.is_on() {
-            for field in fields {
-                self.local.effects.log.also(self.index, [b"HDEL", key.bytes, field]);
-            }
-        }
-        // As for keys: no client asked for it.
-        self.local.effects.notify(self.index, key.bytes, Event::HEXPIRED);
-    }
-
-    /// Announces that a key was given a whole new value, as a further event of that change, and that the
-    /// value is of another type than the one just replaced or removed, where it is.
-    #[inline]
-    pub fn overwritten(&mut self, key: &Hashed<'_>) {
-        self.notify(key, Event::OVERWRITTEN);
-        let before = self.local.replaced_kind;
-        if self.local.effects.is_heard(Event::TYPE_CHANGED)
-            && self.peek(key).is_some_and(|item| item.value_type() != Type::of_kind(before))
-        {
-            self.notify(key, Event::TYPE_CHANGED);
-        }
-    }
-
-    /// Announces a further event of a change already counted.
-    pub fn notify(&mut self, key: &Hashed<'_>, event: Event) {
-        self.local.effects.notify(self.index, key.bytes, event);
-    }
-}
-
-/// Why an integer could not be changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EditIntegerError<E> {
-    /// The key holds no string.
-    WrongType,
-    /// The string spells no integer.
-    NotAnInteger,
-    /// The change itself was refused.
-    Refused(E),
 }
 
 /// Values of up to this many bytes are packed in a small buffer.
