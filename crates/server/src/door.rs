@@ -77,6 +77,7 @@ fn name_of(verb: Verb) -> &'static str {
         Verb::Delete => "delete",
         Verb::FlushAll => "flush_all",
         Verb::Stats => "stats",
+        Verb::StatsKeys => "stats-keys",
         Verb::Version => "version",
         Verb::Verbosity => "verbosity",
         Verb::Quit => "quit",

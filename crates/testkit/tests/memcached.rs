@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use larder_testkit::server::{Server, peers_dir, repository_root};
+use larder_testkit::value::Value;
 use larder_testkit::{Client, Larder};
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -344,6 +345,65 @@ fn memccapable_is_content() {
     };
     let shown = text(&output.stdout) + &text(&output.stderr);
     assert!(output.status.success() && shown.contains("All tests passed"), "{shown}");
+}
+
+/// What a tool of libmemcached prints, with how it ended; `None` where the tools are not installed and need not be.
+fn tool(name: &str, port: u16, args: &[&str]) -> Option<(bool, String)> {
+    let mut command = Command::new(name);
+    command.arg(format!("--servers=127.0.0.1:{port}")).args(args).stdin(Stdio::null());
+    match command.output() {
+        Ok(output) => Some((output.status.success(), text(&output.stdout) + &text(&output.stderr))),
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "{name} is not installed: {error}");
+            eprintln!("skipped: {name} is not installed: run ./scripts/fetch-peers");
+            None
+        }
+    }
+}
+
+#[test]
+fn the_tools_of_libmemcached_work() {
+    let (server, port) = larder();
+    let mut redis = Client::connect(&server.address()).unwrap();
+    let folder = std::env::temp_dir().join(format!("larder-memcached-tools-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, format!("these are {name}\n")).unwrap();
+        path.display().to_string()
+    };
+    let (apples, pears) = (file("apples"), file("pears"));
+    let run = |name: &str, args: &[&str]| tool(name, port, args);
+    let Some(pinged) = run("memcping", &[]) else { return };
+    let did = |name: &str, args: &[&str]| {
+        let (succeeded, shown) = run(name, args).unwrap();
+        assert!(succeeded, "{name} {args:?}: {shown}");
+        shown
+    };
+    assert!(pinged.0, "{}", pinged.1);
+    did("memccp", &["--set", &apples, &pears]);
+    std::fs::remove_dir_all(&folder).ok();
+    assert_eq!(did("memccat", &["apples"]).trim(), "these are apples");
+    assert_eq!(redis.run("GET pears").unwrap(), Value::Bulk(b"these are pears\n".to_vec()));
+    // A name that no line of memcached's can hold, and what is no string, are not listed.
+    redis.command(&["SET", "two words", "x"]).unwrap();
+    redis.run("LPUSH list x").unwrap();
+    let listed = did("memcdump", &[]);
+    let mut names: Vec<&str> = listed.lines().collect();
+    names.sort_unstable();
+    assert_eq!(names, ["apples", "pears"]);
+    did("memctouch", &["--expire=100", "apples"]);
+    assert!(matches!(redis.run("TTL apples").unwrap(), Value::Integer(90..=100)));
+    did("memcexist", &["apples"]);
+    did("memcrm", &["apples"]);
+    let (found, _) = run("memcexist", &["apples"]).unwrap();
+    assert!(!found, "apples are still there");
+    assert!(did("memcstat", &[]).contains("curr_items: 3"));
+    did("memcslap", &["--concurrency=4", "--execute-number=200", "--test=get"]);
+    did("memcslap", &["--concurrency=4", "--execute-number=200", "--test=set"]);
+    assert!(matches!(redis.run("DBSIZE").unwrap(), Value::Integer(100..)), "memcslap stored nothing");
+    did("memcflush", &[]);
+    assert_eq!(redis.run("DBSIZE").unwrap(), Value::Integer(0));
 }
 
 #[test]

@@ -9,6 +9,7 @@
 mod arithmetic;
 mod end;
 mod get;
+mod keys;
 mod meta_delete;
 mod meta_get;
 mod meta_set;
@@ -17,6 +18,7 @@ mod store;
 
 use crate::args::Args;
 use crate::spec::{Acl, Command, Flags, Group, KeyFlags, KeySpec, Run, Spec};
+pub use keys::CLASS;
 
 /// All of them.
 pub static MEMCACHED: Command = Command {
@@ -53,6 +55,7 @@ pub static MEMCACHED: Command = Command {
         &store::REPLACE,
         &store::SET,
         &store::SET_TOO_LARGE,
+        &keys::STATS_KEYS,
         &store::TOUCH,
     ],
 };

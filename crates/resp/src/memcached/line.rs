@@ -12,6 +12,9 @@ const BAD_DELTA: &str = "CLIENT_ERROR invalid numeric delta argument";
 const BAD_DELETE: &str = "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]";
 const BAD_KEY: &str = "CLIENT_ERROR error decoding key";
 
+/// So many classes of sizes memcached can have, counted from 0.
+const SLAB_CLASSES: u64 = 64;
+
 /// What a line is.
 pub(super) enum Line {
     /// A command whose words stand in their order.
@@ -56,7 +59,7 @@ impl Line {
             b"mn" => command(Verb::MetaNoop),
             b"flush_all" => words.read_flush(),
             b"verbosity" => words.read_verbosity(),
-            b"stats" => command(Verb::Stats),
+            b"stats" => words.read_stats(),
             b"version" => command(Verb::Version),
             b"quit" => command(Verb::Quit),
             b"shutdown" => refused("ERROR: shutdown not enabled"),
@@ -220,6 +223,21 @@ impl Words<'_> {
         }
         self.keep(1, is_quiet);
         command(Verb::Verbosity)
+    }
+
+    /// `stats [word...]`, of which `cachedump class limit` is a command of its own.
+    fn read_stats(self) -> Line {
+        if self.get(1) != b"cachedump" {
+            return command(Verb::Stats);
+        }
+        if self.len() < 4 {
+            return refused("CLIENT_ERROR bad command line");
+        }
+        match (parse_u64(self.get(2)), parse_u64(self.get(3))) {
+            (Some(class), Some(_)) if class < SLAB_CLASSES => command(Verb::StatsKeys),
+            (Some(_), Some(_)) => refused("CLIENT_ERROR Illegal slab id"),
+            _ => refused(BAD_LINE),
+        }
     }
 
     /// The flags of a meta command from word `at` on, without the text that its verb has for those that cannot be followed.

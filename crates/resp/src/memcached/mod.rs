@@ -68,6 +68,8 @@ pub enum Verb {
     FlushAll,
     /// `stats [word...]`
     Stats,
+    /// `stats cachedump class limit`, which lists keys.
+    StatsKeys,
     /// `version`
     Version,
     /// `verbosity [noreply]`
@@ -96,7 +98,7 @@ pub enum Verb {
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 29] = [
+    pub const ALL: [Verb; 30] = [
         Verb::Get,
         Verb::GetMany,
         Verb::Gat,
@@ -114,6 +116,7 @@ impl Verb {
         Verb::Delete,
         Verb::FlushAll,
         Verb::Stats,
+        Verb::StatsKeys,
         Verb::Version,
         Verb::Verbosity,
         Verb::Quit,

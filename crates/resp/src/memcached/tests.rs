@@ -96,6 +96,8 @@ fn words_come_in_an_order_of_our_own() {
         ("md k I\r\n", Verb::MetaStale, "md k I"),
         ("ms k 2 F3 c\r\nab\r\n", Verb::MetaSet, "ms k ab F3 c"),
         ("ms Zm9v 2 b k\r\nab\r\n", Verb::MetaSet, "ms foo ab b k"),
+        ("stats\r\n", Verb::Stats, "stats"),
+        ("stats cachedump 1 100\r\n", Verb::StatsKeys, "stats cachedump 1 100"),
         ("me Zm9v b\r\n", Verb::MetaDebug, "me foo b"),
     ] {
         assert_eq!(one(text), command(verb, words), "{text:?}");
@@ -120,6 +122,8 @@ fn what_cannot_be_followed_is_answered() {
         ("mg a Tx\r\n", "CLIENT_ERROR bad token in command line format"),
         ("mg a Zm9 b\r\n", "CLIENT_ERROR invalid flag"),
         ("mg Zm9 b\r\n", "CLIENT_ERROR error decoding key"),
+        ("stats cachedump 1\r\n", "CLIENT_ERROR bad command line"),
+        ("stats cachedump 64 0\r\n", "CLIENT_ERROR Illegal slab id"),
         ("ms a 3 Mxx\r\nabc\r\n", "CLIENT_ERROR incorrect length for M token"),
     ] {
         assert_eq!(one(text), Found::Answer(answer), "{text:?}");
@@ -183,6 +187,8 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
         "delete ",
         "touch ",
         "flush_all ",
+        "stats ",
+        "cachedump ",
         "\0",
         "\u{7f}",
     ]);

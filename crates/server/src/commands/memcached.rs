@@ -6,7 +6,7 @@ use crate::clock;
 use crate::connection::Closing;
 use crate::execute::Host;
 use crate::registry::{HostCommand, HostRun, Row};
-use larder_commands::memcached::is_quiet;
+use larder_commands::memcached::{CLASS, is_quiet};
 use larder_commands::spec::{Acl, Flags, Group};
 use larder_commands::{Args, Error, Spec};
 use larder_resp::memcached::parse_i64;
@@ -157,8 +157,13 @@ fn stats(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     match args.get(1) {
         b"" => general(host),
         b"settings" => settings(host),
-        // There are no classes of sizes that items could be told by.
-        b"items" => {}
+        // There are no classes of sizes that items could be told by: `stats cachedump` has them all in one.
+        b"items" => {
+            let count = host.server().keyspace.len(host.conn.db);
+            if count > 0 {
+                line(host, &format!("items:{CLASS}:number"), count);
+            }
+        }
         b"slabs" => {
             let bytes = host.server().used_memory();
             line(host, "active_slabs", 0);

@@ -1,0 +1,69 @@
+//! Listing keys, for memcached's tools: memcdump and whatever shows what is in a cache.
+
+use super::SINCE;
+use super::reply;
+use crate::args::Args;
+use crate::cx::KeyspaceCtx;
+use crate::error::Error;
+use crate::spec::{Acl, Command, Flags, Group, Run, Spec};
+use larder_resp::memcached::{KEY_BYTES_MAX, parse_u64};
+use larder_store::{Item, Type};
+
+/// The class of sizes that all items are told to be of: there are none.
+pub const CLASS: u64 = 1;
+/// Longest answer, in bytes, as in memcached: who needs all keys of a large cache asks SCAN.
+const ANSWER_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The longest line: a key and two numbers of twenty digits with what stands between them.
+const LINE_BYTES_MAX: usize = KEY_BYTES_MAX + 64;
+
+/// `stats cachedump class limit`
+pub(super) static STATS_KEYS: Command = Command {
+    spec: Spec {
+        name: "stats-keys",
+        summary: "Lists keys, with the lengths of their values and when they end.",
+        since: SINCE,
+        group: Group::Server,
+        complexity: "O(N) where N is the number of keys, until two megabytes are answered.",
+        arity: -4,
+        flags: Flags::READONLY,
+        acl: Acl::KEYSPACE.or(Acl::DANGEROUS),
+        ..Spec::EMPTY
+    },
+    run: Run::Keyspace(list),
+    subcommands: &[],
+};
+
+fn list(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>) -> Result<(), Error> {
+    let class = parse_u64(args.get(2)).unwrap_or(0);
+    let limit = parse_u64(args.get(3)).filter(|limit| *limit > 0).unwrap_or(u64::MAX);
+    let (mut left, mut bytes_left) = (limit, ANSWER_BYTES_MAX);
+    let mut cursor = 0;
+    while class == CLASS {
+        let reply = &mut cx.reply;
+        cursor = cx.keyspace.scan(cx.db, cursor, cx.local.now, &mut |item| {
+            let Some(len) = shown_len(&item).filter(|_| left > 0 && bytes_left > 0) else { return };
+            reply.raw(b"ITEM ");
+            reply.raw(item.key());
+            reply.raw(b" [");
+            reply::number(reply, len as u64);
+            reply.raw(b" b; ");
+            reply::number(reply, item.deadline().map_or(0, |end| end.0.div_ceil(1000)));
+            reply.raw(b" s]\r\n");
+            left -= 1;
+            bytes_left = bytes_left.saturating_sub(LINE_BYTES_MAX.min(item.key().len() + 32));
+        });
+        if cursor == 0 || left == 0 || bytes_left == 0 {
+            break;
+        }
+    }
+    cx.reply.raw(b"END\r\n");
+    Ok(())
+}
+
+/// How long the value of an item is that a client of memcached can ask for: a string, by a name that a line can hold.
+fn shown_len(item: &Item<'_>) -> Option<usize> {
+    let is_word = |byte: &u8| *byte > b' ' && *byte != 0x7f;
+    let key = item.key();
+    let can_be_named = (1..=KEY_BYTES_MAX).contains(&key.len()) && key.iter().all(is_word);
+    (can_be_named && item.value_type() == Type::String).then(|| item.string().map_or(0, |value| value.len()))
+}
