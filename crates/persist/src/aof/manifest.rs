@@ -28,6 +28,18 @@ pub struct Entry {
     pub seq: u64,
 }
 
+impl Entry {
+    /// Its line in a manifest.
+    fn line(&self, kind: FileKind) -> String {
+        let letter = match kind {
+            FileKind::Base => 'b',
+            FileKind::Incr => 'i',
+            FileKind::History => 'h',
+        };
+        format!("file {} seq {} type {letter}\n", quoted(&self.name), self.seq)
+    }
+}
+
 /// What is wrong with a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestError {
@@ -77,6 +89,10 @@ impl Manifest {
             }
             lines += 1;
             let (entry, kind) = parse_line(line).map_err(|what| wrong(&what))?;
+            // As it will stand in the next manifest, bytes that are no letters told by their numbers.
+            if entry.line(kind).len() > LINE_BYTES_MAX {
+                return Err(wrong("its name is too long"));
+            }
             match kind {
                 FileKind::Base if manifest.base.is_some() => return Err(wrong("there is a base already")),
                 FileKind::Base => {
@@ -103,13 +119,13 @@ impl Manifest {
     #[must_use]
     pub fn print(&self) -> String {
         let mut text = String::new();
-        let groups =
-            [(self.base.as_slice(), 'b'), (self.history.as_slice(), 'h'), (self.incr.as_slice(), 'i')];
+        let groups = [
+            (self.base.as_slice(), FileKind::Base),
+            (self.history.as_slice(), FileKind::History),
+            (self.incr.as_slice(), FileKind::Incr),
+        ];
         for (entries, kind) in groups {
-            for Entry { name, seq } in entries {
-                // Writing to a String does not fail.
-                let _ = writeln!(text, "file {} seq {seq} type {kind}", quoted(name));
-            }
+            entries.iter().for_each(|entry| text.push_str(&entry.line(kind)));
         }
         text
     }
@@ -268,6 +284,16 @@ mod tests {
             names,
             ["appendonly.aof.2.base.rdb", "appendonly.aof.4.incr.aof", "appendonly.aof.5.incr.aof"]
         );
+    }
+
+    #[test]
+    fn a_name_that_the_next_manifest_could_not_hold_is_refused() {
+        let line = |name: &str| format!("file {name} seq 1 type i\n");
+        assert!(Manifest::parse(line(&"n".repeat(255)).as_bytes()).is_ok());
+        for name in ["\x01".repeat(300), "\x7f".repeat(255)] {
+            let error = Manifest::parse(line(&name).as_bytes()).unwrap_err();
+            assert_eq!(error.to_string(), "line 1: its name is too long");
+        }
     }
 
     #[test]
