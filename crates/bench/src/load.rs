@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use crate::endpoint::Endpoint;
 use crate::outcome::{Latencies, Outcome, SLICE, Slice};
+use crate::process;
 use crate::reply::{ReplyCounter, Tally};
 use crate::schedule::{Arrivals, Schedule};
 use crate::template::Protocol;
@@ -66,6 +67,8 @@ pub(crate) enum Mark {
 /// Runs the load; `on_mark` is called at both edges of the measured window.
 pub(crate) fn run(spec: &LoadSpec, workload: Workload, on_mark: &mut dyn FnMut(Mark)) -> Result<Outcome> {
     let mut load = Load::connect(spec, workload)?;
+    // What is due at a time counts from then, also where the load itself was held up.
+    let _first = spec.arrivals.is_some().then(process::First::begin);
     load.drive(on_mark)?;
     Ok(load.into_outcome())
 }
