@@ -152,6 +152,33 @@ fn what_holds_no_string_is_left_alone() {
 }
 
 #[test]
+fn keys_are_listed_up_to_a_limit_where_the_user_may() {
+    let (server, port) = serve(2, &[]);
+    let (mut door, mut redis) = (Door::open(port), server.client());
+    assert_eq!(door.ask("stats items\nstats cachedump 1 0"), "END\nEND\n");
+    assert_eq!(door.ask("set k 0 0 3\nabc"), "STORED\n");
+    ok(&mut redis, "SET ends 12345 EXAT 4102444800");
+    redis.run("SADD set member").unwrap();
+    redis.command(&["SET", "two\r\nlines", "x"]).unwrap();
+    assert_eq!(door.ask("stats items"), "STAT items:1:number 4\nEND\n");
+    let mut lines: Vec<String> = door.ask("stats cachedump 1 0").lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["END", "ITEM ends [5 b; 4102444800 s]", "ITEM k [3 b; 0 s]"]);
+    assert_eq!(door.ask("stats cachedump 1 1").lines().count(), 2);
+    assert_eq!(door.ask("stats cachedump 2 0"), "END\n");
+    for number in 0..30_000 {
+        door.send(format!("set {}{number} 0 0 1 noreply\r\nx\r\n", "n".repeat(100)).as_bytes());
+    }
+    assert_eq!(door.ask("get none"), "END\n");
+    let bytes = door.ask("stats cachedump 1 0").len();
+    assert!((1_800_000..2_100_000).contains(&bytes), "{bytes}");
+    // It tells names, so it is a dangerous command.
+    ok(&mut redis, "ACL SETUSER default -@dangerous");
+    assert!(door.ask("stats cachedump 1 0").starts_with("SERVER_ERROR NOPERM"));
+    assert!(door.ask("stats items").ends_with("END\n"));
+}
+
+#[test]
 fn others_hear_of_what_the_door_changes() {
     let (server, port) = serve(1, &["--notify-keyspace-events", "KEA"]);
     let (mut door, mut redis, mut listener) = (Door::open(port), server.client(), server.client());

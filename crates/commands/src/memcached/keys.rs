@@ -13,8 +13,8 @@ use larder_store::{Item, Type};
 pub const CLASS: u64 = 1;
 /// Longest answer, in bytes, as in memcached: who needs all keys of a large cache asks SCAN.
 const ANSWER_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// The longest line: a key and two numbers of twenty digits with what stands between them.
-const LINE_BYTES_MAX: usize = KEY_BYTES_MAX + 64;
+/// About what a line takes beside its key.
+const LINE_BYTES: usize = 32;
 
 /// `stats cachedump class limit`
 pub(super) static STATS_KEYS: Command = Command {
@@ -34,11 +34,17 @@ pub(super) static STATS_KEYS: Command = Command {
 };
 
 fn list(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>) -> Result<(), Error> {
-    let class = parse_u64(args.get(2)).unwrap_or(0);
-    let limit = parse_u64(args.get(3)).filter(|limit| *limit > 0).unwrap_or(u64::MAX);
-    let (mut left, mut bytes_left) = (limit, ANSWER_BYTES_MAX);
-    let mut cursor = 0;
-    while class == CLASS {
+    if parse_u64(args.get(2)) == Some(CLASS) {
+        list_all(cx, parse_u64(args.get(3)).filter(|limit| *limit > 0).unwrap_or(u64::MAX));
+    }
+    cx.reply.raw(b"END\r\n");
+    Ok(())
+}
+
+/// Lists so many keys at most.
+fn list_all(cx: &mut KeyspaceCtx<'_>, mut left: u64) {
+    let (mut bytes_left, mut cursor) = (ANSWER_BYTES_MAX, 0);
+    loop {
         let reply = &mut cx.reply;
         cursor = cx.keyspace.scan(cx.db, cursor, cx.local.now, &mut |item| {
             let Some(len) = shown_len(&item).filter(|_| left > 0 && bytes_left > 0) else { return };
@@ -50,14 +56,12 @@ fn list(cx: &mut KeyspaceCtx<'_>, args: &Args<'_>) -> Result<(), Error> {
             reply::number(reply, item.deadline().map_or(0, |end| end.0.div_ceil(1000)));
             reply.raw(b" s]\r\n");
             left -= 1;
-            bytes_left = bytes_left.saturating_sub(LINE_BYTES_MAX.min(item.key().len() + 32));
+            bytes_left = bytes_left.saturating_sub(item.key().len() + LINE_BYTES);
         });
         if cursor == 0 || left == 0 || bytes_left == 0 {
-            break;
+            return;
         }
     }
-    cx.reply.raw(b"END\r\n");
-    Ok(())
 }
 
 /// How long the value of an item is that a client of memcached can ask for: a string, by a name that a line can hold.

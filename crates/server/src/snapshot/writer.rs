@@ -145,7 +145,7 @@ pub struct Plan {
     pub compresses: bool,
     /// Whether it is forced to disk bit by bit.
     pub syncs_often: bool,
-    /// Whether the thread that writes gives way to workers.
+    /// Whether the thread that writes gives way to workers, and leaves their memory alone: nobody is about to read the file.
     pub gives_way: bool,
     /// How long each key takes at least, as `rdb-key-save-delay` has it.
     pub key_delay: i32,
@@ -206,6 +206,8 @@ fn prepare(plan: &Plan, disk: &dyn Disk) -> Result<Writer, Failure> {
         written: Written { bytes: 0, keys: 0 },
         unsynced: 0,
         begun: 0,
+        synced: 0,
+        forgotten: 0,
     })
 }
 
@@ -276,6 +278,10 @@ struct Writer {
     unsynced: u64,
     /// Up to where the system was asked to begin.
     begun: u64,
+    /// Up to where it is on disk.
+    synced: u64,
+    /// Up to where the system was asked to forget it.
+    forgotten: u64,
 }
 
 /// The file of cold keys.
@@ -319,7 +325,8 @@ impl Writer {
         if plan.form == Form::Rdb {
             self.end(plan)?;
         }
-        self.file.sync().map_err(failed("force to disk", &plan.aside))?;
+        self.sync(plan)?;
+        while self.forget_some(plan) {}
         Ok(self.written)
     }
 
@@ -400,15 +407,35 @@ impl Writer {
                     writeback::begin(file, self.begun, self.written.bytes - self.begun);
                 }
                 self.begun = self.written.bytes;
+                self.forget_some(plan);
             }
             self.courtesy.after(step.len());
         }
         self.unsynced += bytes.len() as u64;
         if plan.syncs_often && self.unsynced >= SYNC_BYTES {
-            self.unsynced = 0;
-            self.file.sync().map_err(failed("force to disk", &plan.aside))?;
+            self.sync(plan)?;
         }
         Ok(())
+    }
+
+    fn sync(&mut self, plan: &Plan) -> Result<(), Failure> {
+        self.file.sync().map_err(failed("force to disk", &plan.aside))?;
+        self.unsynced = 0;
+        self.synced = self.written.bytes;
+        Ok(())
+    }
+
+    /// Has the system forget a part that is on disk, if there is one and it is to.
+    fn forget_some(&mut self, plan: &Plan) -> bool {
+        let bytes = BEGUN_BYTES.min(self.synced - self.forgotten);
+        let is_whole = bytes == BEGUN_BYTES || self.synced == self.written.bytes;
+        let Some(file) = self.file.as_fd().filter(|_| plan.gives_way && bytes > 0 && is_whole) else {
+            return false;
+        };
+        writeback::forget(file, self.forgotten, bytes);
+        self.forgotten += bytes;
+        self.courtesy.after(bytes as usize);
+        true
     }
 }
 

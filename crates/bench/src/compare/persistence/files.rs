@@ -15,7 +15,7 @@ use crate::process::rss_peak_bytes;
 
 pub(super) const METHOD: &str = "Saving: BGSAVE on a server that has nothing else to do, until INFO says that it is over; every server its \
     own. Loading: from the start of the process to its first PONG; all servers load the same file, that the first of the columns \
-    wrote. Servers may use all cores: Larder has a thread for each, Redis and Valkey execute and load with one. Memory is \
+    wrote, and that was read through right before, so that it is in memory for all. Servers may use all cores: Larder has a thread for each, Redis and Valkey execute and load with one. Memory is \
     resident memory while there is one process, and the sum of the proportional shares (`Pss` in `smaps_rollup`) of all \
     of them while the server has forked, so that a page is counted once. Above idle: the most during the snapshot less what \
     was resident before it. Collections: 200k of 10 elements each, or one of 1M (at full scale); members, elements and \
@@ -195,6 +195,8 @@ fn load(
     shelf: &Shelf,
 ) -> Result<()> {
     ensure!(shelf.file().exists(), "nobody wrote a file");
+    // Servers drop what they wrote, or read, from the system's memory; who comes next is not to wait for the disk.
+    std::io::copy(&mut fs::File::open(shelf.file())?, &mut std::io::sink())?;
     let directory = shelf.0.display().to_string();
     let place = match peer.kind {
         Kind::Dragonfly => vec![format!("--dir={directory}")],
