@@ -10,6 +10,7 @@ const BAD_LINE: &str = "CLIENT_ERROR bad command line format";
 const BAD_EXPTIME: &str = "CLIENT_ERROR invalid exptime argument";
 const BAD_DELTA: &str = "CLIENT_ERROR invalid numeric delta argument";
 const BAD_DELETE: &str = "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]";
+const BAD_FLAG: &str = "CLIENT_ERROR invalid or duplicate flag";
 const BAD_KEY: &str = "CLIENT_ERROR error decoding key";
 
 /// So many classes of sizes memcached can have, counted from 0.
@@ -265,10 +266,10 @@ impl Words<'_> {
                 return refused(text);
             }
             Err(text) if is_get => return refused(text),
-            Err(_) => return refused("CLIENT_ERROR invalid or duplicate flag"),
+            Err(_) => return refused(BAD_FLAG),
         };
         if !self.has_key(meta.is_encoded) {
-            return refused(BAD_KEY);
+            return refused(if is_get { BAD_KEY } else { BAD_FLAG });
         }
         let verb = match self.get(0) {
             b"mg" if meta.vivify.is_some() => Verb::MetaVivify,
@@ -308,8 +309,7 @@ impl Words<'_> {
     fn read_meta_debug(self) -> Line {
         let is_encoded = self.get(2) == b"b";
         match self.get(1).len() {
-            1..=KEY_BYTES_MAX if !self.has_key(is_encoded) => refused(BAD_KEY),
-            1..=KEY_BYTES_MAX => Line::Command { verb: Verb::MetaDebug, is_encoded },
+            1..=KEY_BYTES_MAX if self.has_key(is_encoded) => Line::Command { verb: Verb::MetaDebug, is_encoded },
             _ => refused(BAD_LINE),
         }
     }
