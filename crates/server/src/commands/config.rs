@@ -207,9 +207,7 @@ fn apply(
         return Err(SetError::refused(b"dir", &error.to_string()));
     }
     let scored = change.changed.iter().find(|spec| spec.name.starts_with("oom-score-adj"));
-    if let Some(option) = scored {
-        set_score(server, before, &change.settings, option)?;
-    }
+    scored.map_or(Ok(()), |option| set_score(server, before, &change.settings, option))?;
     let undo = |level_too: bool| {
         if scored.is_some() {
             let _ = server.oom_score.follow(before);
@@ -222,9 +220,7 @@ fn apply(
             let _ = set_level(before);
         }
     };
-    if changed("appendonly") && change.settings.appendonly() {
-        begin_log(server, &change.settings).inspect_err(|_| undo(false))?;
-    }
+    begin_log(server, before, &change.settings).inspect_err(|_| undo(false))?;
     if changed("loglevel")
         && let Err(text) = set_level(&change.settings)
     {
@@ -293,9 +289,12 @@ fn set_score(
     })
 }
 
-/// Sees to it that there is a place for the log where other settings have it.
-fn begin_log(server: &Server, settings: &Settings) -> Result<(), SetError> {
-    journal::try_place(server, settings)
+/// Sees to it that there is a place for the log where other settings have it, if they turn it on.
+fn begin_log(server: &Server, before: &Settings, after: &Settings) -> Result<(), SetError> {
+    if before.appendonly() || !after.appendonly() {
+        return Ok(());
+    }
+    journal::try_place(server, after)
         .map_err(|_| SetError::refused(b"appendonly", "Unable to turn on AOF. Check server logs."))
 }
 
