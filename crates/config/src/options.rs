@@ -439,7 +439,7 @@ options! {
         Persistence "warm-restart" warm_restart: bool, Kind::Bool, "yes", []
             "Keep what the eviction policy knows of keys in snapshots, and take it up again when one is loaded (docs/PERSISTENCE.md).";
         Persistence "load-serving" load_serving: Choice, choice(&["no", "hot-first"]), "no", []
-            "With hot-first: write the hot keys of a snapshot first, and serve them at a start while the rest is loaded (docs/PERSISTENCE.md).";
+            "With hot-first: write the hot keys of a snapshot first, and serve them at a start while the rest is loaded; not with an append-only log or routes (docs/PERSISTENCE.md).";
         Persistence "key-load-delay" key_load_delay: i32, int(i32::MIN as i64, I32_MAX), "0" "microseconds", [HIDDEN]
             "Wait so long for each key of a snapshot that is loaded, for tests; where negative, a microsecond for so many keys.";
         Persistence "load-skip-modules" load_skip_modules: bool, Kind::Bool, "no", []

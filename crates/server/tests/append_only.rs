@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use larder_persist::aof::{Next, next};
-use larder_testkit::{Client, Larder, Server};
+use larder_testkit::{Client, Larder, Redis82, Server, available};
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -317,6 +317,115 @@ fn logging_is_turned_on_and_off() {
     let values = server.client().run("MGET before during after off").unwrap();
     let there: Vec<bool> = values.items().unwrap().iter().map(|value| value.bytes().is_some()).collect();
     assert_eq!(there, [true, true, true, false]);
+}
+
+/// What a server says, and has changed, where the log cannot be begun: a file has the folder's name, or a link to nowhere has, or
+/// to a folder in which nobody may write, whoever it is.
+fn said_where_no_log_can_begin(folder: &Folder, server: &Server) -> Vec<String> {
+    let mut client = server.client();
+    let place = folder.0.join("appendonlydir");
+    let mut said = Vec::new();
+    for is_there in [None, Some("nowhere"), Some("/proc/self")] {
+        match is_there {
+            None => fs::write(&place, "").unwrap(),
+            Some(to) => std::os::unix::fs::symlink(to, &place).unwrap(),
+        }
+        let lines = [
+            "CONFIG SET appendonly yes",
+            "CONFIG SET maxmemory 100mb appendonly yes appendfsync always",
+            "CONFIG GET appendonly",
+            "CONFIG GET appendfsync",
+            "CONFIG GET maxmemory",
+            // Without a log it is a base alone, which is only moved to the folder.
+            "BGREWRITEAOF",
+        ];
+        let count = if is_there == Some("/proc/self") { lines.len() - 1 } else { lines.len() };
+        for line in &lines[..count] {
+            said.push(format!("{is_there:?} {line}: {:?}", client.run(line).unwrap().notation()));
+        }
+        let info = client.run("INFO persistence").unwrap().text();
+        let figures =
+            ["aof_enabled", "aof_last_bgrewrite_status", "aof_rewrite_in_progress", "aof_rewrites:"];
+        let is_told = |line: &&str| figures.iter().any(|figure| line.starts_with(figure));
+        said.extend(info.lines().filter(is_told).map(|line| format!("{is_there:?} {line}")));
+        fs::remove_file(&place).unwrap();
+    }
+    assert_eq!(client.run("CONFIG SET appendonly yes").unwrap().text(), "OK");
+    wait_until(|| folder.log("appendonly.aof.manifest").exists());
+    said
+}
+
+#[test]
+fn a_log_that_cannot_be_begun_is_not_turned_on_and_the_answer_says_so() {
+    let own = Folder::new("no-place");
+    let server = own.start(&["--appendonly", "no"]);
+    let said = said_where_no_log_can_begin(&own, &server);
+    let text = "CONFIG SET appendonly yes: [\"-ERR CONFIG SET failed (possibly related to argument 'appendonly') - \
+                Unable to turn on AOF. Check server logs.\"]";
+    assert_eq!(said.iter().filter(|line| line.ends_with(text)).count(), 3, "{said:#?}");
+    assert!(server.log().contains("the append-only log cannot be rewritten: "), "{}", server.log());
+    let names: Vec<_> = fs::read_dir(own.0.join("appendonlydir")).unwrap().map(Result::unwrap).collect();
+    assert!(names.iter().all(|found| !found.file_name().to_string_lossy().contains("trial")), "{names:?}");
+
+    let theirs = Folder::new("no-place-redis");
+    let reference = Redis82::start_with(&["--dir", theirs.0.to_str().unwrap()]);
+    let Some(reference) = available(reference) else { return };
+    assert_eq!(said, said_where_no_log_can_begin(&theirs, &reference));
+}
+
+#[test]
+fn a_log_that_is_turned_on_behind_a_change_of_the_directory_is_whole_in_the_new_one() {
+    let (old, new) = (Folder::new("dir-before"), Folder::new("dir-after"));
+    let server = old.start(&["--appendonly", "no", "--enable-protected-configs", "yes"]);
+    let mut client = server.client();
+    client.run("SET before 1").unwrap();
+    let both = format!("CONFIG SET appendonly yes dir {}", new.0.display());
+    assert_eq!(client.run(&both).unwrap().text(), "OK");
+    client.run("SET behind 2").unwrap();
+    assert!(is_on_disk(&mut client));
+    assert_eq!(fs::read_dir(&old.0).unwrap().count(), 0, "nothing is left where it was before");
+    drop(client);
+    assert_eq!(found_after_kill(&new, server, "behind"), "2");
+}
+
+#[test]
+fn logging_can_be_turned_off_while_the_log_is_being_loaded() {
+    let folder = Folder::new("off-meanwhile");
+    let server = folder.start(&["--threads", "1"]);
+    let mut client = server.client();
+    client.run("DEBUG POPULATE 1000").unwrap();
+    client.run("CONFIG SET appendonly no").unwrap();
+    client.run("CONFIG SET appendonly yes").unwrap();
+    client.run("SET logged 1").unwrap();
+    assert!(is_on_disk(&mut client));
+    kill(server);
+
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let dir = folder.0.to_str().unwrap();
+    let mut process = Command::new(Larder::binary().unwrap())
+        .args(["--dir", dir, "--appendonly", "yes", "--threads", "1", "--save", "", "--port", &port])
+        .args(["--key-load-delay", "1000000"])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let address = format!("127.0.0.1:{port}");
+    wait_until(|| Client::connect(&address).is_ok());
+    let mut client = Client::connect(&address).unwrap();
+    assert!(client.run("PING").unwrap().text().starts_with("LOADING"));
+    assert_eq!(client.run("CONFIG SET appendonly no").unwrap().text(), "OK");
+    assert_eq!(client.run("CONFIG SET key-load-delay 0").unwrap().text(), "OK");
+    wait_until(|| client.run("PING").unwrap().text() == "PONG");
+    assert_eq!(client.run("GET logged").unwrap().text(), "1");
+    let is_off = |client: &mut Client| client.run("WAITAOF 1 0 0").unwrap().is_error();
+    wait_until(|| is_off(&mut client));
+    client.run("SET logged 2").unwrap();
+    assert_eq!(client.run("CONFIG SET appendonly yes").unwrap().text(), "OK");
+    assert!(is_on_disk(&mut client));
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let server = folder.start(&[]);
+    assert_eq!(server.client().run("GET logged").unwrap().text(), "2");
+    assert_eq!(server.client().run("DBSIZE").unwrap().integer(), Some(1001));
 }
 
 #[test]

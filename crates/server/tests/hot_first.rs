@@ -459,6 +459,26 @@ fn what_is_damaged_is_not_served_and_ends_the_server() {
 }
 
 #[test]
+fn logging_that_is_turned_on_meanwhile_begins_once_all_is_there() {
+    let folder = folder(&[]);
+    let (server, mut client) = held(folder.path(), &[]);
+    ok(&mut client, "CONFIG SET appendonly yes");
+    ok(&mut client, "CONFIG SET appendonly no");
+    ok(&mut client, "CONFIG SET appendonly yes");
+    ok(&mut client, "SET hot:1 new");
+    release(&mut client);
+    says(&mut client, "DEL hot:2", "1");
+    let reply = client.run("WAITAOF 1 0 20000").unwrap();
+    assert_eq!(reply.notation(), ["*2", "  :1", "  :0"]);
+    signal(&server, "KILL");
+    drop(server);
+    let server = larder(2, &["--dir", folder.path().to_str().unwrap(), "--appendonly", "yes"]);
+    let mut client = server.client();
+    says(&mut client, "GET hot:1", "new");
+    says(&mut client, "DBSIZE", &(COLD + HOT + 5 - 1).to_string());
+}
+
+#[test]
 fn a_log_is_loaded_before_anything_is_served() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().to_str().unwrap();

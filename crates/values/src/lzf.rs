@@ -322,15 +322,26 @@ fn copy_chunk<const N: usize>(from: &[u8], len: usize, to: &mut [u8]) -> Option<
 /// Bytes that are copied at once.
 const STRIDE: usize = 16;
 
+/// Copies so many from one place to another.
+#[inline(always)]
+fn copy_stride(room: &mut [u8], from: usize, to: usize) -> Option<()> {
+    let stride = *room.get(from..)?.first_chunk::<STRIDE>()?;
+    *room.get_mut(to..)?.first_chunk_mut()? = stride;
+    Some(())
+}
+
 /// Writes `len` bytes at `at` that stand `distance` before it; they may overlap what they are copied to. There is room for
 /// [`SLACK`] more.
 #[inline]
 fn copy_back(room: &mut [u8], at: usize, distance: usize, len: usize) -> Option<()> {
     let from = at.checked_sub(distance)?;
     if distance >= STRIDE {
-        for ahead in (0..len).step_by(STRIDE) {
-            let stride = *room.get(from + ahead..)?.first_chunk::<STRIDE>()?;
-            *room.get_mut(at + ahead..)?.first_chunk_mut()? = stride;
+        // Most copies are no longer than that.
+        copy_stride(room, from, at)?;
+        let mut done = STRIDE;
+        while done < len {
+            copy_stride(room, from + done, at + done)?;
+            done += STRIDE;
         }
         return Some(());
     }

@@ -5,7 +5,7 @@
 
 use super::string::StringError;
 use super::{BadData, Reader, StringWriter, push_length};
-use larder_values::stream::{Group, Pending, ReadNode, Stream, StreamId};
+use larder_values::stream::{Group, NodeReader, Pending, ReadNode, Stream, StreamId};
 use std::collections::BTreeMap;
 
 /// The forms, by their type bytes: with more numbers, and with when consumers were active.
@@ -71,21 +71,25 @@ fn push_group(strings: &mut StringWriter, group: &Group, out: &mut Vec<u8>) {
 impl Reader<'_> {
     /// A stream of the form that `kind` names; `string_max` bounds each string.
     pub(super) fn stream(&mut self, kind: u8, string_max: usize) -> Result<Stream, StringError> {
-        let mut stream = Stream::new();
+        let (mut nodes, mut reader) = (Vec::new(), NodeReader::default());
         for _ in 0..self.plain_length()? {
-            let node = self.stream_node(string_max)?;
-            stream.push_node(node).map_err(|_| BadData)?;
+            nodes.push(self.stream_node(&mut reader, string_max)?);
         }
+        let mut stream = Stream::of_nodes(nodes).map_err(|_| BadData)?;
         self.behind_stream_nodes(&mut stream, kind, string_max)?;
         Ok(stream)
     }
 
     /// A node of a stream.
-    pub(super) fn stream_node(&mut self, string_max: usize) -> Result<ReadNode, StringError> {
+    pub(super) fn stream_node(
+        &mut self,
+        nodes: &mut NodeReader,
+        string_max: usize,
+    ) -> Result<ReadNode, StringError> {
         let first = self.string(string_max)?;
         let first = StreamId::from_bytes(first.try_into().map_err(|_| BadData)?);
         let listpack = self.text(usize::MAX)?;
-        Ok(ReadNode::of_listpack(first, &listpack).map_err(|_| BadData)?)
+        Ok(nodes.read(first, &listpack).map_err(|_| BadData)?)
     }
 
     /// What stands behind the nodes of a stream.

@@ -28,6 +28,11 @@ fn bgrewriteaof(host: &mut Host<'_>, _: &Args<'_>) -> Result<(), Error> {
         Asked::UnderWay => {
             return Err(Error::of("ERR Background append only file rewriting already in progress"));
         }
+        Asked::Impossible => {
+            return Err(Error::of(
+                "ERR Can't execute an AOF background rewriting. Please check the server logs for more information.",
+            ));
+        }
     }
     Ok(())
 }

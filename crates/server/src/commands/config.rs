@@ -153,10 +153,14 @@ fn set(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
     let outcome = before
         .plan_set_args(&words, host.conn.client.is_local())
         .and_then(|change| apply(server, &before, change, reloaded(&words)));
+    let has_writer = server.journal.has_begun();
     drop(turn);
     match outcome {
         Ok(()) => {
-            follow_log(host, &before);
+            server.journal.follow(&server.settings());
+            if has_writer {
+                follow_log(host, &before);
+            }
             host.reply().ok();
             Ok(())
         }
@@ -172,7 +176,6 @@ fn set(host: &mut Host<'_>, args: &Args<'_>) -> Result<(), Error> {
 /// Begins or ends logging where that has changed.
 fn follow_log(host: &mut Host<'_>, before: &Settings) {
     let (server, after) = (host.server(), host.server().settings());
-    server.journal.follow(&after);
     match (before.appendonly(), after.appendonly()) {
         (false, true) => journal::turn_on(server),
         (true, false) => journal::turn_off(host.core),
@@ -204,9 +207,7 @@ fn apply(
         return Err(SetError::refused(b"dir", &error.to_string()));
     }
     let scored = change.changed.iter().find(|spec| spec.name.starts_with("oom-score-adj"));
-    if let Some(option) = scored {
-        set_score(server, before, &change.settings, option)?;
-    }
+    scored.map_or(Ok(()), |option| set_score(server, before, &change.settings, option))?;
     let undo = |level_too: bool| {
         if scored.is_some() {
             let _ = server.oom_score.follow(before);
@@ -219,6 +220,7 @@ fn apply(
             let _ = set_level(before);
         }
     };
+    begin_log(server, before, &change.settings).inspect_err(|_| undo(false))?;
     if changed("loglevel")
         && let Err(text) = set_level(&change.settings)
     {
@@ -285,6 +287,15 @@ fn set_score(
         let reason = "Failed to apply new oom_score_adj configuration, check server logs.";
         SetError::refused(option.name.as_bytes(), reason)
     })
+}
+
+/// Sees to it that there is a place for the log where other settings have it, if they turn it on.
+fn begin_log(server: &Server, before: &Settings, after: &Settings) -> Result<(), SetError> {
+    if before.appendonly() || !after.appendonly() {
+        return Ok(());
+    }
+    journal::try_place(server, after)
+        .map_err(|_| SetError::refused(b"appendonly", "Unable to turn on AOF. Check server logs."))
 }
 
 /// Has new connections encrypted as other settings say.

@@ -124,12 +124,24 @@ impl Files {
     /// # Errors
     /// The system's text.
     pub fn make_folder(&self) -> Result<(), String> {
-        match std::fs::create_dir(&self.folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                Err(format!("cannot make the directory {}: {}", self.folder.display(), describe(&error)))
-            }
-            _ => Ok(()),
-        }
+        let made = match std::fs::create_dir(&self.folder) {
+            Err(_) if self.folder.is_dir() => Ok(()),
+            made => made,
+        };
+        made.map_err(|error| {
+            format!("cannot make the directory {}: {}", self.folder.display(), describe(&error))
+        })
+    }
+
+    /// Makes a file in the directory, and removes it: whether the next one can be made.
+    ///
+    /// # Errors
+    /// The system's text.
+    pub fn try_file(&self) -> Result<(), String> {
+        let name = format!("temp-{}.trial.incr", self.name);
+        self.open_to_append(&name)?;
+        self.remove(&self.path(&name));
+        Ok(())
     }
 
     /// Puts a manifest into force.

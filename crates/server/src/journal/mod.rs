@@ -25,7 +25,7 @@ use std::sync::mpsc;
 
 pub use files::Files;
 use held::Held;
-pub use rewrite::{Asked, ask_for_rewrite, look_after, turn_off, turn_on};
+pub use rewrite::{Asked, ask_for_rewrite, look_after, try_place, turn_off, turn_on};
 pub use start::{begin, finish};
 
 /// Buffers kept for workers. What is kept counts as memory in use, so it is not to be much.
@@ -107,6 +107,8 @@ struct Inbox {
 pub struct Journal {
     /// The number of the last unit of any thread.
     pub numbers: Arc<AtomicU64>,
+    /// There is a writer. Set under the lock of `Server::plan`.
+    has_begun: AtomicBool,
     /// Whether workers collect.
     is_on: AtomicBool,
     policy: AtomicU8,
@@ -174,6 +176,12 @@ impl Journal {
     #[inline]
     pub fn is_on(&self) -> bool {
         self.is_on.load(Relaxed)
+    }
+
+    /// Whether there is a writer. Before, while data is loaded, `CONFIG SET appendonly` only changes the setting, and [`begin`] sees to it.
+    /// Asked by who has the lock of `Server::plan`.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun.load(Relaxed)
     }
 
     /// Has workers collect from their next turn on, or no more. Nobody else is inside a turn.
@@ -264,7 +272,7 @@ impl Journal {
         self.wake.notify_one();
     }
 
-    /// Where the files lie.
+    /// Where the files of the rewrite at hand lie.
     pub fn folder(&self) -> PathBuf {
         self.folder.lock().clone()
     }

@@ -4,11 +4,12 @@
 //! that file; when the snapshot is whole it takes the place of everything before (`writer.rs`). Whatever fails, the old files
 //! stay in force, and the log goes on behind them.
 
-use super::{Base, Journal, Order};
+use super::{Base, Files, Journal, Order};
 use crate::clock;
 use crate::execute::Core;
 use crate::server::{Message, Server, Work};
 use crate::snapshot::{self, Failure, Kind, Refused, Target};
+use larder_config::Settings;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -26,6 +27,8 @@ pub enum Asked {
     Scheduled,
     /// One is under way already.
     UnderWay,
+    /// Its files cannot be made; the server's log says why.
+    Impossible,
 }
 
 /// Asks for a rewrite. `later`: not at once.
@@ -40,8 +43,25 @@ pub fn ask_for_rewrite(server: &'static Server, later: bool) -> Asked {
         figures.not_before_ms.store(0, Relaxed);
         return Asked::Scheduled;
     }
+    if try_place(server, &server.settings()).is_err() {
+        return Asked::Impossible;
+    }
     begin(server);
     Asked::Begun
+}
+
+/// Looks whether there is a place for the log where settings have it: the directory, which is made where there is none, and room for a file
+/// in it if logging is on. What fails here would fail in the background.
+///
+/// # Errors
+/// Where there is none; the server's log says why.
+pub fn try_place(server: &Server, settings: &Settings) -> Result<(), String> {
+    let files = Files::unread(settings, Box::new(larder_behind::Files));
+    let has_room = || if settings.appendonly() { files.try_file() } else { Ok(()) };
+    files.make_folder().and_then(|()| has_room()).inspect_err(|text| {
+        server.journal.figures.has_rewrite_failed.store(true, Relaxed);
+        tracing::error!("the append-only log cannot be rewritten: {text}");
+    })
 }
 
 /// Begins a rewrite: the writer gets the next file ready, and has [`begin_snapshot`] called then.

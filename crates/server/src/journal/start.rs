@@ -2,9 +2,10 @@
 
 use super::Base;
 use super::files::{Files, Open};
+use super::{turn_off, turn_on};
 use crate::REDIS_VERSION;
 use crate::clock;
-use crate::server::Server;
+use crate::server::{Message, Server, Work};
 use crate::snapshot::Form;
 use larder_behind::Disk;
 use larder_config::Settings;
@@ -21,9 +22,14 @@ impl Files {
     /// # Errors
     /// Where the manifest cannot be read, or is none.
     pub fn of(settings: &Settings, disk: Box<dyn Disk>) -> Result<Files, String> {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (folder, name) = (text(settings.appenddirname()), text(settings.appendfilename()));
-        Files::open(disk, PathBuf::from(folder), name)
+        let (folder, name) = place(settings);
+        Files::open(disk, folder, name)
+    }
+
+    /// The log that the settings name, of which nothing is known to be there.
+    pub fn unread(settings: &Settings, disk: Box<dyn Disk>) -> Files {
+        let (folder, name) = place(settings);
+        Files::empty(disk, folder, name)
     }
 
     /// Makes the one file that Redis before version 7 wrote the base of this log, where there is none yet.
@@ -94,6 +100,12 @@ impl Files {
     }
 }
 
+/// Where the settings have the log, and what its files' names begin with.
+fn place(settings: &Settings) -> (PathBuf, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(settings.appenddirname()).into(), text(settings.appendfilename()))
+}
+
 /// The pairs of names and values with which the base of a log begins.
 pub fn aux_of_base() -> Vec<(Vec<u8>, Vec<u8>)> {
     let secs = clock::unix_millis().0 / 1000;
@@ -125,19 +137,36 @@ fn empty() -> Vec<u8> {
     out
 }
 
-/// Begins to log, with the log that was loaded or with none.
+/// Begins to log, with the log that was loaded or with none. Logging is turned off or on if settings have changed meanwhile.
 ///
 /// # Errors
 /// Where the files cannot be had.
 pub fn begin(server: &'static Server, files: Option<Files>) -> Result<(), String> {
+    begin_writer(server, files)?;
+    // Who changes settings from here on sees to it, and what was changed before is seen here.
+    let turn = server.plan.lock();
+    server.journal.has_begun.store(true, Relaxed);
+    drop(turn);
+    match (server.journal.is_on(), server.settings().appendonly()) {
+        (false, true) => turn_on(server),
+        (true, false) => {
+            if let Some(mailbox) = server.mailboxes.first() {
+                mailbox.send(Message::Work(Work(Box::new(turn_off))));
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn begin_writer(server: &'static Server, files: Option<Files>) -> Result<(), String> {
     let settings = server.settings();
     server.journal.follow(&settings);
     let Some(mut files) = files else {
         let disk = || Box::new(larder_behind::Files);
         let files = Files::of(&settings, disk()).unwrap_or_else(|text| {
             tracing::warn!("{text}");
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            Files::empty(disk(), text(settings.appenddirname()).into(), text(settings.appendfilename()))
+            Files::unread(&settings, disk())
         });
         return super::writer::begin(server, files, None);
     };

@@ -29,8 +29,6 @@ const SYNC_PERIOD: Duration = Duration::from_secs(1);
 /// # Errors
 /// Where there can be no such thread.
 pub fn begin(server: &'static Server, files: Files, open: Option<Open>) -> Result<(), String> {
-    *server.journal.folder.lock() =
-        std::env::current_dir().map_or_else(|_| files.folder.clone(), |dir| dir.join(&files.folder));
     let mut writer = Writer {
         server,
         journal: &server.journal,
@@ -175,6 +173,9 @@ impl Writer {
 
     fn prepare(&mut self) -> Result<(), String> {
         self.files.make_folder()?;
+        // The working directory may be another than at the last rewrite.
+        *self.journal.folder.lock() = std::env::current_dir()
+            .map_or_else(|_| self.files.folder.clone(), |dir| dir.join(&self.files.folder));
         let settings = self.server.settings();
         self.journal.is_prepared.store(settings.appendonly(), Relaxed);
         if !settings.appendonly() {

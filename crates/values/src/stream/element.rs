@@ -111,7 +111,10 @@ pub(super) fn len_of_kept(bytes: &[u8]) -> Option<usize> {
         ..0x80 => Some(1),
         0x80..0xc0 => {
             let len = 1 + usize::from(first & 0x3f);
-            (!may_be_integer(bytes.get(1..len)?)).then_some(len)
+            let (begin, end) = (*bytes.get(1)?, *bytes.get(len - 1)?);
+            // As `may_be_integer` has it, without a branch for each: what a text begins and ends with is not foreseen.
+            let is_number = (begin.is_ascii_digit() | (begin == b'-')) & end.is_ascii_digit();
+            (!is_number | (len > 1 + INTEGER_TEXT_MAX)).then_some(len)
         }
         _ => None,
     }
@@ -246,6 +249,18 @@ pub(super) fn push_varint(out: &mut Vec<u8>, mut value: u64) {
         value >>= 7;
     }
     out.push(value as u8);
+}
+
+/// The same, to the start of bytes that have room for it. Answers how many it took.
+#[inline]
+pub(super) fn put_varint(out: &mut [u8], mut value: u64) -> usize {
+    let mut len = 0;
+    while value >= 0x80 {
+        out[len] = value as u8 | 0x80;
+        (value, len) = (value >> 7, len + 1);
+    }
+    out[len] = value as u8;
+    len + 1
 }
 
 /// The number that begins `bytes`, which are the stream's own, and its length.

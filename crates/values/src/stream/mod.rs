@@ -17,6 +17,7 @@ mod node;
 mod numbers;
 mod radix;
 mod range;
+mod read;
 mod trim;
 
 #[cfg(test)]
@@ -25,10 +26,11 @@ mod tests;
 pub use element::Element;
 pub use group::{Consumer, ConsumerId, Delivery, Group, Pending};
 pub use id::{IdText, ParsedId, StreamId};
-pub use listpack::{BadListpack, NodeListpack, ReadNode};
+pub use listpack::{BadListpack, NodeListpack};
 pub use node::Entry;
 pub use numbers::Numbers;
 pub use range::{Entries, EntriesBackwards};
+pub use read::{NodeReader, ReadNode};
 pub use trim::{Deleted, References, Trim, TrimTo};
 
 use crate::collection::Collection;

@@ -22,9 +22,6 @@ const NEAR_MS: u8 = 1;
 /// Both numbers follow: the difference of milliseconds, the sequence.
 const FAR: u8 = 2;
 
-/// Bytes of a code that are copied at once where it has no more than these.
-pub(super) const CODE_BYTES_AT_ONCE: usize = 16;
-
 /// Header and end of a listpack.
 const LISTPACK_FRAME_BYTES: usize = 7;
 /// The flags of an entry in a listpack.
@@ -94,49 +91,40 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// An entry that is being appended. One that is not finished makes its node one to be thrown away.
-#[must_use]
-pub(super) struct NewEntry<'n> {
-    node: &'n mut Node,
-    id: StreamId,
-    at: u32,
-    /// What it takes in Redis' form.
-    listpack: usize,
+/// What an entry begins with: its flags, and how its id differs from the one before.
+pub(super) enum Head {
+    One([u8; 1]),
+    Two([u8; 2]),
+    /// So many bytes of these.
+    Far([u8; HEAD_BYTES_MAX], usize),
 }
 
-impl NewEntry<'_> {
-    /// Appends a value, or a field.
-    #[inline]
-    pub(super) fn push(&mut self, word: Element<'_>) {
-        let before = self.node.buffer.len();
-        word.encode(&mut self.node.buffer);
-        self.listpack += listpack_size(self.node.buffer.len() - before);
+/// Flags, and two numbers of 64 bits.
+const HEAD_BYTES_MAX: usize = 21;
+
+/// Entries that were laid down as a node has them.
+pub(super) struct Laid {
+    /// The id of the last one; where there is none, the one before the first that may come.
+    pub(super) last: StreamId,
+    pub(super) live: u32,
+    pub(super) deleted: u32,
+    entries_at: usize,
+    last_at: usize,
+}
+
+impl Laid {
+    /// No entries of a node filed under `first`, where they begin.
+    pub(super) fn before(first: StreamId, entries_at: usize) -> Laid {
+        let last = StreamId { ms: first.ms, seq: first.seq.wrapping_sub(1) };
+        Laid { last, live: 0, deleted: 0, entries_at, last_at: entries_at }
     }
 
-    /// Appends a word by its code, the first `len` bytes of those given: text that spells no integer, or an integer in the fewest
-    /// bytes there are for it.
-    #[inline]
-    pub(super) fn push_code(&mut self, bytes: &[u8], len: usize) {
-        let buffer = &mut self.node.buffer;
-        match bytes.first_chunk::<CODE_BYTES_AT_ONCE>() {
-            // A copy of known length is the quickest; what is too much is taken back.
-            Some(chunk) if len <= chunk.len() => {
-                let end = buffer.len() + len;
-                buffer.extend_from_slice(chunk);
-                buffer.truncate(end);
-            }
-            _ => buffer.extend_from_slice(bytes.get(..len).unwrap_or_default()),
-        }
-        self.listpack += listpack_size(len);
-    }
-
-    /// Ends it, and answers where it begins.
-    #[inline]
-    pub(super) fn finish(self) -> u32 {
-        (self.node.last, self.node.last_at) = (self.id, self.at);
-        self.node.live += 1;
-        self.node.listpack += self.listpack as u32;
-        self.at
+    /// Adds an entry that begins at `at`.
+    #[inline(always)]
+    pub(super) fn add(&mut self, id: StreamId, at: usize, is_deleted: bool) {
+        (self.last, self.last_at) = (id, at);
+        self.deleted += u32::from(is_deleted);
+        self.live += u32::from(!is_deleted);
     }
 }
 
@@ -176,15 +164,7 @@ impl Node {
         names: impl ExactSizeIterator<Item = Element<'w>> + Clone,
     ) -> Node {
         let bytes: usize = names.clone().map(Element::encoded_len).sum();
-        Node::with_names_in(Vec::with_capacity(32 + bytes), first, names)
-    }
-
-    /// The same, in a buffer that is empty.
-    pub(super) fn with_names_in<'w>(
-        mut buffer: Vec<u8>,
-        first: StreamId,
-        names: impl ExactSizeIterator<Item = Element<'w>>,
-    ) -> Node {
+        let mut buffer = Vec::with_capacity(32 + bytes);
         let mut listpack =
             LISTPACK_FRAME_BYTES + int_listpack_size(names.len() as i64) + int_listpack_size(0);
         element::push_varint(&mut buffer, names.len() as u64);
@@ -192,9 +172,20 @@ impl Node {
             name.encode(&mut buffer);
             listpack += listpack_size(name.encoded_len());
         }
-        let entries_at = buffer.len() as u32;
-        let last = StreamId { ms: first.ms, seq: first.seq.wrapping_sub(1) };
-        Node { buffer, last, live: 0, deleted: 0, listpack: listpack as u32, entries_at, last_at: entries_at }
+        let laid = Laid::before(first, buffer.len());
+        Node::of(buffer, laid, listpack)
+    }
+
+    fn of(buffer: Vec<u8>, laid: Laid, listpack: usize) -> Node {
+        let Laid { last, live, deleted, entries_at, last_at } = laid;
+        let (entries_at, last_at) = (entries_at as u32, last_at as u32);
+        Node { buffer, last, live, deleted, listpack: listpack as u32, entries_at, last_at }
+    }
+
+    /// A node that was read from Redis' form, which is as long as said where each element is in its shortest form.
+    pub(super) fn of_read(buffer: Vec<u8>, laid: Laid, listpack_bytes: usize) -> Node {
+        let counts = int_listpack_size(i64::from(laid.live)) + int_listpack_size(i64::from(laid.deleted));
+        Node::of(buffer, laid, listpack_bytes.saturating_sub(counts))
     }
 
     /// Appends an entry; `first` is the id under which the node is filed, `id` greater than all in it.
@@ -219,44 +210,44 @@ impl Node {
         words: impl ExactSizeIterator<Item = Element<'w>>,
         same: bool,
     ) -> u32 {
-        let mut entry = self.begin_entry(first, id, words.len() / 2, same);
-        for (index, word) in words.enumerate() {
-            if !same || index % 2 == 1 {
-                entry.push(word);
-            }
-        }
-        entry.finish()
-    }
-
-    /// Begins an entry of so many fields, which are the `same` as the node's or are pushed with their values.
-    #[inline]
-    pub(super) fn begin_entry(
-        &mut self,
-        first: StreamId,
-        id: StreamId,
-        fields: usize,
-        same: bool,
-    ) -> NewEntry<'_> {
-        let at = self.buffer.len() as u32;
-        self.push_head(id, if same { SAME_FIELDS } else { 0 });
+        let (at, fields) = (self.buffer.len() as u32, words.len() / 2);
+        self.push_head(id, same);
         if !same {
             element::push_varint(&mut self.buffer, fields as u64);
         }
-        NewEntry { id, at, listpack: entry_listpack_base(first, id, fields, same), node: self }
+        let mut listpack = entry_listpack_base(first, id, fields, same);
+        for (index, word) in words.enumerate() {
+            if !same || index % 2 == 1 {
+                let before = self.buffer.len();
+                word.encode(&mut self.buffer);
+                listpack += listpack_size(self.buffer.len() - before);
+            }
+        }
+        (self.last, self.last_at) = (id, at);
+        self.live += 1;
+        self.listpack += listpack as u32;
+        at
     }
 
-    fn push_head(&mut self, id: StreamId, flags: u8) {
-        let ms = id.ms.wrapping_sub(self.last.ms);
-        if ms == 0 && id.seq == self.last.seq.wrapping_add(1) {
-            self.buffer.push(flags | NEXT_SEQ << ID_SHIFT);
-        } else if let (Ok(near), 0) = (u8::try_from(ms), id.seq)
-            && near > 0
-        {
-            self.buffer.extend_from_slice(&[flags | NEAR_MS << ID_SHIFT, near]);
-        } else {
-            self.buffer.push(flags | FAR << ID_SHIFT);
-            element::push_varint(&mut self.buffer, ms);
-            element::push_varint(&mut self.buffer, id.seq);
+    fn push_head(&mut self, id: StreamId, same: bool) {
+        match Node::head(self.last, id, same, false) {
+            Head::One([byte]) => self.buffer.push(byte),
+            Head::Two(bytes) => self.buffer.extend_from_slice(&bytes),
+            Head::Far(bytes, len) => self.buffer.extend_from_slice(&bytes[..len]),
+        }
+    }
+
+    /// What an entry of an id begins with, behind one of the id `last`.
+    #[inline(always)]
+    pub(super) fn head(last: StreamId, id: StreamId, same: bool, is_deleted: bool) -> Head {
+        let flags = if same { SAME_FIELDS } else { 0 } | if is_deleted { DELETED } else { 0 };
+        let ms = id.ms.wrapping_sub(last.ms);
+        if ms == 0 && id.seq == last.seq.wrapping_add(1) {
+            return Head::One([flags | NEXT_SEQ << ID_SHIFT]);
+        }
+        match u8::try_from(ms) {
+            Ok(near @ 1..) if id.seq == 0 => Head::Two([flags | NEAR_MS << ID_SHIFT, near]),
+            _ => far_head(flags, ms, id.seq),
         }
     }
 
@@ -447,6 +438,16 @@ impl Node {
         assert_eq!((self.live, self.deleted, self.last), (live, deleted, previous.unwrap_or(first)));
         assert_eq!(self.listpack as usize, listpack, "size of the listpack");
     }
+}
+
+#[inline(never)]
+fn far_head(flags: u8, ms: u64, seq: u64) -> Head {
+    let (mut bytes, mut len) = ([0; HEAD_BYTES_MAX], 1);
+    bytes[0] = flags | FAR << ID_SHIFT;
+    for number in [ms, seq] {
+        len += element::put_varint(&mut bytes[len..], number);
+    }
+    Head::Far(bytes, len)
 }
 
 /// Size in a listpack of what an entry has beside its elements.

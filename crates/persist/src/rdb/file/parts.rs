@@ -8,7 +8,7 @@ use super::super::list::{self, DumpedChunk, DumpedList};
 use super::super::{BadData, Reader};
 use super::records::{Record, Records, Value};
 use super::{Cut, Dialect, Part};
-use larder_values::stream::{ReadNode, Stream};
+use larder_values::stream::{NodeReader, ReadNode, Stream};
 
 /// A part of a value that was read.
 #[derive(Debug)]
@@ -53,7 +53,8 @@ fn read_nodes(reader: &mut Reader<'_>, part: Part) -> Result<ReadPart, BadData> 
         let read = |_| list::read_chunk(reader, usize::MAX).map_err(bad);
         Nodes::List((0..part.nodes).map(read).collect::<Result<_, _>>()?)
     } else {
-        let read = |_| reader.stream_node(usize::MAX).map_err(|_| BadData);
+        let mut nodes = NodeReader::default();
+        let read = |_| reader.stream_node(&mut nodes, usize::MAX).map_err(|_| BadData);
         Nodes::Stream((0..part.nodes).map(read).collect::<Result<_, _>>()?)
     };
     let behind = if part.is_last { reader.rest().to_vec() } else { Vec::new() };
@@ -65,23 +66,20 @@ fn read_nodes(reader: &mut Reader<'_>, part: Part) -> Result<ReadPart, BadData> 
 /// # Errors
 /// Where they do not fit together.
 pub fn join(parts: impl Iterator<Item = ReadPart>) -> Result<Value<'static>, BadData> {
-    let (mut chunks, mut entries) = (Vec::new(), Stream::new());
+    let (mut chunks, mut entries) = (Vec::new(), Vec::new());
     let mut last = None;
     for ReadPart { of, nodes, behind } in parts {
         match nodes {
             Nodes::List(nodes) => chunks.extend(nodes.into_iter().filter(|node| !node.is_empty())),
-            Nodes::Stream(nodes) => {
-                for node in nodes {
-                    entries.push_node(node).map_err(|_| BadData)?;
-                }
-            }
+            Nodes::Stream(nodes) => entries.extend(nodes),
         }
         last = Some((of, behind));
     }
     let (of, behind) = last.ok_or(BadData)?;
     if of != list::TYPE_LIST_QUICKLIST_2 {
-        let read = Reader::new(&behind).behind_stream_nodes(&mut entries, of, usize::MAX);
-        return read.map(|()| Value::Collection(Dumped::Stream(Box::new(entries)))).map_err(|_| BadData);
+        let mut stream = Stream::of_nodes(entries).map_err(|_| BadData)?;
+        let read = Reader::new(&behind).behind_stream_nodes(&mut stream, of, usize::MAX);
+        return read.map(|()| Value::Collection(Dumped::Stream(Box::new(stream)))).map_err(|_| BadData);
     }
     if chunks.is_empty() {
         return Ok(Value::Empty);
