@@ -591,6 +591,8 @@ impl Host for Session<'_> {
             }
         }
         if running.is_busy.load(Relaxed) {
+            // Time stands still in a script until then.
+            self.core.unit_micros = None;
             self.core.attend_meanwhile(Duration::ZERO);
         }
         let is_over = running.is_killed.load(Relaxed) || server.stop.load(Relaxed) != 0;
