@@ -4,7 +4,7 @@
 
 use crate::convert::until_nul;
 use crate::engine::{Info, Place, Shared, Ways};
-use crate::libs::number::lua_text;
+use crate::libs::number::{lua_text, to_integer};
 use crate::sandbox::{READONLY, is_protected};
 use larder_resp::Protocol;
 use mlua::{Function, Lua, LuaString, Table, Value};
@@ -75,7 +75,7 @@ pub(crate) fn install(
     redis.raw_set("REDIS_VERSION", info.version)?;
     let native = lua.create_table()?;
     native.raw_set("sha1hex", lua.create_function(|_, text: LuaString| Ok(hex_digest(&text.as_bytes())))?)?;
-    native.raw_set("integer", lua.create_function(|_, number: f64| Ok(number as i64 as f64))?)?;
+    native.raw_set("integer", lua.create_function(|_, number: f64| Ok(to_integer(number) as f64))?)?;
     native.raw_set(
         "error_text",
         lua.create_function(|lua, text: LuaString| {
