@@ -68,6 +68,7 @@ impl FoundKeys {
     fn of(&mut self, entry: &Entry, args: &Args<'_>) -> &[KeyAt] {
         self.0.get_or_insert_with(|| match entry.keys {
             Keys::None | Keys::One(..) => SmallVec::new(),
+            // Differs from Redis: PFMERGE with nothing to merge needs a permission for its key; Redis asks for none.
             Keys::Named | Keys::Invalidated => {
                 let mut keys = keys_named(&entry.name, entry.spec, args).unwrap_or_default();
                 keys.retain(|key| !key.flags.has(KeyFlags::NOT_KEY));

@@ -74,6 +74,8 @@ impl<'a> Reply<'a> {
         if self.protocol == Protocol::Memcached {
             return write_error(bytes, text);
         }
+        // Differs from Redis: line breaks in an error that a script raises become blanks; Redis sends them, and clients
+        // take what follows for another reply.
         bytes.push(b'-');
         bytes.extend(text.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
         bytes.extend_from_slice(b"\r\n");

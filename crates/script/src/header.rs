@@ -32,6 +32,11 @@ impl Flags {
         true
     }
 
+    /// Whether it is not to run while memory is over its limit.
+    pub fn needs_memory(self) -> bool {
+        !self.is_silent && !self.allow_oom && !self.no_writes
+    }
+
     /// The words of the flags that are set.
     pub fn words(self) -> impl Iterator<Item = &'static str> {
         let all = [

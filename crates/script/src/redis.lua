@@ -168,7 +168,7 @@ end
 function api.debug()
 end
 
--- What pcall answers of an error that is a table is its text.
+-- What pcall answers of an error that is a table is its text. What is no text stands behind the table, as in Redis.
 local function answer(ok, ...)
   if ok then
     return true, ...
@@ -176,9 +176,10 @@ local function answer(ok, ...)
   local reason = ...
   if type(reason) == "table" then
     local text = rawget(reason, "err")
-    if text ~= nil then
-      reason = text
+    if type(text) == "string" or type(text) == "number" then
+      return false, text
     end
+    return false, reason, text
   elseif type(reason) == "userdata" then
     reason = native.text_of(reason)
   end

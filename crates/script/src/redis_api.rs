@@ -4,6 +4,8 @@
 
 use crate::convert::until_nul;
 use crate::engine::{Info, Place, Shared, Ways};
+use crate::libs::number::{lua_text, to_integer};
+use crate::sandbox::{READONLY, is_protected};
 use larder_resp::Protocol;
 use mlua::{Function, Lua, LuaString, Table, Value};
 use sha1::{Digest, Sha1};
@@ -15,6 +17,9 @@ const SOURCE: &str = include_str!("redis.lua");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How the chunks of our own are called: no script's place.
 pub(crate) const OWN_CHUNK: &str = "=redis";
+
+/// Where Redis' own handler of errors writes into the table that was raised.
+const HANDLER_PLACE: (&str, i64) = ("err_handler_def", 10);
 
 /// What the table leaves behind for the engine.
 pub(crate) struct Api {
@@ -70,7 +75,7 @@ pub(crate) fn install(
     redis.raw_set("REDIS_VERSION", info.version)?;
     let native = lua.create_table()?;
     native.raw_set("sha1hex", lua.create_function(|_, text: LuaString| Ok(hex_digest(&text.as_bytes())))?)?;
-    native.raw_set("integer", lua.create_function(|_, number: f64| Ok(number as i64 as f64))?)?;
+    native.raw_set("integer", lua.create_function(|_, number: f64| Ok(to_integer(number) as f64))?)?;
     native.raw_set(
         "error_text",
         lua.create_function(|lua, text: LuaString| {
@@ -130,20 +135,27 @@ pub fn hex_digest(text: &[u8]) -> String {
 /// Makes a table of whatever was raised, and notes where that was. It runs where the error was raised: the script's
 /// functions are still on the stack.
 fn handle_error(lua: &Lua, error: Value) -> mlua::Result<Value> {
-    let table = match error {
-        Value::Table(table) => table,
-        other => {
-            let table = lua.create_table()?;
-            let text = [&b"ERR "[..], &text_of(&other)].concat();
-            table.raw_set("err", lua.create_string(text)?)?;
-            table
+    let (table, place) = match error {
+        // Nothing is noted in a table that all scripts see: Redis' handler, which is in Lua, fails at that.
+        Value::Table(table) if is_protected(lua, &table)? => {
+            let (chunk, line) = HANDLER_PLACE;
+            let text = format!("{chunk}:{line}: {READONLY}");
+            (table_of_error(lua, text.as_bytes())?, Some((format!("@{chunk}").into_bytes(), line)))
         }
+        Value::Table(table) => (table, place_above(lua, 1)),
+        other => (table_of_error(lua, &text_of(&other))?, place_above(lua, 1)),
     };
-    if let Some((source, line)) = place_above(lua, 1) {
+    if let Some((source, line)) = place {
         table.raw_set("source", lua.create_string(source)?)?;
         table.raw_set("line", line)?;
     }
     Ok(Value::Table(table))
+}
+
+fn table_of_error(lua: &Lua, text: &[u8]) -> mlua::Result<Table> {
+    let table = lua.create_table()?;
+    table.raw_set("err", lua.create_string([b"ERR ", text].concat())?)?;
+    Ok(table)
 }
 
 /// Where the script is, at `level` of the stack or above: chunks of our own and C's functions have no place.
@@ -167,6 +179,8 @@ pub(crate) fn text_of(value: &Value) -> Vec<u8> {
         Value::String(text) => text.as_bytes().to_vec(),
         Value::Error(error) => error_text(error),
         Value::Nil => b"nil".to_vec(),
+        Value::Integer(number) => lua_text(*number as f64).into_bytes(),
+        Value::Number(number) => lua_text(*number).into_bytes(),
         other => other.to_string().map_or_else(|_| other.type_name().into(), String::into_bytes),
     }
 }

@@ -1,8 +1,7 @@
 -- Takes from a state what a script must not have, and makes the rest of it unchangeable.
 -- What is left is what Redis leaves: the names below, with their fields.
-local prepare, place_of_caller, random, randomseed, null, host = ...
+local prepare, place_of_caller, place_at, random, randomseed, null, readonly, host = ...
 
-local readonly = "Attempt to modify a readonly table"
 local names = {
   base = "_VERSION assert collectgarbage error gcinfo getmetatable ipairs load loadstring next pairs pcall "
     .. "rawequal rawget rawset select setmetatable tonumber tostring type unpack xpcall",
@@ -17,10 +16,12 @@ local names = {
 local error, getmetatable, setmetatable, type = error, getmetatable, setmetatable, type
 local next, pairs, rawget, rawset, select, tostring = next, pairs, rawget, rawset, select, tostring
 local load, loadstring, pcall, tonumber, collectgarbage = load, loadstring, pcall, tonumber, collectgarbage
-local xpcall, log = xpcall, math.log
+local xpcall, floor, log = xpcall, math.floor, math.log
 local insert, concat, foreach = table.insert, table.concat, table.foreach
 local rep, sub, dump = string.rep, string.sub, string.dump
 
+-- More levels than a stack can have.
+local levels_max = 2 ^ 31
 -- Of the text that a reader function makes up.
 local source_bytes_max = 8 * 1024 * 1024
 
@@ -29,6 +30,10 @@ local env = _G
 -- Every unchangeable table is an empty one in front of the real one, which is here. Each function that
 -- reads or writes tables without asking their metatables has to know of it.
 local behind = {}
+
+local function is_text(value)
+  return type(value) == "string" or type(value) == "number"
+end
 
 local function refuse()
   error(readonly, 2)
@@ -51,6 +56,16 @@ local function expected(kind, number, name, ...)
 end
 
 local own = {}
+
+-- Above the caller's own level there may be functions of Larder's that are Lua, where Redis has one of C.
+function own.error(...)
+  local message, level = ...
+  level = is_text(message) and tonumber(level)
+  if level and level >= 2 then
+    return error((level < levels_max and place_at(floor(level)) or "") .. message, 0)
+  end
+  return error(...)
+end
 
 function own.next(...)
   local real = behind[(...)]
@@ -111,10 +126,6 @@ end
 local function place(name, line)
   local _, message = loadstring(rep("\n", line - 1) .. "$", name)
   return sub(message, 1, -#"unexpected symbol near '$'" - 1)
-end
-
-local function is_text(value)
-  return type(value) == "string" or type(value) == "number"
 end
 
 -- The text that a reader function gives in pieces; nil and what is wrong if it does not.
@@ -306,4 +317,4 @@ setmetatable(env, {
   __newindex = refuse,
   __metatable = protect({ __index = absent }),
 })
-return real, protect, loaders, absent, pointer_metatable
+return real, protect, behind, loaders, absent, pointer_metatable

@@ -14,6 +14,13 @@ use std::rc::Rc;
 /// The generator of random numbers where nobody has seeded it: scripts go on where the last one stopped.
 const RANDOM_START: u64 = 0x1234_abcd_330e;
 
+/// What a script is told that writes where it must not.
+pub(crate) const READONLY: &str = "Attempt to modify a readonly table";
+/// The name under which a state keeps its unchangeable tables.
+const PROTECTED: &str = "larder.protected";
+/// Chunks of Larder's own, which stand where Redis has functions of C.
+const OWN_CHUNKS: &[&str] = &["=redis", "=sandbox", "=patterns", "=raising"];
+
 /// What a host needs of a state that is locked down.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
@@ -44,8 +51,10 @@ pub fn lock_down(lua: &Lua, names: &[&str]) -> mlua::Result<Sandbox> {
     let prepare = lua.create_function(prepare)?;
     let chunk = lua.load(include_str!("sandbox.lua")).set_name("=sandbox");
     let place = lua.create_function(|lua, ()| Ok(place_of_caller(lua)))?;
-    let (globals, protect, loaders, absent, of_pointers) =
-        chunk.call((prepare, place, draw, seed, null, host))?;
+    let place_at = lua.create_function(|lua, level: usize| Ok(place_at(lua, level)))?;
+    let (globals, protect, behind, loaders, absent, of_pointers): (_, _, Table, _, _, _) =
+        chunk.call((prepare, place, place_at, draw, seed, null, READONLY, host))?;
+    lua.set_named_registry_value(PROTECTED, behind)?;
     lua.set_type_metatable::<LightUserData>(Some(of_pointers));
     Ok(Sandbox { globals, protect, loaders, absent })
 }
@@ -82,6 +91,45 @@ impl Sandbox {
         table.raw_set("loadstring", loadstring)?;
         Ok(environment)
     }
+}
+
+/// Whether all scripts see a table, and none may change it.
+pub(crate) fn is_protected(lua: &Lua, table: &Table) -> mlua::Result<bool> {
+    let protected: Option<Table> = lua.named_registry_value(PROTECTED)?;
+    protected.map_or(Ok(false), |protected| protected.raw_get::<Value>(table).map(|real| !real.is_nil()))
+}
+
+/// The place on a level of the stack, as messages have it in front; level 1 is who called `error`. A function of C has
+/// none, and a function of C with what Larder has around it, in Lua, is one level.
+fn place_at(lua: &Lua, level: usize) -> String {
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Kind {
+        Script,
+        C,
+        Own,
+    }
+    // Behind this function and `error`.
+    const CALLER_LEVEL: usize = 2;
+    let (mut levels, mut above) = (0, Kind::Script);
+    for position in CALLER_LEVEL.. {
+        let found = lua.inspect_stack(position, |debug| {
+            let (source, line) = (debug.source(), debug.current_line());
+            let kind = match source.source.as_deref() {
+                _ if source.what == "C" => Kind::C,
+                Some(name) if OWN_CHUNKS.contains(&name) => Kind::Own,
+                _ => Kind::Script,
+            };
+            let place = source.short_src.zip(line).map(|(name, line)| format!("{name}:{line}: "));
+            (kind, place.filter(|_| kind == Kind::Script))
+        });
+        let Some((kind, place)) = found else { break };
+        levels += usize::from(kind != Kind::Own || above == Kind::Script);
+        above = kind;
+        if levels == level {
+            return place.unwrap_or_default();
+        }
+    }
+    String::new()
 }
 
 /// The place of what called `load`, as messages have it in front.

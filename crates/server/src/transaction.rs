@@ -37,6 +37,8 @@ pub struct Transaction {
     pub needs_memory: bool,
     /// One of the commands may write.
     pub may_write: bool,
+    /// One of the commands writes, by its flags or those of its script.
+    pub is_writing: bool,
     /// Which commands the writes are of that its keys' store has been told of, in their order.
     pub writes: Vec<usize>,
     /// The same of the statements: a write of fields may have several.
@@ -56,6 +58,7 @@ impl Transaction {
         self.commands.push(Queued { row, base, spans: (first, args.len()), hash });
         self.needs_memory |= row.has(Flags::DENY_OOM);
         self.may_write |= row.may_write();
+        self.is_writing |= row.has(Flags::WRITE);
     }
 
     /// Number of commands.
@@ -93,7 +96,8 @@ impl Transaction {
         self.commands.clear();
         self.writes.clear();
         self.statements.clear();
-        (self.is_flawed, self.needs_memory, self.may_write) = (false, false, false);
+        (self.is_flawed, self.needs_memory) = (false, false);
+        (self.may_write, self.is_writing) = (false, false);
         self.memory() <= SPARE_BYTES_MAX
     }
 }

@@ -16,6 +16,7 @@ use crate::server::Message;
 use larder_commands::spec::Flags;
 use larder_commands::{Args, Error, memcached};
 use larder_resp::{Output, Protocol, Reply};
+use larder_script::Flags as ScriptFlags;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -178,16 +179,16 @@ impl Core {
             return Err(Error::custom(text));
         }
         self.find_room(conn, row, args)?;
-        if self.refuses_writes() && (writes(conn, row) || row.spec.name == "ping") {
+        if self.refuses_writes() && (self.writes(conn, row, args) || row.spec.name == "ping") {
             return Err(Error::of(MISCONF));
         }
         if let Some(text) = self.server.journal.trouble()
-            && (writes(conn, row) || row.spec.name == "ping")
+            && (self.writes(conn, row, args) || row.spec.name == "ping")
         {
             let text = format!("MISCONF Errors writing to the AOF file: {text}");
             return Err(Error::custom(text));
         }
-        if self.lacks_replicas() && writes(conn, row) {
+        if self.lacks_replicas() && self.writes(conn, row, args) {
             return Err(Error::of(NO_REPLICAS));
         }
         if conn.is_listening_only() && !is_for_subscribers(row) {
@@ -211,6 +212,14 @@ impl Core {
     #[inline]
     pub(super) fn lacks_replicas(&self) -> bool {
         self.settings.min_replicas_to_write() > 0 && self.settings.min_replicas_max_lag() > 0
+    }
+
+    /// Whether a command writes, or EXEC one that does. A script does that says nothing else of itself.
+    fn writes(&self, conn: &Connection, row: &Row, args: &Args<'_>) -> bool {
+        let kept = conn.transaction.as_ref().filter(|_| row.in_multi == InMulti::Exec);
+        row.has(Flags::WRITE)
+            || kept.is_some_and(|kept| kept.is_writing)
+            || self.declared_flags(row, args).is_some_and(|flags| !flags.no_writes)
     }
 
     /// What routes have to say before a command runs or is kept for EXEC. `Some`: it is over, or waits.
@@ -255,7 +264,13 @@ impl Core {
             // Its store has it, or will: it is answered so.
             return Ok(());
         }
-        if self.is_limited && needs_memory(conn, row) && !self.make_room() {
+        // A script that says nothing of itself runs, and its commands are refused.
+        let needs_memory = needs_memory(conn, row);
+        if self.is_limited
+            && (needs_memory || is_script(row))
+            && !self.make_room()
+            && (needs_memory || self.declared_flags(row, args).is_some_and(ScriptFlags::needs_memory))
+        {
             return Err(Error::OutOfMemory);
         }
         let bytes_max = self.limits.entry_bytes_max;
@@ -343,12 +358,6 @@ fn row_shown(resolved: &Result<&'static Row, (Option<&'static Row>, Error)>) -> 
         // A container stands there when it has no such subcommand.
         Err((row, _)) => row.filter(|row| row.subcommands.is_empty()),
     }
-}
-
-/// Whether a command writes, or EXEC one that does.
-fn writes(conn: &Connection, row: &Row) -> bool {
-    let kept = conn.transaction.as_ref().filter(|_| row.in_multi == InMulti::Exec);
-    row.has(Flags::WRITE) || kept.is_some_and(|kept| kept.commands().any(|(row, ..)| row.has(Flags::WRITE)))
 }
 
 /// Whether a pause of writes holds a command back.

@@ -8,12 +8,13 @@
 //! again later as a whole.
 
 use super::together::Written;
-use super::{Core, TIMED_FIRST};
+use super::{Core, TIMED_FIRST, is_script};
 use crate::connection::{Closing, Connection, ReplyMode};
 use crate::registry::{Row, RowRun, RunOnKeys};
 use crate::transaction::Transaction;
 use larder_commands::{Args, Ctx, Error, database_number, keys_of};
 use larder_resp::{Output, Reply};
+use larder_script::Flags;
 use larder_store::{Db, DbIndex, Hashed, Held, Keyspace, LOCK_ATTEMPTS, Locked, Place};
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering::Relaxed;
@@ -39,9 +40,14 @@ impl Core {
 
     /// Keeps a command for EXEC. The caller answers that it is queued.
     pub fn keep_for_exec(&mut self, conn: &mut Connection, row: &'static Row, args: &Args<'_>, hash: u64) {
-        let may_write = row.run_on_key.is_none() && self.is_script_that_writes(row, args);
+        let (mut may_write, mut declared) = (false, None);
+        if is_script(row) {
+            (may_write, declared) = (self.is_script_that_writes(row, args), self.declared_flags(row, args));
+        }
         let Some(transaction) = &mut conn.transaction else { return };
         transaction.may_write |= may_write;
+        transaction.is_writing |= declared.is_some_and(|flags| !flags.no_writes);
+        transaction.needs_memory |= declared.is_some_and(Flags::needs_memory);
         // What will not be carried out is not kept.
         if !transaction.is_flawed && !conn.client.watch.has_changed() {
             transaction.push(row, args, hash);

@@ -108,18 +108,29 @@ impl Core {
         })
     }
 
-    /// Whether a command runs a script that does not say of itself that it writes nothing.
-    pub(super) fn is_script_that_writes(&self, row: &Row, args: &Args<'_>) -> bool {
+    /// What a script says of itself, where a command is to run one that says anything: by that the command is judged, in place
+    /// of its own flags.
+    pub(super) fn declared_flags(&self, row: &Row, args: &Args<'_>) -> Option<Flags> {
         let scripts = &self.server.scripts;
         let flags = match row.spec.name {
-            "eval" => parse_header(args.get(1)).ok().map(|header| header.flags),
-            "evalsha" => {
+            "eval" | "eval_ro" => parse_header(args.get(1)).ok().map(|header| header.flags),
+            "evalsha" | "evalsha_ro" => {
                 parse_digest(args.get(1)).and_then(|digest| scripts.get(&digest)).map(|script| script.flags)
             }
-            "fcall" => self.server.functions.find(args.get(1)).map(|(found, _)| found.declared().flags),
-            _ => return false,
+            "fcall" | "fcall_ro" => {
+                self.server.functions.find(args.get(1)).map(|(found, _)| found.declared().flags)
+            }
+            _ => None,
         };
-        flags.is_none_or(|flags| !flags.no_writes)
+        flags.filter(|flags| !flags.is_silent)
+    }
+
+    /// Whether a command runs a script that may write: one that says so, or says nothing and was not called to read only.
+    pub(super) fn is_script_that_writes(&self, row: &Row, args: &Args<'_>) -> bool {
+        match self.declared_flags(row, args) {
+            Some(flags) => !flags.no_writes,
+            None => matches!(row.spec.name, "eval" | "evalsha" | "fcall"),
+        }
     }
 
     /// Runs a library's text, to learn which functions it has.
@@ -139,7 +150,7 @@ impl Core {
             return Err(Error::of("ERR Can not execute a script with write flag using *_ro command."));
         }
         let is_out_of_memory = self.is_limited && !self.make_room();
-        if is_out_of_memory && !flags.is_silent && !flags.allow_oom && !flags.no_writes {
+        if is_out_of_memory && flags.needs_memory() {
             return Err(Error::of(
                 "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
             ));
@@ -580,6 +591,8 @@ impl Host for Session<'_> {
             }
         }
         if running.is_busy.load(Relaxed) {
+            // Time stands still in a script until then.
+            self.core.unit_micros = None;
             self.core.attend_meanwhile(Duration::ZERO);
         }
         let is_over = running.is_killed.load(Relaxed) || server.stop.load(Relaxed) != 0;

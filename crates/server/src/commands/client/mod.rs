@@ -130,6 +130,8 @@ sub!(
             "REPLY ON|OFF|SKIP -- whether this connection gets replies.",
             "SETINFO LIB-NAME|LIB-VER <value> -- what client library this is.",
             "SETNAME <name> -- give this connection a name.",
+            "TRACKING ON|OFF [REDIRECT <number>] [BCAST] [PREFIX <prefix> ...] [OPTIN] [OPTOUT] [NOLOOP]",
+            "    -- tell this connection, or another, of changes to keys that it has read.",
             "TRACKINGINFO -- what is tracked for this connection.",
             "UNBLOCK <number> [TIMEOUT|ERROR] -- end the wait of a blocked connection.",
             "UNPAUSE -- end a PAUSE.",

@@ -2,6 +2,7 @@
 
 use super::Lines;
 use crate::commands::latency::durations_of;
+use crate::error_counts::ErrorCounts;
 use crate::execute::Host;
 use crate::pubsub::Kind;
 use crate::registry::Row;
@@ -288,9 +289,7 @@ pub(super) fn command_stats(host: &mut Host<'_>, lines: &mut Lines) {
 
 /// Error replies by their codes.
 pub(crate) fn errors_by_code(server: &Server) -> BTreeMap<Box<[u8]>, u64> {
-    let mut errors = BTreeMap::new();
-    server.stats.iter().for_each(|stats| stats.errors_by_code.add_to(&mut errors));
-    errors
+    ErrorCounts::sum(server.stats.iter().map(|stats| &stats.errors_by_code))
 }
 
 pub(super) fn error_stats(host: &mut Host<'_>, lines: &mut Lines) {
