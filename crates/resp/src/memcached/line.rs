@@ -309,7 +309,9 @@ impl Words<'_> {
     fn read_meta_debug(self) -> Line {
         let is_encoded = self.get(2) == b"b";
         match self.get(1).len() {
-            1..=KEY_BYTES_MAX if self.has_key(is_encoded) => Line::Command { verb: Verb::MetaDebug, is_encoded },
+            1..=KEY_BYTES_MAX if self.has_key(is_encoded) => {
+                Line::Command { verb: Verb::MetaDebug, is_encoded }
+            }
             _ => refused(BAD_LINE),
         }
     }
