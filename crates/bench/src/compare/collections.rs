@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::compare::rig::{Cell, Contender, Data, Request, Rig};
 use crate::compare::table::{Row, Table};
@@ -108,8 +108,20 @@ const OPERATIONS: &[Operation] = &[
         aim: 0.7,
     },
     round("MULTI of 10 SETs", MULTI_OF_SETS, (50, 24), 0.6),
+    operation(
+        "EVALSHA of SET and GET",
+        |p| &p.members,
+        "EVALSHA 2b20e84ba26251fc86a627f03be6dd614b31bac8 1 __key__ __value__",
+        0.7,
+    ),
     operation("PUBLISH to 100 subscribers", |p| &p.members, "PUBLISH news __value__", 0.7),
 ];
+
+/// A script of two commands, and what its text is called.
+const SCRIPT: (&str, &str) = (
+    "redis.call('SET', KEYS[1], ARGV[1]) return redis.call('GET', KEYS[1])",
+    "2b20e84ba26251fc86a627f03be6dd614b31bac8",
+);
 
 /// A transaction over ten keys.
 pub(crate) const MULTI_OF_SETS: &[&str] = &[
@@ -188,6 +200,9 @@ fn prepare(rig: &Rig, contender: &Contender, prepared: &Prepared) -> Result<()> 
     {
         contender.server.ask(words)?;
     }
+    let (text, sum) = SCRIPT;
+    let named = contender.server.ask(&["SCRIPT", "LOAD", text])?;
+    ensure!(named == sum, "{} calls the script {named}", contender.label);
     Ok(())
 }
 

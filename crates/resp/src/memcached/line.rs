@@ -149,7 +149,7 @@ impl Words<'_> {
         if self.len() != 3 && self.len() != 4 {
             return refused(ERROR);
         }
-        let is_quiet = self.len() == 4 && self.is_quiet();
+        let is_quiet = self.is_quiet();
         let quietly = |text| Line::Refused { text, is_quiet, swallow: None };
         if self.get(1).len() > KEY_BYTES_MAX {
             return quietly(BAD_LINE);
