@@ -14,10 +14,8 @@ use larder_testkit::session::Session;
 use larder_testkit::stores::{self, Store};
 use larder_testkit::{Client, Redis82, Server};
 use scenario::{larder, over_store, signal, until};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -463,56 +461,30 @@ fn redis_and_its_copies_agree_whatever_is_cut() {
     all_are_as(&server.lock().unwrap(), &stored);
 }
 
-/// An HTTP origin: a version for each user, which is fresh for a second, and now and then nothing.
+/// Users of an HTTP origin, each with a version that is fresh for a second; and now and then nothing.
 struct Origin {
     versions: Vec<AtomicU64>,
     is_down: AtomicBool,
 }
 
 impl Origin {
-    /// Answers whoever asks, and tells its URL.
-    fn start() -> (&'static Origin, String) {
-        let versions = (0..=KEYS).map(|_| AtomicU64::new(0)).collect();
-        let origin: &Origin = Box::leak(Box::new(Origin { versions, is_down: AtomicBool::new(false) }));
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                thread::spawn(move || origin.serve(stream));
-            }
-        });
-        (origin, url)
-    }
-
-    fn serve(&self, mut stream: TcpStream) {
-        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
-        while let Some(first) = lines.next() {
-            if self.is_down.load(Relaxed) {
-                return;
-            }
-            let headers = lines.by_ref().take_while(|line| !line.is_empty());
-            let known = headers.filter_map(|line| {
-                let (name, tag) = line.split_once(": ")?;
-                name.eq_ignore_ascii_case("if-none-match").then(|| tag.to_owned())
-            });
-            let known = known.last();
-            let id: usize =
-                first.split(' ').nth(1).and_then(|path| path.rsplit('/').next()?.parse().ok()).unwrap();
-            let body = format!("v{}", self.versions[id].load(Relaxed));
-            let head = format!("ETag: \"{body}\"\r\nCache-Control: max-age=1\r\n");
-            let answer = if known.is_some_and(|tag| tag == format!("\"{body}\"")) {
-                format!("HTTP/1.1 304 Not Modified\r\n{head}\r\n")
-            } else {
-                format!("HTTP/1.1 200 OK\r\n{head}Content-Length: {}\r\n\r\n{body}", body.len())
-            };
-            if stream.write_all(answer.as_bytes()).is_err() {
-                return;
-            }
+    fn answer(&self, path: &str, known: Option<&str>) -> Option<String> {
+        if self.is_down.load(Relaxed) {
+            return None;
         }
+        let id: usize = path.rsplit('/').next()?.parse().ok()?;
+        let body = format!("v{}", self.versions[id].load(Relaxed));
+        let tag = format!("\"{body}\"");
+        let head = format!("ETag: {tag}\r\nCache-Control: max-age=1\r\n");
+        Some(if known == Some(tag.as_str()) {
+            format!("HTTP/1.1 304 Not Modified\r\n{head}\r\n")
+        } else {
+            format!("HTTP/1.1 200 OK\r\n{head}Content-Length: {}\r\n\r\n{body}", body.len())
+        })
     }
 }
 
-impl Writes for &Origin {
+impl Writes for Arc<Origin> {
     fn write(&mut self, key: usize, version: u64) -> bool {
         self.versions[key].store(version, Relaxed);
         true
@@ -521,13 +493,16 @@ impl Writes for &Origin {
 
 #[test]
 fn copies_of_an_http_origin_are_no_older_than_it_says() {
-    let (origin, url) = Origin::start();
+    let versions = (0..=KEYS).map(|_| AtomicU64::new(0)).collect();
+    let origin = Arc::new(Origin { versions, is_down: AtomicBool::new(false) });
+    let answering = Arc::clone(&origin);
+    let url = scenario::origin(move |path, known| answering.answer(path, known));
     let route = ["--route", "user:<id:int>", "shop", "as", "string", "query", "GET /users/$id", "ttl", "1h"];
     let source = ["--source", "shop", &url, "breaker", "1000000"];
     let server = Mutex::new(larder(2, &[&source, &route[..]].concat()));
     contend(
         &server,
-        || origin,
+        || Arc::clone(&origin),
         || {
             for _ in 0..4 {
                 thread::sleep(Duration::from_millis(400));

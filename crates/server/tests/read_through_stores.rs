@@ -8,8 +8,6 @@ mod scenario;
 use larder_testkit::stores::{self, DATABASE, PASSWORD, Store, USER};
 use larder_testkit::{Client, Server};
 use scenario::{SOON, get, is_ok, larder, nothing, ok, over_store, signal, source_info, until};
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -362,59 +360,23 @@ static SLOW: AtomicUsize = AtomicUsize::new(0);
 
 /// An origin that answers as its paths say: /users/N, nothing at /users/0, and /slow/N after 200 ms.
 fn origin() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            thread::spawn(move || {
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                loop {
-                    let mut first = String::new();
-                    if reader.read_line(&mut first).unwrap_or(0) == 0 {
-                        return;
-                    }
-                    let (mut header, mut known) = (String::from("x"), None);
-                    while header.trim() != "" {
-                        header.clear();
-                        if reader.read_line(&mut header).unwrap_or(0) == 0 {
-                            return;
-                        }
-                        if let Some((name, value)) = header.split_once(": ")
-                            && name.eq_ignore_ascii_case("if-none-match")
-                        {
-                            known = Some(value.trim().to_owned());
-                        }
-                    }
-                    let path = first.split(' ').nth(1).unwrap_or("/").to_owned();
-                    if path.starts_with("/api/slow") {
-                        SLOW.fetch_add(1, Relaxed);
-                        thread::sleep(Duration::from_millis(200));
-                    }
-                    let (status, body) = match path.rsplit('/').next() {
-                        Some("0") => ("404 Not Found", String::new()),
-                        Some(id) => ("200 OK", format!("{{\"path\":\"{path}\",\"id\":\"{id}\"}}")),
-                        None => ("400 Bad Request", String::new()),
-                    };
-                    if path.starts_with("/api/tagged") {
-                        let answer = tagged(known.as_deref());
-                        if stream.write_all(answer.as_bytes()).is_err() {
-                            return;
-                        }
-                        continue;
-                    }
-                    let answer = format!(
-                        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nCache-Control: max-age=30\r\n\r\n{body}",
-                        body.len()
-                    );
-                    if stream.write_all(answer.as_bytes()).is_err() {
-                        return;
-                    }
-                }
-            });
+    let url = scenario::origin(|path, known| {
+        if path.starts_with("/api/tagged") {
+            return Some(tagged(known));
         }
+        if path.starts_with("/api/slow") {
+            SLOW.fetch_add(1, Relaxed);
+            thread::sleep(Duration::from_millis(200));
+        }
+        let (status, body) = match path.rsplit('/').next() {
+            Some("0") => ("404 Not Found", String::new()),
+            Some(id) => ("200 OK", format!("{{\"path\":\"{path}\",\"id\":\"{id}\"}}")),
+            None => ("400 Bad Request", String::new()),
+        };
+        let head = "Content-Type: application/json\r\nCache-Control: max-age=30";
+        Some(format!("HTTP/1.1 {status}\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
     });
-    format!("http://{address}/api")
+    format!("{url}/api")
 }
 
 /// The version of what has a tag; how often it was sent whole, and how often not.

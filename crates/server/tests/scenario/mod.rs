@@ -4,7 +4,11 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use larder_testkit::{Client, Server, Value};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long anything may take that takes no time: generous, since timing must not decide a test.
@@ -35,7 +39,7 @@ pub fn until(reason: &str, mut what: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !what() {
         assert!(start.elapsed() < SOON, "waited for: {reason}");
-        std::thread::sleep(Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(1));
     }
     start.elapsed()
 }
@@ -131,4 +135,35 @@ pub fn populate(client: &mut Client) {
     assert!(!matches!(done, Value::Error(_)), "{done:?}");
     let library = "#!lua name=lib\nredis.register_function('f', function() return 7 end)";
     client.command(&["FUNCTION", "LOAD", library]).unwrap();
+}
+
+/// An HTTP origin, and its URL. `answer` is given a path, and the tag that whoever asks has already; where it answers nothing the
+/// connection ends.
+pub fn origin(answer: impl Fn(&str, Option<&str>) -> Option<String> + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = Arc::new(answer);
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let answer = Arc::clone(&answer);
+            thread::spawn(move || serve(stream, &*answer));
+        }
+    });
+    url
+}
+
+fn serve(mut stream: TcpStream, answer: &dyn Fn(&str, Option<&str>) -> Option<String>) {
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+    while let Some(first) = lines.next() {
+        let headers = lines.by_ref().take_while(|line| !line.is_empty());
+        let tags = headers.filter_map(|line| {
+            let (name, tag) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("if-none-match").then(|| tag.to_owned())
+        });
+        let known = tags.last();
+        let answered = answer(first.split(' ').nth(1).unwrap_or("/"), known.as_deref());
+        if answered.is_none_or(|text| stream.write_all(text.as_bytes()).is_err()) {
+            return;
+        }
+    }
 }
