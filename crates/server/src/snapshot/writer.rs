@@ -204,7 +204,6 @@ fn prepare(plan: &Plan, disk: &dyn Disk) -> Result<Writer, Failure> {
         cold: cold.map(|file| Cold { file, db: None }),
         sum: plan.is_summed.then(Running::new),
         written: Written { bytes: 0, keys: 0 },
-        unsynced: 0,
         begun: 0,
         synced: 0,
         forgotten: 0,
@@ -275,7 +274,6 @@ struct Writer {
     cold: Option<Cold>,
     sum: Option<Running>,
     written: Written,
-    unsynced: u64,
     /// Up to where the system was asked to begin.
     begun: u64,
     /// Up to where it is on disk.
@@ -411,8 +409,7 @@ impl Writer {
             }
             self.courtesy.after(step.len());
         }
-        self.unsynced += bytes.len() as u64;
-        if plan.syncs_often && self.unsynced >= SYNC_BYTES {
+        if plan.syncs_often && self.written.bytes - self.synced >= SYNC_BYTES {
             self.sync(plan)?;
         }
         Ok(())
@@ -420,7 +417,6 @@ impl Writer {
 
     fn sync(&mut self, plan: &Plan) -> Result<(), Failure> {
         self.file.sync().map_err(failed("force to disk", &plan.aside))?;
-        self.unsynced = 0;
         self.synced = self.written.bytes;
         Ok(())
     }
