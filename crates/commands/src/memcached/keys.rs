@@ -66,8 +66,8 @@ fn list_all(cx: &mut KeyspaceCtx<'_>, mut left: u64) {
 
 /// How long the value of an item is that a client of memcached can ask for: a string, by a name that a line can hold.
 fn shown_len(item: &Item<'_>) -> Option<usize> {
-    let is_word = |byte: &u8| *byte > b' ' && *byte != 0x7f;
     let key = item.key();
-    let can_be_named = (1..=KEY_BYTES_MAX).contains(&key.len()) && key.iter().all(is_word);
+    let ends_a_word = |byte: &u8| matches!(byte, b' ' | b'\r' | b'\n');
+    let can_be_named = (1..=KEY_BYTES_MAX).contains(&key.len()) && !key.iter().any(ends_a_word);
     (can_be_named && item.value_type() == Type::String).then(|| item.string().map_or(0, |value| value.len()))
 }
