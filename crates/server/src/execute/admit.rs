@@ -4,6 +4,7 @@
 //! Invariant: what is refused or held back has changed nothing, and what is held back (`Outcome::Later`) has answered
 //! nothing either. Read next: [`Core::run`] in `execute.rs`.
 
+use super::script::is_script_that_writes;
 use super::unfound::is_script;
 use super::{Core, Outcome};
 use crate::clock;
@@ -85,7 +86,8 @@ impl Core {
     /// Whether a command waits until a pause is over, or what is written can be kept again.
     #[inline]
     fn is_held_back(&self, conn: &Connection, row: &Row, args: &Args<'_>) -> bool {
-        let writes = || may_replicate(conn, row) || self.is_script_that_writes(row, args);
+        let writes =
+            || may_replicate(conn, row) || is_script_that_writes(row, self.declared_flags(row, args));
         let is_paused = self.server.pause.until_ms.load(Relaxed) != 0
             && self.server.is_paused(self.local.now, writes())
             && !is_exempt_from_pause(row);

@@ -7,6 +7,7 @@
 //! Invariant: nothing is done before everything is locked, so a transaction that finds a key locked is asked
 //! again later as a whole.
 
+use super::script::is_script_that_writes;
 use super::together::Written;
 use super::{Core, TIMED_FIRST, is_script};
 use crate::connection::{Closing, Connection, ReplyMode};
@@ -40,12 +41,9 @@ impl Core {
 
     /// Keeps a command for EXEC. The caller answers that it is queued.
     pub fn keep_for_exec(&mut self, conn: &mut Connection, row: &'static Row, args: &Args<'_>, hash: u64) {
-        let (mut may_write, mut declared) = (false, None);
-        if is_script(row) {
-            (may_write, declared) = (self.is_script_that_writes(row, args), self.declared_flags(row, args));
-        }
+        let declared = if is_script(row) { self.declared_flags(row, args) } else { None };
         let Some(transaction) = &mut conn.transaction else { return };
-        transaction.may_write |= may_write;
+        transaction.may_write |= is_script_that_writes(row, declared);
         transaction.is_writing |= declared.is_some_and(|flags| !flags.no_writes);
         transaction.needs_memory |= declared.is_some_and(Flags::needs_memory);
         // What will not be carried out is not kept.

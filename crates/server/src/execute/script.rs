@@ -56,6 +56,11 @@ pub struct Call {
     pub keys: usize,
 }
 
+/// Whether a command runs a script that may write: one that declares so, or declares nothing and is not called to read only.
+pub(super) fn is_script_that_writes(row: &Row, declared: Option<Flags>) -> bool {
+    declared.map_or_else(|| matches!(row.spec.name, "eval" | "evalsha" | "fcall"), |flags| !flags.no_writes)
+}
+
 impl Core {
     /// EVAL and EVALSHA: the script at hand, by its text or by its digest.
     ///
@@ -123,14 +128,6 @@ impl Core {
             _ => None,
         };
         flags.filter(|flags| !flags.is_silent)
-    }
-
-    /// Whether a command runs a script that may write: one that says so, or says nothing and was not called to read only.
-    pub(super) fn is_script_that_writes(&self, row: &Row, args: &Args<'_>) -> bool {
-        match self.declared_flags(row, args) {
-            Some(flags) => !flags.no_writes,
-            None => matches!(row.spec.name, "eval" | "evalsha" | "fcall"),
-        }
     }
 
     /// Runs a library's text, to learn which functions it has.
