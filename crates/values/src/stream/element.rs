@@ -241,14 +241,20 @@ pub(super) fn skip(bytes: &[u8]) -> usize {
     }
 }
 
+/// Bytes of the longest number in groups of seven bits.
+pub(super) const VARINT_BYTES_MAX: usize = 10;
+
 /// Appends a number in groups of seven bits, low ones first.
 #[inline]
-pub(super) fn push_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
+pub(super) fn push_varint(out: &mut Vec<u8>, value: u64) {
+    match u8::try_from(value) {
+        Ok(byte @ ..0x80) => out.push(byte),
+        _ => {
+            let mut bytes = [0; VARINT_BYTES_MAX];
+            let len = put_varint(&mut bytes, value);
+            out.extend_from_slice(&bytes[..len]);
+        }
     }
-    out.push(value as u8);
 }
 
 /// The same, to the start of bytes that have room for it. Answers how many it took.

@@ -99,8 +99,8 @@ pub(super) enum Head {
     Far([u8; HEAD_BYTES_MAX], usize),
 }
 
-/// Flags, and two numbers of 64 bits.
-const HEAD_BYTES_MAX: usize = 21;
+/// Flags, and two numbers.
+const HEAD_BYTES_MAX: usize = 1 + 2 * element::VARINT_BYTES_MAX;
 
 /// Entries that were laid down as a node has them.
 pub(super) struct Laid {

@@ -4,7 +4,7 @@
 //! Invariant: a node that was read is the one that its entries make when they are appended one by one.
 
 use super::StreamId;
-use super::element::{self, Element};
+use super::element::{self, Element, VARINT_BYTES_MAX};
 use super::listpack::{BadListpack, COUNT_UNKNOWN, DELETED, END, SAME_FIELDS, elements_of, group_behind};
 use super::node::{Head, Laid, Node};
 
@@ -140,9 +140,9 @@ impl Out<'_> {
         match u8::try_from(value) {
             Ok(byte @ ..0x80) => self.push([byte], 1),
             _ => {
-                let mut bytes = Vec::new();
-                element::push_varint(&mut bytes, value);
-                self.push_all(&bytes);
+                let mut bytes = [0; VARINT_BYTES_MAX];
+                let len = element::put_varint(&mut bytes, value);
+                self.push_all(&bytes[..len]);
             }
         }
     }
