@@ -8,6 +8,7 @@ mod scenario;
 use larder_testkit::stores::{self, DATABASE, PASSWORD, Store, USER};
 use larder_testkit::{Client, Server};
 use scenario::{SOON, get, is_ok, larder, nothing, ok, over_store, signal, source_info, until};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -468,6 +469,37 @@ fn a_stampede_is_one_question() {
     println!("all answered after {:?}; {others} others, the slowest in {slowest:?}", start.elapsed());
     assert_eq!(SLOW.load(Relaxed), 1);
     assert!(others > 0);
+}
+
+#[test]
+fn who_goes_away_takes_no_answer_from_others() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let url = scenario::origin(move |_, _| {
+        counted.fetch_add(1, Relaxed);
+        thread::sleep(Duration::from_millis(300));
+        Some("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nthere".to_owned())
+    });
+    let route = ["page:<id>", "web", "as", "string", "query", "GET /$id"];
+    let server = larder(2, &[&["--source", "web", &url, "--route"][..], &route].concat());
+    let mut first = server.client();
+    first.send(&["GET", "page:1"]).unwrap();
+    until("it is asked for", || asked.load(Relaxed) == 1);
+    drop(first);
+    let mut others: Vec<Client> = (0..10).map(|_| server.client()).collect();
+    for client in &mut others {
+        client.send(&["GET", "page:1"]).unwrap();
+    }
+    for client in &mut others {
+        assert_eq!(client.read().unwrap().text(), "there");
+    }
+    // Who is alone and goes away leaves a copy for the next.
+    let mut alone = server.client();
+    alone.send(&["GET", "page:2"]).unwrap();
+    until("it is asked for", || asked.load(Relaxed) == 2);
+    drop(alone);
+    assert_eq!(get(&mut server.client(), "page:2"), "there");
+    assert_eq!(asked.load(Relaxed), 2);
 }
 
 #[test]
